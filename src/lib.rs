@@ -1,0 +1,9 @@
+//! Wylis keeps every pair of nodes of a cluster warm with constant blank requests, and measures
+//! them. ARCHITECTURE.md is the map; each module says its own job.
+
+pub mod name;
+pub mod peer;
+pub mod probe;
+pub mod pulse;
+pub mod shutdown;
+pub mod wire;

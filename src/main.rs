@@ -1,0 +1,3 @@
+//! Arguments, build, run, exit codes.
+
+fn main() {}

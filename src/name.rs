@@ -1,0 +1,129 @@
+//! Identities that cross the network: checked once, then trusted.
+//!
+//! Imports nothing of ours. A value of these types is safe in a header, a label, a log line and a
+//! file, because only a plain alphabet gets in.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest node name: a DNS subdomain, as Kubernetes requires of a Node (RFC 1123, 253 octets).
+pub const MAX_NODE_NAME: usize = 253;
+/// Longest instance: a UUID has 36 characters; anything up to one DNS label is let through.
+pub const MAX_INSTANCE: usize = 63;
+
+/// The name of a node, `[A-Za-z0-9.-]{1,253}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName(Arc<str>);
+
+/// One life of an agent: the pod's UID, or a random id of the process. `[A-Za-z0-9-]{1,63}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance(Arc<str>);
+
+/// Why a string is no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameError {
+    /// It has no character.
+    Empty,
+    /// It has more characters than this bound.
+    TooLong(usize),
+    /// It has a character outside the alphabet.
+    Alphabet,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("is empty"),
+            Self::TooLong(bound) => write!(f, "is longer than {bound} characters"),
+            Self::Alphabet => {
+                f.write_str("holds a character other than letters, digits, '.' and '-'")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NameError {}
+
+fn check(text: &str, bound: usize, extra: &[u8]) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > bound {
+        return Err(NameError::TooLong(bound));
+    }
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || extra.contains(byte);
+    if text.as_bytes().iter().all(plain) { Ok(()) } else { Err(NameError::Alphabet) }
+}
+
+impl NodeName {
+    /// Checks and keeps a node's name.
+    ///
+    /// # Errors
+    /// When it is empty, longer than [`MAX_NODE_NAME`], or holds other than `[A-Za-z0-9.-]`.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        check(text, MAX_NODE_NAME, b".-").map(|()| Self(text.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Instance {
+    /// Checks and keeps an instance.
+    ///
+    /// # Errors
+    /// When it is empty, longer than [`MAX_INSTANCE`], or holds other than `[A-Za-z0-9-]`.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        check(text, MAX_INSTANCE, b"-").map(|()| Self(text.into()))
+    }
+
+    /// The instance as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! shown_as_text {
+    ($name:ty) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+    };
+}
+shown_as_text!(NodeName);
+shown_as_text!(Instance);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_nodes_are_dns_subdomains_and_nothing_that_needs_escaping() {
+        for good in ["a", "node-1.example.org", &"n".repeat(253)] {
+            assert_eq!(NodeName::new(good).unwrap().as_str(), good);
+        }
+        assert_eq!(NodeName::new(""), Err(NameError::Empty));
+        assert_eq!(NodeName::new(&"n".repeat(254)), Err(NameError::TooLong(253)));
+        for bad in ["a b", "a\"b", "a\r\nb", "ä", "<script>", "a_b", "a/b", "a\0"] {
+            assert_eq!(NodeName::new(bad), Err(NameError::Alphabet), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_one_label() {
+        assert!(Instance::new("0f8fad5b-d9cb-469f-a165-70867728950e").is_ok());
+        assert_eq!(Instance::new("a.b"), Err(NameError::Alphabet));
+        assert_eq!(Instance::new(&"i".repeat(64)), Err(NameError::TooLong(63)));
+    }
+}

@@ -1,0 +1,155 @@
+//! What two agents say to each other: names of headers, limits, and the blank request itself.
+//!
+//! Shared by the prober (which asks), the gate and the server (which answer). Unknown headers and
+//! query parameters are ignored on both sides, and a missing optional header is no error: versions
+//! mix during every upgrade.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::name::{Instance, NodeName};
+
+/// The route of the blank request.
+pub const KEEPALIVE_PATH: &str = "/keepalive";
+/// The node that speaks: the source in a request, the answering node in an answer.
+pub const NODE: &str = "Wylis-Node";
+/// One life of the agent that speaks.
+pub const INSTANCE: &str = "Wylis-Instance";
+/// In a request: how often the sender probes, in milliseconds.
+pub const INTERVAL: &str = "Wylis-Interval";
+/// In a request: the sender stops, and keeps answering for this many milliseconds.
+pub const GOODBYE: &str = "Wylis-Goodbye";
+/// In an answer, with the value `1`: the agent is about to stop.
+pub const DRAINING: &str = "Wylis-Draining";
+/// In an answer: what the agent understands beyond the blank request, separated by commas.
+pub const CAN: &str = "Wylis-Can";
+/// The value of [`CAN`] in this release.
+pub const CAPABILITIES: &str = "goodbye";
+
+/// Longest request head the gate accepts: the longest blank request takes about 500 octets, a
+/// scraper or browser up to 1,500.
+pub const MAX_REQUEST_HEAD: usize = 2048;
+/// Longest answer the prober accepts; ours take about 400 octets with the longest names.
+pub const MAX_ANSWER: usize = 1024;
+/// Longest time that a header may announce; longer ones are taken as this.
+pub const MAX_ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
+
+/// What one keep-alive request announces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The source node.
+    pub node: NodeName,
+    /// The sender's life.
+    pub instance: Option<Instance>,
+    /// The sender's interval.
+    pub interval: Option<Duration>,
+    /// The sender stops, and answers for this long yet.
+    pub goodbye: Option<Duration>,
+}
+
+impl KeepAlive {
+    /// The request as sent to `target`.
+    #[must_use]
+    pub fn render(&self, target: SocketAddr) -> String {
+        let mut text =
+            format!("GET {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {target}\r\n{NODE}: {}\r\n", self.node);
+        let mut header = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{name}: {value}\r\n");
+            }
+        };
+        header(INSTANCE, self.instance.as_ref().map(ToString::to_string));
+        header(INTERVAL, self.interval.map(|interval| interval.as_millis().to_string()));
+        header(GOODBYE, self.goodbye.map(|drain| drain.as_millis().to_string()));
+        text.push_str("\r\n");
+        text
+    }
+
+    /// Reads what a request announces; `header` looks one up by its name. `None` when it names no
+    /// valid source node: such a request is answered, and counted as of an unknown source.
+    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
+        let node = NodeName::new(header(NODE)?.trim()).ok()?;
+        Some(Self {
+            node,
+            instance: header(INSTANCE).and_then(|text| Instance::new(text.trim()).ok()),
+            interval: header(INTERVAL).and_then(milliseconds),
+            goodbye: header(GOODBYE).and_then(milliseconds),
+        })
+    }
+}
+
+fn milliseconds(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let announced = text.parse().map_or(MAX_ANNOUNCED, Duration::from_millis);
+    Some(announced.min(MAX_ANNOUNCED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Option<KeepAlive> {
+        let headers: Vec<(&str, &str)> =
+            text.lines().skip(1).filter_map(|line| line.split_once(": ")).collect();
+        KeepAlive::read(|name| {
+            headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| *v)
+        })
+    }
+
+    #[test]
+    fn a_rendered_request_reads_back_as_it_was() {
+        let said = KeepAlive {
+            node: NodeName::new("n1.example").unwrap(),
+            instance: Some(Instance::new("0f8fad5b").unwrap()),
+            interval: Some(Duration::from_millis(1500)),
+            goodbye: Some(Duration::from_secs(5)),
+        };
+        let text = said.render("[fd00::1]:9050".parse().unwrap());
+        assert!(text.starts_with("GET /keepalive HTTP/1.1\r\nHost: [fd00::1]:9050\r\n"), "{text}");
+        assert!(text.ends_with("\r\n\r\n"));
+        assert_eq!(parse(&text), Some(said));
+    }
+
+    #[test]
+    fn the_longest_request_fits_the_gate() {
+        let said = KeepAlive {
+            node: NodeName::new(&"n".repeat(253)).unwrap(),
+            instance: Some(Instance::new(&"i".repeat(63)).unwrap()),
+            interval: Some(MAX_ANNOUNCED),
+            goodbye: Some(MAX_ANNOUNCED),
+        };
+        let text = said.render("[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap());
+        assert!(text.len() < MAX_REQUEST_HEAD / 2, "{}", text.len());
+    }
+
+    #[test]
+    fn a_request_of_another_release_is_understood_as_far_as_it_goes() {
+        let older = parse("GET /keepalive HTTP/1.1\r\nWylis-Node: n1\r\n").unwrap();
+        assert_eq!((older.instance, older.interval, older.goodbye), (None, None, None));
+        let newer = parse(
+            "GET /keepalive?size=8 HTTP/1.1\r\nWylis-Node: n1\r\nWylis-Colour: red\r\n\
+             Wylis-Interval: 10s\r\nWylis-Instance: a b\r\n",
+        );
+        assert_eq!(newer.map(|said| (said.interval, said.instance)), Some((None, None)));
+    }
+
+    #[test]
+    fn an_announced_time_beyond_reason_is_bounded() {
+        let bounded =
+            parse("GET / \r\nWylis-Node: n\r\nWylis-Goodbye: 99999999999999999999999\r\n");
+        assert_eq!(bounded.unwrap().goodbye, Some(MAX_ANNOUNCED));
+        let negative = parse("GET / \r\nWylis-Node: n\r\nWylis-Goodbye: -1\r\n");
+        assert_eq!(negative.unwrap().goodbye, None);
+    }
+
+    #[test]
+    fn a_request_without_a_valid_source_announces_nothing() {
+        assert_eq!(parse("GET /keepalive HTTP/1.1\r\n"), None);
+        assert_eq!(parse("GET /keepalive HTTP/1.1\r\nWylis-Node: a\"b\r\n"), None);
+    }
+}
