@@ -1,0 +1,260 @@
+//! The metrics of the agent itself: its schedule, its own faults, discovery, the public port.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
+};
+
+use super::Description;
+use crate::peer::PodCounts;
+use crate::probe::LocalError;
+
+const fn describe(
+    name: &'static str,
+    kind: &'static str,
+    labels: &'static str,
+    help: &'static str,
+) -> Description {
+    Description { name, kind, labels, help }
+}
+
+const PEERS: Description = describe("wylis_peers", "gauge", "", "Peers scheduled.");
+const PODS: Description =
+    describe("wylis_pods", "gauge", "state", "Pods of the DaemonSet in the last list, by state.");
+const SKIPPED: Description = describe(
+    "wylis_probes_skipped_total",
+    "counter",
+    "",
+    "Slots that passed unused: the probe before was in flight, or the agent came too late.",
+);
+const LOCAL: Description = describe(
+    "wylis_local_errors_total",
+    "counter",
+    "reason",
+    "Probes that a fault of our own prevented; counted against no peer.",
+);
+const DELAY: Description = describe(
+    "wylis_schedule_delay_seconds",
+    "histogram",
+    "",
+    "From the time a probe was due to its start.",
+);
+const REFRESHES: Description =
+    describe("wylis_discovery_refreshes_total", "counter", "result", "Refreshes of the peer list.");
+const DISCOVERY_FAILURES: Description = describe(
+    "wylis_discovery_failures_total",
+    "counter",
+    "reason",
+    "Refreshes that failed, by reason; the last good list stays.",
+);
+const DISCOVERY_DURATION: Description =
+    describe("wylis_discovery_duration_seconds", "histogram", "", "Time of one refresh.");
+const DISCOVERY_SUCCESS: Description = describe(
+    "wylis_discovery_last_success_timestamp_seconds",
+    "gauge",
+    "",
+    "When the peer list was last refreshed, in Unix time; absent before.",
+);
+const CONNECTIONS: Description =
+    describe("wylis_gate_connections", "gauge", "", "Open connections on the public port.");
+const REJECTED: Description = describe(
+    "wylis_gate_rejected_total",
+    "counter",
+    "reason",
+    "Connections and requests that the public port turned away.",
+);
+const REQUESTS: Description = describe(
+    "wylis_gate_requests_total",
+    "counter",
+    "route,code",
+    "Requests answered on the public port.",
+);
+const BUILD: Description =
+    describe("wylis_build_info", "gauge", "version", "1, with the version of the agent.");
+
+pub(super) const DESCRIPTIONS: &[Description] = &[
+    PEERS,
+    PODS,
+    SKIPPED,
+    LOCAL,
+    DELAY,
+    REFRESHES,
+    DISCOVERY_FAILURES,
+    DISCOVERY_DURATION,
+    DISCOVERY_SUCCESS,
+    CONNECTIONS,
+    REJECTED,
+    REQUESTS,
+    BUILD,
+];
+
+/// Lateness is well below a probe's latency, or the histogram of latencies is not to be trusted.
+const DELAY_BOUNDS: &[f64] = &[0.005, 0.05, 0.5, 5.0];
+/// A cached list takes milliseconds, one over a poor link up to the whole deadline.
+const DISCOVERY_BOUNDS: &[f64] = &[0.01, 0.1, 1.0, 10.0];
+
+/// What the public port counted, as plain numbers: the gate knows no metric.
+#[derive(Debug, Default, Clone)]
+pub struct GateNumbers {
+    /// Connections open now.
+    pub connections: u64,
+    /// By reason.
+    pub rejected: Vec<(&'static str, u64)>,
+    /// By route and status.
+    pub requests: Vec<(&'static str, u16, u64)>,
+}
+
+/// One finished refresh, as plain numbers: discovery knows no metric.
+#[derive(Debug, Clone, Copy)]
+pub struct DiscoveryNumbers {
+    /// How long it took.
+    pub took: Duration,
+    /// When it succeeded, or the label value of its failure.
+    pub result: Result<SystemTime, &'static str>,
+}
+
+/// The metrics of the agent.
+pub struct AgentMetrics {
+    registry: Registry,
+    peers: IntGauge,
+    pods: IntGaugeVec,
+    skipped: IntCounter,
+    local: IntCounterVec,
+    delay: Histogram,
+    refreshes: IntCounterVec,
+    discovery_failures: IntCounterVec,
+    discovery_duration: Histogram,
+    /// A vector without labels, so that it is absent until set.
+    discovery_success: GaugeVec,
+    connections: IntGauge,
+    rejected: IntCounterVec,
+    requests: IntCounterVec,
+}
+
+fn options(description: Description) -> Opts {
+    Opts::new(description.name, description.help)
+}
+
+fn register<T: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<T>,
+) -> prometheus::Result<T> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+impl AgentMetrics {
+    /// Registers all of them; `discovery_reasons` appear at zero.
+    ///
+    /// # Errors
+    /// When a name or label is not valid, or stands twice: a mistake in this file.
+    pub fn new(discovery_reasons: &[&str]) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |description: Description, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(options(description), labels))
+        };
+        let histogram = |description: Description, bounds: &[f64]| {
+            let options = HistogramOpts::from(options(description)).buckets(bounds.to_vec());
+            register(&registry, Histogram::with_opts(options))
+        };
+        let metrics = Self {
+            peers: register(&registry, IntGauge::with_opts(options(PEERS)))?,
+            pods: register(&registry, IntGaugeVec::new(options(PODS), &["state"]))?,
+            skipped: register(&registry, IntCounter::with_opts(options(SKIPPED)))?,
+            local: counters(LOCAL, &["reason"])?,
+            delay: histogram(DELAY, DELAY_BOUNDS)?,
+            refreshes: counters(REFRESHES, &["result"])?,
+            discovery_failures: counters(DISCOVERY_FAILURES, &["reason"])?,
+            discovery_duration: histogram(DISCOVERY_DURATION, DISCOVERY_BOUNDS)?,
+            discovery_success: register(&registry, GaugeVec::new(options(DISCOVERY_SUCCESS), &[]))?,
+            connections: register(&registry, IntGauge::with_opts(options(CONNECTIONS)))?,
+            rejected: counters(REJECTED, &["reason"])?,
+            requests: counters(REQUESTS, &["route", "code"])?,
+            registry,
+        };
+        let build =
+            Gauge::with_opts(options(BUILD).const_label("version", env!("CARGO_PKG_VERSION")));
+        register(&metrics.registry, build)?.set(1.0);
+        for reason in LocalError::ALL {
+            metrics.local.with_label_values(&[reason.as_str()]);
+        }
+        for reason in discovery_reasons {
+            metrics.discovery_failures.with_label_values(&[*reason]);
+        }
+        for result in ["success", "failure"] {
+            metrics.refreshes.with_label_values(&[result]);
+        }
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        metrics.registry.register(Box::new(process))?;
+        Ok(metrics)
+    }
+
+    /// Peers scheduled, and the pods behind them.
+    pub fn set_peers(&self, peers: usize, pods: PodCounts) {
+        self.peers.set(i64::try_from(peers).unwrap_or(i64::MAX));
+        let states = [
+            ("peer", pods.peer),
+            ("self", pods.own),
+            ("pending", pods.pending),
+            ("no_ip", pods.no_ip),
+            ("terminating", pods.terminating),
+        ];
+        for (state, count) in states {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.pods.with_label_values(&[state]).set(count);
+        }
+    }
+
+    /// Slots passed unused.
+    pub fn add_skipped(&self, slots: u64) {
+        self.skipped.inc_by(slots);
+    }
+
+    /// A fault of our own.
+    pub fn add_local(&self, reason: LocalError) {
+        self.local.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A probe started this long after it was due.
+    pub fn observe_delay(&self, delay: Duration) {
+        self.delay.observe(delay.as_secs_f64());
+    }
+
+    /// A refresh ended.
+    pub fn add_refresh(&self, refresh: DiscoveryNumbers) {
+        self.discovery_duration.observe(refresh.took.as_secs_f64());
+        let result = match refresh.result {
+            Ok(at) => {
+                let unix = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.discovery_success.with_label_values::<&str>(&[]).set(unix.as_secs_f64());
+                "success"
+            }
+            Err(reason) => {
+                self.discovery_failures.with_label_values(&[reason]).inc();
+                "failure"
+            }
+        };
+        self.refreshes.with_label_values(&[result]).inc();
+    }
+
+    /// All families, with the gate's numbers as they are now.
+    #[must_use]
+    pub fn gather(&self, gate: &GateNumbers) -> Vec<MetricFamily> {
+        self.connections.set(i64::try_from(gate.connections).unwrap_or(i64::MAX));
+        for (reason, count) in &gate.rejected {
+            let counter = self.rejected.with_label_values(&[*reason]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        for (route, code, count) in &gate.requests {
+            let code = code.to_string();
+            let counter = self.requests.with_label_values(&[*route, code.as_str()]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.registry.gather()
+    }
+}

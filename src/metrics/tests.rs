@@ -1,0 +1,175 @@
+//! What a scrape gives, against the promises of the README.
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use super::*;
+use crate::peer::Peer;
+use crate::probe::{Answer, FailureReason, KernelView, Outcome, ProbeKind, Report, Timings};
+use crate::state::{Moment, Rules, State};
+use crate::wire::KeepAlive;
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+fn peers(count: u8) -> impl Iterator<Item = Peer> {
+    (1..=count).map(|number| Peer {
+        node: name(&format!("n{number}")),
+        address: format!("10.0.0.{number}:9050").parse().unwrap(),
+        other_addresses: Vec::new(),
+        instance: None,
+        ready: Some(number % 2 == 1),
+    })
+}
+
+fn state(count: u8) -> State {
+    let bounds = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 3.0].into();
+    let refresh_interval = Duration::from_secs(30);
+    let mut state = State::new(Rules { failure_threshold: 3, refresh_interval, bounds });
+    state.peers(peers(count).collect());
+    state
+}
+
+fn moment() -> Moment {
+    Moment { instant: Instant::now(), wall: UNIX_EPOCH + Duration::from_millis(1_700_000_000_500) }
+}
+
+fn probe(state: &mut State, node: &NodeName, outcome: Outcome, retransmits: u32) {
+    let now = moment();
+    state.begin(node, 7, now.instant);
+    let kernel = Some(KernelView {
+        retransmits,
+        rtt: (retransmits == 0).then_some(Duration::from_micros(20_500)),
+        path_mtu: Some(1370),
+    });
+    let report = Report {
+        id: 7,
+        node: node.clone(),
+        due: now.instant,
+        started: now.instant,
+        kind: ProbeKind::Blank,
+        outcome,
+        kernel,
+    };
+    state.report(now, &report);
+}
+
+fn success(milliseconds: u64) -> Outcome {
+    let total = Duration::from_millis(milliseconds);
+    let timings = Timings { connect: total / 2, response: total / 2, total };
+    Outcome::Success { timings, answer: Answer::default() }
+}
+
+fn scrape(state: &State) -> String {
+    let snapshot = Arc::new(state.snapshot(moment()));
+    let parts: Vec<Vec<u8>> = render(name("me"), snapshot, Vec::new()).collect();
+    String::from_utf8(parts.concat()).unwrap()
+}
+
+fn series<'a>(text: &'a str, node: &str) -> Vec<&'a str> {
+    let label = format!("\"{node}\"");
+    text.lines().filter(|line| !line.starts_with('#') && line.contains(&label)).collect()
+}
+
+#[test]
+fn a_pair_that_was_probed_renders_as_in_the_golden_text() {
+    let mut state = state(1);
+    let node = name("n1");
+    probe(&mut state, &node, success(30), 0);
+    probe(&mut state, &node, success(1040), 1);
+    probe(&mut state, &node, Outcome::Failure(FailureReason::ConnectTimeout), 3);
+    let said = KeepAlive { node, instance: None, interval: None, goodbye: None };
+    state.heard(moment(), Some(&said));
+    state.heard(moment(), None);
+    let golden = include_str!("golden.txt");
+    let text = scrape(&state);
+    assert!(text == golden, "--- got\n{text}\n--- expected\n{golden}");
+}
+
+#[test]
+fn a_newcomer_appears_at_zero_and_its_gauges_are_absent_until_known() {
+    let text = scrape(&state(1));
+    for zero in [
+        "wylis_probes_total{result=\"failure\",source_node=\"me\",target_node=\"n1\"} 0",
+        "wylis_probes_total{result=\"success\",source_node=\"me\",target_node=\"n1\"} 0",
+        "wylis_probe_duration_seconds_count{source_node=\"me\",target_node=\"n1\"} 0",
+        "wylis_probe_retransmits_total{source_node=\"me\",target_node=\"n1\"} 0",
+        "wylis_incoming_requests_total{source_node=\"n1\",target_node=\"me\"} 0",
+    ] {
+        assert!(text.contains(zero), "{zero}\n{text}");
+    }
+    for absent in ["wylis_peer_up", "wylis_peer_rtt", "wylis_peer_last_success", "reason="] {
+        assert!(!text.contains(absent), "{absent}\n{text}");
+    }
+}
+
+#[test]
+fn a_healthy_pair_has_at_most_24_series_and_a_sick_one_32() {
+    let mut state = state(1);
+    let node = name("n1");
+    for _ in 0..5 {
+        probe(&mut state, &node, success(30), 0);
+    }
+    let healthy = series(&scrape(&state), "n1").len();
+    for reason in FailureReason::ALL {
+        probe(&mut state, &node, Outcome::Failure(reason), 1);
+    }
+    probe(&mut state, &node, success(30), 0);
+    let text = scrape(&state);
+    assert!(text.contains("wylis_peer_impaired{kind=\"lossy\""), "{text}");
+    let sick = series(&text, "n1").len();
+    assert!(healthy <= 24 && sick <= 32, "healthy {healthy}, sick {sick}");
+}
+
+#[test]
+fn no_series_remains_of_a_peer_that_left() {
+    let mut state = state(2);
+    let (one, two) = (name("n1"), name("n2"));
+    for node in [&one, &two] {
+        probe(&mut state, node, success(30), 0);
+        probe(&mut state, node, Outcome::Failure(FailureReason::Reset), 0);
+    }
+    state.peers(peers(1).collect());
+    let text = scrape(&state);
+    assert!(series(&text, "n2").is_empty(), "{text}");
+    assert!(!series(&text, "n1").is_empty());
+}
+
+#[test]
+fn the_agents_own_metrics_are_those_described() {
+    let metrics = AgentMetrics::new(&["network"]).unwrap();
+    metrics.set_peers(3, crate::peer::PodCounts::default());
+    metrics.add_refresh(DiscoveryNumbers { took: Duration::ZERO, result: Ok(UNIX_EPOCH) });
+    let gate = GateNumbers {
+        connections: 2,
+        rejected: vec![("timeout", 4)],
+        requests: vec![("/keepalive", 204, 9)],
+    };
+    let _ = metrics.gather(&gate);
+    let families = metrics.gather(&gate);
+    for description in agent::DESCRIPTIONS {
+        let family = families.iter().find(|family| family.name() == description.name).unwrap();
+        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+        assert_eq!(kind, description.kind, "{}", description.name);
+        let mut labels: Vec<&str> =
+            family.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
+        let mut described: Vec<&str> =
+            description.labels.split(',').filter(|label| !label.is_empty()).collect();
+        labels.sort_unstable();
+        described.sort_unstable();
+        assert_eq!(labels, described, "{}", description.name);
+    }
+    let unknown: Vec<&str> = families
+        .iter()
+        .map(|family| family.name())
+        .filter(|name| !name.starts_with("process_"))
+        .filter(|name| !agent::DESCRIPTIONS.iter().any(|known| known.name == *name))
+        .collect();
+    assert!(unknown.is_empty(), "not described: {unknown:?}");
+    let total: f64 = families
+        .iter()
+        .filter(|family| family.name() == "wylis_gate_requests_total")
+        .map(|family| family.get_metric()[0].get_counter().get_value())
+        .sum();
+    assert!((total - 9.0).abs() < f64::EPSILON, "gathering twice counts once");
+}

@@ -1,0 +1,177 @@
+//! When each peer is due. Pure: it takes `now`, offers the next deadline, and waits for nothing.
+//!
+//! Each peer has a fixed phase within the interval, from a stable hash of (source, target): agents
+//! that start together do not probe together, and a receiver is loaded evenly.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::name::NodeName;
+
+/// A new peer is probed within this time, however long the interval is.
+pub const NEWCOMER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The slots of all peers.
+pub struct Schedule {
+    source: NodeName,
+    interval: Duration,
+    /// A moment at which phase zero fell; phases count from it.
+    epoch: Instant,
+    entries: HashMap<NodeName, Entry>,
+    /// Peers by the time of their next slot; the number keeps equal times apart.
+    queue: BTreeMap<(Instant, u64), NodeName>,
+    next_number: u64,
+}
+
+struct Entry {
+    slot: Option<(Instant, u64)>,
+    in_flight: bool,
+}
+
+/// A slot whose time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The peer to probe.
+    pub node: NodeName,
+    /// When the slot was.
+    pub due: Instant,
+}
+
+/// What [`Schedule::take_due`] found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Probes to start now; each is in flight until [`Schedule::finished`].
+    pub due: Vec<Due>,
+    /// Slots that passed unused: the probe before was still in flight, or we came too late.
+    pub skipped: u64,
+}
+
+impl Schedule {
+    /// A schedule without peers. `epoch` is any moment at which phase zero fell.
+    #[must_use]
+    pub fn new(source: NodeName, interval: Duration, epoch: Instant) -> Self {
+        let interval = interval.max(Duration::from_millis(1));
+        Self {
+            source,
+            interval,
+            epoch,
+            entries: HashMap::new(),
+            queue: BTreeMap::new(),
+            next_number: 0,
+        }
+    }
+
+    /// Adds a peer, or brings one back that was paused: due within [`NEWCOMER_WITHIN`], then in
+    /// its phase. A probe in flight to it is forgotten.
+    pub fn join(&mut self, now: Instant, node: &NodeName) {
+        self.leave(node);
+        let within = NEWCOMER_WITHIN.min(self.interval);
+        let slot = self.enqueue(now + scale(within, self.hash(node)), node);
+        self.entries.insert(node.clone(), Entry { slot: Some(slot), in_flight: false });
+    }
+
+    /// Removes a peer.
+    pub fn leave(&mut self, node: &NodeName) {
+        if let Some(Entry { slot: Some(slot), .. }) = self.entries.remove(node) {
+            self.queue.remove(&slot);
+        }
+    }
+
+    /// Takes a peer's slots away until it joins again; it stays known.
+    pub fn pause(&mut self, node: &NodeName) {
+        if let Some(slot) = self.entries.get_mut(node).and_then(|entry| entry.slot.take()) {
+            self.queue.remove(&slot);
+        }
+    }
+
+    /// The probe of a peer ended.
+    pub fn finished(&mut self, node: &NodeName) {
+        if let Some(entry) = self.entries.get_mut(node) {
+            entry.in_flight = false;
+        }
+    }
+
+    /// Takes every slot up to `now`, and gives each of those peers its next one.
+    pub fn take_due(&mut self, now: Instant) -> Taken {
+        let mut taken = Taken::default();
+        while let Some((&(due, number), _)) =
+            self.queue.first_key_value().filter(|(k, _)| k.0 <= now)
+        {
+            let Some(node) = self.queue.remove(&(due, number)) else { break };
+            let next = self.phase_after(due + self.interval / 2, &node);
+            let (next, missed) = self.not_before(next, now);
+            taken.skipped += missed;
+            let slot = self.enqueue(next, &node);
+            let Some(entry) = self.entries.get_mut(&node) else { continue };
+            entry.slot = Some(slot);
+            if entry.in_flight {
+                taken.skipped += 1;
+            } else {
+                entry.in_flight = true;
+                taken.due.push(Due { node, due });
+            }
+        }
+        taken
+    }
+
+    /// When the next slot is; `None` without one.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.queue.first_key_value().map(|(&(due, _), _)| due)
+    }
+
+    fn enqueue(&mut self, due: Instant, node: &NodeName) -> (Instant, u64) {
+        let slot = (due, self.next_number);
+        self.next_number += 1;
+        self.queue.insert(slot, node.clone());
+        slot
+    }
+
+    /// The first moment after `after` that lies in the peer's phase.
+    fn phase_after(&self, after: Instant, node: &NodeName) -> Instant {
+        let first = self.epoch + scale(self.interval, self.hash(node));
+        match after.checked_duration_since(first) {
+            None => first,
+            Some(since) => first + self.interval * whole(since, self.interval).saturating_add(1),
+        }
+    }
+
+    /// `slot` or its first successor after `now`, and how many slots lie between.
+    fn not_before(&self, slot: Instant, now: Instant) -> (Instant, u64) {
+        match now.checked_duration_since(slot) {
+            None => (slot, 0),
+            Some(late) => {
+                let missed = whole(late, self.interval).saturating_add(1);
+                (slot + self.interval * missed, u64::from(missed))
+            }
+        }
+    }
+
+    /// FNV-1a over both names, then the finalizer of MurmurHash3, so that close names land apart.
+    /// Written here because it must give the same phase in every release.
+    fn hash(&self, node: &NodeName) -> u64 {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        let separator = [0_u8];
+        let names = [self.source.as_str().as_bytes(), &separator, node.as_str().as_bytes()];
+        for byte in names.into_iter().flatten() {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        hash ^ (hash >> 33)
+    }
+}
+
+/// The part of `span` that a hash stands for: from none of it to almost all.
+fn scale(span: Duration, hash: u64) -> Duration {
+    let nanoseconds = (span.as_nanos() * u128::from(hash)) >> 64;
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+/// How often `part` fits into `span`.
+fn whole(span: Duration, part: Duration) -> u32 {
+    u32::try_from(span.as_nanos() / part.as_nanos().max(1)).unwrap_or(u32::MAX - 1)
+}
+
+#[cfg(test)]
+mod tests;

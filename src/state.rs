@@ -1,0 +1,287 @@
+//! What is known of every peer. Pure: it folds outcomes and requests in, and hands snapshots out.
+//!
+//! The agent's thread owns it; readers see a [`Snapshot`], which shares the records and costs one
+//! pointer a peer. It takes `now`, and reads no clock.
+
+mod record;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::name::{Instance, NodeName};
+use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
+use crate::probe::{KernelView, Outcome, ProbeId, ProbeKind, Report};
+use crate::wire::KeepAlive;
+pub use record::{Histogram, PeerRecord, RECENT, Sample};
+pub use verdict::{Impairment, Verdict};
+
+/// Longest drain that a goodbye can claim: no agent's grace period is longer, and a forged goodbye
+/// must not hide an outage.
+const MAX_DRAIN: Duration = Duration::from_secs(300);
+/// What is believed of an answer that says "draining" and not for how long.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(5);
+
+/// One moment on both clocks: deadlines count on the first, people read the second.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The monotonic clock.
+    pub instant: Instant,
+    /// The wall clock.
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { instant: Instant::now(), wall: SystemTime::now() }
+    }
+}
+
+/// What the state needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Failures in a row before a peer is down.
+    pub failure_threshold: u32,
+    /// How long after its drain a goodbye is believed: one refresh of the peer list.
+    pub refresh_interval: Duration,
+    /// Histogram bounds in seconds, rising.
+    pub bounds: Arc<[f64]>,
+}
+
+/// Something that the agent must act on or tell.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Give the peer slots, the first soon.
+    Schedule(NodeName),
+    /// Take its slots away, keep it.
+    Pause(NodeName),
+    /// Forget it.
+    Forget(NodeName),
+    /// Its last probe failed, the one before did not.
+    Failing(NodeName),
+    /// Its verdict is another.
+    Verdict {
+        /// The peer.
+        node: NodeName,
+        /// Before.
+        from: Verdict,
+        /// Now.
+        to: Verdict,
+    },
+    /// A request named a node that is no peer.
+    Unknown(NodeName),
+    /// A request came from another life of a peer than the one known.
+    NewInstance(NodeName, Instance),
+}
+
+/// Everything readers may see, at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub taken: Moment,
+    /// The histogram's bounds in seconds.
+    pub bounds: Arc<[f64]>,
+    /// One record a peer, in the order of their names.
+    pub peers: Vec<Arc<PeerRecord>>,
+    /// The pods of the last list.
+    pub pods: PodCounts,
+    /// Keep-alive requests of nodes that are no peers.
+    pub incoming_unknown: u64,
+}
+
+/// The state of all peers.
+pub struct State {
+    rules: Rules,
+    set: PeerSet,
+    records: BTreeMap<NodeName, Arc<PeerRecord>>,
+    incoming_unknown: u64,
+}
+
+impl State {
+    /// A state without peers.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, set: PeerSet::default(), records: BTreeMap::new(), incoming_unknown: 0 }
+    }
+
+    /// Takes a new list of peers.
+    pub fn peers(&mut self, set: PeerSet) -> Vec<Change> {
+        let PeerDiff { joined, changed, left } = self.set.diff(&set);
+        self.set = set;
+        let mut changes = Vec::new();
+        for node in left {
+            self.records.remove(&node);
+            changes.push(Change::Forget(node));
+        }
+        for peer in joined {
+            changes.push(Change::Schedule(peer.node.clone()));
+            let record = PeerRecord::new(peer, self.rules.bounds.len());
+            self.records.insert(record.peer.node.clone(), Arc::new(record));
+        }
+        for peer in changed {
+            changes.extend(self.change_peer(peer));
+        }
+        changes
+    }
+
+    fn change_peer(&mut self, peer: Peer) -> Vec<Change> {
+        let Some(record) = self.records.get_mut(&peer.node) else { return Vec::new() };
+        let record = Arc::make_mut(record);
+        let node = peer.node.clone();
+        let moved = record.peer.address != peer.address || record.peer.instance != peer.instance;
+        record.peer = peer;
+        if !moved {
+            return Vec::new();
+        }
+        // Another life, or another place: what the old one did says nothing of it.
+        record.in_flight = None;
+        record.failures_in_row = 0;
+        record.draining_until = None;
+        let mut changes = vec![Change::Schedule(node)];
+        changes.extend(record.judge(self.rules.failure_threshold));
+        changes
+    }
+
+    /// Notes that a probe of a peer was handed out; `None` when the peer is unknown.
+    pub fn begin(&mut self, node: &NodeName, id: ProbeId, now: Instant) -> Option<&PeerRecord> {
+        let record = Arc::make_mut(self.records.get_mut(node)?);
+        record.in_flight = Some((id, now));
+        Some(record)
+    }
+
+    /// Folds a report in. A report of a probe that is not in flight (the peer left or moved
+    /// meanwhile) is dropped.
+    pub fn report(&mut self, now: Moment, report: &Report) -> Vec<Change> {
+        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
+        let current = record.in_flight.is_some_and(|(id, _)| id == report.id);
+        if !current || report.kind != ProbeKind::Blank {
+            return Vec::new();
+        }
+        let record = Arc::make_mut(record);
+        record.in_flight = None;
+        let mut changes = Vec::new();
+        let kernel = report.kernel.unwrap_or_default();
+        match &report.outcome {
+            Outcome::Local(_) => return changes,
+            Outcome::Success { timings, answer } => {
+                record.succeed(now, *timings, kernel, &self.rules.bounds);
+                record.answering = answer.instance.clone();
+                if answer.draining {
+                    let instance = answer.instance.clone();
+                    let until = self.rules.believed_until(now.instant, DEFAULT_DRAIN);
+                    changes.extend(record.goodbye(
+                        now.instant,
+                        instance.as_ref(),
+                        DEFAULT_DRAIN,
+                        until,
+                    ));
+                }
+            }
+            // It said that it goes, and it went.
+            Outcome::Failure(_) if record.draining_until.is_some() => return changes,
+            Outcome::Failure(reason) => {
+                let first = record.failures_in_row == 0;
+                record.fail(now, *reason, kernel);
+                if first {
+                    changes.push(Change::Failing(report.node.clone()));
+                }
+            }
+        }
+        changes.extend(record.judge(self.rules.failure_threshold));
+        changes
+    }
+
+    /// Folds an incoming keep-alive request in; `None` for one without a valid source.
+    pub fn heard(&mut self, now: Moment, said: Option<&KeepAlive>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let Some(said) = said else {
+            self.incoming_unknown += 1;
+            return changes;
+        };
+        let Some(record) = self.records.get_mut(&said.node) else {
+            self.incoming_unknown += 1;
+            changes.push(Change::Unknown(said.node.clone()));
+            return changes;
+        };
+        let record = Arc::make_mut(record);
+        record.hear(now, said);
+        if let Some(drain) = said.goodbye {
+            let drain = drain.min(MAX_DRAIN);
+            let until = self.rules.believed_until(now.instant, drain);
+            changes.extend(record.goodbye(now.instant, said.instance.as_ref(), drain, until));
+        } else if record.is_back(now.instant, said.instance.as_ref()) {
+            record.draining_until = None;
+            changes.push(Change::Schedule(said.node.clone()));
+        }
+        if let (Some(told), Some(known)) = (&said.instance, &record.peer.instance)
+            && told != known
+        {
+            changes.push(Change::NewInstance(said.node.clone(), told.clone()));
+        }
+        changes.extend(record.judge(self.rules.failure_threshold));
+        changes
+    }
+
+    /// Goodbyes whose time is over: those peers are probed and counted again. And peers that have
+    /// been silent for too long.
+    pub fn tick(&mut self, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (node, shared) in &mut self.records {
+            let over = shared.draining_until.is_some_and(|until| until <= now);
+            let silent = shared.is_silent(now);
+            if !over && silent == shared.silent {
+                continue;
+            }
+            let record = Arc::make_mut(shared);
+            record.silent = silent;
+            if over {
+                record.draining_until = None;
+                changes.push(Change::Schedule(node.clone()));
+            }
+            changes.extend(record.judge(self.rules.failure_threshold));
+        }
+        changes
+    }
+
+    /// The record of a peer.
+    #[must_use]
+    pub fn get(&self, node: &NodeName) -> Option<&PeerRecord> {
+        self.records.get(node).map(AsRef::as_ref)
+    }
+
+    /// The oldest probe still in flight was handed out then.
+    #[must_use]
+    pub fn oldest_in_flight(&self) -> Option<Instant> {
+        self.records.values().filter_map(|record| record.in_flight.map(|(_, since)| since)).min()
+    }
+
+    /// What readers may see.
+    #[must_use]
+    pub fn snapshot(&self, taken: Moment) -> Snapshot {
+        Snapshot {
+            taken,
+            bounds: Arc::clone(&self.rules.bounds),
+            peers: self.records.values().cloned().collect(),
+            pods: self.set.pods,
+            incoming_unknown: self.incoming_unknown,
+        }
+    }
+}
+
+impl Rules {
+    /// Refreshes are jittered by a tenth; one of them must fall between drain and doubt.
+    fn believed_until(&self, now: Instant, drain: Duration) -> Instant {
+        now + drain + self.refresh_interval * 11 / 10
+    }
+}
+
+/// Whether the kernel saw the path shrink is judged against the largest it ever told.
+fn largest(known: Option<u32>, kernel: KernelView) -> Option<u32> {
+    known.max(kernel.path_mtu)
+}
+
+#[cfg(test)]
+mod tests;

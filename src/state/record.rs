@@ -1,0 +1,254 @@
+//! What is known of one peer, and how one outcome changes it. Pure.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::verdict::{Evidence, Verdict};
+use super::{Change, Moment, largest};
+use crate::name::Instance;
+use crate::peer::Peer;
+use crate::probe::{FailureReason, KernelView, ProbeId, Timings};
+use crate::wire::KeepAlive;
+
+/// How many of the last probes are kept for people and for the judgement of loss: three minutes at
+/// the default interval, half a kilobyte a peer.
+pub const RECENT: usize = 20;
+
+/// A latency histogram with its own bounds elsewhere.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// Observations in each bucket, not cumulated; the last is beyond every bound.
+    pub counts: Box<[u64]>,
+    /// Sum of all observations in seconds.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// An empty one for that many bounds.
+    #[must_use]
+    pub fn new(bounds: usize) -> Self {
+        Self { counts: vec![0; bounds + 1].into(), sum: 0.0 }
+    }
+
+    /// Counts one observation.
+    pub fn observe(&mut self, bounds: &[f64], value: Duration) {
+        let seconds = value.as_secs_f64();
+        let bucket = bounds.partition_point(|bound| *bound < seconds);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum += seconds;
+    }
+}
+
+/// One of the last probes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// When it ended.
+    pub at: SystemTime,
+    /// Its total time, or why it failed.
+    pub result: Result<Timings, FailureReason>,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+}
+
+/// What is known of one peer.
+#[derive(Debug, Clone)]
+pub struct PeerRecord {
+    /// Who it is.
+    pub peer: Peer,
+    /// Probes that succeeded.
+    pub successes: u64,
+    /// Probes that failed, in the order of [`FailureReason::ALL`].
+    pub failures: [u64; FailureReason::ALL.len()],
+    /// Segments that were sent again.
+    pub retransmits: u64,
+    /// Total times of the successful probes.
+    pub latency: Histogram,
+    /// The kernel's round-trip time of the last probe that needed no retransmit.
+    pub rtt: Option<Duration>,
+    /// The kernel's path MTU, in bytes.
+    pub path_mtu: Option<u32>,
+    /// The largest that was ever told.
+    pub largest_path_mtu: Option<u32>,
+    /// When the last success was.
+    pub last_success: Option<SystemTime>,
+    /// When the last failure was, and of what kind.
+    pub last_failure: Option<(FailureReason, SystemTime)>,
+    /// Failures since the last success.
+    pub failures_in_row: u32,
+    /// Whether it counts as up; `None` until a success, or until enough failures.
+    pub up: Option<bool>,
+    /// The last probes, oldest first, at most [`RECENT`].
+    pub recent: VecDeque<Sample>,
+    /// Keep-alive requests that it sent us.
+    pub incoming: u64,
+    /// When its last request came.
+    pub last_heard: Option<Moment>,
+    /// The interval that it announces.
+    pub announced_interval: Option<Duration>,
+    /// It was heard before, and has been silent for too long.
+    pub silent: bool,
+    /// The life that answered the last successful probe.
+    pub answering: Option<Instance>,
+    /// Its goodbye is believed until then.
+    pub draining_until: Option<Instant>,
+    /// The life whose goodbye was believed, and until when it said that it answers.
+    goodbye: Option<(Option<Instance>, Instant)>,
+    /// The probe in flight, and since when.
+    pub(super) in_flight: Option<(ProbeId, Instant)>,
+    /// What all of this amounts to.
+    pub verdict: Verdict,
+}
+
+impl PeerRecord {
+    /// Nothing known yet.
+    pub(super) fn new(peer: Peer, bounds: usize) -> Self {
+        Self {
+            peer,
+            successes: 0,
+            failures: [0; FailureReason::ALL.len()],
+            retransmits: 0,
+            latency: Histogram::new(bounds),
+            rtt: None,
+            path_mtu: None,
+            largest_path_mtu: None,
+            last_success: None,
+            last_failure: None,
+            failures_in_row: 0,
+            up: None,
+            recent: VecDeque::new(),
+            incoming: 0,
+            last_heard: None,
+            announced_interval: None,
+            silent: false,
+            answering: None,
+            draining_until: None,
+            goodbye: None,
+            in_flight: None,
+            verdict: Verdict::Unknown,
+        }
+    }
+
+    /// Failed probes, whatever the reason.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.iter().sum()
+    }
+
+    /// Whether the last probe succeeded.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.last_success.is_some() && self.failures_in_row == 0
+    }
+
+    pub(super) fn succeed(
+        &mut self,
+        now: Moment,
+        timings: Timings,
+        kernel: KernelView,
+        bounds: &[f64],
+    ) {
+        self.successes += 1;
+        self.latency.observe(bounds, timings.total);
+        self.rtt = kernel.rtt.or(self.rtt);
+        self.path_mtu = kernel.path_mtu.or(self.path_mtu);
+        self.largest_path_mtu = largest(self.largest_path_mtu, kernel);
+        self.last_success = Some(now.wall);
+        self.failures_in_row = 0;
+        self.up = Some(true);
+        self.sample(now, Ok(timings), kernel);
+    }
+
+    pub(super) fn fail(&mut self, now: Moment, reason: FailureReason, kernel: KernelView) {
+        let index = FailureReason::ALL.iter().position(|known| *known == reason);
+        if let Some(count) = index.and_then(|index| self.failures.get_mut(index)) {
+            *count += 1;
+        }
+        self.last_failure = Some((reason, now.wall));
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.sample(now, Err(reason), kernel);
+    }
+
+    fn sample(&mut self, now: Moment, result: Result<Timings, FailureReason>, kernel: KernelView) {
+        self.retransmits += u64::from(kernel.retransmits);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Sample { at: now.wall, result, retransmits: kernel.retransmits });
+    }
+
+    pub(super) fn hear(&mut self, now: Moment, said: &KeepAlive) {
+        self.incoming += 1;
+        self.last_heard = Some(now);
+        self.announced_interval = said.interval.or(self.announced_interval);
+        self.silent = false;
+    }
+
+    /// Believes a goodbye of the life that we know, once: a second one of the same life extends
+    /// nothing, so that a forged goodbye hides an outage for a bounded time only.
+    pub(super) fn goodbye(
+        &mut self,
+        now: Instant,
+        instance: Option<&Instance>,
+        drain: Duration,
+        until: Instant,
+    ) -> Option<Change> {
+        let known = self.peer.instance.as_ref().or(self.answering.as_ref());
+        let other = matches!((instance, known), (Some(told), Some(known)) if told != known);
+        let again = self.goodbye.as_ref().is_some_and(|(before, _)| before.as_ref() == instance);
+        if other || again {
+            return None;
+        }
+        self.goodbye = Some((instance.cloned(), now + drain));
+        self.draining_until = Some(until);
+        Some(Change::Pause(self.peer.node.clone()))
+    }
+
+    /// Whether a blank request shows that a peer which said goodbye is back: as another life at
+    /// the address that we know, or as the same pod, started anew after its drain was over.
+    pub(super) fn is_back(&self, now: Instant, instance: Option<&Instance>) -> bool {
+        let Some((said, drained)) = self.goodbye.as_ref().filter(|_| self.draining_until.is_some())
+        else {
+            return false;
+        };
+        let same = said.as_ref() == instance;
+        // A new pod is found at another address: discovery must tell it first.
+        let same_address = self.peer.instance.is_none();
+        if same { now > *drained } else { same_address }
+    }
+
+    /// Whether requests that should come do not: three announced intervals and a timeout. Judged
+    /// only when it was heard before, so that upgrades with mixed settings accuse nobody.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        /// A request may be lost twice, and be as late as the longest default timeout.
+        const LATE: Duration = Duration::from_secs(5);
+        match (self.last_heard, self.announced_interval) {
+            (Some(heard), Some(interval)) => {
+                now.saturating_duration_since(heard.instant) > interval * 3 + LATE
+            }
+            _ => false,
+        }
+    }
+
+    /// Brings the verdict up to date, and says when it changed.
+    pub(super) fn judge(&mut self, failure_threshold: u32) -> Option<Change> {
+        if self.failures_in_row >= failure_threshold {
+            self.up = Some(false);
+        }
+        let retransmits = self.recent.iter().map(|sample| u64::from(sample.retransmits));
+        let evidence = Evidence {
+            draining: self.draining_until.is_some(),
+            up: self.up,
+            last_failure: self.last_failure.map(|(reason, _)| reason),
+            silent: self.silent,
+            probes: self.recent.len(),
+            lost: self.recent.iter().filter(|s| s.result.is_err() || s.retransmits > 0).count(),
+            retransmits: retransmits.sum(),
+            path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
+        };
+        let to = evidence.verdict();
+        let from = std::mem::replace(&mut self.verdict, to);
+        (from != to).then(|| Change::Verdict { node: self.peer.node.clone(), from, to })
+    }
+}

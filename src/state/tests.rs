@@ -1,0 +1,365 @@
+//! What the state promises, with a clock of our own.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::probe::{Answer, FailureReason, LocalError, Timings};
+
+const REFRESH: Duration = Duration::from_secs(30);
+const DRAIN: Duration = Duration::from_secs(5);
+
+fn rules() -> Rules {
+    Rules { failure_threshold: 3, refresh_interval: REFRESH, bounds: vec![0.01, 0.1, 1.0].into() }
+}
+
+fn name(number: u8) -> NodeName {
+    NodeName::new(&format!("n{number}")).unwrap()
+}
+
+fn instance(text: &str) -> Instance {
+    Instance::new(text).unwrap()
+}
+
+fn peer(number: u8, life: Option<&str>) -> Peer {
+    Peer {
+        node: name(number),
+        address: format!("10.0.0.{number}:9050").parse().unwrap(),
+        other_addresses: Vec::new(),
+        instance: life.map(instance),
+        ready: life.map(|_| true),
+    }
+}
+
+fn success() -> Outcome {
+    let timings = Timings {
+        connect: Duration::from_millis(20),
+        response: Duration::from_millis(30),
+        total: Duration::from_millis(50),
+    };
+    Outcome::Success { timings, answer: Answer::default() }
+}
+
+/// A state with a clock, and probes that begin and end at once.
+struct Lab {
+    state: State,
+    now: Moment,
+    next: ProbeId,
+}
+
+impl Lab {
+    fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
+        let mut state = State::new(rules());
+        state.peers(peers.into_iter().collect());
+        Self { state, now: Moment::now(), next: 0 }
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Change> {
+        self.now.instant += time;
+        self.now.wall += time;
+        self.state.tick(self.now.instant)
+    }
+
+    fn begin(&mut self, number: u8) -> Report {
+        self.next += 1;
+        self.state.begin(&name(number), self.next, self.now.instant);
+        Report {
+            id: self.next,
+            node: name(number),
+            due: self.now.instant,
+            started: self.now.instant,
+            kind: ProbeKind::Blank,
+            outcome: success(),
+            kernel: None,
+        }
+    }
+
+    fn probe(&mut self, number: u8, outcome: Outcome, retransmits: u32) -> Vec<Change> {
+        let kernel = Some(KernelView { retransmits, ..KernelView::default() });
+        let report = Report { outcome, kernel, ..self.begin(number) };
+        self.state.report(self.now, &report)
+    }
+
+    fn fail(&mut self, number: u8) -> Vec<Change> {
+        self.probe(number, Outcome::Failure(FailureReason::Refused), 0)
+    }
+
+    fn hear(&mut self, number: u8, life: &str, goodbye: Option<Duration>) -> Vec<Change> {
+        let said = KeepAlive {
+            node: name(number),
+            instance: Some(instance(life)),
+            interval: Some(Duration::from_secs(10)),
+            goodbye,
+        };
+        self.state.heard(self.now, Some(&said))
+    }
+
+    fn verdict(&self, number: u8) -> Verdict {
+        self.state.get(&name(number)).unwrap().verdict
+    }
+}
+
+#[test]
+fn a_peer_is_down_after_three_failures_in_a_row_and_up_after_one_success() {
+    let mut lab = Lab::new([peer(1, None)]);
+    assert_eq!(lab.verdict(1), Verdict::Unknown);
+    lab.probe(1, success(), 0);
+    assert_eq!(lab.verdict(1), Verdict::Up);
+    assert_eq!(lab.fail(1), vec![Change::Failing(name(1))]);
+    assert_eq!(lab.fail(1), vec![]);
+    assert_eq!(lab.verdict(1), Verdict::Up, "one lost packet flaps nothing");
+    let down = Verdict::Down(FailureReason::Refused);
+    let told = Change::Verdict { node: name(1), from: Verdict::Up, to: down };
+    assert_eq!(lab.fail(1), vec![told]);
+    lab.probe(1, success(), 0);
+    assert_eq!(lab.verdict(1), Verdict::Up);
+    let record = lab.state.get(&name(1)).unwrap();
+    assert_eq!((record.successes, record.failed()), (2, 3));
+    assert_eq!(record.latency.counts.iter().sum::<u64>(), 2, "successes only");
+}
+
+#[test]
+fn a_fault_of_our_own_counts_against_no_peer() {
+    let mut lab = Lab::new([peer(1, None)]);
+    for _ in 0..10 {
+        assert_eq!(lab.probe(1, Outcome::Local(LocalError::NoPorts), 0), vec![]);
+    }
+    let record = lab.state.get(&name(1)).unwrap();
+    assert_eq!((record.successes, record.failed(), record.recent.len()), (0, 0, 0));
+    assert_eq!(record.verdict, Verdict::Unknown);
+}
+
+#[test]
+fn a_path_that_loses_packets_is_lossy_and_up() {
+    let mut lab = Lab::new([peer(1, None)]);
+    for retransmits in [0, 0, 0, 0, 1, 0, 0, 1] {
+        lab.probe(1, success(), retransmits);
+    }
+    assert_eq!(lab.verdict(1), Verdict::Lossy);
+    assert_eq!(lab.state.get(&name(1)).unwrap().up, Some(true));
+    for _ in 0..RECENT {
+        lab.probe(1, success(), 0);
+    }
+    assert_eq!(lab.verdict(1), Verdict::Up);
+    assert_eq!(lab.state.get(&name(1)).unwrap().retransmits, 2);
+}
+
+#[test]
+fn a_peer_that_fell_silent_is_one_way_and_one_never_heard_is_not() {
+    let mut lab = Lab::new([peer(1, None), peer(2, None)]);
+    lab.probe(1, success(), 0);
+    lab.probe(2, success(), 0);
+    lab.hear(1, "a", None);
+    lab.pass(Duration::from_secs(34));
+    assert_eq!(lab.verdict(1), Verdict::Up);
+    lab.pass(Duration::from_secs(2));
+    assert_eq!((lab.verdict(1), lab.verdict(2)), (Verdict::OneWay, Verdict::Up));
+    lab.hear(1, "a", None);
+    assert_eq!(lab.verdict(1), Verdict::Up);
+}
+
+#[test]
+fn a_path_mtu_below_the_largest_seen_is_told() {
+    let mut lab = Lab::new([peer(1, None)]);
+    for (path_mtu, verdict) in [(1370, Verdict::Up), (1280, Verdict::Mtu), (1370, Verdict::Up)] {
+        let kernel = Some(KernelView { path_mtu: Some(path_mtu), ..KernelView::default() });
+        let report = Report { kernel, ..lab.begin(1) };
+        lab.state.report(lab.now, &report);
+        assert_eq!(lab.verdict(1), verdict);
+    }
+}
+
+#[test]
+fn a_goodbye_takes_the_peer_off_the_schedule_without_a_failure() {
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    lab.probe(1, success(), 0);
+    let in_flight = lab.begin(1);
+    assert!(lab.hear(1, "a", Some(DRAIN)).contains(&Change::Pause(name(1))));
+    assert_eq!(lab.verdict(1), Verdict::Draining);
+    let failed = Report { outcome: Outcome::Failure(FailureReason::Refused), ..in_flight };
+    assert_eq!(lab.state.report(lab.now, &failed), vec![]);
+    assert_eq!(lab.state.get(&name(1)).unwrap().failed(), 0);
+    lab.state.peers([peer(1, Some("b"))].into_iter().collect());
+    assert_eq!(
+        lab.verdict(1),
+        Verdict::Up,
+        "the successor is judged anew, its node's counters go on"
+    );
+}
+
+#[test]
+fn a_forged_goodbye_hides_nothing_past_drain_plus_one_refresh() {
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    lab.probe(1, success(), 0);
+    assert_eq!(
+        lab.hear(1, "forged", Some(DRAIN)).first(),
+        Some(&Change::NewInstance(name(1), instance("forged")))
+    );
+    assert_eq!(lab.verdict(1), Verdict::Up, "another life's goodbye");
+    lab.hear(1, "a", Some(Duration::from_secs(86_400)));
+    lab.hear(1, "a", None);
+    assert_eq!(lab.verdict(1), Verdict::Draining);
+    let bound = MAX_DRAIN + REFRESH * 11 / 10;
+    let mut hidden = Duration::ZERO;
+    while lab.verdict(1) == Verdict::Draining {
+        lab.hear(1, "a", Some(DRAIN));
+        let step = Duration::from_secs(1);
+        hidden += step;
+        assert!(hidden <= bound + step, "repeating it extends nothing");
+        let changes = lab.pass(step);
+        if hidden > bound {
+            assert!(changes.contains(&Change::Schedule(name(1))));
+        }
+    }
+    lab.fail(1);
+    assert_eq!(lab.state.get(&name(1)).unwrap().failed(), 1, "counted again");
+}
+
+#[test]
+fn an_ordinary_goodbye_is_believed_for_drain_plus_one_refresh() {
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    lab.hear(1, "a", Some(DRAIN));
+    lab.pass(DRAIN + REFRESH);
+    assert_eq!(lab.verdict(1), Verdict::Draining);
+    lab.pass(REFRESH / 10);
+    assert_eq!(lab.verdict(1), Verdict::Unknown);
+}
+
+#[test]
+fn a_peer_that_restarts_at_its_address_is_probed_again_at_once() {
+    let mut lab = Lab::new([peer(1, None)]);
+    lab.hear(1, "a", Some(DRAIN));
+    assert!(lab.hear(1, "b", None).contains(&Change::Schedule(name(1))), "another process");
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    lab.hear(1, "a", Some(DRAIN));
+    assert!(!lab.hear(1, "a", None).contains(&Change::Schedule(name(1))), "a straggler");
+    lab.pass(DRAIN + Duration::from_secs(1));
+    assert!(lab.hear(1, "a", None).contains(&Change::Schedule(name(1))), "the pod's container");
+}
+
+#[test]
+fn an_answer_that_says_draining_is_a_goodbye() {
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    let Outcome::Success { timings, .. } = success() else { unreachable!() };
+    let answer = Answer { instance: Some(instance("a")), draining: true };
+    let changes = lab.probe(1, Outcome::Success { timings, answer }, 0);
+    assert!(changes.contains(&Change::Pause(name(1))));
+    assert_eq!(lab.verdict(1), Verdict::Draining);
+}
+
+#[test]
+fn a_peer_that_moved_is_not_judged_by_its_old_place() {
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    for _ in 0..3 {
+        lab.fail(1);
+    }
+    let old = lab.begin(1);
+    let changes = lab.state.peers([peer(1, Some("b"))].into_iter().collect());
+    assert!(changes.contains(&Change::Schedule(name(1))));
+    let late = Report { outcome: Outcome::Failure(FailureReason::ConnectTimeout), ..old };
+    assert_eq!(lab.state.report(lab.now, &late), vec![]);
+    assert_eq!(lab.state.get(&name(1)).unwrap().failed(), 3);
+}
+
+#[test]
+fn strangers_are_counted_together_and_asked_about() {
+    let mut lab = Lab::new([peer(1, None)]);
+    assert_eq!(lab.hear(9, "a", None), vec![Change::Unknown(name(9))]);
+    assert_eq!(lab.state.heard(lab.now, None), vec![]);
+    assert_eq!(lab.state.snapshot(lab.now).incoming_unknown, 2);
+}
+
+#[test]
+fn a_snapshot_does_not_change_under_its_reader() {
+    let mut lab = Lab::new([peer(1, None)]);
+    let before = lab.state.snapshot(lab.now);
+    lab.probe(1, success(), 0);
+    assert_eq!(before.peers[0].successes, 0);
+    assert_eq!(lab.state.snapshot(lab.now).peers[0].successes, 1);
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    List(Vec<(u8, u8)>),
+    Begin(u8),
+    Report(usize, u8),
+    Hear(u8, u8, bool),
+    Pass(u16),
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let listed = proptest::collection::vec((0..5_u8, 0..3_u8), 0..5);
+    let operation = prop_oneof![
+        1 => listed.prop_map(Operation::List),
+        4 => (0..5_u8).prop_map(Operation::Begin),
+        4 => (0..8_usize, 0..4_u8).prop_map(|(which, end)| Operation::Report(which, end)),
+        3 => (0..6_u8, 0..3_u8, any::<bool>()).prop_map(|(n, l, g)| Operation::Hear(n, l, g)),
+        2 => (0..60_000_u16).prop_map(Operation::Pass),
+    ];
+    proptest::collection::vec(operation, 1..200)
+}
+
+proptest! {
+    #[test]
+    fn counters_only_rise_and_none_remains_of_a_peer_that_left(operations in operations()) {
+        let mut lab = Lab::new([]);
+        let mut begun: Vec<Report> = Vec::new();
+        let mut reported = 0_u64;
+        for operation in operations {
+            let before = lab.state.snapshot(lab.now);
+            match operation {
+                Operation::List(list) => {
+                    let set: PeerSet = list
+                        .iter()
+                        .map(|(number, life)| peer(*number, Some(&format!("life{life}"))))
+                        .collect();
+                    let nodes: Vec<NodeName> = set.iter().map(|peer| peer.node.clone()).collect();
+                    lab.state.peers(set);
+                    let kept = lab.state.snapshot(lab.now);
+                    let kept: Vec<NodeName> =
+                        kept.peers.iter().map(|record| record.peer.node.clone()).collect();
+                    prop_assert_eq!(kept, nodes);
+                }
+                Operation::Begin(number) => {
+                    let report = lab.begin(number);
+                    begun.push(report);
+                }
+                Operation::Report(which, end) if !begun.is_empty() => {
+                    let report = begun.swap_remove(which % begun.len());
+                    let outcome = match end {
+                        0 => success(),
+                        1 => Outcome::Local(LocalError::NoDescriptors),
+                        _ => Outcome::Failure(FailureReason::ALL[usize::from(end)]),
+                    };
+                    reported += 1;
+                    lab.state.report(lab.now, &Report { outcome, ..report });
+                }
+                Operation::Report(..) => {}
+                Operation::Hear(number, life, goodbye) => {
+                    lab.hear(number, &format!("life{life}"), goodbye.then_some(DRAIN));
+                }
+                Operation::Pass(milliseconds) => {
+                    lab.pass(Duration::from_millis(milliseconds.into()));
+                }
+            }
+            let after = lab.state.snapshot(lab.now);
+            let mut counted = 0;
+            for record in &after.peers {
+                prop_assert!(record.recent.len() <= RECENT);
+                prop_assert_eq!(record.latency.counts.iter().sum::<u64>(), record.successes);
+                let drained = record.draining_until;
+                prop_assert_eq!(drained.is_some(), record.verdict == Verdict::Draining);
+                prop_assert!(drained.is_none_or(|until| until
+                    <= lab.now.instant + DRAIN + REFRESH * 11 / 10));
+                counted += record.successes + record.failed();
+                let earlier = before.peers.iter().find(|old| old.peer.node == record.peer.node);
+                if let Some(earlier) = earlier {
+                    prop_assert!(earlier.successes <= record.successes);
+                    prop_assert!(earlier.incoming <= record.incoming);
+                    let pairs = earlier.failures.iter().zip(record.failures);
+                    prop_assert!(pairs.into_iter().all(|(old, new)| *old <= new));
+                }
+            }
+            prop_assert!(counted <= reported);
+        }
+    }
+}

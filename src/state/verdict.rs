@@ -1,0 +1,165 @@
+//! From evidence to a verdict: one pure function, with its thresholds.
+
+use std::fmt;
+
+use crate::probe::FailureReason;
+
+/// What a peer amounts to, in this precedence. Readiness, as Kubernetes tells it, stands beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Neither a success yet, nor enough failures.
+    Unknown,
+    /// It said goodbye; not probed for a bounded time.
+    Draining,
+    /// So many failures in a row, the last for this reason.
+    Down(FailureReason),
+    /// Our probes succeed, its own do not reach us any more.
+    OneWay,
+    /// Up, but packets are lost.
+    Lossy,
+    /// Up, but the path carries smaller packets than it did.
+    Mtu,
+    /// All is well.
+    Up,
+}
+
+/// What is wrong with a peer that is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Impairment {
+    /// See [`Verdict::OneWay`].
+    OneWay,
+    /// See [`Verdict::Lossy`].
+    Lossy,
+    /// See [`Verdict::Mtu`].
+    Mtu,
+}
+
+/// Probes with a loss among the last twenty that make a path lossy: one is chance, as on every
+/// path through the Internet; two in three minutes are not.
+const LOSSY_PROBES: usize = 2;
+/// Fewer probes than this say nothing about a rate.
+const LOSSY_AFTER: usize = 5;
+
+/// What a verdict rests on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Evidence {
+    pub(super) draining: bool,
+    pub(super) up: Option<bool>,
+    pub(super) last_failure: Option<FailureReason>,
+    pub(super) silent: bool,
+    /// Recent probes.
+    pub(super) probes: usize,
+    /// Those of them that failed or needed a retransmit.
+    pub(super) lost: usize,
+    /// Segments that they sent again.
+    pub(super) retransmits: u64,
+    pub(super) path_mtu_shrunk: bool,
+}
+
+impl Evidence {
+    pub(super) fn verdict(self) -> Verdict {
+        match self {
+            Self { draining: true, .. } => Verdict::Draining,
+            Self { up: None, .. } => Verdict::Unknown,
+            Self { up: Some(false), last_failure: Some(reason), .. } => Verdict::Down(reason),
+            Self { silent: true, .. } => Verdict::OneWay,
+            // Failures alone are an outage that passed; loss shows in retransmits.
+            Self { probes: LOSSY_AFTER.., lost: LOSSY_PROBES.., retransmits: 1.., .. } => {
+                Verdict::Lossy
+            }
+            Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
+            Self { .. } => Verdict::Up,
+        }
+    }
+}
+
+impl Verdict {
+    /// The name in JSON and logs; [`Verdict::Down`] has its reason beside.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Draining => "draining",
+            Self::Down(_) => "down",
+            Self::OneWay => "one-way",
+            Self::Lossy => "lossy",
+            Self::Mtu => "mtu",
+            Self::Up => "up",
+        }
+    }
+
+    /// What is wrong with a peer that is up.
+    #[must_use]
+    pub const fn impairment(self) -> Option<Impairment> {
+        match self {
+            Self::OneWay => Some(Impairment::OneWay),
+            Self::Lossy => Some(Impairment::Lossy),
+            Self::Mtu => Some(Impairment::Mtu),
+            Self::Unknown | Self::Draining | Self::Down(_) | Self::Up => None,
+        }
+    }
+}
+
+impl Impairment {
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OneWay => "one_way",
+            Self::Lossy => "lossy",
+            Self::Mtu => "mtu",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down(reason) => write!(f, "down ({reason})"),
+            other => f.write_str(other.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WELL: Evidence = Evidence {
+        draining: false,
+        up: Some(true),
+        last_failure: None,
+        silent: false,
+        probes: 20,
+        lost: 0,
+        retransmits: 0,
+        path_mtu_shrunk: false,
+    };
+
+    #[test]
+    fn the_worst_that_holds_is_told() {
+        let mut evidence = WELL;
+        assert_eq!(evidence.verdict(), Verdict::Up);
+        evidence.path_mtu_shrunk = true;
+        assert_eq!(evidence.verdict(), Verdict::Mtu);
+        evidence.lost = 2;
+        evidence.retransmits = 2;
+        assert_eq!(evidence.verdict(), Verdict::Lossy);
+        evidence.silent = true;
+        assert_eq!(evidence.verdict(), Verdict::OneWay);
+        evidence.up = Some(false);
+        evidence.last_failure = Some(FailureReason::Refused);
+        assert_eq!(evidence.verdict(), Verdict::Down(FailureReason::Refused));
+        evidence.draining = true;
+        assert_eq!(evidence.verdict(), Verdict::Draining);
+        assert_eq!(Evidence { up: None, ..WELL }.verdict(), Verdict::Unknown);
+    }
+
+    #[test]
+    fn one_loss_is_chance_and_a_short_outage_is_no_loss() {
+        assert_eq!(Evidence { lost: 1, retransmits: 1, ..WELL }.verdict(), Verdict::Up);
+        assert_eq!(Evidence { lost: 3, retransmits: 0, ..WELL }.verdict(), Verdict::Up);
+        assert_eq!(Evidence { probes: 4, lost: 4, retransmits: 4, ..WELL }.verdict(), Verdict::Up);
+        assert_eq!(Evidence { lost: 2, retransmits: 2, ..WELL }.verdict(), Verdict::Lossy);
+    }
+}
