@@ -1,0 +1,192 @@
+//! One probe over one new connection, under one deadline.
+//!
+//! It never reuses a connection, never retries, and never blocks past the deadline: the socket is
+//! non-blocking and every wait is a ppoll(2) for what is left of the budget. (The socket's own
+//! timeouts, SO_RCVTIMEO and SO_SNDTIMEO, run on the kernel's timer wheel, whose slots widen with
+//! the wait: 5 s overshot by up to 248 ms, ppoll(2) by 5 ms; and each costs a system call to set.)
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use super::Settings;
+use super::answer::{Parsed, parse};
+use super::failure::{Step, classify};
+use super::tcp_info::{self, Info};
+use crate::name::NodeName;
+use crate::probe::{Answer, FailureReason, KernelView, Outcome, Probe, ProbeKind, Timings};
+use crate::wire::{KeepAlive, MAX_ANSWER};
+
+/// Makes one probe that began at `started`, and says how it ended and what the kernel saw.
+pub(super) fn perform(
+    settings: &Settings,
+    probe: &Probe,
+    started: Instant,
+) -> (Outcome, Option<KernelView>) {
+    // The sum overflows for no timeout that a person could mean.
+    let deadline = started.checked_add(settings.timeout).unwrap_or(started);
+    let (stream, pending) = match open(probe.address) {
+        Ok(opened) => opened,
+        Err(error) => return (classify(Step::Open, &error), None),
+    };
+    let attempt = Attempt { stream: &stream, started, deadline };
+    let mut handshake = None;
+    let outcome = match attempt.run(pending, &request(settings, probe), &probe.node, &mut handshake)
+    {
+        Ok((timings, answer)) => Outcome::Success { timings, answer },
+        Err(outcome) => outcome,
+    };
+    let kernel = tcp_info::read(&stream).map(|end| tcp_info::view(handshake, end));
+    close(stream);
+    (outcome, kernel)
+}
+
+fn request(settings: &Settings, probe: &Probe) -> String {
+    let goodbye = match probe.kind {
+        ProbeKind::Blank => None,
+        ProbeKind::Goodbye { drain } => Some(drain),
+    };
+    let said = KeepAlive {
+        node: settings.node.clone(),
+        instance: Some(settings.instance.clone()),
+        interval: Some(settings.interval),
+        goodbye,
+    };
+    said.render(probe.address)
+}
+
+/// Opens a socket and begins to connect; the second value is connect(2)'s own answer. The socket
+/// outlives a failed connect, since it holds the kernel's evidence.
+fn open(target: SocketAddr) -> io::Result<(TcpStream, io::Result<()>)> {
+    // `Socket::new` closes it on exec; non-blocking from the start spares four fcntl(2).
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
+    // Both save packets or time, neither decides: a kernel that refuses still probes.
+    // Quick ACKs off before the connect: the handshake's ACK then rides on the request (tcp(7)).
+    let _ = socket.set_tcp_quickack(false);
+    let _ = socket.set_tcp_nodelay(true);
+    let pending = match socket.connect(&SockAddr::from(target)) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+        result => result,
+    };
+    Ok((socket.into(), pending))
+}
+
+/// Closes with a reset (SO_LINGER 0, socket(7)): no TIME_WAIT on either side, whoever closes first,
+/// since only a side that has seen both FINs enters it. Nothing is lost: the answer has been read,
+/// or is not wanted.
+fn close(stream: TcpStream) {
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}
+
+struct Attempt<'a> {
+    stream: &'a TcpStream,
+    started: Instant,
+    deadline: Instant,
+}
+
+impl Attempt<'_> {
+    /// Connects, sends, reads; `handshake` is the kernel's view at the moment of establishment.
+    fn run(
+        &self,
+        pending: io::Result<()>,
+        request: &str,
+        meant: &NodeName,
+        handshake: &mut Option<Info>,
+    ) -> Result<(Timings, Answer), Outcome> {
+        pending.map_err(|error| classify(Step::Open, &error))?;
+        self.established().map_err(|error| classify(Step::Connect, &error))?;
+        let established = Instant::now();
+        *handshake = tcp_info::read(self.stream);
+        self.send(request.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
+        let sent = Instant::now();
+        let (node, answer) = self.receive()?;
+        let read = Instant::now();
+        if node != *meant {
+            return Err(Outcome::Failure(FailureReason::WrongPeer));
+        }
+        let timings = Timings {
+            connect: established.saturating_duration_since(self.started),
+            response: read.saturating_duration_since(sent),
+            total: read.saturating_duration_since(self.started),
+        };
+        Ok((timings, answer))
+    }
+
+    /// Waits for the handshake's end (connect(2), EINPROGRESS).
+    fn established(&self) -> io::Result<()> {
+        self.wait(PollFlags::OUT)?;
+        match self.stream.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&self, mut request: &[u8]) -> io::Result<()> {
+        let mut stream = self.stream;
+        while !request.is_empty() {
+            match stream.write(request) {
+                Ok(written) => request = request.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait(PollFlags::OUT)?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until the answer is whole or wrong; never more than [`MAX_ANSWER`] octets.
+    fn receive(&self) -> Result<(NodeName, Answer), Outcome> {
+        let mut buffer = [0; MAX_ANSWER];
+        let mut filled = 0;
+        loop {
+            let free = buffer.get_mut(filled..).unwrap_or_default();
+            let count = self.read(free).map_err(|error| classify(Step::Exchange, &error))?;
+            if count == 0 {
+                return Err(Outcome::Failure(FailureReason::Closed));
+            }
+            filled += count;
+            match parse(buffer.get(..filled).unwrap_or_default()) {
+                Parsed::Incomplete => {}
+                Parsed::Bad => return Err(Outcome::Failure(FailureReason::BadResponse)),
+                Parsed::Whole { node, answer } => return Ok((node, answer)),
+            }
+        }
+    }
+
+    /// Waits first: the answer is at least one round trip away. The deadline is absolute, so a peer
+    /// that drips its answer gains nothing.
+    fn read(&self, free: &mut [u8]) -> io::Result<usize> {
+        let mut stream = self.stream;
+        loop {
+            self.wait(PollFlags::IN)?;
+            match stream.read(free) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until the socket is ready, or for as long as the deadline lets (`TimedOut`).
+    fn wait(&self, events: PollFlags) -> io::Result<()> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            // A timeout too long for the kernel's clock is none.
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(self.stream, events)], timeout.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

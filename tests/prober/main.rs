@@ -1,0 +1,8 @@
+//! The prober against real sockets, in this process: each test has its own network of 127/8.
+
+#![cfg(test)]
+
+mod child;
+mod exchange;
+mod peer;
+mod pool;

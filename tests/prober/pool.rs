@@ -1,0 +1,341 @@
+//! The pool of workers: lanes, growth, shrinking, stop.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use wylis::probe::{FailureReason, Lane, LocalError, Outcome};
+use wylis::prober::{Limits, MAX_WORKERS, STEADY_RESERVE};
+
+use crate::child;
+use crate::peer::{GOOD, PATIENCE, Peer, blank, listener, prober, read_head, until};
+
+/// Longer than any test here lasts.
+const HELD: Duration = Duration::from_secs(300);
+
+fn succeeded(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Success { .. })
+}
+
+/// Threads of this process whose name begins with `probe-`.
+fn probe_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.starts_with("probe-")).count()
+}
+
+#[test]
+fn stalled_peers_delay_no_healthy_one_and_threads_stay_bounded() {
+    if !child::enter("pool::stalled_peers_delay_no_healthy_one_and_threads_stay_bounded") {
+        return;
+    }
+    let healthy = Peer::saying("127.66.1.1", GOOD);
+    let stalled = listener("127.66.1.2", 4096);
+    let (prober, reports) = prober(HELD, Limits::default());
+    for id in 0..500 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+    }
+    until("all but the reserve at work", || probe_threads() == MAX_WORKERS - STEADY_RESERVE);
+    for id in 1000..1300 {
+        prober.submit(blank(id, healthy.address, Lane::Steady));
+        assert!(probe_threads() <= MAX_WORKERS);
+    }
+    let mut delays: Vec<Duration> = Vec::new();
+    for _ in 1000..1300 {
+        let report = reports.recv_timeout(PATIENCE).unwrap();
+        assert!(report.id >= 1000 && succeeded(&report.outcome), "{report:?}");
+        delays.push(report.started - report.due);
+    }
+    delays.sort();
+    // 300 at once through four workers: a queue, but no timeout's length.
+    assert!(delays[299] < Duration::from_secs(10), "{:?}", delays[299]);
+    // Steady probes may fill the reserve, and nothing goes past it.
+    for id in 2000..2100 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+        assert!(probe_threads() <= MAX_WORKERS);
+    }
+    until("every worker at work", || probe_threads() == MAX_WORKERS);
+    assert_eq!(prober.workers(), MAX_WORKERS);
+    assert_eq!(prober.stop(Instant::now()), MAX_WORKERS);
+}
+
+#[test]
+fn steady_probes_may_use_every_worker() {
+    let stalled = listener("127.66.2.1", 64);
+    let limits = Limits { workers: 6, reserve: 4, ..Limits::default() };
+    let (prober, _reports) = prober(HELD, limits);
+    for id in 0..10 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+    }
+    // The share of suspect probes is two.
+    let began = Instant::now();
+    until("two workers", || prober.workers() == 2);
+    while began.elapsed() < Duration::from_millis(200) {
+        assert_eq!(prober.workers(), 2);
+    }
+    for id in 10..30 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+    }
+    until("six workers", || prober.workers() == 6);
+}
+
+#[test]
+fn waiting_suspects_start_when_others_of_their_lane_end() {
+    let stalled = listener("127.66.3.1", 64);
+    let limits = Limits { workers: 3, reserve: 1, ..Limits::default() };
+    let (prober, reports) = prober(Duration::from_millis(50), limits);
+    for id in 0..8 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+    }
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        let report = reports.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(report.outcome, Outcome::Failure(FailureReason::ResponseTimeout));
+        ids.push(report.id);
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn idle_workers_leave_but_for_the_last() {
+    if !child::enter("pool::idle_workers_leave_but_for_the_last") {
+        return;
+    }
+    let stalled = listener("127.66.4.1", 256);
+    let idle = Duration::from_millis(100);
+    let (prober, reports) =
+        prober(Duration::from_millis(500), Limits { idle, ..Limits::default() });
+    for id in 0..60 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+    }
+    assert_eq!(prober.workers(), 60);
+    until("60 threads", || probe_threads() == 60);
+    for _ in 0..60 {
+        reports.recv_timeout(PATIENCE).unwrap();
+    }
+    until("one worker", || prober.workers() == 1);
+    until("one thread", || probe_threads() == 1);
+    // The last one neither leaves nor wakes, and still works.
+    std::thread::sleep(3 * idle);
+    assert_eq!(prober.workers(), 1);
+    let healthy = Peer::saying("127.66.4.2", GOOD);
+    prober.submit(blank(99, healthy.address, Lane::Steady));
+    assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
+    assert_eq!(prober.workers(), 1);
+}
+
+#[test]
+fn a_steady_load_is_carried_by_as_few_workers_as_it_needs() {
+    let healthy = Peer::saying("127.66.5.1", GOOD);
+    let (prober, reports) = prober(HELD, Limits::default());
+    for id in 0..200 {
+        prober.submit(blank(id, healthy.address, Lane::Steady));
+        assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
+    }
+    // One more whenever a probe comes before the others have sat down again: on a busy machine a
+    // few, and not one for each probe.
+    assert!(prober.workers() <= 16, "{}", prober.workers());
+}
+
+#[test]
+fn stopping_joins_the_idle_and_counts_those_inside_a_probe() {
+    let healthy = Peer::saying("127.66.6.1", GOOD);
+    let stalled = listener("127.66.6.2", 64);
+    let limits = Limits { workers: 5, reserve: 0, ..Limits::default() };
+    let (prober, reports) = prober(Duration::from_secs(3), limits);
+    for id in 0..5 {
+        prober.submit(blank(id, healthy.address, Lane::Steady));
+    }
+    for _ in 0..5 {
+        reports.recv_timeout(PATIENCE).unwrap();
+    }
+    for id in 10..12 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+    }
+    let inside = prober.stop(Instant::now() + Duration::from_millis(500));
+    assert!(inside <= 2, "{inside}");
+    prober.submit(blank(20, healthy.address, Lane::Steady));
+    // A second stop waits for those that the first left inside.
+    assert_eq!(prober.stop(Instant::now() + PATIENCE), 0);
+    assert_eq!(prober.workers(), 0);
+    let late: Vec<_> = reports.try_iter().map(|report| report.id).collect();
+    assert!(late.iter().all(|id| [10, 11].contains(id)), "{late:?}");
+    assert_eq!(late.len(), inside, "those inside were reported, the others forgotten");
+}
+
+#[test]
+fn forgotten_probes_are_never_made() {
+    let stalled = listener("127.66.7.1", 64);
+    let limits = Limits { workers: 1, reserve: 0, ..Limits::default() };
+    let (prober, reports) = prober(Duration::from_millis(300), limits);
+    for id in 0..10 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+    }
+    prober.cancel_waiting();
+    prober.submit(blank(10, stalled.local_addr().unwrap(), Lane::Suspect));
+    until("the last one", || reports.recv_timeout(PATIENCE).unwrap().id == 10);
+    assert_eq!(reports.try_iter().count(), 0);
+}
+
+#[test]
+fn without_any_thread_a_probe_is_reported_as_not_started() {
+    let peer = Peer::saying("127.66.8.1", GOOD);
+    // No address space has room for such a stack.
+    let (prober, reports) = prober(HELD, Limits { stack: 1 << 48, ..Limits::default() });
+    for (id, lane) in [(1, Lane::Steady), (2, Lane::Suspect)] {
+        prober.submit(blank(id, peer.address, lane));
+        let report = reports.try_recv().unwrap();
+        assert_eq!((report.id, report.outcome), (id, Outcome::Local(LocalError::NotStarted)));
+    }
+    assert_eq!(prober.workers(), 0);
+}
+
+#[test]
+fn while_one_worker_lives_a_probe_waits_for_it() {
+    if !child::enter("pool::while_one_worker_lives_a_probe_waits_for_it") {
+        return;
+    }
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let healthy = Peer::saying("127.66.11.1", GOOD);
+    let stalled = listener("127.66.11.2", 16);
+    let limits = Limits { stack: 256 << 20, ..Limits::default() };
+    let (prober, reports) = prober(Duration::from_secs(1), limits);
+    prober.submit(blank(1, healthy.address, Lane::Steady));
+    assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
+    // Room for everything but a second such stack.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+    let bound = Some((size + (128 << 10)) << 10);
+    setrlimit(Resource::As, Rlimit { current: bound, maximum: bound }).unwrap();
+    prober.submit(blank(2, stalled.local_addr().unwrap(), Lane::Steady));
+    prober.submit(blank(3, healthy.address, Lane::Suspect));
+    assert_eq!(prober.workers(), 1);
+    let second = reports.recv_timeout(PATIENCE).unwrap();
+    let failed = Outcome::Failure(FailureReason::ResponseTimeout);
+    assert_eq!((second.id, second.outcome), (2, failed));
+    let third = reports.recv_timeout(PATIENCE).unwrap();
+    assert!(third.id == 3 && succeeded(&third.outcome), "{third:?}");
+    assert!(third.started - third.due >= Duration::from_millis(500), "it tells that it was late");
+}
+
+#[test]
+fn a_probe_wakes_one_worker_and_not_the_herd() {
+    if !child::enter("pool::a_probe_wakes_one_worker_and_not_the_herd") {
+        return;
+    }
+    let stalled = listener("127.66.12.1", 256);
+    let healthy = Peer::saying("127.66.12.2", GOOD);
+    let (prober, reports) = prober(Duration::from_secs(1), Limits::default());
+    for id in 0..40 {
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+    }
+    for _ in 0..40 {
+        reports.recv_timeout(PATIENCE).unwrap();
+    }
+    // How often each worker went to sleep so far.
+    let sleeps = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let status = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.unwrap().path().join("status")).ok()
+        };
+        let statuses: Vec<String> = tasks.filter_map(status).collect();
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_start_matches(':').trim().to_owned()
+        };
+        let workers = statuses.iter().filter(|text| field(text, "Name").starts_with("probe-"));
+        workers
+            .map(|text| (field(text, "Name"), field(text, "voluntary_ctxt_switches")))
+            .collect::<BTreeMap<_, _>>()
+    };
+    until("all asleep", || {
+        let before = sleeps();
+        std::thread::sleep(Duration::from_millis(100));
+        before == sleeps()
+    });
+    let before = sleeps();
+    assert_eq!(before.len(), 40);
+    for id in 100..300 {
+        prober.submit(blank(id, healthy.address, Lane::Steady));
+        assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
+    }
+    let undisturbed = sleeps().into_iter().filter(|(name, count)| before[name] == *count).count();
+    assert!(undisturbed >= 30, "{undisturbed} of 40 slept on");
+}
+
+/// Peers for the random load: what they are expected to lead to does not matter here.
+fn crowd() -> [SocketAddr; 4] {
+    let healthy = Peer::saying("127.66.9.1", GOOD);
+    let closing = Peer::start("127.66.9.2", |mut stream| {
+        read_head(&mut stream);
+    });
+    let refusing = listener("127.66.9.3", 1).local_addr().unwrap();
+    let stalled = Peer::start("127.66.9.4", |mut stream| {
+        read_head(&mut stream);
+        crate::peer::wait_for_close(&mut stream);
+    });
+    [healthy.address, closing.address, refusing, stalled.address]
+}
+
+#[test]
+fn under_any_load_each_probe_is_reported_exactly_once() {
+    let crowd = crowd();
+    let load = proptest::collection::vec((0..4_usize, any::<bool>(), any::<bool>()), 0..150);
+    let bounds = (1..9_usize, 0..9_usize, 0..20_u64);
+    let config = ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() };
+    proptest!(config, |(load in load, (workers, reserve, idle) in bounds)| {
+        let idle = Duration::from_millis(idle);
+        let limits = Limits { workers, reserve, idle, ..Limits::default() };
+        let (prober, reports) = prober(Duration::from_millis(20), limits);
+        for (id, (peer, steady, pause)) in (0..).zip(&load) {
+            let lane = if *steady { Lane::Steady } else { Lane::Suspect };
+            prober.submit(blank(id, crowd[*peer], lane));
+            prop_assert!(prober.workers() <= workers);
+            if *pause {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let mut seen = BTreeMap::new();
+        for _ in &load {
+            *seen.entry(reports.recv_timeout(PATIENCE).unwrap().id).or_insert(0) += 1;
+        }
+        prop_assert_eq!(seen.len(), load.len());
+        until("one worker at most", || prober.workers() <= 1);
+        prop_assert_eq!(prober.stop(Instant::now() + PATIENCE), 0);
+        prop_assert_eq!(reports.try_iter().count(), 0);
+    });
+}
+
+#[test]
+fn suspects_never_take_the_reserve() {
+    let running = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(Mutex::new(0));
+    let (inside, highest) = (Arc::clone(&running), Arc::clone(&most));
+    let slow = Peer::start("127.66.10.1", move |mut stream| {
+        let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut highest = highest.lock().unwrap();
+        *highest = now.max(*highest);
+        drop(highest);
+        read_head(&mut stream);
+        std::thread::sleep(Duration::from_millis(5));
+        inside.fetch_sub(1, Ordering::SeqCst);
+        // Closes only after it has counted down, so that it never sees two probes of one worker.
+    });
+    let healthy = Peer::saying("127.66.10.2", GOOD);
+    let limits = Limits { workers: 6, reserve: 3, ..Limits::default() };
+    let (prober, reports) = prober(HELD, limits);
+    for id in 0..200 {
+        prober.submit(blank(2 * id, slow.address, Lane::Suspect));
+        prober.submit(blank(2 * id + 1, healthy.address, Lane::Steady));
+    }
+    for _ in 0..400 {
+        reports.recv_timeout(PATIENCE).unwrap();
+    }
+    assert!((1..=3).contains(&*most.lock().unwrap()), "{}", most.lock().unwrap());
+}
