@@ -27,6 +27,11 @@ pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.
 pub const CAPABILITIES: &str = "goodbye";
 
+/// Between gate and server alone: the address of the client, which the private socket hides.
+pub const CLIENT: &str = "Wylis-Client";
+/// Between gate and server alone: the number of a request, echoed by its answer.
+pub const SEQUENCE: &str = "Wylis-Sequence";
+
 /// Longest request head the gate accepts: the longest blank request takes about 500 octets, a
 /// scraper or browser up to 1,500.
 pub const MAX_REQUEST_HEAD: usize = 2048;

@@ -1,0 +1,302 @@
+//! Reads the backend's answer as it comes: mends its head, finds its end, checks its sequence.
+//!
+//! Pure. The body passes as it came, chunks included. Whatever is not exactly what our own server
+//! sends is an error, and an error ends the process: the next answer would be somebody else's.
+
+use std::fmt;
+
+use crate::wire;
+
+/// Longest head of an answer: ours take about 600 octets with the longest names.
+const MAX_HEAD: usize = 4096;
+/// Longest line that frames a chunk: tiny_http writes up to four digits.
+const MAX_CHUNK_LINE: usize = 16;
+
+/// Why the backend's octets are no answer to the request in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerError {
+    /// The head is malformed or too long.
+    Head,
+    /// It answers another request.
+    Sequence,
+    /// The body's framing is malformed.
+    Framing,
+    /// Octets follow the end.
+    Surplus,
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Head => "its head is malformed",
+            Self::Sequence => "it answers another request",
+            Self::Framing => "its body is framed wrongly",
+            Self::Surplus => "octets follow its end",
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Head(Vec<u8>),
+    Length(u64),
+    ChunkLine(Vec<u8>),
+    ChunkData(u64),
+    /// The CRLF after a chunk, or after the last one; so many octets of it were read.
+    ChunkEnd {
+        read: usize,
+        last: bool,
+    },
+    Done,
+}
+
+/// One answer in the making.
+#[derive(Debug)]
+pub(super) struct Answer {
+    sequence: u64,
+    head_only: bool,
+    code: Option<u16>,
+    state: State,
+}
+
+impl Answer {
+    /// The answer to the request of this sequence number.
+    pub(super) fn new(sequence: u64, head_only: bool) -> Self {
+        Self { sequence, head_only, code: None, state: State::Head(Vec::new()) }
+    }
+
+    /// The status code, once the head was read.
+    pub(super) fn code(&self) -> Option<u16> {
+        self.code
+    }
+
+    /// Takes what came; appends what the client shall get. `true` at the end.
+    pub(super) fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, AnswerError> {
+        while !bytes.is_empty() {
+            let used = match &mut self.state {
+                State::Done => return Err(AnswerError::Surplus),
+                State::Head(_) => {
+                    let used = self.feed_head(bytes, out)?;
+                    bytes = bytes.get(used..).unwrap_or_default();
+                    self.advance()?;
+                    continue;
+                }
+                State::Length(left) | State::ChunkData(left) => {
+                    let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= taken as u64;
+                    taken
+                }
+                State::ChunkLine(line) => feed_line(line, bytes)?,
+                State::ChunkEnd { read, .. } => {
+                    if bytes.first() != b"\r\n".get(*read) {
+                        return Err(AnswerError::Framing);
+                    }
+                    *read += 1;
+                    1
+                }
+            };
+            let (taken, rest) = bytes.split_at(used.min(bytes.len()));
+            out.extend_from_slice(taken);
+            bytes = rest;
+            self.advance()?;
+        }
+        Ok(self.state == State::Done)
+    }
+
+    /// Collects the head; consumes all of it, and none of the body.
+    fn feed_head(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, AnswerError> {
+        let State::Head(head) = &mut self.state else { return Err(AnswerError::Head) };
+        let before = head.len();
+        head.extend_from_slice(bytes.get(..MAX_HEAD).unwrap_or(bytes));
+        let from = before.saturating_sub(3);
+        let found = head.get(from..).unwrap_or_default().windows(4).position(|w| w == b"\r\n\r\n");
+        let Some(found) = found else {
+            if head.len() > MAX_HEAD {
+                return Err(AnswerError::Head);
+            }
+            return Ok(bytes.len());
+        };
+        let end = from + found;
+        let head = std::mem::take(head);
+        let text = head.get(..end).and_then(|head| std::str::from_utf8(head).ok());
+        self.mend(text.ok_or(AnswerError::Head)?, out)?;
+        Ok(end + 4 - before)
+    }
+
+    /// Writes the head for the client, and learns the framing of what follows.
+    fn mend(&mut self, head: &str, out: &mut Vec<u8>) -> Result<(), AnswerError> {
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap_or_default();
+        let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let code: u16 = code.filter(|code| *code >= 200).ok_or(AnswerError::Head)?;
+        out.extend_from_slice(status.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let (mut length, mut chunked, mut sequence) = (None, false, None);
+        for line in lines {
+            let (name, value) = line.split_once(": ").ok_or(AnswerError::Head)?;
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            if is(wire::SEQUENCE) {
+                sequence = Some(value.parse::<u64>().map_err(|_| AnswerError::Sequence)?);
+                continue;
+            }
+            if is("Content-Length") {
+                length = Some(value.parse::<u64>().map_err(|_| AnswerError::Head)?);
+            } else if is("Transfer-Encoding") {
+                chunked = true;
+            }
+            // RFC 9110, section 8.6: no length on a 204. What names the backend is nobody's
+            // business, and the connection is the gate's.
+            let dropped = is("Server") || is("Connection") || (code == 204 && is("Content-Length"));
+            if !dropped {
+                out.extend_from_slice(line.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        if sequence != Some(self.sequence) {
+            return Err(AnswerError::Sequence);
+        }
+        out.extend_from_slice(b"Connection: close\r\n\r\n");
+        self.state = match (length, chunked) {
+            (Some(_), true) | (None, false) => return Err(AnswerError::Head),
+            _ if self.head_only || code == 204 || code == 304 => State::Done,
+            (Some(length), false) => State::Length(length),
+            (None, true) => State::ChunkLine(Vec::new()),
+        };
+        self.code = Some(code);
+        Ok(())
+    }
+
+    /// Steps over whatever is complete.
+    fn advance(&mut self) -> Result<(), AnswerError> {
+        let next = match &self.state {
+            State::Length(0) => State::Done,
+            State::ChunkData(0) => State::ChunkEnd { read: 0, last: false },
+            State::ChunkEnd { read: 2, last: true } => State::Done,
+            State::ChunkEnd { read: 2, last: false } => State::ChunkLine(Vec::new()),
+            State::ChunkLine(line) if line.ends_with(b"\r\n") => {
+                let digits = line.get(..line.len() - 2).and_then(|d| std::str::from_utf8(d).ok());
+                let digits = digits.filter(|d| d.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+                    None => return Err(AnswerError::Framing),
+                    Some(0) => State::ChunkEnd { read: 0, last: true },
+                    Some(length) => State::ChunkData(length),
+                }
+            }
+            _ => return Ok(()),
+        };
+        self.state = next;
+        Ok(())
+    }
+}
+
+fn feed_line(line: &mut Vec<u8>, bytes: &[u8]) -> Result<usize, AnswerError> {
+    let used = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
+    if line.len() + used > MAX_CHUNK_LINE {
+        return Err(AnswerError::Framing);
+    }
+    line.extend_from_slice(bytes.get(..used).unwrap_or_default());
+    if line.ends_with(b"\n") && !line.ends_with(b"\r\n") {
+        return Err(AnswerError::Framing);
+    }
+    Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nWylis-Sequence: 7\r\n";
+    const MENDED: &str = "HTTP/1.1 200 OK\r\nDate: d\r\n";
+
+    /// Feeds the answer in pieces of `size`.
+    fn feed(text: &str, head_only: bool, size: usize) -> Result<(bool, String), AnswerError> {
+        let mut answer = Answer::new(7, head_only);
+        let mut out = Vec::new();
+        let mut done = false;
+        for piece in text.as_bytes().chunks(size) {
+            done = answer.feed(piece, &mut out)?;
+        }
+        Ok((done, String::from_utf8(out).unwrap()))
+    }
+
+    #[test]
+    fn an_answer_is_mended_however_it_is_cut() {
+        let cases = [
+            ("Content-Length: 3\r\n", "abc", false),
+            ("Content-Length: 0\r\n", "", false),
+            ("Content-Length: 3\r\n", "", true),
+            ("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", false),
+            ("Transfer-Encoding: chunked\r\n", "0\r\n\r\n", false),
+            ("Transfer-Encoding: chunked\r\n", "", true),
+        ];
+        for (framing, body, head_only) in cases {
+            let text = format!("{HEAD}{framing}\r\n{body}");
+            let expected = format!("{MENDED}{framing}Connection: close\r\n\r\n{body}");
+            for size in 1..=text.len() {
+                let fed = feed(&text, head_only, size);
+                assert_eq!(fed, Ok((true, expected.clone())), "{text:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_204_has_no_length() {
+        let text = "HTTP/1.1 204 No Content\r\nWylis-Sequence: 7\r\nContent-Length: 0\r\n\r\n";
+        let mended = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        assert_eq!(feed(text, false, 9), Ok((true, mended.to_owned())));
+    }
+
+    #[test]
+    fn an_answer_to_another_request_is_noticed() {
+        let of = |sequence: &str| {
+            let text = format!("HTTP/1.1 200 OK\r\n{sequence}Content-Length: 0\r\n\r\n");
+            feed(&text, false, 99)
+        };
+        assert_eq!(of("Wylis-Sequence: 8\r\n"), Err(AnswerError::Sequence));
+        assert_eq!(of("Wylis-Sequence: x\r\n"), Err(AnswerError::Sequence));
+        assert_eq!(of(""), Err(AnswerError::Sequence));
+    }
+
+    #[test]
+    fn an_answer_that_is_framed_otherwise_is_an_error() {
+        let chunked = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
+        let cases = [
+            (format!("{HEAD}Content-Length: 1\r\n\r\nab"), AnswerError::Surplus),
+            (format!("{HEAD}\r\nab"), AnswerError::Head),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(), AnswerError::Head),
+            (format!("{HEAD}Content-Length: -1\r\n\r\n"), AnswerError::Head),
+            ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), AnswerError::Head),
+            ("h".repeat(MAX_HEAD + 1), AnswerError::Head),
+            (format!("{chunked}x\r\n"), AnswerError::Framing),
+            (format!("{chunked}\r\n"), AnswerError::Framing),
+            (format!("{chunked}1\r\nab\r\n"), AnswerError::Framing),
+            (format!("{chunked}1\n"), AnswerError::Framing),
+            (format!("{chunked}{}", "0".repeat(MAX_CHUNK_LINE + 1)), AnswerError::Framing),
+            (format!("{chunked}0\r\n\r\n0"), AnswerError::Surplus),
+        ];
+        for (text, error) in cases {
+            assert_eq!(feed(&text, false, text.len()), Err(error), "{text:?}");
+        }
+        let broken_off = feed(&format!("{chunked}3\r\nab"), false, 5).unwrap();
+        assert!(!broken_off.0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), headed: bool) {
+            let mut answer = Answer::new(7, false);
+            let mut out = Vec::new();
+            if headed {
+                let head = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
+                answer.feed(head.as_bytes(), &mut out).unwrap();
+            }
+            let _ = answer.feed(&bytes, &mut out);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What the gate counts: atomics that the metrics read while the gate runs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a client got no answer of the server's, or not all of it. A closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// The head is no HTTP, or no HTTP that we let through. 400.
+    BadRequest,
+    /// Something follows the head, or was announced to. 400.
+    Body,
+    /// The path is none that could be ours. 404.
+    Path,
+    /// Neither GET nor HEAD. 405.
+    Method,
+    /// No whole head, or no whole answer read, in time. 408 or a reset.
+    Timeout,
+    /// The head is longer than we read. 431.
+    TooLarge,
+    /// Too many wait for the lane, or waited too long. 503.
+    Overload,
+    /// Not HTTP/1.1. 505.
+    Version,
+    /// An incomplete head had to make place for a newer connection. A reset.
+    Evicted,
+    /// No descriptor for a new connection: it waits in the backlog. Counted once a pause.
+    NoDescriptors,
+    /// The client went before it had its answer.
+    ClientGone,
+}
+
+impl Rejection {
+    /// Every rejection, in the order of the counters.
+    pub const ALL: [Self; 11] = [
+        Self::BadRequest,
+        Self::Body,
+        Self::Path,
+        Self::Method,
+        Self::Timeout,
+        Self::TooLarge,
+        Self::Overload,
+        Self::Version,
+        Self::Evicted,
+        Self::NoDescriptors,
+        Self::ClientGone,
+    ];
+
+    /// The value of the metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Body => "body",
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::Overload => "overload",
+            Self::Version => "version",
+            Self::Evicted => "evicted",
+            Self::NoDescriptors => "no_descriptors",
+            Self::ClientGone => "client_gone",
+        }
+    }
+
+    /// The status line's code and phrase; `None` where there is nobody to tell.
+    pub(super) fn status(self) -> Option<&'static str> {
+        match self {
+            Self::BadRequest | Self::Body => Some("400 Bad Request"),
+            Self::Path => Some("404 Not Found"),
+            Self::Method => Some("405 Method Not Allowed"),
+            Self::Timeout => Some("408 Request Timeout"),
+            Self::TooLarge => Some("431 Request Header Fields Too Large"),
+            Self::Overload => Some("503 Service Unavailable"),
+            Self::Version => Some("505 HTTP Version Not Supported"),
+            Self::Evicted | Self::NoDescriptors | Self::ClientGone => None,
+        }
+    }
+}
+
+/// The codes that our server answers with; anything else is counted as the last.
+const CODES: [&str; 7] = ["200", "204", "400", "404", "405", "503", "other"];
+
+/// The counters of one gate.
+#[derive(Debug)]
+pub struct Counters {
+    labels: &'static [&'static str],
+    requests: Vec<[AtomicU64; CODES.len()]>,
+    rejected: [AtomicU64; Rejection::ALL.len()],
+    connections: AtomicU64,
+}
+
+impl Counters {
+    /// All at zero; `labels` are the routes that will be counted, a closed set.
+    #[must_use]
+    pub fn new(labels: &'static [&'static str]) -> Self {
+        Self {
+            labels,
+            requests: labels.iter().map(|_| Default::default()).collect(),
+            rejected: Default::default(),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How often this happened.
+    #[must_use]
+    pub fn rejected(&self, rejection: Rejection) -> u64 {
+        self.rejected.get(rejection as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Requests that the server answered: route, code, count. What was never seen is left out.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        self.labels.iter().zip(&self.requests).flat_map(|(label, counts)| {
+            let counts = CODES.iter().zip(counts);
+            let counts = counts.map(move |(code, n)| (*label, *code, n.load(Ordering::Relaxed)));
+            counts.filter(|(_, _, count)| *count > 0)
+        })
+    }
+
+    pub(super) fn set_connections(&self, open: usize) {
+        self.connections.store(open as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn reject(&self, rejection: Rejection) {
+        if let Some(count) = self.rejected.get(rejection as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A label outside the set is a mistake of ours, which costs the count and nothing else.
+    pub(super) fn answered(&self, label: &str, code: u16) {
+        let route = self.labels.iter().position(|known| *known == label);
+        let code = CODES.iter().position(|known| known.parse() == Ok(code));
+        let counts = route.and_then(|route| self.requests.get(route));
+        if let Some(count) = counts.and_then(|counts| counts.get(code.unwrap_or(CODES.len() - 1))) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rejection_has_its_own_counter_and_name() {
+        let counters = Counters::new(&[]);
+        for (at, rejection) in Rejection::ALL.into_iter().enumerate() {
+            assert_eq!(rejection as usize, at, "{rejection:?}");
+            counters.reject(rejection);
+            assert_eq!(counters.rejected(rejection), 1, "{rejection:?}");
+        }
+        let mut names: Vec<&str> = Rejection::ALL.map(Rejection::as_str).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Rejection::ALL.len());
+    }
+
+    #[test]
+    fn requests_are_counted_within_closed_sets() {
+        let counters = Counters::new(&["/keepalive", "/metrics"]);
+        counters.answered("/keepalive", 204);
+        counters.answered("/keepalive", 204);
+        counters.answered("/metrics", 299);
+        counters.answered("/unknown", 200);
+        let seen: Vec<_> = counters.requests().collect();
+        assert_eq!(seen, [("/keepalive", "204", 2), ("/metrics", "other", 1)]);
+    }
+}

@@ -1,0 +1,288 @@
+//! The gate's loop: waits, accepts, dispatches, and ends what is overdue.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+
+use super::client::{Client, State};
+use super::lane::{Broken, LaneState};
+use super::poll::{BULK, Interest, LISTENER, Poll, SMALL, STOP};
+use super::slots::{Id, Slots};
+use super::{Counters, Fatal, Lane, Limits, Rejection, Route, Setup};
+use crate::pulse::Pulse;
+
+/// One read: a bulk answer of a hundred peers in a few.
+const SCRATCH: usize = 16 * 1024;
+/// Connections accepted in one go during a burst, before others are looked at.
+const MAX_BATCH: usize = 32;
+/// Until `accept` is tried again without a descriptor: unseen beside a lost packet, and no load.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Without a shortage for so long, it is over; one that comes and goes is told once.
+const PLENTY: Duration = Duration::from_secs(10);
+/// For what was asked before the stop.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+/// Longest time between two waits, all work done in between included.
+const PROCESSING: Duration = Duration::from_secs(5);
+/// A promise for the time without a deadline.
+const IDLE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Woken so much later than the deadline, we were not running: suspended, or starved.
+const SLEPT: Duration = Duration::from_secs(1);
+
+/// All of the gate's state, owned by its thread.
+pub(super) struct Port {
+    listener: Option<TcpListener>,
+    /// Whether the listener is watched.
+    accepting: bool,
+    /// When to accept again, without a descriptor to do it now.
+    accept_at: Option<Instant>,
+    /// When descriptors were last short, until they have not been for a while.
+    scarce: Option<Instant>,
+    batch: usize,
+    pub(super) poll: Poll,
+    pub(super) clients: Slots<Client>,
+    pub(super) lingering: usize,
+    /// A connection has ended since the listener was last looked at.
+    pub(super) place_free: bool,
+    pub(super) small: LaneState,
+    pub(super) bulk: LaneState,
+    pub(super) route_of: fn(&str) -> Route,
+    pub(super) limits: Limits,
+    pub(super) counters: Arc<Counters>,
+    pulse: Pulse,
+    fatal: Fatal,
+    pub(super) scratch: Vec<u8>,
+    pub(super) sequence: u64,
+    born: u64,
+    /// No deadline lies before this one.
+    nearest: Option<Instant>,
+    pub(super) now: Instant,
+    stopping: Option<Instant>,
+}
+
+impl Port {
+    pub(super) fn new(setup: Setup) -> io::Result<Self> {
+        let poll = Poll::new(&setup.stop)?;
+        setup.listener.set_nonblocking(true)?;
+        poll.add(&setup.listener, LISTENER, Interest::Read)?;
+        for (stream, name) in [(&setup.backends.small, SMALL), (&setup.backends.bulk, BULK)] {
+            stream.set_nonblocking(true)?;
+            poll.add(stream, name, Interest::Read)?;
+        }
+        Ok(Self {
+            listener: Some(setup.listener),
+            accepting: true,
+            accept_at: None,
+            scarce: None,
+            batch: 1,
+            poll,
+            clients: Slots::new(),
+            lingering: 0,
+            place_free: false,
+            small: LaneState::new(setup.backends.small),
+            bulk: LaneState::new(setup.backends.bulk),
+            route_of: setup.route_of,
+            limits: setup.limits,
+            counters: setup.counters,
+            pulse: setup.pulse,
+            fatal: setup.fatal,
+            scratch: vec![0; SCRATCH],
+            sequence: 0,
+            born: 0,
+            nearest: None,
+            now: Instant::now(),
+            stopping: None,
+        })
+    }
+
+    /// Runs until the stop, or until a lane is lost.
+    pub(super) fn run(mut self) {
+        let ended = self.serve();
+        // What is not whole by now must not pass for it, so there is no FIN.
+        let left: Vec<Id> = self.clients.iter().map(|(id, _)| id).collect();
+        for id in left {
+            self.break_off(id);
+        }
+        self.counters.set_connections(0);
+        if let Err(broken) = ended {
+            (self.fatal)(&broken.to_string());
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), Broken> {
+        let mut names = Vec::new();
+        loop {
+            let awake = self.nearest.map_or(self.now + IDLE, |nearest| nearest + PROCESSING);
+            self.pulse.promise(awake);
+            self.poll.wait(self.now, self.nearest, &mut names).map_err(Broken::Poll)?;
+            self.now = Instant::now();
+            self.pulse.promise(self.now + PROCESSING);
+            if !names.contains(&LISTENER) {
+                self.batch = 1;
+            }
+            for name in &names {
+                match *name {
+                    LISTENER => self.accept()?,
+                    STOP => self.stop()?,
+                    SMALL => self.lane_readable(Lane::Small)?,
+                    BULK => self.lane_readable(Lane::Bulk)?,
+                    id => self.client_event(Id::from_u64(id))?,
+                }
+            }
+            self.expire()?;
+            if std::mem::take(&mut self.place_free) {
+                self.accept_again()?;
+            }
+            self.counters.set_connections(self.clients.live());
+            if self.stopping.is_some_and(|end| self.clients.live() == 0 || end <= self.now) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Something must happen at `deadline`.
+    pub(super) fn due(&mut self, deadline: Instant) {
+        self.nearest = Some(self.nearest.map_or(deadline, |nearest| nearest.min(deadline)));
+    }
+
+    fn accept(&mut self) -> Result<(), Broken> {
+        for _ in 0..self.batch {
+            if self.clients.live() >= self.limits.connections && !self.evict()? {
+                // All are being answered, which ends soon: the backlog holds the others.
+                return self.watch_listener(false);
+            }
+            let Some(listener) = &self.listener else { return Ok(()) };
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match acceptfrom_with(listener, flags) {
+                Ok((socket, peer)) => {
+                    self.accept_at = None;
+                    if self.scarce.is_some_and(|last| self.now.duration_since(last) > PLENTY) {
+                        self.scarce = None;
+                        log::info!("the public port has descriptors again");
+                    }
+                    // A Unix or unnamed peer cannot come over TCP.
+                    let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    self.born += 1;
+                    let deadline = self.now + self.limits.head;
+                    let peer = peer.unwrap_or(nobody);
+                    let client = Client::new(socket, peer, deadline, self.born);
+                    let id = self.clients.insert(client);
+                    self.due(deadline);
+                    // The request mostly comes with the handshake.
+                    self.read_head(id)?;
+                }
+                Err(Errno::AGAIN) => {
+                    self.batch = 1;
+                    return Ok(());
+                }
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return self.out_of_descriptors();
+                }
+                // The connection's own fault, or the network's (accept(2)): it is gone.
+                Err(_) => {}
+            }
+        }
+        // The next event comes at once if there are more: then more are taken.
+        self.batch = (self.batch * 2).min(MAX_BATCH);
+        Ok(())
+    }
+
+    /// Ends the connection that deserves its place least; `false` when all are being answered.
+    fn evict(&mut self) -> Result<bool, Broken> {
+        if let Some(id) = self.oldest(|state| matches!(state, State::Lingering { .. })) {
+            self.reset(id)?;
+            return Ok(true);
+        }
+        let Some(id) = self.oldest(|state| state == State::Head) else { return Ok(false) };
+        self.counters.reject(Rejection::Evicted);
+        self.reset(id)?;
+        Ok(true)
+    }
+
+    /// Others of this process took them: takes one from an idle client, or waits for a while.
+    fn out_of_descriptors(&mut self) -> Result<(), Broken> {
+        if self.evict()? {
+            return Ok(());
+        }
+        if self.scarce.replace(self.now).is_none() {
+            log::warn!("the public port is out of descriptors: new connections wait");
+        }
+        self.counters.reject(Rejection::NoDescriptors);
+        let again = self.now + ACCEPT_PAUSE;
+        self.accept_at = Some(again);
+        self.due(again);
+        self.watch_listener(false)
+    }
+
+    fn accept_again(&mut self) -> Result<(), Broken> {
+        let may = self.clients.live() < self.limits.connections;
+        if may { self.watch_listener(true) } else { Ok(()) }
+    }
+
+    fn watch_listener(&mut self, accepting: bool) -> Result<(), Broken> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        if self.accepting == accepting {
+            return Ok(());
+        }
+        self.accepting = accepting;
+        let interest = if accepting { Interest::Read } else { Interest::Nothing };
+        self.poll.modify(listener, LISTENER, interest).map_err(Broken::Poll)
+    }
+
+    /// Answers what has come; whoever comes now is refused by the kernel.
+    fn stop(&mut self) -> Result<(), Broken> {
+        self.poll.forget_stop().map_err(Broken::Poll)?;
+        self.batch = self.limits.connections;
+        self.accept()?;
+        self.listener = None;
+        while let Some(id) = self.oldest(|state| state == State::Head) {
+            self.close(id)?;
+        }
+        let end = self.now + STOP_GRACE;
+        self.stopping = Some(end);
+        self.due(end);
+        Ok(())
+    }
+
+    /// Ends what is overdue, and finds the next deadline.
+    fn expire(&mut self) -> Result<(), Broken> {
+        let Some(nearest) = self.nearest.filter(|nearest| *nearest <= self.now) else {
+            if self.clients.live() == 0 && self.is_at_rest() {
+                self.nearest = None;
+            }
+            return Ok(());
+        };
+        let slept_long = self.now.duration_since(nearest) > SLEPT;
+        self.nearest = None;
+        let overdue: Vec<Id> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.deadline <= self.now)
+            .map(|(id, _)| id)
+            .collect();
+        for id in overdue {
+            self.client_overdue(id)?;
+        }
+        if self.accept_at.is_some_and(|at| at <= self.now) {
+            self.watch_listener(true)?;
+        }
+        let next = self.clients.iter().map(|(_, client)| client.deadline).min();
+        let retry = self.accept_at.filter(|at| *at > self.now);
+        for deadline in [next, retry, self.stopping].into_iter().flatten() {
+            self.due(deadline);
+        }
+        self.check_lanes(slept_long)
+    }
+
+    /// Nothing has a deadline.
+    fn is_at_rest(&self) -> bool {
+        let lanes = [&self.small, &self.bulk];
+        self.accept_at.is_none()
+            && self.stopping.is_none()
+            && lanes.iter().all(|lane| lane.exchange.is_none())
+    }
+}

@@ -1,0 +1,149 @@
+//! This node's row as JSON: from a snapshot to chunks of text. Pure.
+//!
+//! One chunk a peer, so that a large cluster costs little memory. Times are Unix seconds,
+//! durations seconds, sizes bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::Chunks;
+use crate::name::{Instance, NodeName};
+use crate::probe::FailureReason;
+use crate::state::{PeerRecord, Sample, Snapshot};
+
+/// Rises when a field changes its meaning or goes; new fields may come at any time.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Head<'a> {
+    version: u32,
+    node: &'a str,
+    instance: &'a str,
+    at: f64,
+    incoming_unknown: u64,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    node: &'a str,
+    address: String,
+    other_addresses: Vec<String>,
+    instance: Option<&'a str>,
+    ready: Option<bool>,
+    verdict: &'a str,
+    reason: Option<&'static str>,
+    up: Option<bool>,
+    successes: u64,
+    failures: u64,
+    failures_by_reason: BTreeMap<&'static str, u64>,
+    failures_in_row: u32,
+    retransmits: u64,
+    rtt_seconds: Option<f64>,
+    path_mtu_bytes: Option<u32>,
+    last_success: Option<f64>,
+    last_failure: Option<Failure>,
+    incoming_requests: u64,
+    last_incoming: Option<f64>,
+    announced_interval_seconds: Option<f64>,
+    recent: Vec<Probe>,
+}
+
+#[derive(Serialize)]
+struct Failure {
+    at: f64,
+    phase: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Probe {
+    at: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    retransmits: u32,
+}
+
+/// The row of `node`: every peer with what is known of it.
+#[must_use]
+pub fn peers_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>) -> Chunks {
+    let head = Head {
+        version: VERSION,
+        node: node.as_str(),
+        instance: instance.as_str(),
+        at: unix(snapshot.taken.wall),
+        incoming_unknown: snapshot.incoming_unknown,
+    };
+    // The head is left open for the peers.
+    let mut opening = text(&head);
+    opening.pop();
+    opening.extend_from_slice(b",\"peers\":[");
+    let rows = snapshot.peers.clone().into_iter().enumerate().map(|(index, record)| {
+        let separator: &[u8] = if index == 0 { b"\n" } else { b",\n" };
+        [separator, &text(&row(&record))].concat()
+    });
+    Box::new(std::iter::once(opening).chain(rows).chain(std::iter::once(b"\n]}\n".to_vec())))
+}
+
+fn text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain structs with text keys can always be written")
+}
+
+fn row(record: &PeerRecord) -> Row<'_> {
+    let counted = FailureReason::ALL.iter().zip(record.failures).filter(|(_, count)| *count > 0);
+    let down = (record.up == Some(false)).then_some(record.last_failure).flatten();
+    Row {
+        node: record.peer.node.as_str(),
+        address: record.peer.address.to_string(),
+        other_addresses: record.peer.other_addresses.iter().map(ToString::to_string).collect(),
+        instance: record.peer.instance.as_ref().or(record.answering.as_ref()).map(Instance::as_str),
+        ready: record.peer.ready,
+        verdict: record.verdict.as_str(),
+        reason: down.map(|(reason, _)| reason.as_str()),
+        up: record.up,
+        successes: record.successes,
+        failures: record.failed(),
+        failures_by_reason: counted.map(|(reason, count)| (reason.as_str(), count)).collect(),
+        failures_in_row: record.failures_in_row,
+        retransmits: record.retransmits,
+        rtt_seconds: record.rtt.map(seconds),
+        path_mtu_bytes: record.path_mtu,
+        last_success: record.last_success.map(unix),
+        last_failure: record.last_failure.map(|(reason, at)| Failure {
+            at: unix(at),
+            phase: reason.phase().as_str(),
+            reason: reason.as_str(),
+        }),
+        incoming_requests: record.incoming,
+        last_incoming: record.last_heard.map(|heard| unix(heard.wall)),
+        announced_interval_seconds: record.announced_interval.map(seconds),
+        recent: record.recent.iter().map(probe).collect(),
+    }
+}
+
+fn probe(sample: &Sample) -> Probe {
+    let timings = sample.result.ok();
+    Probe {
+        at: unix(sample.at),
+        connect_seconds: timings.map(|timings| seconds(timings.connect)),
+        total_seconds: timings.map(|timings| seconds(timings.total)),
+        reason: sample.result.err().map(FailureReason::as_str),
+        retransmits: sample.retransmits,
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+/// To the millisecond: more would be noise of the clock.
+fn unix(at: SystemTime) -> f64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs_f64() * 1000.0).round() / 1000.0
+}

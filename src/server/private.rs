@@ -1,0 +1,90 @@
+//! The private socket: an abstract one, which needs no file system and is open to every process of
+//! the network namespace. So nobody but us gets in: the door shuts before anybody is let through.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::wire;
+
+/// With a backlog of one, Linux lets two wait: ours, and no third.
+const BACKLOG: i32 = 1;
+/// Somebody else may have connected first; whoever does that all the time is worth an error.
+const ATTEMPTS: usize = 16;
+/// For the first answer on a connection: the threads are starting, on a loaded machine.
+const GREETING: Duration = Duration::from_secs(10);
+/// Longest head of the first answer.
+const MAX_GREETING: usize = 4096;
+
+/// A listener with our two connections waiting in it, which takes no others; the socket that keeps
+/// it shut; and the two.
+pub(super) fn listen() -> io::Result<(UnixListener, UnixListener, UnixStream, UnixStream)> {
+    let mut last = io::Error::other("no attempt");
+    for _ in 0..ATTEMPTS {
+        match attempt() {
+            Ok(made) => return Ok(made),
+            Err(error) => last = error,
+        }
+    }
+    Err(io::Error::new(last.kind(), format!("open the private socket: {last}")))
+}
+
+fn attempt() -> io::Result<(UnixListener, UnixListener, UnixStream, UnixStream)> {
+    // The process id is 1 in every container: only a random name is our own.
+    let name = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let address = SockAddr::unix(format!("\0wylis-{}", name.trim()))?;
+    let listener = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+    listener.bind(&address)?;
+    listener.listen(BACKLOG)?;
+    let connect = || {
+        // Not blocking: when somebody else took the place, this fails instead of waiting.
+        let stream = Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
+        stream.connect(&address)?;
+        stream.set_nonblocking(false)?;
+        Ok::<UnixStream, io::Error>(stream.into())
+    };
+    let (small, bulk) = (connect()?, connect()?);
+    let listener: UnixListener = listener.into();
+    let door = listener.try_clone()?;
+    // What waits can still be accepted; nothing more can connect.
+    rustix::net::shutdown(&door, rustix::net::Shutdown::Both)?;
+    Ok((listener, door, small, bulk))
+}
+
+/// Gets one answer, so that the connection is known to be accepted and served.
+pub(super) fn greet(mut stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(GREETING))?;
+    let request = format!("HEAD / HTTP/1.1\r\nHost: wylis\r\n{}: 0\r\n\r\n", wire::SEQUENCE);
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 512];
+    while !answer.ends_with(b"\r\n\r\n") {
+        let count = stream.read(&mut piece)?;
+        answer.extend_from_slice(piece.get(..count).unwrap_or_default());
+        if count == 0 || answer.len() > MAX_GREETING {
+            let _ = stream.shutdown(Shutdown::Both);
+            return Err(io::Error::other("the server's first answer is none"));
+        }
+    }
+    stream.set_read_timeout(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_gets_in() {
+        let (listener, _door, _small, _bulk) = listen().unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(UnixStream::connect_addr(&address).is_err());
+        assert!(listener.accept().is_ok());
+        assert!(UnixStream::connect_addr(&address).is_err());
+        assert!(listener.accept().is_ok());
+        assert!(listener.accept().is_err());
+        assert!(UnixStream::connect_addr(&address).is_err());
+    }
+}

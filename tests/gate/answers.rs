@@ -1,0 +1,166 @@
+//! What a well-behaved client gets.
+
+use std::io::Write;
+use std::net::Shutdown;
+
+use crate::child::{Agents, Options, metrics};
+use crate::client::{End, ask, code, connect, get, probe, probes_pass, read_all};
+
+/// Undoes the chunks of a body.
+pub(crate) fn unchunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n").unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        whole.push_str(&rest[..length]);
+        body = rest[length..].strip_prefix("\r\n").unwrap();
+        if length == 0 {
+            assert_eq!(body, "");
+            return whole;
+        }
+    }
+}
+
+#[test]
+fn a_probe_is_answered_by_what_the_prober_expects() {
+    let agents = Agents::start(&Options::new(1));
+    let answer = get(agents.address, "/keepalive?later=1");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "");
+    assert!(answer.len() <= wylis::wire::MAX_ANSWER);
+    let mut lines: Vec<&str> = head.split("\r\n").collect();
+    lines.retain(|line| !line.starts_with("Date: "));
+    assert_eq!(
+        lines,
+        [
+            "HTTP/1.1 204 No Content",
+            "Wylis-Node: test-node",
+            "Wylis-Instance: test-instance",
+            "Wylis-Can: goodbye",
+            "Connection: close"
+        ]
+    );
+    let request = "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: tell\r\n\r\n";
+    assert_eq!(code(&ask(agents.address, request.as_bytes())), Some(204));
+    agents.hears("HEARD tell");
+}
+
+#[test]
+fn each_route_answers() {
+    let agents = Agents::start(&Options::new(2));
+    let healthy = get(agents.address, "/healthz");
+    assert!(healthy.contains("\r\nContent-Length: 3\r\n"), "{healthy}");
+    assert!(healthy.ends_with("\r\n\r\nok\n"), "{healthy}");
+    assert!(!healthy.contains("Server"), "{healthy}");
+    assert_eq!(code(&get(agents.address, "/api/v1/peers")), Some(503));
+    assert!(get(agents.address, "/").contains("/api/v1/peers\n"));
+    for path in ["/nothing", "/metrics/", "/%2e", "//"] {
+        assert_eq!(code(&get(agents.address, path)), Some(404), "{path}");
+    }
+    let head = ask(agents.address, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn a_bulk_answer_arrives_whole_and_in_chunks() {
+    let agents = Agents::start(&Options { metrics: 3_000_000, ..Options::new(3) });
+    let expected: Vec<u8> = metrics(3_000_000).flatten().collect();
+    let before = agents.status("VmHWM");
+    for _ in 0..3 {
+        let answer = get(agents.address, "/metrics");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        assert!(head.contains("Transfer-Encoding: chunked"), "{head}");
+        assert!(unchunk(body).as_bytes() == expected, "the body differs");
+    }
+    let head = ask(agents.address, b"HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    assert_eq!(code(&get(agents.address, "/metrics")), Some(200));
+    // Streamed: three megabytes pass through kilobytes.
+    let grown = agents.status("VmHWM") - before;
+    assert!(grown < 1024, "{grown} kB for a streamed answer");
+}
+
+#[test]
+fn a_request_in_pieces_is_answered_and_so_is_a_half_closed_client() {
+    let agents = Agents::start(&Options::new(4));
+    let mut stream = connect(agents.address);
+    stream.set_nodelay(true).unwrap();
+    for piece in b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" {
+        stream.write_all(&[*piece]).unwrap();
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    let (answer, end) = read_all(&mut stream);
+    assert!(answer.ends_with(b"ok\n"));
+    assert_eq!(end, End::Closed);
+}
+
+#[test]
+fn a_probers_reset_is_no_fault_and_leaves_nothing_behind() {
+    let mut agents = Agents::start(&Options::new(5));
+    for _ in 0..300 {
+        assert!(probe(agents.address).is_some());
+    }
+    assert_eq!(agents.counter("client_gone"), 0);
+    assert_eq!(agents.counter("/keepalive:204"), 300);
+    agents.awaits("connections", |open| open == 0);
+    let port = format!(":{:04X} ", agents.address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let waits = sockets.lines().filter(|line| line.contains(&port) && line.contains(" 06 "));
+    assert_eq!(waits.count(), 0, "TIME_WAIT");
+}
+
+#[test]
+fn an_idle_gate_sleeps() {
+    let mut agents = Agents::start(&Options::new(6));
+    probes_pass(&mut agents);
+    agents.awaits("connections", |open| open == 0);
+    // Past the deadlines that the probes have left behind.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let before = agents.sleeps("gate");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(agents.sleeps("gate") - before, 0);
+}
+
+#[test]
+fn the_stop_answers_what_has_come_and_frees_the_port() {
+    let mut agents = Agents::start(&Options::new(7));
+    probes_pass(&mut agents);
+    let silent = connect(agents.address);
+    agents.awaits("connections", |open| open == 1);
+    agents.tell("stop");
+    agents.hears("STOPPED");
+    assert_eq!(agents.ends(), Some(0));
+    assert!(std::net::TcpStream::connect(agents.address).is_err());
+    drop(silent);
+}
+
+#[test]
+fn nobody_else_gets_at_the_server() {
+    let agents = Agents::start(&Options::new(8));
+    assert!(probe(agents.address).is_some());
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let names = sockets.lines().filter_map(|line| line.split_once(" @wylis-"));
+    for (_, name) in names {
+        use std::os::linux::net::SocketAddrExt;
+        let name = format!("wylis-{name}");
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+        assert!(std::os::unix::net::UnixStream::connect_addr(&address).is_err());
+    }
+}
+
+#[test]
+fn both_families_share_the_port() {
+    let Ok(listener) = wylis::gate::listen("[::]:0".parse().unwrap()) else {
+        return crate::skip("no IPv6 here");
+    };
+    let port = listener.local_addr().unwrap().port();
+    for address in ["127.77.9.1", "[::1]"] {
+        if std::net::TcpStream::connect(format!("{address}:{port}")).is_err() {
+            assert_eq!(address, "[::1]");
+            crate::skip("no IPv6 loopback here");
+        }
+    }
+    let taken = wylis::gate::listen(format!("[::]:{port}").parse().unwrap()).unwrap_err();
+    assert!(taken.to_string().starts_with(&format!("listen on [::]:{port}: ")), "{taken}");
+}

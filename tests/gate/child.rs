@@ -1,0 +1,330 @@
+//! A process with a gate and a server: this very test binary, run again with one test of it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use wylis::gate::{self, Backends, Counters, Lane, Limits, Rejection, Route, Setup};
+use wylis::name::{Instance, NodeName};
+use wylis::pulse::Pulse;
+use wylis::server::{self, Chunks, Views};
+use wylis::shutdown::StopToken;
+use wylis::wire::KeepAlive;
+
+const CHILD: &str = "WYLIS_GATE_CHILD";
+/// Longest wait for anything that must happen: a machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a test may change of a child.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The second octet after 127 of its address: each test has its own.
+    pub(crate) net: u8,
+    /// RLIMIT_NOFILE, soft and hard.
+    pub(crate) descriptors: Option<u64>,
+    /// The user it runs as.
+    pub(crate) user: Option<u32>,
+    /// Milliseconds for a head.
+    pub(crate) head: u64,
+    /// Milliseconds for a bulk answer.
+    pub(crate) bulk: u64,
+    /// Milliseconds for the server.
+    pub(crate) backend: u64,
+    /// Octets of a /metrics answer.
+    pub(crate) metrics: usize,
+}
+
+impl Options {
+    pub(crate) fn new(net: u8) -> Self {
+        let (head, bulk, backend) = (5000, 10_000, 15_000);
+        let metrics = 300_000;
+        Self { net, descriptors: None, user: None, head, bulk, backend, metrics }
+    }
+}
+
+/// The agent's part, as the server sees it.
+struct Agent {
+    node: NodeName,
+    instance: Instance,
+    metrics: usize,
+}
+
+/// The line of /metrics with this number; each line tells where it belongs.
+pub(crate) fn line(number: usize) -> String {
+    format!("wylis_test{{line=\"{number:08}\"}} {number}\n")
+}
+
+/// A whole /metrics answer of about so many octets.
+pub(crate) fn metrics(octets: usize) -> impl Iterator<Item = Vec<u8>> + Send {
+    (0..octets / line(0).len()).map(|number| line(number).into_bytes())
+}
+
+impl Views for Agent {
+    fn node(&self) -> &NodeName {
+        &self.node
+    }
+    fn instance(&self) -> &Instance {
+        &self.instance
+    }
+    fn heard(&self, said: Option<KeepAlive>) {
+        if said.is_some_and(|said| said.node.as_str() == "tell") {
+            say("HEARD tell");
+        }
+    }
+    fn draining(&self) -> bool {
+        false
+    }
+    fn healthy(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// Stands for a view that never returns.
+    fn ready(&self) -> Result<(), String> {
+        loop {
+            std::thread::sleep(PATIENCE);
+        }
+    }
+    fn metrics(&self) -> Option<Chunks> {
+        Some(Box::new(metrics(self.metrics)))
+    }
+    fn peers(&self) -> Option<Chunks> {
+        None
+    }
+}
+
+/// To the parent; past the capture of the test framework, whose lines may stand before ours.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{line}").unwrap();
+    out.flush().unwrap();
+}
+
+/// The child's whole life; no test of its own.
+#[test]
+fn child() {
+    let Ok(options) = std::env::var(CHILD) else { return };
+    std::panic::set_hook(Box::new(|panic| {
+        // As in the release: a dead thread ends the process.
+        say(&format!("PANIC {panic}"));
+        std::process::exit(9);
+    }));
+    let numbers: Vec<u64> = options.split(',').map(|number| number.parse().unwrap()).collect();
+    if numbers[1] > 0 {
+        let limit = Some(numbers[1]);
+        setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
+    }
+    let agent = Arc::new(Agent {
+        node: NodeName::new("test-node").unwrap(),
+        instance: Instance::new("test-instance").unwrap(),
+        metrics: usize::try_from(numbers[5]).unwrap(),
+    });
+    let kept = server::start(agent).unwrap();
+    let address: SocketAddr = format!("127.77.{}.1:0", numbers[0]).parse().unwrap();
+    let listener = gate::listen(address).unwrap();
+    let address = listener.local_addr().unwrap();
+    let counters = Arc::new(Counters::new(server::LABELS));
+    let stop = StopToken::new();
+    let limits = Limits {
+        head: Duration::from_millis(numbers[2]),
+        bulk_answer: Duration::from_millis(numbers[3]),
+        backend: Duration::from_millis(numbers[4]),
+        ..Limits::of_this_process()
+    };
+    let thread = gate::start(Setup {
+        listener,
+        backends: Backends { small: kept.small, bulk: kept.bulk },
+        route_of: |path| {
+            let route = server::route(path);
+            Route { label: route.label, lane: if route.bulk { Lane::Bulk } else { Lane::Small } }
+        },
+        limits,
+        counters: Arc::clone(&counters),
+        pulse: Pulse::new("gate", Instant::now()),
+        stop: stop.clone(),
+        fatal: Box::new(|reason| {
+            say(&format!("FATAL {reason}"));
+            std::process::exit(3);
+        }),
+    });
+    let thread = thread.unwrap();
+    say(&format!("LISTENS {address}"));
+    obey(&counters, &stop);
+    if stop.is_stopped() {
+        thread.join().unwrap();
+        say("STOPPED");
+    }
+    std::process::exit(0);
+}
+
+/// Does what the test says, until it says no more.
+fn obey(counters: &Counters, stop: &StopToken) {
+    let mut grabbed = Vec::new();
+    for command in std::io::stdin().lines() {
+        match command.unwrap().as_str() {
+            "counters" => say(&format!("COUNTERS {}", told(counters))),
+            "grab" => {
+                while let Ok(file) = std::fs::File::open("/dev/null") {
+                    grabbed.push(file);
+                }
+                say("GRABBED");
+            }
+            "release" => grabbed.clear(),
+            "no threads" => {
+                let none = Rlimit { current: Some(0), maximum: Some(0) };
+                setrlimit(Resource::Nproc, none).unwrap();
+                let thread = std::thread::Builder::new().spawn(|| ());
+                say(if thread.is_err() { "NO THREADS" } else { "THREADS" });
+            }
+            "stop" => {
+                stop.stop();
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn told(counters: &Counters) -> String {
+    let mut text = format!("connections={}", counters.connections());
+    for rejection in Rejection::ALL {
+        text.push_str(&format!(" {}={}", rejection.as_str(), counters.rejected(rejection)));
+    }
+    for (label, code, count) in counters.requests() {
+        text.push_str(&format!(" {label}:{code}={count}"));
+    }
+    text
+}
+
+/// The child, from outside.
+pub(crate) struct Agents {
+    process: Child,
+    lines: Receiver<String>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Agents {
+    pub(crate) fn start(options: &Options) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child::child", "--nocapture", "--test-threads=1"]);
+        let Options { net, head, bulk, backend, metrics, .. } = options;
+        let descriptors = options.descriptors.unwrap_or(0);
+        command.env(CHILD, format!("{net},{descriptors},{head},{bulk},{backend},{metrics}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Some(user) = options.user {
+            command.uid(user).gid(user);
+        }
+        let mut process = command.spawn().unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut agents = Self { process, lines, address: "127.0.0.1:0".parse().unwrap() };
+        agents.address = agents.hears("LISTENS ").parse().unwrap();
+        agents
+    }
+
+    /// Waits for a line that begins so; the rest of it.
+    pub(crate) fn hears(&self, beginning: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|error| panic!("no {beginning:?}: {error}"));
+            assert!(!line.starts_with("PANIC"), "{line}");
+            assert!(!line.starts_with("FATAL") || beginning.starts_with("FATAL"), "{line}");
+            if let Some(rest) = line.strip_prefix(beginning) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, command: &str) {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{command}").unwrap();
+    }
+
+    /// One of its counters; zero if it is not shown.
+    pub(crate) fn counter(&mut self, name: &str) -> u64 {
+        self.tell("counters");
+        let told = self.hears("COUNTERS ");
+        let mut pairs = told.split(' ').filter_map(|pair| pair.rsplit_once('='));
+        pairs.find(|(known, _)| *known == name).map_or(0, |(_, value)| value.parse().unwrap())
+    }
+
+    /// Polls a counter until it suits.
+    pub(crate) fn awaits(&mut self, name: &str, suits: impl Fn(u64) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let value = self.counter(name);
+            if suits(value) {
+                return;
+            }
+            assert!(Instant::now() < end, "{name} stays at {value}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A number of /proc/PID/status: kilobytes, or threads.
+    pub(crate) fn status(&self, field: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        number(&text, field)
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// CPU used so far, all threads.
+    pub(crate) fn cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let rest = text.rsplit_once(") ").unwrap().1;
+        let fields: Vec<u64> = rest.split(' ').filter_map(|field| field.parse().ok()).collect();
+        // The first field is a letter, so utime and stime are the 11th and 12th number; a tick is
+        // 10 ms on Linux.
+        Duration::from_millis((fields[10] + fields[11]) * 10)
+    }
+
+    /// How often the thread of this name has gone to sleep.
+    pub(crate) fn sleeps(&self, thread: &str) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        for task in tasks {
+            let path = task.unwrap().path();
+            let text = std::fs::read_to_string(path.join("status")).unwrap();
+            if text.lines().next() == Some(&format!("Name:\t{thread}")) {
+                return number(&text, "voluntary_ctxt_switches");
+            }
+        }
+        panic!("no thread {thread}");
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// How it ended.
+    pub(crate) fn ends(&mut self) -> Option<i32> {
+        self.process.wait().unwrap().code()
+    }
+}
+
+fn number(text: &str, field: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(&format!("{field}:"))).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,110 @@
+//! Slow readers of large answers, and what they must not stop.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::answers::unchunk;
+use crate::child::{Agents, Options, metrics};
+use crate::client::{End, code, connect, connect_narrow, get, probes_pass, read_all};
+
+const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A reader that has got the begin of the answer, and takes no more.
+fn stalled(agents: &Agents) -> std::net::TcpStream {
+    let mut stream = connect_narrow(agents.address);
+    stream.write_all(SCRAPE).unwrap();
+    stream
+}
+
+#[test]
+fn stalled_readers_of_metrics_stop_no_probe() {
+    let mut agents = Agents::start(&Options { metrics: 3_000_000, ..Options::new(40) });
+    let before = agents.status("VmHWM");
+    let readers: Vec<_> = (0..2).map(|_| stalled(&agents)).collect();
+    agents.awaits("/metrics:200", |count| count == 1);
+    probes_pass(&mut agents);
+    assert!(get(agents.address, "/healthz").ends_with("ok\n"));
+    let grown = agents.status("VmHWM") - before;
+    assert!(grown < 1024, "{grown} kB more");
+    drop(readers);
+}
+
+#[test]
+fn a_stalled_reader_is_reset_and_the_next_gets_its_own_answer() {
+    let options = Options { metrics: 3_000_000, bulk: 1000, ..Options::new(41) };
+    let mut agents = Agents::start(&options);
+    let expected: Vec<u8> = metrics(3_000_000).flatten().collect();
+    for _ in 0..2 {
+        let mut reader = stalled(&agents);
+        reader.read_exact(&mut [0; 1]).unwrap();
+        let answer = get(agents.address, "/metrics");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        assert!(unchunk(body).as_bytes() == expected, "the body differs");
+        // What was broken off must not pass for the whole.
+        assert_eq!(read_all(&mut reader).1, End::Reset);
+    }
+    assert!(agents.counter("timeout") >= 2);
+    probes_pass(&mut agents);
+}
+
+#[test]
+fn a_reader_that_leaves_half_way_frees_the_lane() {
+    let mut agents = Agents::start(&Options { metrics: 3_000_000, ..Options::new(42) });
+    for _ in 0..5 {
+        let mut reader = stalled(&agents);
+        reader.read_exact(&mut [0; 1]).unwrap();
+        drop(reader);
+        let begin = Instant::now();
+        assert!(get(agents.address, "/metrics").ends_with("\r\n0\r\n\r\n"));
+        // Well before the deadline of the one that left.
+        assert!(begin.elapsed() < Duration::from_secs(9));
+    }
+    agents.awaits("client_gone", |count| count == 5);
+    probes_pass(&mut agents);
+}
+
+#[test]
+fn more_scrapes_than_may_wait_are_told_to_come_again() {
+    let mut agents = Agents::start(&Options { metrics: 3_000_000, ..Options::new(43) });
+    let first = stalled(&agents);
+    agents.awaits("/metrics:200", |count| count == 1);
+    let waiting: Vec<_> = (0..4).map(|_| stalled(&agents)).collect();
+    agents.awaits("connections", |open| open == 5);
+    let answer = get(agents.address, "/metrics");
+    assert_eq!(code(&answer), Some(503));
+    assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    assert_eq!(agents.counter("overload"), 1);
+    probes_pass(&mut agents);
+    drop((first, waiting));
+    agents.awaits("connections", |open| open == 0);
+    assert_eq!(code(&get(agents.address, "/metrics")), Some(200));
+}
+
+#[test]
+fn many_answers_at_once_reach_whom_they_are_for() {
+    let mut agents = Agents::start(&Options::new(44));
+    let address = agents.address;
+    let ask = |path: &'static str, ends: &'static str| {
+        std::thread::spawn(move || {
+            for _ in 0..200 {
+                let mut stream = connect(address);
+                let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+                stream.write_all(request.as_bytes()).unwrap();
+                let answer = String::from_utf8(read_all(&mut stream).0).unwrap();
+                assert!(answer.ends_with(ends), "{path}: {answer:?}");
+            }
+        })
+    };
+    let threads = [
+        ask("/healthz", "\r\n\r\nok\n"),
+        ask("/keepalive", "\r\n\r\n"),
+        ask("/nothing", "\r\n\r\nnot found\n"),
+        ask("/", "/api/v1/peers\n"),
+        ask("/metrics", "\r\n0\r\n\r\n"),
+    ];
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    probes_pass(&mut agents);
+}

@@ -1,0 +1,28 @@
+//! The gate and the server behind it, attacked from outside: each test starts them in a process of
+//! its own, does what would kill tiny_http on an open port, and looks whether the peers' requests
+//! are still answered, and what it cost.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may fail loudly, and its helpers with it"
+)]
+
+mod answers;
+mod child;
+mod client;
+mod hostile;
+mod lanes;
+mod limits;
+mod wrong;
+
+/// Says that a test could not run here, where it is seen.
+fn skip(reason: &str) {
+    use std::io::Write as _;
+    println!("skipped: {reason}");
+    if let Some(path) = std::env::var_os("WYLIS_SKIPS") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        writeln!(file.unwrap(), "{reason}").unwrap();
+    }
+}
