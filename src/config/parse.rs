@@ -1,0 +1,96 @@
+//! From text to one value: durations, addresses, bounds of a histogram. Pure.
+
+use std::time::Duration;
+
+/// A duration with its unit: `500ms`, `10s`, `1.5s`, `2m`, `1h`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let split = text.find(|letter: char| letter.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(split);
+    let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    if number.is_empty() || !number.bytes().all(plain) {
+        return None;
+    }
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    // Rounded to the millisecond: 0.1 s is 100 ms, whatever the binary fraction says.
+    let milliseconds = (number.parse::<f64>().ok()? * seconds * 1000.0).round();
+    Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
+}
+
+/// A duration in the largest unit that is exact, for messages.
+pub(super) fn shown(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    match milliseconds {
+        0 => "0s".to_owned(),
+        whole if whole % 3_600_000 == 0 => format!("{}h", whole / 3_600_000),
+        whole if whole % 60_000 == 0 => format!("{}m", whole / 60_000),
+        whole if whole % 1_000 == 0 => format!("{}s", whole / 1_000),
+        other => format!("{other}ms"),
+    }
+}
+
+/// Rising positive bounds in seconds, separated by commas.
+pub(super) fn buckets(text: &str) -> Option<Vec<f64>> {
+    let bounds: Vec<f64> =
+        text.split(',').map(|bound| bound.trim().parse().ok()).collect::<Option<_>>()?;
+    let positive = bounds.iter().all(|bound| bound.is_finite() && *bound > 0.0);
+    let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
+    (positive && rising).then_some(bounds)
+}
+
+/// A DNS label, as Kubernetes wants of a namespace (RFC 1123).
+pub(super) fn is_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_carries_its_unit() {
+        let good =
+            [("500ms", 500), ("10s", 10_000), ("1.5s", 1_500), ("0.1s", 100), ("2m", 120_000)];
+        for (text, milliseconds) in good {
+            assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for bad in [
+            "",
+            "10",
+            "s",
+            "10 s",
+            "-1s",
+            "1e3s",
+            "10d",
+            "1.2.3s",
+            "١s",
+            "99999999999999999999999h",
+        ] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_would_be_written() {
+        for text in ["0s", "1500ms", "10s", "2m", "1h"] {
+            assert_eq!(shown(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn bounds_must_rise_and_be_positive() {
+        assert_eq!(buckets("0.1, 1,3"), Some(vec![0.1, 1.0, 3.0]));
+        for bad in ["", "1,1", "2,1", "0,1", "-1,1", "nan", "inf", "1,,2"] {
+            assert_eq!(buckets(bad), None, "{bad}");
+        }
+    }
+}

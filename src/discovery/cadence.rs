@@ -1,0 +1,448 @@
+//! When to refresh next: regularly, early, or after a failure. Pure: takes `now`, waits for nothing.
+//!
+//! A full list is the dearest thing this agent asks of anybody. With `n` agents that each list `n`
+//! pods of about 6.6 KB every `T` seconds, the API server sends `n² · 6.6 KB / T`. So the spacings
+//! grow with the square of the number of peers, which bounds the bytes whatever `n` is:
+//!
+//! | agents | regular | early, within | together at most |
+//! |---|---|---|---|
+//! | 10 | 30 s | 0.25 s | 20 KB/s, 66 KB/s while something changes |
+//! | 100 | 30 s | 0.33 s | 2 MB/s, 6.6 MB/s |
+//! | 300 | 30 s | 3 s | 20 MB/s, 60 MB/s |
+//! | 1,000 | 330 s | 33 s | 20 MB/s, 200 MB/s |
+//! | 5,000 | 1 h | 825 s | 46 MB/s, 200 MB/s |
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::random::Random;
+use crate::name::{Instance, NodeName};
+
+/// The regular spacing for `n` peers, in microseconds per `n²`: a pod of 6.6 KB against 20 MB/s.
+const REGULAR_MICROS: u64 = 330;
+/// No mesh is so large that its members may be unknown for longer.
+const REGULAR_MOST: Duration = Duration::from_secs(3600);
+/// The window over which early refreshes spread, in microseconds per `n²`: 6.6 KB against
+/// 200 MB/s, since all agents see the same change at the same time.
+const EARLY_MICROS: u64 = 33;
+/// The least window: a handful of agents need not land in the same millisecond.
+const EARLY_WINDOW_LEAST: Duration = Duration::from_millis(250);
+/// At most one early refresh in this time, counted from the start of the refresh before.
+const EARLY_SPACING: Duration = Duration::from_secs(10);
+/// The first retry after a failure; doubles from there.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause between two retries, and the longest `Retry-After` that is honoured.
+const RETRY_MOST: Duration = Duration::from_secs(60);
+/// How long a cause that did not help is left alone at first; doubles from there.
+const STRIKE_FIRST: Duration = Duration::from_secs(10);
+/// The longest that a cause is left alone.
+const STRIKE_MOST: Duration = Duration::from_secs(600);
+/// Causes remembered: more than change at once in a healthy mesh. Past it, a name waits for the
+/// regular refresh, so that a stranger with ever new names costs nothing.
+const CAUSES_MOST: usize = 64;
+/// Early refreshes for the sake of names that turned out useless, before such names have to wait
+/// for the regular refresh; each one comes back after [`CREDIT_EVERY`].
+const CREDIT_MOST: u32 = 16;
+/// See [`CREDIT_MOST`]. A stranger with ever new names gets 24 refreshes an hour, not 360.
+const CREDIT_EVERY: Duration = Duration::from_secs(150);
+
+/// Why a refresh should come early.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EarlyCause {
+    /// A peer began to fail, for whatever reason.
+    Failing(NodeName),
+    /// A request came from a node that is no peer.
+    Unknown(NodeName),
+    /// A request came from a known node, but from another life of its agent.
+    NewInstance(NodeName, Instance),
+}
+
+/// What came of a refresh.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Finish {
+    /// A list with so many peers.
+    Listed(usize),
+    /// No list; the server may have said when to come back.
+    Failed(Option<Duration>),
+}
+
+/// How often a cause brought nothing, and until when it is left alone.
+#[derive(Debug)]
+struct Strike {
+    count: u32,
+    until: Instant,
+}
+
+/// The state behind the decision.
+#[derive(Debug)]
+pub(super) struct Cadence {
+    interval: Duration,
+    random: Random,
+    peers: usize,
+    failures: u32,
+    last_start: Option<Instant>,
+    /// The regular refresh, or the retry after a failure.
+    regular: Instant,
+    early: Option<Instant>,
+    /// What the early refresh is for.
+    pending: Vec<EarlyCause>,
+    strikes: BTreeMap<EarlyCause, Strike>,
+    credit: u32,
+    credited: Instant,
+}
+
+impl Cadence {
+    /// The first refresh is due at once.
+    #[must_use]
+    pub(super) fn new(interval: Duration, random: Random, now: Instant) -> Self {
+        Self {
+            interval,
+            random,
+            peers: 0,
+            failures: 0,
+            last_start: None,
+            regular: now,
+            early: None,
+            pending: Vec::new(),
+            strikes: BTreeMap::new(),
+            credit: CREDIT_MOST,
+            credited: now,
+        }
+    }
+
+    /// A kept list tells how large the mesh is: after a power cut all agents start at once, each
+    /// with peers to probe already, so they can spread their first list.
+    pub(super) fn know(&mut self, peers: usize, now: Instant) {
+        self.peers = peers;
+        self.regular = now + self.random.between(Duration::ZERO, self.window());
+    }
+
+    /// When the next refresh starts.
+    #[must_use]
+    pub(super) fn due(&self) -> Instant {
+        match self.early {
+            // While the server fails or throttles us, its pause holds for every cause.
+            Some(early) if self.failures == 0 => early.min(self.regular),
+            _ => self.regular,
+        }
+    }
+
+    /// Takes note of a cause; nothing changes for one that lately did not help.
+    pub(super) fn note(&mut self, cause: EarlyCause, now: Instant) {
+        self.earn(now);
+        if self.pending.contains(&cause) {
+            return;
+        }
+        let left_alone = self.strikes.get(&cause).is_some_and(|strike| now < strike.until);
+        let is_name = !matches!(cause, EarlyCause::Failing(_));
+        let full = self.pending.len() >= CAUSES_MOST;
+        if left_alone || (is_name && (full || self.credit == 0)) {
+            return;
+        }
+        if !full {
+            self.pending.push(cause);
+        }
+        if self.early.is_none() {
+            let spacing = EARLY_SPACING.max(self.window());
+            let earliest = self.last_start.map_or(now, |start| now.max(start + spacing));
+            self.early = Some(earliest + self.random.between(Duration::ZERO, self.window()));
+        }
+    }
+
+    /// A refresh starts; it serves all causes noted before.
+    pub(super) fn started(&mut self, now: Instant) {
+        self.last_start = Some(now);
+    }
+
+    /// A refresh ended. `helped` tells whether the new list answers a cause.
+    pub(super) fn finished(
+        &mut self,
+        now: Instant,
+        finish: Finish,
+        helped: impl Fn(&EarlyCause) -> bool,
+    ) {
+        match finish {
+            Finish::Listed(peers) => {
+                self.peers = peers;
+                self.failures = 0;
+                let interval = self.regular_spacing();
+                self.regular =
+                    now + self.random.between(interval.mul_f64(0.9), self.regular_within());
+                self.early = None;
+                self.judge(now, helped);
+            }
+            Finish::Failed(retry_after) => {
+                let pause = self.backoff();
+                self.failures = self.failures.saturating_add(1);
+                let asked = retry_after.unwrap_or_default().min(RETRY_MOST);
+                let least = pause.mul_f64(0.5).max(asked);
+                self.regular = now + self.random.between(least, pause.max(asked.mul_f64(1.25)));
+            }
+        }
+    }
+
+    /// How many refreshes in a row have failed.
+    #[must_use]
+    pub(super) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Forgets the causes that were answered, and leaves the others alone for longer each time.
+    fn judge(&mut self, now: Instant, helped: impl Fn(&EarlyCause) -> bool) {
+        let (mut useful, mut useless) = (false, false);
+        for cause in std::mem::take(&mut self.pending) {
+            let is_name = !matches!(cause, EarlyCause::Failing(_));
+            if helped(&cause) {
+                useful |= is_name;
+                self.strikes.remove(&cause);
+                continue;
+            }
+            useless |= is_name;
+            self.make_room(now);
+            let known = self.strikes.len();
+            let entry = self.strikes.entry(cause);
+            if known >= CAUSES_MOST
+                && matches!(entry, std::collections::btree_map::Entry::Vacant(_))
+            {
+                continue;
+            }
+            let strike = entry.or_insert(Strike { count: 0, until: now });
+            strike.until = now + doubled(STRIKE_FIRST, strike.count, STRIKE_MOST);
+            strike.count = strike.count.saturating_add(1);
+        }
+        if useless && !useful {
+            self.earn(now);
+            self.credit = self.credit.saturating_sub(1);
+        }
+    }
+
+    /// Drops the strikes of causes that have been quiet for long.
+    fn make_room(&mut self, now: Instant) {
+        if self.strikes.len() >= CAUSES_MOST {
+            self.strikes.retain(|_, strike| now < strike.until + STRIKE_MOST);
+        }
+        if self.strikes.len() >= CAUSES_MOST {
+            self.strikes.retain(|_, strike| now < strike.until);
+        }
+    }
+
+    fn earn(&mut self, now: Instant) {
+        while self.credit < CREDIT_MOST && now >= self.credited + CREDIT_EVERY {
+            self.credit += 1;
+            self.credited += CREDIT_EVERY;
+        }
+        if self.credit == CREDIT_MOST {
+            self.credited = now;
+        }
+    }
+
+    /// The longest that a regular refresh may be away, its jitter included.
+    #[must_use]
+    pub(super) fn regular_within(&self) -> Duration {
+        self.regular_spacing().mul_f64(1.1)
+    }
+
+    fn regular_spacing(&self) -> Duration {
+        self.interval.max(squared(REGULAR_MICROS, self.peers).min(REGULAR_MOST))
+    }
+
+    fn window(&self) -> Duration {
+        squared(EARLY_MICROS, self.peers).clamp(EARLY_WINDOW_LEAST, REGULAR_MOST)
+    }
+
+    /// Doubles with each failure. A large mesh starts higher: its retries cost what lists cost.
+    fn backoff(&self) -> Duration {
+        let first = RETRY_FIRST.max(self.window());
+        doubled(first, self.failures, RETRY_MOST.max(first))
+    }
+}
+
+fn squared(micros: u64, peers: usize) -> Duration {
+    let peers = u64::try_from(peers).unwrap_or(u64::MAX);
+    Duration::from_micros(micros.saturating_mul(peers.saturating_mul(peers)))
+}
+
+fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    first.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn node(name: &str) -> NodeName {
+        NodeName::new(name).unwrap()
+    }
+
+    /// A cadence after one good list, at `now`.
+    fn listed(peers: usize, now: Instant) -> Cadence {
+        let mut cadence = Cadence::new(INTERVAL, Random::seeded(7), now);
+        assert_eq!(cadence.due(), now);
+        cadence.started(now);
+        cadence.finished(now, Finish::Listed(peers), |_| true);
+        cadence
+    }
+
+    #[test]
+    fn the_regular_spacing_bounds_the_bytes_of_the_whole_mesh() {
+        for (peers, least, most) in
+            [(1, 27, 33), (300, 27, 33), (1000, 297, 363), (5000, 3240, 3960)]
+        {
+            let now = Instant::now();
+            let spacing = listed(peers, now).due() - now;
+            assert!((secs(least)..=secs(most)).contains(&spacing), "{peers}: {spacing:?}");
+        }
+    }
+
+    #[test]
+    fn a_newcomer_in_a_small_mesh_is_found_within_eleven_seconds() {
+        let now = Instant::now();
+        let mut cadence = listed(8, now);
+        cadence.note(EarlyCause::Unknown(node("new")), now);
+        let wait = cadence.due() - now;
+        assert!((secs(10)..=secs(11)).contains(&wait), "{wait:?}");
+        let later = now + secs(20);
+        let mut cadence = listed(8, now);
+        cadence.note(EarlyCause::Unknown(node("new")), later);
+        assert!(cadence.due() - later <= Duration::from_millis(250));
+    }
+
+    #[test]
+    fn early_refreshes_of_a_large_mesh_are_spread() {
+        let now = Instant::now();
+        let mut cadence = listed(1000, now);
+        cadence.note(EarlyCause::Failing(node("n")), now + secs(60));
+        let wait = cadence.due() - (now + secs(60));
+        assert!(wait <= secs(33), "{wait:?}");
+        cadence.note(EarlyCause::Failing(node("m")), now + secs(61));
+        assert_eq!(cadence.due() - (now + secs(60)), wait);
+    }
+
+    #[test]
+    fn a_name_that_did_not_help_backs_off_up_to_ten_minutes() {
+        let mut now = Instant::now();
+        let mut cadence = listed(8, now);
+        let stranger = EarlyCause::Unknown(node("stranger"));
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let start = now;
+            loop {
+                cadence.note(stranger.clone(), now);
+                if cadence.early.is_some() {
+                    break;
+                }
+                now += secs(1);
+            }
+            waits.push((now - start).as_secs());
+            now = now.max(cadence.due());
+            cadence.started(now);
+            cadence.finished(now, Finish::Listed(8), |_| false);
+        }
+        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 600, 600]);
+    }
+
+    #[test]
+    fn a_name_that_helped_is_not_held_against_it() {
+        let now = Instant::now();
+        let mut cadence = listed(8, now);
+        let cause = EarlyCause::NewInstance(node("n"), Instance::new("i").unwrap());
+        for round in 1..4_u32 {
+            let later = now + secs(20) * round;
+            cadence.note(cause.clone(), later);
+            assert!(cadence.due() <= later + secs(1));
+            cadence.started(later);
+            cadence.finished(later, Finish::Listed(8), |_| true);
+        }
+        assert!(cadence.strikes.is_empty());
+    }
+
+    #[test]
+    fn a_stranger_with_ever_new_names_is_bounded() {
+        let mut now = Instant::now();
+        let end = now + secs(3600);
+        let mut cadence = listed(8, now);
+        let (mut early, mut number) = (0, 0);
+        while now < end {
+            number += 1;
+            cadence.note(EarlyCause::Unknown(node(&format!("n{number}"))), now);
+            if now >= cadence.due() {
+                early += u32::from(cadence.early.is_some());
+                cadence.started(now);
+                cadence.finished(now, Finish::Listed(8), |_| false);
+            }
+            assert!(cadence.strikes.len() <= CAUSES_MOST && cadence.pending.len() <= CAUSES_MOST);
+            now += secs(1);
+        }
+        assert!(early <= CREDIT_MOST + 24 + 1, "{early}");
+        cadence.note(EarlyCause::Failing(node("peer")), now);
+        assert!(cadence.early.is_some(), "our own observation needs no credit");
+    }
+
+    #[test]
+    fn failures_back_off_and_keep_what_was_asked() {
+        let mut now = Instant::now();
+        let mut cadence = listed(8, now);
+        let cause = EarlyCause::Unknown(node("new"));
+        cadence.note(cause.clone(), now + secs(20));
+        for (round, most) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
+            now = cadence.due();
+            cadence.started(now);
+            cadence.finished(now, Finish::Failed(None), |_| false);
+            let pause = cadence.due() - now;
+            assert!((secs(most) / 2..=secs(most)).contains(&pause), "{round}: {pause:?}");
+        }
+        assert_eq!(cadence.pending, [cause]);
+        now = cadence.due();
+        cadence.finished(now, Finish::Listed(9), |_| true);
+        assert!(cadence.pending.is_empty());
+        assert!(cadence.due() - now >= secs(27));
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_a_minute() {
+        for (asked, least, most) in [(5, 5, 7), (59, 59, 74), (3600, 60, 75), (0, 0, 1)] {
+            let now = Instant::now();
+            let mut cadence = listed(8, now);
+            cadence.finished(now, Finish::Failed(Some(secs(asked))), |_| false);
+            cadence.note(EarlyCause::Failing(node("n")), now);
+            let pause = cadence.due() - now;
+            assert!((secs(least)..=secs(most)).contains(&pause), "{asked}: {pause:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever happens, two refreshes that succeed are at least the early spacing apart.
+        #[test]
+        fn refreshes_keep_their_distance(
+            steps in proptest::collection::vec((0_u8..4, 0_u64..40), 1..200),
+            peers in 0_usize..2000,
+        ) {
+            let mut now = Instant::now();
+            let mut cadence = listed(peers, now);
+            let mut last = now;
+            for (step, pause) in steps {
+                now += secs(pause);
+                match step {
+                    0 => cadence.note(EarlyCause::Failing(node("a")), now),
+                    1 => cadence.note(EarlyCause::Unknown(node("b")), now),
+                    _ => {}
+                }
+                if now >= cadence.due() {
+                    prop_assert!(now - last >= EARLY_SPACING);
+                    cadence.started(now);
+                    cadence.finished(now, Finish::Listed(peers), |_| step == 3);
+                    last = now;
+                }
+                prop_assert!(cadence.due() - last <= REGULAR_MOST.mul_f64(1.1));
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Tests of the streaming decoder.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn item(name: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": name, "namespace": "wylis", "uid": format!("uid-{name}"),
+            "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"a": "b"},
+            "ownerReferences": [
+                {"kind": "Other", "uid": "x"},
+                {"kind": "DaemonSet", "uid": "ds", "controller": true},
+            ],
+            "managedFields": [{"fieldsV1": {"f:status": {"f:podIP": {}}}}],
+        },
+        "spec": {"nodeName": format!("node-{name}"), "containers": [{"name": "wylis"}]},
+        "status": {
+            "phase": "Running", "podIP": "10.0.0.2",
+            "podIPs": [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}],
+            "conditions": [
+                {"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"},
+            ],
+        },
+    })
+}
+
+fn list(items: &[Value]) -> String {
+    json!({
+        "kind": "PodList", "apiVersion": "v1",
+        "metadata": {"resourceVersion": "12345"}, "items": items,
+    })
+    .to_string()
+}
+
+fn decoded(text: &str) -> Listing {
+    let (listing, result) = read(text.as_bytes(), Some("a"));
+    result.unwrap();
+    listing
+}
+
+#[test]
+fn the_fields_that_decide_are_read() {
+    let mut leaving = item("b");
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:01:00Z");
+    leaving["status"]["conditions"][1]["status"] = json!("False");
+    let listing = decoded(&list(&[item("a"), leaving]));
+    assert_eq!((listing.malformed, listing.version.as_deref()), (0, Some("12345")));
+    let [a, b] = &listing.pods[..] else { panic!("{listing:?}") };
+    assert_eq!((a.uid.as_str(), a.own_name, a.ready), ("uid-a", true, true));
+    assert_eq!(a.node.as_ref().unwrap().as_str(), "node-a");
+    assert_eq!(a.controller.as_deref(), Some("ds"));
+    assert!(Arc::ptr_eq(a.controller.as_ref().unwrap(), b.controller.as_ref().unwrap()));
+    assert_eq!(a.created, 1_767_225_600);
+    assert_eq!((b.deadline, b.own_name, b.ready), (Some(1_767_225_660), false, false));
+    let ips: Vec<IpAddr> = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+    assert_eq!(a.ips, ips);
+}
+
+#[test]
+fn a_pod_that_has_hardly_begun_is_no_malformed_one() {
+    let young = json!({
+        "metadata": {"name": "y", "uid": "y", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {}, "status": {},
+    });
+    let listing = decoded(&list(&[young]));
+    let pod = &listing.pods[0];
+    assert_eq!((pod.phase, pod.node.is_none(), pod.ips.len()), (PodPhase::Pending, true, 0));
+    assert_eq!(pod.controller, None);
+}
+
+#[test]
+fn a_malformed_item_costs_only_itself() {
+    let broken: [(&str, Value); 16] = [
+        ("/metadata", json!("text")),
+        ("/metadata", Value::Null),
+        ("/metadata/uid", json!(17)),
+        ("/metadata/uid", json!("a b")),
+        ("/metadata/uid", Value::Null),
+        ("/metadata/name", json!(["x"])),
+        ("/metadata/creationTimestamp", json!("yesterday")),
+        ("/metadata/deletionTimestamp", json!(true)),
+        ("/metadata/ownerReferences", json!({"uid": "ds"})),
+        ("/metadata/ownerReferences/1", json!(3.5)),
+        ("/spec", json!([])),
+        ("/spec/nodeName", json!("two words")),
+        ("/status/phase", json!({"x": {"y": [1, 2]}})),
+        ("/status/podIP", json!("10.0.0.256")),
+        ("/status/podIPs/1/ip", json!("0.0.0.0")),
+        ("/status/conditions/1", json!("Ready")),
+    ];
+    for (pointer, value) in broken {
+        let mut bad = item("bad");
+        *bad.pointer_mut(pointer).unwrap() = value.clone();
+        let listing = decoded(&list(&[item("a"), bad, item("c")]));
+        assert_eq!(listing.malformed, 1, "{pointer} {value}");
+        assert_eq!(listing.told.len(), 1);
+        let uids: Vec<_> = listing.pods.iter().map(|pod| pod.uid.as_str()).collect();
+        assert_eq!(uids, ["uid-a", "uid-c"], "{pointer} {value}");
+    }
+    for whole in [json!(null), json!(1), json!("pod"), json!([[]]), json!({})] {
+        assert_eq!(decoded(&list(&[whole, item("c")])).malformed, 1);
+    }
+}
+
+#[test]
+fn a_malformed_name_is_quoted() {
+    let mut bad = item("evil\n\"name\u{1b}[31m");
+    bad["metadata"]["uid"] = json!(1);
+    let told = decoded(&list(&[bad])).told;
+    assert_eq!(told, ["\"evil\\n\\\"name\\u{1b}[31m\" (metadata.uid has the wrong type)"]);
+}
+
+#[test]
+fn what_is_no_pod_list_is_refused() {
+    for text in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "<html>",
+        "{\"items\":{}}",
+        "{\"items\":7}",
+        "{\"kind\":\"Status\",\"items\":[]}",
+        "{\"kind\":\"PodList\",\"items\":[]} x",
+        "{\"kind\":\"PodList\",\"items\":[",
+    ] {
+        let (_, result) = read(text.as_bytes(), None);
+        assert!(result.is_err(), "{text}");
+    }
+    let (listing, result) = read(&b"{\"kind\":\"PodList\",\"items\":null}"[..], None);
+    assert!(result.is_ok() && listing.pods.is_empty());
+}
+
+#[test]
+fn a_version_that_cannot_stand_in_a_query_is_dropped() {
+    for (version, kept) in [("1", true), ("", false), ("1&x=y", false), (&"9".repeat(65), false)] {
+        let text = json!({"metadata": {"resourceVersion": version}, "items": []}).to_string();
+        assert_eq!(decoded(&text).version.is_some(), kept, "{version}");
+    }
+}
+
+#[test]
+fn too_many_items_end_the_reading() {
+    let items = std::iter::repeat_n("0", MAX_PODS + 1).collect::<Vec<_>>().join(",");
+    let (listing, result) = read(format!("{{\"items\":[{items}]}}").as_bytes(), None);
+    assert!(result.is_err() && listing.overflow);
+}
+
+proptest! {
+    /// Any value in any place of an item: the items around it survive.
+    #[test]
+    fn no_value_breaks_the_list(text in "[a-z\\\\\"\u{0}-\u{20}]{0,8}", number: f64, place in 0..12) {
+        let values = [json!(text), json!(number), json!([text, {"k": number}]), json!({"uid": {}})];
+        let paths = ["/metadata", "/spec", "/status"];
+        let mut bad = item("bad");
+        let pointer = paths[place as usize % paths.len()];
+        *bad.pointer_mut(pointer).unwrap() = values[place as usize / paths.len()].clone();
+        let listing = decoded(&list(&[item("a"), bad, item("c")]));
+        prop_assert!(listing.pods.len() + listing.malformed == 3 && listing.pods.len() >= 2);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read(&bytes[..], None);
+    }
+}
