@@ -1,1 +1,83 @@
-//! What the tests and the demo share.
+//! What the tests and the demo share: a stand-in for the API server, its certificates, a small HTTP
+//! client, and the two ways to be honest about time and ability (`wait_until`, `skip`).
+//!
+//! Speaks to the agent from outside only: it does not depend on the crate `wylis`. A failure here
+//! is a failure of the test, so everything panics rather than returns errors.
+
+pub mod api;
+pub mod farm;
+pub mod http;
+pub mod mesh;
+pub mod netns;
+pub mod pki;
+pub mod process;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Environment variable that names the file to which [`skip`] appends.
+pub const SKIPS: &str = "WYLIS_SKIPS";
+/// How long [`wait_until`] sleeps between two looks: short beside any deadline, cheap beside a core.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Says that the running test cannot do its work here, on stderr and in the file named by
+/// `WYLIS_SKIPS`, so that a run can count what it did not prove.
+#[expect(clippy::print_stderr, reason = "the test's own output")]
+pub fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+    let Some(path) = std::env::var_os(SKIPS) else { return };
+    let thread = std::thread::current();
+    let line = format!("{}: {reason}\n", thread.name().unwrap_or("?"));
+    // One write in append mode, so that lines of parallel tests do not mix.
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(line.as_bytes()))
+        .unwrap_or_else(|error| panic!("append to {}: {error}", path.display()));
+}
+
+/// Polls a condition until it holds.
+///
+/// # Panics
+/// When it does not hold within `limit`; the text says what was awaited.
+pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// A folder of its own for one test, removed when dropped.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// Makes one; `label` tells a person whose it is.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn new(label: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("wylis-{}-{number}-{label}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)
+            .unwrap_or_else(|error| panic!("create {}: {error}", path.display()));
+        Self(path)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // What cannot be removed stays in the temporary folder, which is what that is for.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,248 @@
+//! The pods that the stand-in knows: editable while it runs, shared by several servers where a
+//! test wants more than one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::pod::TestPod;
+
+/// The first resource version of a table; etcd never starts at 0 for a pod.
+const FIRST_VERSION: u64 = 1000;
+
+/// A shared table of pods. Clones are the same table.
+#[derive(Debug, Clone, Default)]
+pub struct PodTable(Arc<Mutex<Pods>>);
+
+#[derive(Debug)]
+struct Pods {
+    version: u64,
+    /// In the order of etcd's keys: namespace, name.
+    entries: BTreeMap<(String, String), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    labels: BTreeMap<String, String>,
+    /// `None` for an item that is not a proper pod.
+    pod: Option<TestPod>,
+    /// The JSON, rendered once an edit rather than once a list.
+    text: String,
+}
+
+impl Default for Pods {
+    fn default() -> Self {
+        Self { version: FIRST_VERSION, entries: BTreeMap::new() }
+    }
+}
+
+/// One answer to a list request.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// `metadata.resourceVersion` of the list.
+    pub version: u64,
+    /// The body.
+    pub body: String,
+}
+
+impl PodTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a pod, or replaces the one of that namespace and name.
+    pub fn put(&self, pod: TestPod) {
+        let mut pods = self.lock();
+        pods.version += 1;
+        let text = render(&pod, pods.version);
+        let entry = Entry { labels: pod.labels.clone(), text, pod: Some(pod.clone()) };
+        pods.entries.insert((pod.namespace, pod.name), entry);
+    }
+
+    /// Adds an item of any shape, with the labels that make a selector find it.
+    pub fn put_raw(&self, namespace: &str, name: &str, labels: &[(&str, &str)], text: &str) {
+        let labels = labels.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        let entry = Entry { labels: labels.collect(), pod: None, text: text.to_owned() };
+        let mut pods = self.lock();
+        pods.version += 1;
+        pods.entries.insert((namespace.to_owned(), name.to_owned()), entry);
+    }
+
+    /// Changes a pod in place.
+    ///
+    /// # Panics
+    /// When there is no such pod.
+    pub fn edit(&self, name: &str, change: impl FnOnce(&mut TestPod)) {
+        let mut pods = self.lock();
+        let found = pods.entries.values().filter_map(|entry| entry.pod.as_ref());
+        let found = found.into_iter().find(|pod| pod.name == name).cloned();
+        let mut pod = found.unwrap_or_else(|| panic!("no pod {name}"));
+        pods.entries.remove(&(pod.namespace.clone(), pod.name.clone()));
+        change(&mut pod);
+        drop(pods);
+        self.put(pod);
+    }
+
+    /// Sets the condition `Ready`.
+    pub fn set_ready(&self, name: &str, ready: bool) {
+        self.edit(name, |pod| pod.ready = ready);
+    }
+
+    /// Marks a pod as being deleted, with that deadline (seconds since 1970).
+    pub fn terminate(&self, name: &str, deadline: i64) {
+        self.edit(name, |pod| pod.deleted = Some(deadline));
+    }
+
+    /// Removes whatever has that name.
+    pub fn remove(&self, name: &str) {
+        let mut pods = self.lock();
+        pods.version += 1;
+        pods.entries.retain(|(_, known), _| known != name);
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) {
+        let mut pods = self.lock();
+        pods.version += 1;
+        pods.entries.clear();
+    }
+
+    /// The resource version of the last edit.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Sets the resource version, also back: an etcd restored from a backup, or a server whose
+    /// cache lags.
+    pub fn set_version(&self, version: u64) {
+        self.lock().version = version;
+    }
+
+    /// How many items there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The list of a namespace, of the items that a label selector matches.
+    #[must_use]
+    pub fn list(&self, namespace: &str, selector: &str) -> Listing {
+        let pods = self.lock();
+        let version = pods.version;
+        let mut body = format!(
+            "{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\
+             \"metadata\":{{\"resourceVersion\":\"{version}\"}},\"items\":["
+        );
+        let found = pods
+            .entries
+            .iter()
+            .filter(|((known, _), entry)| known == namespace && matches(selector, &entry.labels));
+        for (number, (_, entry)) in found.enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            // Writing to a String cannot fail.
+            let _ = write!(body, "{comma}{}", entry.text);
+        }
+        body.push_str("]}\n");
+        Listing { version, body }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pods> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Items of a list carry neither `kind` nor `apiVersion`; the typed object adds both.
+fn render(pod: &TestPod, version: u64) -> String {
+    let mut value = serde_json::to_value(pod.object(version)).expect("a pod is JSON");
+    if let Some(object) = value.as_object_mut() {
+        object.remove("kind");
+        object.remove("apiVersion");
+    }
+    value.to_string()
+}
+
+/// Equality-based selectors and sets, as the API server reads them: `a=b`, `a==b`, `a!=b`, `a`,
+/// `!a`, `a in (b,c)`, `a notin (b,c)`, joined by commas.
+fn matches(selector: &str, labels: &BTreeMap<String, String>) -> bool {
+    requirements(selector).into_iter().all(|requirement| {
+        let requirement = requirement.trim();
+        let label = |name: &str| labels.get(name.trim()).map(String::as_str);
+        let among = |list: &str, value: Option<&str>| {
+            let list = list.trim().trim_start_matches('(').trim_end_matches(')');
+            value.is_some_and(|value| list.split(',').any(|known| known.trim() == value))
+        };
+        if requirement.is_empty() {
+            true
+        } else if let Some((name, list)) = requirement.split_once(" notin ") {
+            !among(list, label(name))
+        } else if let Some((name, list)) = requirement.split_once(" in ") {
+            among(list, label(name))
+        } else if let Some((name, value)) = requirement.split_once("!=") {
+            label(name) != Some(value.trim())
+        } else if let Some((name, value)) = requirement.split_once('=') {
+            label(name) == Some(value.trim_start_matches('=').trim())
+        } else if let Some(name) = requirement.strip_prefix('!') {
+            label(name).is_none()
+        } else {
+            label(requirement).is_some()
+        }
+    })
+}
+
+/// Splits at the commas outside parentheses.
+fn requirements(selector: &str) -> Vec<&str> {
+    let mut depth = 0_u32;
+    selector
+        .split(move |c| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_read_as_kubectl_writes_them() {
+        let labels = |list: &[(&str, &str)]| {
+            list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>()
+        };
+        let pod = labels(&[("app", "wylis"), ("tier", "node")]);
+        for yes in ["", "app=wylis", "app==wylis,tier", "app in (a, wylis),tier=node", "!other"] {
+            assert!(matches(yes, &pod), "{yes}");
+        }
+        for no in ["app=other", "app!=wylis", "!tier", "tier notin (node)", "app in (a,b)"] {
+            assert!(!matches(no, &pod), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_pod_has_the_size_and_shape_of_a_real_one() {
+        let table = PodTable::new();
+        table.put(TestPod::new("wylis-a", "node-a", "10.0.0.1"));
+        let listing = table.list("wylis", "app.kubernetes.io/name=wylis");
+        let value: serde_json::Value = serde_json::from_str(&listing.body).unwrap();
+        assert_eq!(value["metadata"]["resourceVersion"], listing.version.to_string());
+        let item = &value["items"][0];
+        assert_eq!(item["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
+        assert_eq!(item["metadata"]["ownerReferences"][0]["controller"], true);
+        assert_eq!(item["status"]["podIPs"][0]["ip"], "10.0.0.1");
+        assert!(item.get("kind").is_none());
+        assert!((4_000..9_000).contains(&listing.body.len()), "{}", listing.body.len());
+    }
+}

@@ -1,0 +1,241 @@
+//! `make demo`: a mesh of real agents on loopback addresses, shown as a live matrix, while one
+//! agent is killed, one frozen, and one rolled over gracefully.
+//!
+//! Every agent goes the in-cluster way, against a stand-in of the API server inside this process.
+//! Runs until Ctrl-C, or for `DEMO_SECONDS`; `WYLIS_BINARY` names the agent.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use wylis_harness::mesh::Mesh;
+
+/// The nodes of the demo.
+const NODES: [&str; 6] = ["berlin", "lagos", "lima", "osaka", "oslo", "quito"];
+const KILLED: &str = "lagos";
+const FROZEN: &str = "lima";
+const ROLLED: &str = "osaka";
+/// A frame of the live matrix.
+const FRAME: Duration = Duration::from_millis(500);
+/// A frame where nobody watches: a pipe or a log.
+const PLAIN_FRAME: Duration = Duration::from_secs(4);
+/// A frozen agent must not freeze the picture.
+const ROW_WITHIN: Duration = Duration::from_millis(200);
+/// Faster than the defaults, so that a person need not wait.
+const SETTINGS: [(&str, &str); 5] = [
+    ("WYLIS_INTERVAL", "1s"),
+    ("WYLIS_TIMEOUT", "2s"),
+    ("WYLIS_REFRESH_INTERVAL", "5s"),
+    ("WYLIS_DRAIN", "3s"),
+    ("WYLIS_LOG", "warn"),
+];
+
+/// What is done, how long it is shown, and what to look for.
+struct Scene {
+    seconds: u64,
+    text: &'static str,
+    act: fn(&mut Demo),
+}
+
+const SCENES: &[Scene] = &[
+    Scene {
+        seconds: 8,
+        text: "All agents run. Each cell is the latency that the row's agent sees to the column's.",
+        act: |_| {},
+    },
+    Scene {
+        seconds: 9,
+        text: "lagos was killed without a word: its host still answers, with a reset (refused).",
+        act: |demo| demo.dead_pod = Some(demo.mesh.kill(KILLED)),
+    },
+    Scene {
+        seconds: 10,
+        text: "lima is frozen: its kernel accepts, the agent does not answer (response_timeout).",
+        act: |demo| demo.mesh.agent(FROZEN).signal(libc::SIGSTOP),
+    },
+    Scene {
+        seconds: 12,
+        text: "osaka is rolled over: it says goodbye, drains, and comes back as another pod. No failure.",
+        act: |demo| {
+            demo.mesh.begin_delete(ROLLED);
+            demo.rolling = true;
+        },
+    },
+    Scene {
+        seconds: 10,
+        text: "lagos is scheduled anew and lima thawed: all cells come back by themselves.",
+        act: Demo::bring_back,
+    },
+];
+
+struct Demo {
+    mesh: Mesh,
+    stop: Arc<AtomicBool>,
+    end: Option<Instant>,
+    live: bool,
+    dead_pod: Option<String>,
+    rolling: bool,
+}
+
+fn main() -> ExitCode {
+    let Some(binary) = std::env::var_os("WYLIS_BINARY").map(PathBuf::from) else {
+        eprintln!("demo: set WYLIS_BINARY to the agent's program, or run `make demo`");
+        return ExitCode::from(2);
+    };
+    let seconds = std::env::var("DEMO_SECONDS").ok();
+    let seconds = match seconds.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(seconds)) => Some(Duration::from_secs(seconds)),
+        Some(Err(error)) => {
+            eprintln!("demo: DEMO_SECONDS must be whole seconds: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = Arc::clone(&stop);
+    ctrlc::set_handler(move || stopper.store(true, Ordering::Relaxed)).expect("handle Ctrl-C");
+    let mut mesh = Mesh::new(&binary, &SETTINGS);
+    for node in NODES {
+        mesh.add(node);
+    }
+    let mut demo = Demo {
+        mesh,
+        stop,
+        end: seconds.map(|seconds| Instant::now() + seconds),
+        live: std::io::stdout().is_terminal(),
+        dead_pod: None,
+        rolling: false,
+    };
+    for scene in SCENES.iter().cycle() {
+        (scene.act)(&mut demo);
+        if !demo.show(scene) {
+            break;
+        }
+    }
+    say("\n");
+    ExitCode::SUCCESS
+}
+
+impl Demo {
+    fn over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| end <= Instant::now())
+    }
+
+    /// Shows a scene for its time; `false` when the demo is over.
+    fn show(&mut self, scene: &Scene) -> bool {
+        let until = Instant::now() + Duration::from_secs(scene.seconds);
+        while Instant::now() < until {
+            self.frame(scene.text);
+            let pause = if self.live { FRAME } else { PLAIN_FRAME };
+            let next = until.min(Instant::now() + pause);
+            while Instant::now() < next {
+                if self.over() {
+                    return false;
+                }
+                self.go_on_rolling();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        // The end of a scene is what it was about.
+        self.frame(scene.text);
+        !self.over()
+    }
+
+    /// The successor comes once the pod before has ended, as with a DaemonSet.
+    fn go_on_rolling(&mut self) {
+        if self.rolling && self.mesh.finish_delete(ROLLED, Duration::ZERO).is_some() {
+            self.mesh.add(ROLLED);
+            self.rolling = false;
+        }
+    }
+
+    fn bring_back(&mut self) {
+        if let Some(pod) = self.dead_pod.take() {
+            self.mesh.pods.remove(&pod);
+        }
+        self.mesh.add(KILLED);
+        self.mesh.agent(FROZEN).signal(libc::SIGCONT);
+    }
+
+    fn frame(&self, text: &str) {
+        let mut picture = String::new();
+        if self.live {
+            // Home, and clear what was below.
+            picture.push_str("\x1b[H\x1b[J");
+        }
+        picture.push_str(&format!("\n{text}\n\n{:>20}", "source \\ target"));
+        for target in NODES {
+            picture.push_str(&format!("{target:>20}"));
+        }
+        picture.push('\n');
+        let rows: Vec<Value> = NODES.iter().map(|source| self.row(source)).collect();
+        for (source, row) in NODES.iter().zip(&rows) {
+            picture.push_str(&format!("{source:>20}"));
+            for target in NODES {
+                let (cell, colour) = cell(source, target, row);
+                if self.live {
+                    picture.push_str(&format!("\x1b[{colour}m{cell:>20}\x1b[0m"));
+                } else {
+                    picture.push_str(&format!("{cell:>20}"));
+                }
+            }
+            picture.push('\n');
+        }
+        let [successes, failures] = ["successes", "failures"]
+            .map(|field| rows.iter().map(|row| total(row, field)).sum::<u64>());
+        picture.push_str(&format!(
+            "\n{successes} probes answered, {failures} failed, as counted by the agents that run now.\n"
+        ));
+        say(&picture);
+    }
+
+    fn row(&self, source: &str) -> Value {
+        let node = self.mesh.nodes.get(source);
+        node.map(|node| node.agent.row_within(ROW_WITHIN)).unwrap_or_default()
+    }
+}
+
+fn total(row: &Value, field: &str) -> u64 {
+    let peers = row["peers"].as_array().into_iter().flatten();
+    peers.filter_map(|peer| peer[field].as_u64()).sum()
+}
+
+/// The text of a cell and the colour of it, an ANSI number.
+fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
+    const GREEN: u8 = 32;
+    const YELLOW: u8 = 33;
+    const RED: u8 = 31;
+    const GREY: u8 = 90;
+    if source == target {
+        return ("·".to_owned(), GREY);
+    }
+    let Some(peers) = row["peers"].as_array() else { return ("(no answer)".to_owned(), GREY) };
+    let Some(peer) = peers.iter().find(|peer| peer["node"] == target) else {
+        return ("(not listed)".to_owned(), GREY);
+    };
+    let last = peer["recent"].as_array().and_then(|recent| recent.last());
+    match peer["verdict"].as_str().unwrap_or("?") {
+        "down" => (peer["reason"].as_str().unwrap_or("down").to_owned(), RED),
+        "draining" => ("draining".to_owned(), YELLOW),
+        "unknown" => ("…".to_owned(), GREY),
+        verdict => match last {
+            Some(last) if last["total_seconds"].is_number() => {
+                let milliseconds = last["total_seconds"].as_f64().unwrap_or(0.0) * 1000.0;
+                let colour = if verdict == "up" { GREEN } else { YELLOW };
+                (format!("{milliseconds:.1} ms"), colour)
+            }
+            Some(last) => (format!("({})", last["reason"].as_str().unwrap_or("?")), YELLOW),
+            None => (verdict.to_owned(), YELLOW),
+        },
+    }
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Whoever watched is gone: nothing to tell any more.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

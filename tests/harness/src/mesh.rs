@@ -1,0 +1,309 @@
+//! A cluster in small: an API server that knows pods, and an agent as a real process for each, on
+//! loopback addresses in place of pod addresses.
+//!
+//! It plays the part of the DaemonSet controller and of the kubelets: pods get new names, UIDs and
+//! addresses, a pod is terminating while its agent drains, and a replacement comes afterwards.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::api::{ApiServer, NAMESPACE, PodTable, TestPod, write_service_account};
+use crate::pki::{Authority, Validity};
+use crate::process::{Agent, Settings};
+use crate::{TempDir, wait_until};
+
+/// The port of all agents; each has an address of its own.
+pub const PORT: u16 = 9050;
+/// The token of the service account.
+pub const TOKEN: &str = "token-of-the-mesh";
+/// The pods' grace period in seconds, as in the manifests.
+const GRACE: i64 = 30;
+/// Long enough for a busy machine; a healthy mesh needs a fraction.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A /24 of loopback addresses that no other test of this process uses.
+#[derive(Debug)]
+pub struct Net {
+    second: u8,
+    third: u8,
+    next: u8,
+}
+
+impl Net {
+    /// The next free one.
+    ///
+    /// # Panics
+    /// When a process asks for more than 250.
+    #[must_use]
+    pub fn new() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let third = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(third < 250, "no loopback network left");
+        // Beside other processes: another second octet, beyond those that people use by hand.
+        let second = u8::try_from(64 + std::process::id() % 128).unwrap();
+        Self { second, third, next: 10 }
+    }
+
+    /// A fixed address of it.
+    #[must_use]
+    pub fn host(&self, last: u8) -> IpAddr {
+        Ipv4Addr::new(127, self.second, self.third, last).into()
+    }
+
+    /// An address that was not given before.
+    pub fn next(&mut self) -> IpAddr {
+        self.next += 1;
+        self.host(self.next)
+    }
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One node: the pod on it, and the agent in that pod.
+#[derive(Debug)]
+pub struct Node {
+    /// The pod's name.
+    pub pod: String,
+    /// The process.
+    pub agent: Agent,
+}
+
+/// The cluster.
+pub struct Mesh {
+    /// The API server.
+    pub api: ApiServer,
+    /// The pods that it knows.
+    pub pods: PodTable,
+    /// Running agents by the names of their nodes.
+    pub nodes: BTreeMap<String, Node>,
+    dir: TempDir,
+    net: Net,
+    binary: PathBuf,
+    environment: Vec<(String, String)>,
+    next_pod: u32,
+    /// All pods that ever were.
+    started: BTreeMap<String, TestPod>,
+}
+
+impl Mesh {
+    /// An API server without pods. `environment` goes to every agent.
+    #[must_use]
+    pub fn new(binary: &Path, environment: &[(&str, &str)]) -> Self {
+        let net = Net::new();
+        let dir = TempDir::new("mesh");
+        let authority = Authority::new("wylis test authority");
+        let host = net.host(250);
+        let identity = authority.issue(&[&host.to_string()], Validity::Now);
+        let pods = PodTable::new();
+        let api = ApiServer::start(SocketAddr::new(host, 6443), &identity, &pods);
+        api.set_tokens(&[TOKEN]);
+        write_service_account(dir.path(), TOKEN, &authority.pem(), NAMESPACE);
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Self {
+            api,
+            pods,
+            nodes: BTreeMap::new(),
+            dir,
+            net,
+            binary: binary.to_owned(),
+            environment: environment.collect(),
+            next_pod: 0,
+            started: BTreeMap::new(),
+        }
+    }
+
+    /// A cluster of `size` nodes, `n1` and so on, all of whose pairs have been probed.
+    #[must_use]
+    pub fn of(size: usize, binary: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut mesh = Self::new(binary, environment);
+        for number in 1..=size {
+            mesh.add(&format!("n{number}"));
+        }
+        mesh.wait_for_all_pairs();
+        mesh
+    }
+
+    /// Schedules a pod on a node, at a new address, and starts its agent.
+    pub fn add(&mut self, node: &str) {
+        self.add_with(node, &[]);
+    }
+
+    /// As [`Mesh::add`], with more environment.
+    pub fn add_with(&mut self, node: &str, environment: &[(&str, &str)]) {
+        self.next_pod += 1;
+        let name = format!("wylis-{:05}", self.next_pod);
+        let mut pod = TestPod::new(&name, node, &self.net.next().to_string());
+        pod.created += i64::from(self.next_pod);
+        self.start(node, pod, environment);
+    }
+
+    /// Starts an agent anew in a pod that is still listed, as the kubelet does after a crash.
+    pub fn restart_in_place(&mut self, node: &str, pod: &str) {
+        self.restart_in_place_with(node, pod, &[]);
+    }
+
+    /// As [`Mesh::restart_in_place`], with more environment.
+    pub fn restart_in_place_with(&mut self, node: &str, pod: &str, environment: &[(&str, &str)]) {
+        let pod = self.started[pod].clone();
+        self.start(node, pod, environment);
+    }
+
+    /// Puts the pod into the table and starts an agent for it.
+    fn start(&mut self, node: &str, pod: TestPod, environment: &[(&str, &str)]) {
+        let address = SocketAddr::new(pod.ips[0].parse().unwrap(), PORT);
+        let api = self.api.address();
+        let mut all = vec![
+            ("WYLIS_NODE_NAME".to_owned(), node.to_owned()),
+            ("WYLIS_POD_NAME".to_owned(), pod.name.clone()),
+            ("WYLIS_POD_UID".to_owned(), pod.uid.clone()),
+            ("WYLIS_LISTEN".to_owned(), address.to_string()),
+            ("WYLIS_SERVICE_ACCOUNT_DIR".to_owned(), self.dir.path().display().to_string()),
+            ("KUBERNETES_SERVICE_HOST".to_owned(), api.ip().to_string()),
+            ("KUBERNETES_SERVICE_PORT".to_owned(), api.port().to_string()),
+        ];
+        all.extend(self.environment.iter().cloned());
+        all.extend(environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let log = self.log_of(&pod.name);
+        self.started.insert(pod.name.clone(), pod.clone());
+        let name = pod.name.clone();
+        self.pods.put(pod);
+        let agent =
+            Agent::start(&Settings { binary: self.binary.clone(), environment: all, address, log });
+        self.nodes.insert(node.to_owned(), Node { pod: name, agent });
+    }
+
+    fn log_of(&self, pod: &str) -> PathBuf {
+        self.dir.path().join(format!("{pod}.log"))
+    }
+
+    /// A folder of the mesh's own, for state and the like.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The agent on a node.
+    ///
+    /// # Panics
+    /// When none runs there.
+    #[must_use]
+    pub fn agent(&self, node: &str) -> &Agent {
+        &self.nodes.get(node).unwrap_or_else(|| panic!("no agent on {node}")).agent
+    }
+
+    /// The names of the nodes with an agent.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    /// Deletes a node's pod as the API server and the kubelet do: terminating, SIGTERM, gone.
+    ///
+    /// # Panics
+    /// When it outlives its grace period.
+    pub fn delete(&mut self, node: &str) -> std::process::ExitStatus {
+        self.begin_delete(node);
+        let grace = Duration::from_secs(u64::try_from(GRACE).unwrap());
+        let status = self.finish_delete(node, grace);
+        status.unwrap_or_else(|| panic!("{node} outlived its grace period\n{}", self.logs()))
+    }
+
+    /// The first half of [`Mesh::delete`]: the pod is terminating, its agent drains.
+    pub fn begin_delete(&mut self, node: &str) {
+        self.pods.terminate(&self.nodes[node].pod, now() + GRACE);
+        self.agent(node).terminate();
+    }
+
+    /// The second half: once the agent has ended, within `limit`, the pod is gone.
+    pub fn finish_delete(
+        &mut self,
+        node: &str,
+        limit: Duration,
+    ) -> Option<std::process::ExitStatus> {
+        let status = self.nodes.get_mut(node)?.agent.wait(limit)?;
+        let gone = self.nodes.remove(node)?;
+        self.pods.remove(&gone.pod);
+        Some(status)
+    }
+
+    /// Ends an agent without a word; its pod stays in the table, as after a crash of the node.
+    pub fn kill(&mut self, node: &str) -> String {
+        let mut gone = self.nodes.remove(node).unwrap_or_else(|| panic!("no agent on {node}"));
+        gone.agent.kill();
+        gone.pod.clone()
+    }
+
+    /// Every pair that has no successful probe yet.
+    #[must_use]
+    pub fn unprobed_pairs(&self) -> Vec<(String, String)> {
+        let mut missing = Vec::new();
+        for (source, node) in &self.nodes {
+            let row = node.agent.row();
+            let peers = row["peers"].as_array().cloned().unwrap_or_default();
+            for target in self.nodes.keys().filter(|target| *target != source) {
+                let probed = peers.iter().any(|peer| {
+                    peer["node"] == **target && peer["successes"].as_u64().unwrap_or(0) > 0
+                });
+                if !probed {
+                    missing.push((source.clone(), target.clone()));
+                }
+            }
+        }
+        missing
+    }
+
+    /// Waits until every pair has been probed with success.
+    ///
+    /// # Panics
+    /// When that takes too long; tells the pairs and the logs.
+    pub fn wait_for_all_pairs(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let missing = self.unprobed_pairs();
+            if missing.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not probed: {missing:?}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until `source` reaches that verdict on `target`.
+    pub fn wait_for_verdict(&self, source: &str, target: &str, verdict: &str) {
+        wait_until(PATIENCE, &format!("{source} finds {target} {verdict}"), || {
+            self.agent(source).peer(target)["verdict"] == verdict
+        });
+    }
+
+    /// The sum of a metric over all running agents.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        self.nodes.values().map(|node| node.agent.metrics().sum(name, labels)).sum()
+    }
+
+    /// The logs of all agents that ran, for a failing test.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for number in 1..=self.next_pod {
+            let pod = format!("wylis-{number:05}");
+            let log = std::fs::read_to_string(self.log_of(&pod)).unwrap_or_default();
+            text.push_str(&format!("--- {pod}\n{log}"));
+        }
+        text
+    }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

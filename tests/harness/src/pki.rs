@@ -1,0 +1,100 @@
+//! Certificates as a cluster has them: an authority of its own, and server certificates that are
+//! right or wrong in one chosen way.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// When a server certificate is valid, seen from today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// 2020 to 2099.
+    Now,
+    /// 2000 to 2001.
+    Expired,
+    /// 2098 to 2099: what a board without a clock sees of a fresh certificate.
+    NotYet,
+}
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A server's certificate chain and key, ready for rustls.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<ServerConfig>);
+
+impl Authority {
+    /// A fresh authority; two of the same name have different keys.
+    ///
+    /// # Panics
+    /// When rcgen refuses.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names to refuse");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(2099, 12, 31);
+        let key = KeyPair::generate().expect("generate the authority's key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("sign the authority");
+        Self { issuer }
+    }
+
+    /// The authority's certificate, as `ca.crt` holds it.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A server certificate for these names; IP addresses (v4 and v6) become IP names.
+    ///
+    /// # Panics
+    /// When a name is not one, or rustls refuses the key.
+    #[must_use]
+    pub fn issue(&self, names: &[&str], validity: Validity) -> Identity {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names of the server");
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let (from, until) = match validity {
+            Validity::Now => (2020, 2099),
+            Validity::Expired => (2000, 2001),
+            Validity::NotYet => (2098, 2099),
+        };
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 12, 31);
+        let key = KeyPair::generate().expect("generate the server's key");
+        let cert = params.signed_by(&key, &self.issuer).expect("sign the server's certificate");
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has the default versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("a certificate that matches its key");
+        Identity(Arc::new(config))
+    }
+}
+
+impl Identity {
+    /// The rustls configuration.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Several authorities in one `ca.crt`, as clusters have them while they rotate theirs.
+#[must_use]
+pub fn bundle(authorities: &[&Authority]) -> String {
+    authorities.iter().map(|authority| authority.pem()).collect()
+}

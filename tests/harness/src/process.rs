@@ -1,0 +1,243 @@
+//! An agent as a real process: started, signalled, measured, asked, and never left behind.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::http;
+
+/// How to start an agent.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The program.
+    pub binary: PathBuf,
+    /// Its environment, and nothing else of ours.
+    pub environment: Vec<(String, String)>,
+    /// Where it will listen.
+    pub address: SocketAddr,
+    /// Where its log goes.
+    pub log: PathBuf,
+}
+
+/// A running agent; killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    log: PathBuf,
+}
+
+/// The program under test: the static release build where `WYLIS_BINARY` names it, else `built`.
+#[must_use]
+pub fn binary(built: &str) -> PathBuf {
+    std::env::var_os("WYLIS_BINARY").map_or_else(|| built.into(), PathBuf::from)
+}
+
+impl Agent {
+    /// Starts it; does not wait until it answers.
+    #[must_use]
+    pub fn start(settings: &Settings) -> Self {
+        let log = File::options().create(true).append(true).open(&settings.log).unwrap();
+        let mut command = Command::new(&settings.binary);
+        command
+            .env_clear()
+            .envs(settings.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // The terminal's Ctrl-C is for the one who started us.
+            .process_group(0);
+        // SAFETY: prctl is async-signal-safe; whoever started the agent must not leave it behind,
+        // however it ends.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", settings.binary.display()));
+        Self { child, address: settings.address, log: settings.log.clone() }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.pid()).unwrap();
+        // SAFETY: a child that we have not yet waited for keeps its pid.
+        unsafe { libc::kill(pid, signal) };
+    }
+
+    /// Asks it to stop, as the kubelet does.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Ends it without a word, as a crash does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Its exit status, when it ends within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Everything that it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A number of /proc/PID/status: kB for memory, a count for `Threads`.
+    #[must_use]
+    pub fn status(&self, field: &str) -> u64 {
+        status_of(self.pid(), field)
+    }
+
+    /// How many descriptors it holds.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
+    /// Asks a route; `None` when it does not answer.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let response = http::get(self.address, path).ok()?;
+        Some((response.status, response.text()))
+    }
+
+    /// What Prometheus would see.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.get("/metrics").unwrap_or_default().1)
+    }
+
+    /// Its row as JSON; null when it does not answer.
+    #[must_use]
+    pub fn row(&self) -> serde_json::Value {
+        self.row_within(http::DEADLINE)
+    }
+
+    /// As [`Agent::row`], within `limit`.
+    #[must_use]
+    pub fn row_within(&self, limit: Duration) -> serde_json::Value {
+        let response = http::get_with(self.address, "/api/v1/peers", &[], limit);
+        let text = response.map(|response| response.text()).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// What it knows of one peer; null when it is none.
+    #[must_use]
+    pub fn peer(&self, node: &str) -> serde_json::Value {
+        let row = self.row();
+        let peers = row["peers"].as_array();
+        peers
+            .and_then(|peers| peers.iter().find(|peer| peer["node"] == node))
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // A frozen one dies as well.
+        self.kill();
+    }
+}
+
+/// A number of /proc/PID/status; 0 when there is none.
+#[must_use]
+pub fn status_of(pid: u32, field: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// A scrape, by series.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(HashMap<String, f64>);
+
+impl Metrics {
+    /// Reads the text format.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let pairs = lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series.to_owned(), value.parse().ok()?))
+        });
+        Self(pairs.collect())
+    }
+
+    /// The sum over all series of a name whose labels hold every one of `labels` (`name="value"`).
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        self.matching(name, labels).map(|(_, value)| value).sum()
+    }
+
+    /// One value; `None` when no series, or more than one, matches.
+    #[must_use]
+    pub fn get(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let mut values = self.matching(name, labels);
+        let first = values.next()?.1;
+        values.next().is_none().then_some(first)
+    }
+
+    /// How many series match.
+    #[must_use]
+    pub fn count(&self, name: &str, labels: &[&str]) -> usize {
+        self.matching(name, labels).count()
+    }
+
+    /// The series of a name, with their values.
+    pub fn matching<'a>(
+        &'a self,
+        name: &'a str,
+        labels: &'a [&'a str],
+    ) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.iter().map(|(series, value)| (series.as_str(), *value)).filter(move |(series, _)| {
+            let rest = series.strip_prefix(name);
+            rest.is_some_and(|rest| {
+                (rest.is_empty() || rest.starts_with('{'))
+                    && labels.iter().all(|label| {
+                        rest.contains(&format!("{{{label}")) || rest.contains(&format!(",{label}"))
+                    })
+            })
+        })
+    }
+
+    /// All series that mention this node in any label.
+    #[must_use]
+    pub fn of_node(&self, node: &str) -> Vec<&str> {
+        let value = format!("\"{node}\"");
+        self.0.keys().filter(|series| series.contains(&value)).map(String::as_str).collect()
+    }
+}
