@@ -1,12 +1,18 @@
 //! Wylis keeps every pair of nodes of a cluster warm with constant blank requests, and measures
 //! them. ARCHITECTURE.md is the map; each module says its own job.
 
+pub mod agent;
+pub mod config;
+pub mod discovery;
+pub mod gate;
 pub mod metrics;
 pub mod name;
 pub mod peer;
 pub mod probe;
+pub mod prober;
 pub mod pulse;
 pub mod schedule;
+pub mod server;
 pub mod shutdown;
 pub mod state;
 pub mod wire;

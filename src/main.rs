@@ -1,3 +1,86 @@
 //! Arguments, build, run, exit codes.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use wylis::agent;
+use wylis::config::{self, Command, Config};
+use wylis::shutdown::StopToken;
+
+/// The agent could not start, or a part of it that it cannot live without broke.
+const EXIT_FAILURE: u8 = 1;
+/// A setting is wrong; nothing was started.
+const EXIT_USAGE: u8 = 2;
+/// A second signal ended the drain.
+const EXIT_CUT_SHORT: i32 = 3;
+
+fn main() -> ExitCode {
+    match config::read(std::env::args().skip(1), environment()) {
+        Ok(Command::Help) => print(&config::help()),
+        Ok(Command::Version) => print(concat!("wylis ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Run(config)) => run(&config),
+        Err(errors) => {
+            for error in errors {
+                complain(&error.to_string());
+            }
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn run(config: &Config) -> ExitCode {
+    env_logger::Builder::new().parse_filters(&config.log).init();
+    log_panics();
+    let stop = StopToken::new();
+    let result = stop_on_signals(&stop)
+        .map_err(|error| error.to_string())
+        .and_then(|()| agent::run(config, &stop).map_err(|error| error.to_string()));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+/// Process 1 of a container has no default action for a signal: without this, only SIGKILL ends it.
+fn stop_on_signals(stop: &StopToken) -> Result<(), ctrlc::Error> {
+    let stop = stop.clone();
+    let signalled = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if signalled.swap(true, Ordering::AcqRel) {
+            log::warn!("a second signal: ending at once");
+            std::process::exit(EXIT_CUT_SHORT);
+        }
+        log::info!("a signal: stopping");
+        stop.stop();
+    })
+}
+
+/// A dead thread ends the process (`panic = "abort"`); its last word goes where all others go.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        log::error!("thread {:?} failed: {panic}", thread.name().unwrap_or("unnamed"));
+    }));
+}
+
+/// Variables that are not UTF-8 cannot be ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for on the command line")]
+fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    // A reader that went away, such as `head`, is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stderr, reason = "no logger yet: its own setting may be wrong")]
+fn complain(text: &str) {
+    eprintln!("wylis: {text}");
+}

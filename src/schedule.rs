@@ -61,13 +61,24 @@ impl Schedule {
         }
     }
 
-    /// Adds a peer, or brings one back that was paused: due within [`NEWCOMER_WITHIN`], then in
-    /// its phase. A probe in flight to it is forgotten.
+    /// Adds a peer: due within [`NEWCOMER_WITHIN`], then in its phase. A peer that is known already
+    /// begins anew, as one that moved does: a probe in flight to its old place holds nothing up.
     pub fn join(&mut self, now: Instant, node: &NodeName) {
         self.leave(node);
+        self.enter(now, node, false);
+    }
+
+    /// Brings back a peer that was paused, as if it had joined; a probe in flight to it goes on.
+    pub fn resume(&mut self, now: Instant, node: &NodeName) {
+        let in_flight = self.entries.get(node).is_some_and(|entry| entry.in_flight);
+        self.leave(node);
+        self.enter(now, node, in_flight);
+    }
+
+    fn enter(&mut self, now: Instant, node: &NodeName, in_flight: bool) {
         let within = NEWCOMER_WITHIN.min(self.interval);
         let slot = self.enqueue(now + scale(within, self.hash(node)), node);
-        self.entries.insert(node.clone(), Entry { slot: Some(slot), in_flight: false });
+        self.entries.insert(node.clone(), Entry { slot: Some(slot), in_flight });
     }
 
     /// Removes a peer.
@@ -81,6 +92,13 @@ impl Schedule {
     pub fn pause(&mut self, node: &NodeName) {
         if let Some(slot) = self.entries.get_mut(node).and_then(|entry| entry.slot.take()) {
             self.queue.remove(&slot);
+        }
+    }
+
+    /// A probe of a peer was begun beside its slots.
+    pub fn started(&mut self, node: &NodeName) {
+        if let Some(entry) = self.entries.get_mut(node) {
+            entry.in_flight = true;
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
-use crate::probe::{KernelView, Outcome, ProbeId, ProbeKind, Report};
+use crate::probe::{KernelView, Outcome, ProbeId, Report};
 use crate::wire::KeepAlive;
 pub use record::{Histogram, PeerRecord, RECENT, Sample};
 pub use verdict::{Impairment, Verdict};
@@ -20,8 +20,6 @@ pub use verdict::{Impairment, Verdict};
 /// Longest drain that a goodbye can claim: no agent's grace period is longer, and a forged goodbye
 /// must not hide an outage.
 const MAX_DRAIN: Duration = Duration::from_secs(300);
-/// What is believed of an answer that says "draining" and not for how long.
-const DEFAULT_DRAIN: Duration = Duration::from_secs(5);
 
 /// One moment on both clocks: deadlines count on the first, people read the second.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +43,8 @@ impl Moment {
 pub struct Rules {
     /// Failures in a row before a peer is down.
     pub failure_threshold: u32,
-    /// How long after its drain a goodbye is believed: one refresh of the peer list.
-    pub refresh_interval: Duration,
+    /// Our own drain: what is assumed of a peer whose answer says only that it drains.
+    pub drain: Duration,
     /// Histogram bounds in seconds, rising.
     pub bounds: Arc<[f64]>,
 }
@@ -54,8 +52,10 @@ pub struct Rules {
 /// Something that the agent must act on or tell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// Give the peer slots, the first soon.
+    /// Give the peer slots, the first soon; what is in flight to its old place does not count.
     Schedule(NodeName),
+    /// Give a paused peer its slots back, the first soon.
+    Resume(NodeName),
     /// Take its slots away, keep it.
     Pause(NodeName),
     /// Forget it.
@@ -98,17 +98,26 @@ pub struct State {
     set: PeerSet,
     records: BTreeMap<NodeName, Arc<PeerRecord>>,
     incoming_unknown: u64,
+    /// How long after its drain a goodbye is believed: until the next list of peers.
+    refresh_within: Duration,
 }
 
 impl State {
     /// A state without peers.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        Self { rules, set: PeerSet::default(), records: BTreeMap::new(), incoming_unknown: 0 }
+        Self {
+            rules,
+            set: PeerSet::default(),
+            records: BTreeMap::new(),
+            incoming_unknown: 0,
+            refresh_within: Duration::ZERO,
+        }
     }
 
-    /// Takes a new list of peers.
-    pub fn peers(&mut self, set: PeerSet) -> Vec<Change> {
+    /// Takes a new list of peers; the next one comes within `refresh_within`.
+    pub fn peers(&mut self, set: PeerSet, refresh_within: Duration) -> Vec<Change> {
+        self.refresh_within = refresh_within;
         let PeerDiff { joined, changed, left } = self.set.diff(&set);
         self.set = set;
         let mut changes = Vec::new();
@@ -131,15 +140,11 @@ impl State {
         let Some(record) = self.records.get_mut(&peer.node) else { return Vec::new() };
         let record = Arc::make_mut(record);
         let node = peer.node.clone();
-        let moved = record.peer.address != peer.address || record.peer.instance != peer.instance;
-        record.peer = peer;
-        if !moved {
+        if record.peer.address == peer.address && record.peer.instance == peer.instance {
+            record.peer = peer;
             return Vec::new();
         }
-        // Another life, or another place: what the old one did says nothing of it.
-        record.in_flight = None;
-        record.failures_in_row = 0;
-        record.draining_until = None;
+        record.moved(peer);
         let mut changes = vec![Change::Schedule(node)];
         changes.extend(record.judge(self.rules.failure_threshold));
         changes
@@ -152,36 +157,28 @@ impl State {
         Some(record)
     }
 
-    /// Folds a report in. A report of a probe that is not in flight (the peer left or moved
-    /// meanwhile) is dropped.
-    pub fn report(&mut self, now: Moment, report: &Report) -> Vec<Change> {
-        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
-        let current = record.in_flight.is_some_and(|(id, _)| id == report.id);
-        if !current || report.kind != ProbeKind::Blank {
-            return Vec::new();
-        }
+    /// Folds a report in; `None` when it is of a probe that is not in flight, since the peer left or
+    /// moved meanwhile.
+    pub fn report(&mut self, now: Moment, report: &Report) -> Option<Vec<Change>> {
+        let record = self.records.get_mut(&report.node)?;
+        record.in_flight.filter(|(id, _)| *id == report.id)?;
+        let until = now.instant + self.rules.drain + self.refresh_within;
         let record = Arc::make_mut(record);
         record.in_flight = None;
         let mut changes = Vec::new();
         let kernel = report.kernel.unwrap_or_default();
         match &report.outcome {
-            Outcome::Local(_) => return changes,
+            Outcome::Local(_) => return Some(changes),
             Outcome::Success { timings, answer } => {
                 record.succeed(now, *timings, kernel, &self.rules.bounds);
                 record.answering = answer.instance.clone();
                 if answer.draining {
-                    let instance = answer.instance.clone();
-                    let until = self.rules.believed_until(now.instant, DEFAULT_DRAIN);
-                    changes.extend(record.goodbye(
-                        now.instant,
-                        instance.as_ref(),
-                        DEFAULT_DRAIN,
-                        until,
-                    ));
+                    let (life, drain) = (answer.instance.as_ref(), self.rules.drain);
+                    changes.extend(record.goodbye(now.instant, life, drain, until));
                 }
             }
             // It said that it goes, and it went.
-            Outcome::Failure(_) if record.draining_until.is_some() => return changes,
+            Outcome::Failure(_) if record.draining_until.is_some() => return Some(changes),
             Outcome::Failure(reason) => {
                 let first = record.failures_in_row == 0;
                 record.fail(now, *reason, kernel);
@@ -191,7 +188,7 @@ impl State {
             }
         }
         changes.extend(record.judge(self.rules.failure_threshold));
-        changes
+        Some(changes)
     }
 
     /// Folds an incoming keep-alive request in; `None` for one without a valid source.
@@ -210,11 +207,11 @@ impl State {
         record.hear(now, said);
         if let Some(drain) = said.goodbye {
             let drain = drain.min(MAX_DRAIN);
-            let until = self.rules.believed_until(now.instant, drain);
+            let until = now.instant + drain + self.refresh_within;
             changes.extend(record.goodbye(now.instant, said.instance.as_ref(), drain, until));
         } else if record.is_back(now.instant, said.instance.as_ref()) {
             record.draining_until = None;
-            changes.push(Change::Schedule(said.node.clone()));
+            changes.push(Change::Resume(said.node.clone()));
         }
         if let (Some(told), Some(known)) = (&said.instance, &record.peer.instance)
             && told != known
@@ -239,7 +236,7 @@ impl State {
             record.silent = silent;
             if over {
                 record.draining_until = None;
-                changes.push(Change::Schedule(node.clone()));
+                changes.push(Change::Resume(node.clone()));
             }
             changes.extend(record.judge(self.rules.failure_threshold));
         }
@@ -250,6 +247,12 @@ impl State {
     #[must_use]
     pub fn get(&self, node: &NodeName) -> Option<&PeerRecord> {
         self.records.get(node).map(AsRef::as_ref)
+    }
+
+    /// When the first goodbye runs out.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.records.values().filter_map(|record| record.draining_until).min()
     }
 
     /// The oldest probe still in flight was handed out then.
@@ -268,13 +271,6 @@ impl State {
             pods: self.set.pods,
             incoming_unknown: self.incoming_unknown,
         }
-    }
-}
-
-impl Rules {
-    /// Refreshes are jittered by a tenth; one of them must fall between drain and doubt.
-    fn believed_until(&self, now: Instant, drain: Duration) -> Instant {
-        now + drain + self.refresh_interval * 11 / 10
     }
 }
 

@@ -105,7 +105,7 @@ pub struct GateNumbers {
     /// By reason.
     pub rejected: Vec<(&'static str, u64)>,
     /// By route and status.
-    pub requests: Vec<(&'static str, u16, u64)>,
+    pub requests: Vec<(&'static str, &'static str, u64)>,
 }
 
 /// One finished refresh, as plain numbers: discovery knows no metric.
@@ -251,8 +251,7 @@ impl AgentMetrics {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         for (route, code, count) in &gate.requests {
-            let code = code.to_string();
-            let counter = self.requests.with_label_values(&[*route, code.as_str()]);
+            let counter = self.requests.with_label_values(&[*route, *code]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         self.registry.gather()

@@ -108,14 +108,14 @@ pub(super) static FAMILIES: &[Family] = &[
     family(
         "wylis_peer_up",
         "pair",
-        "0 after so many failures in a row, 1 after a success; absent until known.",
+        "0 after WYLIS_FAILURE_THRESHOLD failures in a row, 1 after a success; absent until known.",
         MetricType::GAUGE,
         |pairs, record, metrics| pairs.gauge(record, record.up.map(truth), metrics),
     ),
     family(
         "wylis_peer_impaired",
         "pair,kind",
-        "1 while the peer is up and its path is lossy, one-way, or of reduced MTU; absent otherwise.",
+        "1 while the peer is up and its path is lossy, one-way, or of reduced MTU (mtu); absent otherwise.",
         MetricType::GAUGE,
         |pairs, record, metrics| {
             if let Some(impairment) = record.verdict.impairment() {

@@ -24,9 +24,9 @@ fn peers(count: u8) -> impl Iterator<Item = Peer> {
 
 fn state(count: u8) -> State {
     let bounds = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 3.0].into();
-    let refresh_interval = Duration::from_secs(30);
-    let mut state = State::new(Rules { failure_threshold: 3, refresh_interval, bounds });
-    state.peers(peers(count).collect());
+    let drain = Duration::from_secs(5);
+    let mut state = State::new(Rules { failure_threshold: 3, drain, bounds });
+    state.peers(peers(count).collect(), Duration::from_secs(30));
     state
 }
 
@@ -114,7 +114,8 @@ fn a_healthy_pair_has_at_most_24_series_and_a_sick_one_32() {
     for reason in FailureReason::ALL {
         probe(&mut state, &node, Outcome::Failure(reason), 1);
     }
-    probe(&mut state, &node, success(30), 0);
+    probe(&mut state, &node, success(30), 1);
+    probe(&mut state, &node, success(30), 1);
     let text = scrape(&state);
     assert!(text.contains("wylis_peer_impaired{kind=\"lossy\""), "{text}");
     let sick = series(&text, "n1").len();
@@ -129,7 +130,7 @@ fn no_series_remains_of_a_peer_that_left() {
         probe(&mut state, node, success(30), 0);
         probe(&mut state, node, Outcome::Failure(FailureReason::Reset), 0);
     }
-    state.peers(peers(1).collect());
+    state.peers(peers(1).collect(), Duration::from_secs(30));
     let text = scrape(&state);
     assert!(series(&text, "n2").is_empty(), "{text}");
     assert!(!series(&text, "n1").is_empty());
@@ -143,7 +144,7 @@ fn the_agents_own_metrics_are_those_described() {
     let gate = GateNumbers {
         connections: 2,
         rejected: vec![("timeout", 4)],
-        requests: vec![("/keepalive", 204, 9)],
+        requests: vec![("/keepalive", "204", 9)],
     };
     let _ = metrics.gather(&gate);
     let families = metrics.gather(&gate);

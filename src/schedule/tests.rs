@@ -98,7 +98,7 @@ fn a_paused_peer_has_no_slot_until_it_joins_again() {
     schedule.join(start, &name(1));
     schedule.pause(&name(1));
     assert_eq!(schedule.next_deadline(), None);
-    schedule.join(start + INTERVAL, &name(1));
+    schedule.resume(start + INTERVAL, &name(1));
     assert!(schedule.next_deadline().unwrap() < start + INTERVAL + NEWCOMER_WITHIN);
 }
 
@@ -107,6 +107,7 @@ enum Operation {
     Join(u8),
     Leave(u8),
     Pause(u8),
+    Resume(u8),
     Finish(u8),
     Pass(u16),
 }
@@ -117,6 +118,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         2 => node.clone().prop_map(Operation::Join),
         1 => node.clone().prop_map(Operation::Leave),
         1 => node.clone().prop_map(Operation::Pause),
+        1 => node.clone().prop_map(Operation::Resume),
         4 => node.prop_map(Operation::Finish),
         6 => (0..4000_u16).prop_map(Operation::Pass),
     ];
@@ -149,6 +151,11 @@ proptest! {
                     if let Some(in_flight) = model.remove(&name(n)) {
                         paused.insert(name(n), in_flight);
                     }
+                }
+                Operation::Resume(n) => {
+                    schedule.resume(now, &name(n));
+                    let in_flight = paused.remove(&name(n)).or(model.get(&name(n)).copied());
+                    model.insert(name(n), in_flight.unwrap_or(false));
                 }
                 Operation::Finish(n) => {
                     schedule.finished(&name(n));

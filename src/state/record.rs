@@ -52,6 +52,17 @@ pub struct Sample {
     pub retransmits: u32,
 }
 
+/// A goodbye that was believed.
+#[derive(Debug, Clone)]
+struct Goodbye {
+    /// The life that said it.
+    instance: Option<Instance>,
+    /// Until when it said that it answers.
+    drained: Instant,
+    /// A probe has succeeded since it was over: the next one may be believed.
+    refuted: bool,
+}
+
 /// What is known of one peer.
 #[derive(Debug, Clone)]
 pub struct PeerRecord {
@@ -93,8 +104,10 @@ pub struct PeerRecord {
     pub answering: Option<Instance>,
     /// Its goodbye is believed until then.
     pub draining_until: Option<Instant>,
-    /// The life whose goodbye was believed, and until when it said that it answers.
-    goodbye: Option<(Option<Instance>, Instant)>,
+    /// The goodbye that was believed last.
+    goodbye: Option<Goodbye>,
+    /// Since when it is up.
+    up_since: Option<Instant>,
     /// The probe in flight, and since when.
     pub(super) in_flight: Option<(ProbeId, Instant)>,
     /// What all of this amounts to.
@@ -125,6 +138,7 @@ impl PeerRecord {
             answering: None,
             draining_until: None,
             goodbye: None,
+            up_since: None,
             in_flight: None,
             verdict: Verdict::Unknown,
         }
@@ -142,6 +156,12 @@ impl PeerRecord {
         self.last_success.is_some() && self.failures_in_row == 0
     }
 
+    /// Whether no probe of it is in flight.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
+    }
+
     pub(super) fn succeed(
         &mut self,
         now: Moment,
@@ -156,7 +176,13 @@ impl PeerRecord {
         self.largest_path_mtu = largest(self.largest_path_mtu, kernel);
         self.last_success = Some(now.wall);
         self.failures_in_row = 0;
-        self.up = Some(true);
+        if self.up != Some(true) {
+            self.up = Some(true);
+            self.up_since = Some(now.instant);
+        }
+        if let Some(goodbye) = self.goodbye.as_mut().filter(|_| self.draining_until.is_none()) {
+            goodbye.refuted = true;
+        }
         self.sample(now, Ok(timings), kernel);
     }
 
@@ -185,8 +211,23 @@ impl PeerRecord {
         self.silent = false;
     }
 
-    /// Believes a goodbye of the life that we know, once: a second one of the same life extends
-    /// nothing, so that a forged goodbye hides an outage for a bounded time only.
+    /// The peer is another life or at another place: what was counted stays, since it is counted
+    /// by node; what was judged is forgotten.
+    pub(super) fn moved(&mut self, peer: Peer) {
+        let new = Self::new(peer, 0);
+        let old = std::mem::replace(self, new);
+        self.successes = old.successes;
+        self.failures = old.failures;
+        self.retransmits = old.retransmits;
+        self.latency = old.latency;
+        self.last_success = old.last_success;
+        self.last_failure = old.last_failure;
+        self.incoming = old.incoming;
+        self.verdict = old.verdict;
+    }
+
+    /// Believes a goodbye of the life that we know. The next one is believed only after a probe has
+    /// succeeded since: repeating a forged goodbye hides an outage no longer than one.
     pub(super) fn goodbye(
         &mut self,
         now: Instant,
@@ -195,12 +236,12 @@ impl PeerRecord {
         until: Instant,
     ) -> Option<Change> {
         let known = self.peer.instance.as_ref().or(self.answering.as_ref());
-        let other = matches!((instance, known), (Some(told), Some(known)) if told != known);
-        let again = self.goodbye.as_ref().is_some_and(|(before, _)| before.as_ref() == instance);
-        if other || again {
+        let other = known.is_some() && known != instance;
+        if other || self.goodbye.as_ref().is_some_and(|before| !before.refuted) {
             return None;
         }
-        self.goodbye = Some((instance.cloned(), now + drain));
+        let instance = instance.cloned();
+        self.goodbye = Some(Goodbye { instance, drained: now + drain, refuted: false });
         self.draining_until = Some(until);
         Some(Change::Pause(self.peer.node.clone()))
     }
@@ -208,24 +249,24 @@ impl PeerRecord {
     /// Whether a blank request shows that a peer which said goodbye is back: as another life at
     /// the address that we know, or as the same pod, started anew after its drain was over.
     pub(super) fn is_back(&self, now: Instant, instance: Option<&Instance>) -> bool {
-        let Some((said, drained)) = self.goodbye.as_ref().filter(|_| self.draining_until.is_some())
-        else {
+        let Some(said) = self.goodbye.as_ref().filter(|_| self.draining_until.is_some()) else {
             return false;
         };
-        let same = said.as_ref() == instance;
+        let same = said.instance.as_ref() == instance;
         // A new pod is found at another address: discovery must tell it first.
         let same_address = self.peer.instance.is_none();
-        if same { now > *drained } else { same_address }
+        if same { now > said.drained } else { same_address }
     }
 
-    /// Whether requests that should come do not: three announced intervals and a timeout. Judged
-    /// only when it was heard before, so that upgrades with mixed settings accuse nobody.
+    /// Whether requests that should come do not: for three announced intervals and a timeout.
+    /// Judged only when it was heard before, so that upgrades with mixed settings accuse nobody, and
+    /// only for the time that it was up: after an outage our probe may come through first.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         /// A request may be lost twice, and be as late as the longest default timeout.
         const LATE: Duration = Duration::from_secs(5);
-        match (self.last_heard, self.announced_interval) {
-            (Some(heard), Some(interval)) => {
-                now.saturating_duration_since(heard.instant) > interval * 3 + LATE
+        match (self.last_heard, self.announced_interval, self.up_since) {
+            (Some(heard), Some(interval), Some(up)) => {
+                now.saturating_duration_since(heard.instant.max(up)) > interval * 3 + LATE
             }
             _ => false,
         }
@@ -236,15 +277,13 @@ impl PeerRecord {
         if self.failures_in_row >= failure_threshold {
             self.up = Some(false);
         }
-        let retransmits = self.recent.iter().map(|sample| u64::from(sample.retransmits));
+        let mended = |sample: &&Sample| sample.result.is_ok() && sample.retransmits > 0;
         let evidence = Evidence {
             draining: self.draining_until.is_some(),
             up: self.up,
             last_failure: self.last_failure.map(|(reason, _)| reason),
             silent: self.silent,
-            probes: self.recent.len(),
-            lost: self.recent.iter().filter(|s| s.result.is_err() || s.retransmits > 0).count(),
-            retransmits: retransmits.sum(),
+            mended: self.recent.iter().filter(mended).count(),
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
         };
         let to = evidence.verdict();

@@ -34,11 +34,10 @@ pub enum Impairment {
     Mtu,
 }
 
-/// Probes with a loss among the last twenty that make a path lossy: one is chance, as on every
-/// path through the Internet; two in three minutes are not.
+/// Successful probes that needed a retransmit, among the last twenty, that make a path lossy: one
+/// is chance, as on every path through the Internet; two in three minutes are not. Failures do not
+/// count: an outage loses every packet, and is told as what it is.
 const LOSSY_PROBES: usize = 2;
-/// Fewer probes than this say nothing about a rate.
-const LOSSY_AFTER: usize = 5;
 
 /// What a verdict rests on.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +46,8 @@ pub(super) struct Evidence {
     pub(super) up: Option<bool>,
     pub(super) last_failure: Option<FailureReason>,
     pub(super) silent: bool,
-    /// Recent probes.
-    pub(super) probes: usize,
-    /// Those of them that failed or needed a retransmit.
-    pub(super) lost: usize,
-    /// Segments that they sent again.
-    pub(super) retransmits: u64,
+    /// Recent successful probes that needed a retransmit.
+    pub(super) mended: usize,
     pub(super) path_mtu_shrunk: bool,
 }
 
@@ -63,10 +58,7 @@ impl Evidence {
             Self { up: None, .. } => Verdict::Unknown,
             Self { up: Some(false), last_failure: Some(reason), .. } => Verdict::Down(reason),
             Self { silent: true, .. } => Verdict::OneWay,
-            // Failures alone are an outage that passed; loss shows in retransmits.
-            Self { probes: LOSSY_AFTER.., lost: LOSSY_PROBES.., retransmits: 1.., .. } => {
-                Verdict::Lossy
-            }
+            Self { mended: LOSSY_PROBES.., .. } => Verdict::Lossy,
             Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
             Self { .. } => Verdict::Up,
         }
@@ -105,7 +97,7 @@ impl Impairment {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::OneWay => "one_way",
+            Self::OneWay => "one-way",
             Self::Lossy => "lossy",
             Self::Mtu => "mtu",
         }
@@ -130,9 +122,7 @@ mod tests {
         up: Some(true),
         last_failure: None,
         silent: false,
-        probes: 20,
-        lost: 0,
-        retransmits: 0,
+        mended: 0,
         path_mtu_shrunk: false,
     };
 
@@ -142,8 +132,7 @@ mod tests {
         assert_eq!(evidence.verdict(), Verdict::Up);
         evidence.path_mtu_shrunk = true;
         assert_eq!(evidence.verdict(), Verdict::Mtu);
-        evidence.lost = 2;
-        evidence.retransmits = 2;
+        evidence.mended = 2;
         assert_eq!(evidence.verdict(), Verdict::Lossy);
         evidence.silent = true;
         assert_eq!(evidence.verdict(), Verdict::OneWay);
@@ -156,10 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn one_loss_is_chance_and_a_short_outage_is_no_loss() {
-        assert_eq!(Evidence { lost: 1, retransmits: 1, ..WELL }.verdict(), Verdict::Up);
-        assert_eq!(Evidence { lost: 3, retransmits: 0, ..WELL }.verdict(), Verdict::Up);
-        assert_eq!(Evidence { probes: 4, lost: 4, retransmits: 4, ..WELL }.verdict(), Verdict::Up);
-        assert_eq!(Evidence { lost: 2, retransmits: 2, ..WELL }.verdict(), Verdict::Lossy);
+    fn one_loss_is_chance() {
+        assert_eq!(Evidence { mended: 1, ..WELL }.verdict(), Verdict::Up);
+        assert_eq!(Evidence { mended: 2, ..WELL }.verdict(), Verdict::Lossy);
     }
 }

@@ -1,0 +1,276 @@
+//! The loop over schedule and state: one event at a time, one deadline to wait for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
+use crate::metrics::{AgentMetrics, DiscoveryNumbers};
+use crate::name::NodeName;
+use crate::probe::{Lane, Outcome, Probe, ProbeId, ProbeKind, Report};
+use crate::prober::Prober;
+use crate::pulse::Pulse;
+use crate::schedule::Schedule;
+use crate::shutdown::StopToken;
+use crate::state::{Change, Moment, PeerRecord, Snapshot, State, Verdict};
+use crate::wire::KeepAlive;
+
+/// What reaches the loop.
+pub(super) enum Event {
+    /// A refresh of the peer list ended.
+    Refreshed(Refresh),
+    /// A probe ended.
+    Probed(Report),
+    /// A keep-alive request was answered; `None` for one without a valid source.
+    Heard(Option<KeepAlive>),
+    /// Somebody wants to read.
+    Read(SyncSender<Arc<Snapshot>>),
+    /// Wakes the loop: the stop token was pulled.
+    Stop,
+}
+
+/// The state is looked through for goodbyes that ran out and peers that fell silent this often.
+const TICK: Duration = Duration::from_secs(1);
+/// The longest sleep: with nothing scheduled, the loop still looks after the state.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// How late the loop may come by before the health route calls it stuck: long enough for a node
+/// that swaps, short enough that the kubelet acts within minutes.
+const SLACK: Duration = Duration::from_secs(30);
+/// How long goodbyes may take beyond the drain: one lost SYN, where the drain is shorter.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(1500);
+/// Events handled before the schedule is looked at again, so that a flood of requests delays no
+/// probe.
+const BURST: usize = 64;
+
+/// What the loop works with.
+pub(super) struct EventLoop {
+    pub(super) state: State,
+    pub(super) schedule: Schedule,
+    pub(super) prober: Arc<Prober>,
+    pub(super) early: EarlyRefresh,
+    pub(super) metrics: Arc<AgentMetrics>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) pulse: Pulse,
+    /// Promised while no probe is overdue.
+    pub(super) workers_pulse: Pulse,
+    /// A probe in flight for longer is stuck.
+    pub(super) longest_probe: Duration,
+    pub(super) drain: Duration,
+    pub(super) next_id: ProbeId,
+    pub(super) next_tick: Instant,
+    /// When the first goodbye of a peer runs out.
+    pub(super) next_expiry: Option<Instant>,
+    /// Heard once an event, in case the channel was full when the stop came.
+    pub(super) stop: StopToken,
+    /// `Some` once the stop has begun.
+    pub(super) leaving: Option<Leaving>,
+}
+
+/// The stop, once begun.
+pub(super) struct Leaving {
+    /// Until when to answer.
+    until: Instant,
+    /// Our own goodbyes that have not been answered yet.
+    goodbyes: usize,
+}
+
+/// The flags that the readers see without asking the loop.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// A peer list has been had, if only the kept one.
+    pub(super) listed: AtomicBool,
+    /// The stop has begun.
+    pub(super) draining: AtomicBool,
+}
+
+impl EventLoop {
+    /// Runs until the drain is over.
+    pub(super) fn run(&mut self, events: &Receiver<Event>) {
+        loop {
+            let now = Instant::now();
+            if self.stop.is_stopped() && self.leaving.is_none() {
+                self.begin_stop(now);
+            }
+            if self.leaving.as_ref().is_some_and(|leaving| leaving.is_over(now)) {
+                return;
+            }
+            self.start_due(now);
+            if self.next_tick <= now || self.next_expiry.is_some_and(|expiry| expiry <= now) {
+                self.tick(now);
+            }
+            let deadline = self.deadline(now);
+            self.pulse.promise(deadline + SLACK);
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(event) => {
+                    self.handle(event);
+                    events.try_iter().take(BURST).for_each(|event| self.handle(event));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // Every sender is gone: there is nobody left to serve.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.next_tick = now + TICK;
+        let changes = self.state.tick(now);
+        self.act(now, changes);
+        self.next_expiry = self.state.next_expiry();
+        // While we leave, probes that were taken back stay open, and nobody waits for them.
+        let stuck = self.state.oldest_in_flight().map(|since| since + self.longest_probe);
+        if self.leaving.is_some() || stuck.is_none_or(|until| until > now) {
+            self.workers_pulse.promise(now + LONGEST_SLEEP + SLACK);
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        let next = match &self.leaving {
+            Some(leaving) => Some(leaving.next_look(now)),
+            None => self.schedule.next_deadline(),
+        };
+        let longest = now + LONGEST_SLEEP;
+        [next, self.next_expiry].into_iter().flatten().fold(longest, Instant::min)
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = Moment::now();
+        let changes = match event {
+            Event::Refreshed(refresh) => self.refreshed(now, refresh),
+            Event::Probed(report) => self.probed(now, &report),
+            Event::Heard(said) => self.state.heard(now, said.as_ref()),
+            Event::Read(reader) => {
+                // A reader that waits no longer is no fault of ours.
+                let _ = reader.try_send(Arc::new(self.state.snapshot(now)));
+                Vec::new()
+            }
+            // The loop looks at the token itself.
+            Event::Stop => Vec::new(),
+        };
+        self.act(now.instant, changes);
+    }
+
+    fn refreshed(&mut self, now: Moment, refresh: Refresh) -> Vec<Change> {
+        if refresh.origin == Origin::Fresh {
+            let result = match &refresh.result {
+                Ok(_) => Ok(now.wall),
+                Err(error) => Err(error.reason().as_str()),
+            };
+            self.metrics.add_refresh(DiscoveryNumbers { took: refresh.took, result });
+        }
+        let Ok(set) = refresh.result else { return Vec::new() };
+        self.shared.listed.store(true, Ordering::Release);
+        self.metrics.set_peers(set.len(), set.pods);
+        self.state.peers(set, refresh.next_within)
+    }
+
+    fn probed(&mut self, now: Moment, report: &Report) -> Vec<Change> {
+        if report.kind != ProbeKind::Blank {
+            if let Some(leaving) = &mut self.leaving {
+                leaving.goodbyes = leaving.goodbyes.saturating_sub(1);
+            }
+            return Vec::new();
+        }
+        self.metrics.observe_delay(report.started.saturating_duration_since(report.due));
+        if let Outcome::Local(error) = report.outcome {
+            self.metrics.add_local(error);
+        }
+        let Some(changes) = self.state.report(now, report) else { return Vec::new() };
+        self.schedule.finished(&report.node);
+        changes
+    }
+
+    fn act(&mut self, now: Instant, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Schedule(node) => self.schedule.join(now, &node),
+                Change::Resume(node) => self.schedule.resume(now, &node),
+                Change::Pause(node) => self.part(now, node),
+                Change::Forget(node) => self.schedule.leave(&node),
+                Change::Failing(node) => self.early.request(EarlyCause::Failing(node)),
+                Change::Unknown(node) => self.early.request(EarlyCause::Unknown(node)),
+                Change::NewInstance(node, instance) => {
+                    self.early.request(EarlyCause::NewInstance(node, instance));
+                }
+                Change::Verdict { node, from, to } => tell(&node, from, to),
+            }
+        }
+    }
+
+    /// A peer said goodbye: it still answers, and one probe now keeps the path warm for as long as
+    /// possible.
+    fn part(&mut self, now: Instant, node: NodeName) {
+        self.schedule.pause(&node);
+        self.next_expiry = self.state.next_expiry();
+        let idle = self.state.get(&node).is_some_and(PeerRecord::is_idle);
+        if idle && self.leaving.is_none() {
+            self.schedule.started(&node);
+            self.probe(now, node, now);
+        }
+    }
+
+    fn start_due(&mut self, now: Instant) {
+        if self.leaving.is_some() {
+            return;
+        }
+        let taken = self.schedule.take_due(now);
+        self.metrics.add_skipped(taken.skipped);
+        for due in taken.due {
+            self.probe(now, due.node, due.due);
+        }
+    }
+
+    fn probe(&mut self, now: Instant, node: NodeName, due: Instant) {
+        self.next_id += 1;
+        let Some(record) = self.state.begin(&node, self.next_id, now) else { return };
+        let lane = if record.is_steady() { Lane::Steady } else { Lane::Suspect };
+        let (id, address) = (self.next_id, record.peer.address);
+        self.prober.submit(Probe { id, node, address, due, lane, kind: ProbeKind::Blank });
+    }
+
+    /// No further probes, a last word to every peer, and then answers only.
+    fn begin_stop(&mut self, now: Instant) {
+        self.shared.draining.store(true, Ordering::Release);
+        self.prober.cancel_waiting();
+        let snapshot = self.state.snapshot(Moment::now());
+        let staying = snapshot.peers.iter().filter(|record| record.draining_until.is_none());
+        let mut goodbyes = 0;
+        for record in staying {
+            self.next_id += 1;
+            goodbyes += 1;
+            self.prober.submit(Probe {
+                id: self.next_id,
+                node: record.peer.node.clone(),
+                address: record.peer.address,
+                due: now,
+                lane: if record.is_steady() { Lane::Steady } else { Lane::Suspect },
+                kind: ProbeKind::Goodbye { drain: self.drain },
+            });
+        }
+        self.leaving = Some(Leaving { until: now + self.drain, goodbyes });
+        log::info!("saying goodbye to {goodbyes} peers, answering for {:?} yet", self.drain);
+    }
+}
+
+impl Leaving {
+    /// The drain has passed, and every goodbye has been said or has had its time.
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.until && (self.goodbyes == 0 || now >= self.until + GOODBYE_WITHIN)
+    }
+
+    fn next_look(&self, now: Instant) -> Instant {
+        if now < self.until { self.until } else { self.until + GOODBYE_WITHIN }
+    }
+}
+
+fn tell(node: &NodeName, from: Verdict, to: Verdict) {
+    match to {
+        Verdict::Down(_) | Verdict::OneWay | Verdict::Lossy | Verdict::Mtu => {
+            log::warn!("peer {node:?} is {to}, was {from}");
+        }
+        Verdict::Up | Verdict::Draining | Verdict::Unknown => {
+            log::info!("peer {node:?} is {to}, was {from}");
+        }
+    }
+}

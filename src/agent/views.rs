@@ -1,0 +1,95 @@
+//! What the server may see of the agent, and what it reports to it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::event_loop::{Event, Shared};
+use crate::gate;
+use crate::metrics::{self, AgentMetrics, GateNumbers};
+use crate::name::{Instance, NodeName};
+use crate::pulse::Pulse;
+use crate::server::{self, Chunks, Views};
+use crate::state::Snapshot;
+use crate::wire::KeepAlive;
+
+/// The loop answers in microseconds; a reader that waits longer than this is told so.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The agent as the server sees it.
+pub(super) struct AgentViews {
+    pub(super) node: NodeName,
+    pub(super) instance: Instance,
+    pub(super) events: SyncSender<Event>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) metrics: Arc<AgentMetrics>,
+    pub(super) gate: Arc<gate::Counters>,
+    pub(super) pulses: Vec<Pulse>,
+}
+
+impl AgentViews {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let (reader, snapshot) = sync_channel(1);
+        self.events.send(Event::Read(reader)).ok()?;
+        snapshot.recv_timeout(READ_TIMEOUT).ok()
+    }
+}
+
+impl Views for AgentViews {
+    fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    fn heard(&self, said: Option<KeepAlive>) {
+        // The loop is gone only when the process ends.
+        let _ = self.events.send(Event::Heard(said));
+    }
+
+    fn draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    fn healthy(&self) -> Result<(), String> {
+        let now = Instant::now();
+        let stuck = self.pulses.iter().find_map(|pulse| Some((pulse.name(), pulse.overdue(now)?)));
+        match stuck {
+            None => Ok(()),
+            Some((name, late)) => Err(format!("{name} stuck for {} s", late.as_secs())),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.draining() {
+            Err("draining".to_owned())
+        } else if self.shared.listed.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err("no peer list yet".to_owned())
+        }
+    }
+
+    fn metrics(&self) -> Option<Chunks> {
+        let snapshot = self.snapshot()?;
+        let agent = self.metrics.gather(&gate_numbers(&self.gate));
+        Some(Box::new(metrics::render(self.node.clone(), snapshot, agent)))
+    }
+
+    fn peers(&self) -> Option<Chunks> {
+        let snapshot = self.snapshot()?;
+        Some(server::peers_json(&self.node, &self.instance, &snapshot))
+    }
+}
+
+fn gate_numbers(counters: &gate::Counters) -> GateNumbers {
+    let rejected = gate::Rejection::ALL.iter();
+    GateNumbers {
+        connections: counters.connections(),
+        rejected: rejected.map(|reason| (reason.as_str(), counters.rejected(*reason))).collect(),
+        requests: counters.requests().collect(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Meshes without Kubernetes, and meshes of more than one release.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use wylis_harness::mesh::Net;
+use wylis_harness::process::{Agent, Settings};
+use wylis_harness::{TempDir, http, wait_until};
+
+use super::binary;
+
+fn fixed(dir: &TempDir, node: &str, address: SocketAddr, peers: (&str, &str)) -> Agent {
+    let pairs = [
+        ("WYLIS_NODE_NAME", node),
+        ("WYLIS_LISTEN", &address.to_string()),
+        (peers.0, peers.1),
+        ("WYLIS_INTERVAL", "500ms"),
+        ("WYLIS_TIMEOUT", "2s"),
+        ("WYLIS_REFRESH_INTERVAL", "1s"),
+        ("WYLIS_DRAIN", "1s"),
+    ];
+    Agent::start(&Settings {
+        binary: binary(),
+        environment: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        address,
+        log: dir.path().join(format!("{node}.log")),
+    })
+}
+
+/// An agent that speaks the wire format of another release: answers each connection with these
+/// bytes, and keeps what it was asked.
+fn other_release(address: SocketAddr, answer: &'static str) -> Arc<Mutex<Vec<String>>> {
+    let listener = TcpListener::bind(address).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = Vec::new();
+            let mut buffer = [0; 1024];
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(read) if read > 0 => request.extend_from_slice(&buffer[..read]),
+                    _ => break,
+                }
+            }
+            asked.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    heard
+}
+
+#[test]
+fn two_releases_of_the_wire_format_understand_each_other() {
+    let (dir, net) = (TempDir::new("releases"), Net::new());
+    let at = |last| SocketAddr::new(net.host(last), 9050);
+    // The least that the format ever was, and one that says more than we know.
+    other_release(at(2), "HTTP/1.1 204 No Content\r\nWylis-Node: older\r\n\r\n");
+    let heard = other_release(
+        at(3),
+        "HTTP/1.1 204 No Content\r\nServer: x\r\nwylis-node: newer\r\nWylis-Instance: 7\r\n\
+         Wylis-Can: goodbye, large=8192, teleport\r\nWylis-Colour: red\r\n\r\n",
+    );
+    let peers = format!("older={},newer={}", at(2), at(3));
+    let mut agent = fixed(&dir, "n1", at(1), ("WYLIS_PEERS", &peers));
+    for node in ["older", "newer"] {
+        wait_until(Duration::from_secs(20), node, || {
+            agent.peer(node)["successes"].as_u64().unwrap_or(0) >= 2
+        });
+        assert_eq!(agent.peer(node)["failures"], 0, "{}", agent.log());
+    }
+    assert_eq!(agent.peer("newer")["instance"], "7");
+    let request = heard.lock().unwrap()[0].clone();
+    for header in [
+        "\r\nHost: ",
+        "\r\nWylis-Node: n1\r\n",
+        "\r\nWylis-Instance: ",
+        "\r\nWylis-Interval: 500\r\n",
+    ] {
+        assert!(request.contains(header), "{header:?} in {request}");
+    }
+    let older = http::get_with(at(1), "/keepalive", &[("Wylis-Node", "older")], http::DEADLINE);
+    assert_eq!(older.unwrap().status, 204);
+    let headers = [
+        ("Wylis-Node", "newer"),
+        ("Wylis-Instance", "7"),
+        ("Wylis-Interval", "sometimes"),
+        ("Wylis-Colour", "red"),
+    ];
+    let newer = http::get_with(at(1), "/keepalive?size=8192", &headers, http::DEADLINE).unwrap();
+    assert_eq!((newer.status, newer.header("Wylis-Node")), (204, Some("n1")));
+    for node in ["older", "newer"] {
+        wait_until(Duration::from_secs(5), node, || agent.peer(node)["incoming_requests"] == 1);
+    }
+    agent.terminate();
+    assert!(agent.wait(Duration::from_secs(20)).unwrap().success());
+    let goodbye = heard.lock().unwrap().last().cloned().unwrap();
+    assert!(goodbye.contains("\r\nWylis-Goodbye: 1000\r\n"), "{goodbye}");
+}
+
+#[test]
+fn a_file_of_peers_is_read_again_when_it_changes() {
+    let (dir, net) = (TempDir::new("file"), Net::new());
+    let at = |last| SocketAddr::new(net.host(last), 9050);
+    let file = dir.path().join("peers");
+    let entry = |number: u8| format!("n{number}={}\n", at(number));
+    std::fs::write(&file, format!("# all of them\n{}{}", entry(1), entry(2))).unwrap();
+    let file_name = file.display().to_string();
+    let agents: Vec<Agent> = (1..=3)
+        .map(|n| fixed(&dir, &format!("n{n}"), at(n), ("WYLIS_PEERS_FILE", &file_name)))
+        .collect();
+    wait_until(Duration::from_secs(20), "n1 probes n2", || {
+        agents[0].peer("n2")["successes"].as_u64().unwrap_or(0) > 0
+    });
+    assert!(agents[0].peer("n3").is_null() && agents[0].peer("n1").is_null());
+    std::fs::write(&file, entry(1) + &entry(2) + &entry(3)).unwrap();
+    wait_until(Duration::from_secs(20), "n1 probes n3", || {
+        agents[0].peer("n3")["successes"].as_u64().unwrap_or(0) > 0
+    });
+    std::fs::write(&file, "n2 = nonsense\n").unwrap();
+    wait_until(Duration::from_secs(20), "the failure is counted", || {
+        agents[0].metrics().sum("wylis_discovery_failures_total", &[]) > 0.0
+    });
+    assert_eq!(agents[0].peer("n2")["verdict"], "up", "the last good list holds");
+}
+
+#[test]
+fn ipv6_peers_are_probed_and_both_families_are_served() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        wylis_harness::skip("no IPv6 loopback");
+        return;
+    }
+    let dir = TempDir::new("ipv6");
+    // One address for all of IPv6's loopback: the ports differ.
+    let free = || TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+    let (one, two) = (free(), free());
+    let at = |port| SocketAddr::new("::".parse().unwrap(), port);
+    let first = fixed(&dir, "n1", at(one), ("WYLIS_PEERS", &format!("n2=[::1]:{two}")));
+    let second = fixed(&dir, "n2", at(two), ("WYLIS_PEERS", &format!("n1=127.0.0.1:{one}")));
+    for (agent, peer) in [(&first, "n2"), (&second, "n1")] {
+        wait_until(Duration::from_secs(20), peer, || {
+            agent.peer(peer)["successes"].as_u64().unwrap_or(0) > 1
+        });
+        assert_eq!(agent.peer(peer)["failures_in_row"], 0, "{}", agent.log());
+    }
+}

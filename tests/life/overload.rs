@@ -1,0 +1,113 @@
+//! Every peer but two a black hole, at default settings.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::time::Duration;
+
+use wylis_harness::mesh::Net;
+use wylis_harness::process::{Agent, Settings};
+use wylis_harness::{TempDir, wait_until};
+
+use super::binary;
+
+const BLACK_HOLES: u8 = 200;
+
+/// A port that answers no SYN: its queue of one connection is full. No root is needed for it.
+struct BlackHole {
+    _listener: std::net::TcpListener,
+    _queue: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn open(net: &Net, port: u16) -> Self {
+        // SAFETY: plain socket calls; the descriptor goes into the listener, which closes it.
+        let listener = unsafe {
+            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+            assert!(socket >= 0);
+            std::net::TcpListener::from_raw_fd(socket)
+        };
+        let address = libc::sockaddr_in {
+            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_port: port.to_be(),
+            sin_addr: libc::in_addr { s_addr: 0 },
+            sin_zero: [0; 8],
+        };
+        // SAFETY: the address outlives the call and has the length that is told.
+        let bound = unsafe {
+            let length = u32::try_from(size_of_val(&address)).unwrap();
+            libc::bind(listener.as_raw_fd(), std::ptr::from_ref(&address).cast(), length)
+        };
+        assert_eq!(bound, 0, "port {port} is in use");
+        // SAFETY: a bound socket.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let target = SocketAddr::new(net.host(1), port);
+        let connect = |_| TcpStream::connect_timeout(&target, Duration::from_millis(300)).ok();
+        let queue = (0..4).map_while(connect).collect();
+        Self { _listener: listener, _queue: queue }
+    }
+}
+
+#[test]
+fn with_200_black_holes_memory_and_threads_are_bounded_and_healthy_peers_are_on_time() {
+    let (dir, net) = (TempDir::new("holes"), Net::new());
+    let other = Net::new();
+    let hole_port = 19_050;
+    let _hole = BlackHole::open(&net, hole_port);
+    let mut peers: Vec<String> =
+        (1..=BLACK_HOLES).map(|n| format!("hole{n}={}:{hole_port}", net.host(n))).collect();
+    let at = |last| SocketAddr::new(other.host(last), 9050);
+    peers.extend([format!("n2={}", at(2)), format!("n3={}", at(3))]);
+    let agent = |node: &str, address: SocketAddr, peers: &str| {
+        let pairs = [
+            ("WYLIS_NODE_NAME", node.to_owned()),
+            ("WYLIS_LISTEN", address.to_string()),
+            ("WYLIS_PEERS", peers.to_owned()),
+        ];
+        Agent::start(&Settings {
+            binary: binary(),
+            environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            address,
+            log: dir.path().join(format!("{node}.log")),
+        })
+    };
+    let _healthy = [
+        agent("n2", at(2), &format!("n1={}", at(1))),
+        agent("n3", at(3), &format!("n1={}", at(1))),
+    ];
+    let subject = agent("n1", at(1), &peers.join(","));
+    wait_until(Duration::from_secs(120), "every black hole is down", || {
+        subject.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 0.0).count()
+            == usize::from(BLACK_HOLES)
+    });
+    let before = subject.row();
+    let count = |row: &serde_json::Value, node: &str| {
+        let peers = row["peers"].as_array().unwrap();
+        peers.iter().find(|peer| peer["node"] == node).unwrap()["successes"].as_u64().unwrap()
+    };
+    std::thread::sleep(Duration::from_secs(30));
+    let after = subject.row();
+    let metrics = subject.metrics();
+    for node in ["n2", "n3"] {
+        let probes = count(&after, node) - count(&before, node);
+        assert!((2..=4).contains(&probes), "{node}: {probes} probes in 30 s");
+        let label = format!("target_node=\"{node}\"");
+        assert_eq!(metrics.sum("wylis_probe_failures_total", &[&label]), 0.0);
+    }
+    let reasons = metrics.matching("wylis_probe_failures_total", &[]);
+    assert!(reasons.into_iter().all(|(series, _)| series.contains("connect_timeout")));
+    assert_eq!(metrics.sum("wylis_local_errors_total", &[]), 0.0);
+    assert!(metrics.sum("wylis_probe_retransmits_total", &[]) > 400.0, "lost SYNs are counted");
+    let late = metrics.sum("wylis_schedule_delay_seconds_count", &[])
+        - metrics.sum("wylis_schedule_delay_seconds_bucket", &["le=\"0.5\""]);
+    assert!(late > 0.0, "more black holes than workers: lateness is told");
+    let threads = subject.status("Threads");
+    println!(
+        "200 black holes: {threads} threads, VmHWM {} kB, RssAnon {} kB, {late} starts later than 0.5 s",
+        subject.status("VmHWM"),
+        subject.status("RssAnon")
+    );
+    assert!((60..=64 + 12).contains(&threads), "{threads} threads");
+    if std::env::var_os("WYLIS_BINARY").is_some() {
+        assert!(subject.status("VmHWM") <= 8 * 1024, "{} kB", subject.status("VmHWM"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Restarts and newcomers at default settings.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use wylis_harness::mesh::Mesh;
+use wylis_harness::wait_until;
+
+use super::binary;
+
+/// The default interval.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Looks are this far apart, and a probe is seen this late at most on a busy machine.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
+
+type Pair = (String, String);
+
+/// Follows the counters of all pairs over the lives of their agents: a counter that starts anew
+/// loses nothing that was seen before.
+#[derive(Default)]
+struct Watch {
+    /// By source process and target: successes and failures at the last look.
+    seen: HashMap<(u32, String), (u64, u64)>,
+    failures: u64,
+    failed: Vec<String>,
+    last_success: HashMap<Pair, Instant>,
+    longest: HashMap<Pair, Duration>,
+}
+
+impl Watch {
+    fn look(&mut self, mesh: &Mesh) {
+        for (source, node) in &mesh.nodes {
+            let row = node.agent.row_within(Duration::from_secs(2));
+            for peer in row["peers"].as_array().into_iter().flatten() {
+                self.fold(node.agent.pid(), source, peer);
+            }
+        }
+    }
+
+    fn fold(&mut self, pid: u32, source: &str, peer: &Value) {
+        let target = peer["node"].as_str().unwrap().to_owned();
+        let count = |field: &str| peer[field].as_u64().unwrap();
+        let (successes, failures) = (count("successes"), count("failures"));
+        let before = self.seen.insert((pid, target.clone()), (successes, failures));
+        let (old_successes, old_failures) =
+            before.filter(|(s, f)| *s <= successes && *f <= failures).unwrap_or((0, 0));
+        if failures > old_failures {
+            self.failures += failures - old_failures;
+            self.failed.push(format!("{source} to {target}: {peer}"));
+        }
+        if successes > old_successes {
+            let now = Instant::now();
+            let pair = (source.to_owned(), target);
+            if let Some(last) = self.last_success.insert(pair.clone(), now) {
+                let gap = self.longest.entry(pair).or_default();
+                *gap = (*gap).max(now - last);
+            }
+        }
+    }
+}
+
+fn ready(mesh: &Mesh, node: &str) -> bool {
+    mesh.agent(node).get("/readyz").is_some_and(|(status, _)| status == 200)
+}
+
+/// Watches until `done`.
+fn watch_until(watch: &mut Watch, mesh: &Mesh, what: &str, mut done: impl FnMut(&Mesh) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        watch.look(mesh);
+        if done(mesh) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", mesh.logs());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn restart(mesh: &mut Mesh, watch: &mut Watch, node: &str) -> Duration {
+    let begun = Instant::now();
+    mesh.begin_delete(node);
+    loop {
+        watch.look(mesh);
+        if let Some(status) = mesh.finish_delete(node, Duration::from_millis(100)) {
+            assert!(status.success(), "{status}\n{}", mesh.logs());
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{node} does not end");
+    }
+    mesh.add(node);
+    watch_until(watch, mesh, "the successor is ready", |mesh| ready(mesh, node));
+    let took = begun.elapsed();
+    // The DaemonSet controller goes on after minReadySeconds.
+    watch_until(watch, mesh, "all pairs are probed", |mesh| mesh.unprobed_pairs().is_empty());
+    took
+}
+
+#[test]
+fn a_rolling_restart_of_all_counts_no_failure_and_leaves_no_pair_unprobed() {
+    let mut mesh = Mesh::of(8, &binary(), &[]);
+    let mut watch = Watch::default();
+    let mut longest_restart = Duration::ZERO;
+    let mut local = 0.0;
+    for node in mesh.names() {
+        local += mesh.sum("wylis_local_errors_total", &[]);
+        longest_restart = longest_restart.max(restart(&mut mesh, &mut watch, &node));
+    }
+    local += mesh.sum("wylis_local_errors_total", &[]);
+    let end = Instant::now() + INTERVAL + Duration::from_secs(5);
+    watch_until(&mut watch, &mesh, "one more interval", |_| Instant::now() > end);
+    let worst = watch.longest.iter().max_by_key(|(_, gap)| **gap).unwrap();
+    println!(
+        "rolling restart of 8: {} failed, {local} local, longest restart {longest_restart:.1?}, \
+         longest pair unprobed {:.1?} ({} to {})",
+        watch.failures, worst.1, worst.0.0, worst.0.1
+    );
+    assert_eq!(watch.failures, 0, "{:#?}\n{}", watch.failed, mesh.logs());
+    assert_eq!(local, 0.0);
+    let bound = longest_restart + INTERVAL + SEEN_WITHIN;
+    assert!(*worst.1 <= bound, "{worst:?} against {bound:?}\n{}", mesh.logs());
+}
+
+#[test]
+fn a_newcomer_is_probed_by_all_within_15_s_although_the_refresh_takes_30() {
+    let mut mesh = Mesh::of(4, &binary(), &[]);
+    let begun = Instant::now();
+    mesh.add("n5");
+    wait_until(Duration::from_secs(15), "all probe the newcomer", || {
+        mesh.unprobed_pairs().is_empty()
+    });
+    println!("newcomer probed by all after {:.1?}", begun.elapsed());
+    assert_eq!(mesh.sum("wylis_probe_failures_total", &[]), 0.0);
+}
+
+#[test]
+fn a_crashed_container_that_comes_back_in_its_pod_is_probed_again() {
+    let mut mesh = Mesh::of(3, &binary(), super::FAST);
+    let pod = mesh.kill("n1");
+    mesh.wait_for_verdict("n2", "n1", "down");
+    mesh.restart_in_place("n1", &pod);
+    mesh.wait_for_verdict("n2", "n1", "up");
+}
