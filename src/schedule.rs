@@ -116,7 +116,7 @@ impl Schedule {
             self.queue.first_key_value().filter(|(k, _)| k.0 <= now)
         {
             let Some(node) = self.queue.remove(&(due, number)) else { break };
-            let next = self.phase_after(due + self.interval / 2, &node);
+            let next = self.phase_after(due + self.interval / 10, &node);
             let (next, missed) = self.not_before(next, now);
             taken.skipped += missed;
             let slot = self.enqueue(next, &node);

@@ -18,8 +18,9 @@ fn wylis() -> PathBuf {
 }
 
 fn is_there(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    let there = { found }.status().is_ok_and(|status| status.success());
+    let mut version = Command::new(tool);
+    version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    let there = version.status().is_ok_and(|status| status.success());
     if !there {
         skip(&format!("no {tool}: needs Debian's package prometheus"));
     }

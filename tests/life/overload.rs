@@ -1,9 +1,9 @@
 //! Every peer but two a black hole, at default settings.
 
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use wylis_harness::black_hole::BlackHole;
 use wylis_harness::mesh::Net;
 use wylis_harness::process::{Agent, Settings};
 use wylis_harness::{TempDir, wait_until};
@@ -12,47 +12,12 @@ use super::binary;
 
 const BLACK_HOLES: u8 = 200;
 
-/// A port that answers no SYN: its queue of one connection is full. No root is needed for it.
-struct BlackHole {
-    _listener: std::net::TcpListener,
-    _queue: Vec<TcpStream>,
-}
-
-impl BlackHole {
-    fn open(net: &Net, port: u16) -> Self {
-        // SAFETY: plain socket calls; the descriptor goes into the listener, which closes it.
-        let listener = unsafe {
-            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-            assert!(socket >= 0);
-            std::net::TcpListener::from_raw_fd(socket)
-        };
-        let address = libc::sockaddr_in {
-            sin_family: libc::AF_INET as libc::sa_family_t,
-            sin_port: port.to_be(),
-            sin_addr: libc::in_addr { s_addr: 0 },
-            sin_zero: [0; 8],
-        };
-        // SAFETY: the address outlives the call and has the length that is told.
-        let bound = unsafe {
-            let length = u32::try_from(size_of_val(&address)).unwrap();
-            libc::bind(listener.as_raw_fd(), std::ptr::from_ref(&address).cast(), length)
-        };
-        assert_eq!(bound, 0, "port {port} is in use");
-        // SAFETY: a bound socket.
-        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
-        let target = SocketAddr::new(net.host(1), port);
-        let connect = |_| TcpStream::connect_timeout(&target, Duration::from_millis(300)).ok();
-        let queue = (0..4).map_while(connect).collect();
-        Self { _listener: listener, _queue: queue }
-    }
-}
-
 #[test]
 fn with_200_black_holes_memory_and_threads_are_bounded_and_healthy_peers_are_on_time() {
     let (dir, net) = (TempDir::new("holes"), Net::new());
     let other = Net::new();
     let hole_port = 19_050;
-    let _hole = BlackHole::open(&net, hole_port);
+    let _hole = BlackHole::open(hole_port);
     let mut peers: Vec<String> =
         (1..=BLACK_HOLES).map(|n| format!("hole{n}={}:{hole_port}", net.host(n))).collect();
     let at = |last| SocketAddr::new(other.host(last), 9050);

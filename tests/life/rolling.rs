@@ -11,6 +11,9 @@ use super::binary;
 
 /// The default interval.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// The DaemonSet controller goes on this long after a successor is ready; shorter here than the
+/// `minReadySeconds` of the manifest, which is to be on the safe side.
+const MIN_READY: Duration = Duration::from_secs(10);
 /// Looks are this far apart, and a probe is seen this late at most on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -91,8 +94,10 @@ fn restart(mesh: &mut Mesh, watch: &mut Watch, node: &str) -> Duration {
     mesh.add(node);
     watch_until(watch, mesh, "the successor is ready", |mesh| ready(mesh, node));
     let took = begun.elapsed();
-    // The DaemonSet controller goes on after minReadySeconds.
-    watch_until(watch, mesh, "all pairs are probed", |mesh| mesh.unprobed_pairs().is_empty());
+    let next = Instant::now() + MIN_READY;
+    watch_until(watch, mesh, "all pairs are probed", |mesh| {
+        Instant::now() > next && mesh.unprobed_pairs().is_empty()
+    });
     took
 }
 

@@ -5,6 +5,8 @@
 //! is a failure of the test, so everything panics rather than returns errors.
 
 pub mod api;
+pub mod black_hole;
+pub mod docker;
 pub mod farm;
 pub mod http;
 pub mod mesh;
@@ -22,14 +24,18 @@ pub const SKIPS: &str = "WYLIS_SKIPS";
 /// How long [`wait_until`] sleeps between two looks: short beside any deadline, cheap beside a core.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Says that the running test cannot do its work here, on stderr and in the file named by
-/// `WYLIS_SKIPS`, so that a run can count what it did not prove.
-#[expect(clippy::print_stderr, reason = "the test's own output")]
+/// Tells why the running test (or a part of it) is left out, past cargo's capturing, and notes it in
+/// the file that `WYLIS_SKIPS` names, so that a run can count what it did not prove.
+///
+/// # Panics
+/// When that file cannot be written.
 pub fn skip(reason: &str) {
-    eprintln!("skipped: {reason}");
-    let Some(path) = std::env::var_os(SKIPS) else { return };
     let thread = std::thread::current();
-    let line = format!("{}: {reason}\n", thread.name().unwrap_or("?"));
+    // One line, for lines are counted; what a program said may have several.
+    let reason = reason.lines().collect::<Vec<_>>().join(" ");
+    let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
+    let _ = write!(std::io::stderr(), "skipped: {line}");
+    let Some(path) = std::env::var_os(SKIPS) else { return };
     // One write in append mode, so that lines of parallel tests do not mix.
     let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
     file.and_then(|mut file| file.write_all(line.as_bytes()))

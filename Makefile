@@ -1,0 +1,43 @@
+# The one place to find what can be done here; the work itself is in scripts/ and in the tests.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build image budgets fmt lint setup clean
+
+version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## a small mesh on this machine, with faults on demand (needs Rust and a C compiler only)
+	cargo build --locked --bin wylis
+	WYLIS_BINARY="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/wylis" cargo run --locked --quiet -p wylis-harness --bin demo
+
+test: ## everything that must hold; installs what is missing where it may
+	@scripts/test.sh
+
+build: ## the static release binary for this machine's architecture
+	scripts/build.sh
+	@ls -l "$$(scripts/build.sh --path)"
+
+image: build ## the container image wylis:VERSION from that binary
+	install -D -m 755 "$$(scripts/build.sh --path)" build/image/wylis
+	scripts/engine.sh start
+	docker build -f Dockerfile.scratch --target prebuilt -t wylis:$(version) build/image
+
+budgets: build ## size, memory, threads and packets, each beside its bound
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo test --locked --test budgets -- --nocapture --test-threads=1
+
+fmt: ## formats the code
+	cargo fmt --all
+
+lint: ## style and lints, as `make test` checks them; cargo deny where it is installed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --workspace check licenses bans sources; fi
+
+setup: ## installs what the tests need, or names it
+	@scripts/setup.sh
+
+clean: ## removes what was built, and stops the engine that was started for the image
+	scripts/engine.sh stop
+	rm -rf build
+	cargo clean

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds the static release binary: `build.sh [--path] [amd64|arm64]`, default this machine's own.
+# The image's builder stage and `make build` share this recipe. With --path it only tells where the
+# binary comes to lie. Architectures are named as container images name them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+only_path=false
+if [ "${1:-}" = --path ]; then only_path=true; shift; fi
+host=$(uname -m)
+case "${1:-$host}" in
+    amd64 | x86_64) machine=x86_64 ;;
+    arm64 | aarch64) machine=aarch64 ;;
+    *) echo "build: no recipe for the architecture ${1:-$host}" >&2; exit 2 ;;
+esac
+target=$machine-unknown-linux-musl
+binary=${CARGO_TARGET_DIR:-target}/$target/release/wylis
+if $only_path; then echo "$binary"; exit; fi
+
+if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
+    rustup target add "$target"
+fi
+
+# ring has C code. Debian ships no cross compiler for musl, but the one for glibc serves: that code
+# calls nothing beyond memcpy and its like. The linker and musl itself then come with Rust.
+variable=${target//-/_}
+if [ "$machine" = "$host" ]; then
+    export "CC_$variable=musl-gcc"
+else
+    export "CC_$variable=$machine-linux-gnu-gcc"
+    export "CARGO_TARGET_${variable^^}_LINKER=rust-lld"
+    export "CARGO_TARGET_${variable^^}_RUSTFLAGS=-C link-self-contained=yes"
+fi
+cargo build --release --locked --package wylis --bin wylis --target "$target"

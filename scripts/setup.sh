@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Installs what the tests need beyond Rust and a C compiler, as far as it may: Debian packages as
+# root, Rust's own parts through rustup, a Python package into build/venv. Whatever stays missing is
+# named together with what depends on it, and is no error: the tests skip that much, and say so.
+# Quick and silent on the network when nothing is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+machine=$(uname -m)
+schemas=kubernetes-validate==1.37.0
+
+has_target() { [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]; }
+has_venv() { [ "$(cat build/venv/holds 2>/dev/null)" = "$schemas" ]; }
+# Debian splits the module that makes virtual environments from the interpreter.
+has_python() { has_venv || python3 -c 'import ensurepip, venv' 2>/dev/null; }
+# An engine that answers (a developer's own, perhaps not on this machine) needs no dockerd here.
+has_engine() { command -v docker && { command -v dockerd || timeout 10 docker info; }; } >/dev/null 2>&1
+
+# part | how to see that it is there | Debian packages | rustup arguments | what depends on it
+parts() {
+    cat <<'PARTS'
+a C compiler|command -v cc|gcc libc6-dev||every build
+musl-gcc|command -v musl-gcc|musl-tools||the static binary, and so the image and most integration tests
+Rust's musl target|has_target "$machine-unknown-linux-musl"||target add MACHINE-unknown-linux-musl|the static binary, and so the image and most integration tests
+clippy|cargo clippy --version||component add clippy|make lint
+rustfmt|cargo fmt --version||component add rustfmt|make fmt, make lint
+iproute2|command -v ip|iproute2||the tests with several hosts
+nftables|command -v nft|nftables||the tests with faults on the path, the count of packets per probe
+a container engine|has_engine|docker.io||the image tests
+promtool|command -v promtool|prometheus||the check of the metrics' format, the scrape by a real Prometheus
+Python with venv|has_python|python3-venv||the check of the manifests against Kubernetes' schemas
+PARTS
+    # The image's second architecture; there is no recipe the other way round to prove it on.
+    if [ "$machine" = x86_64 ]; then
+        cat <<'PARTS'
+a compiler for arm64|command -v aarch64-linux-gnu-gcc && [ -d /usr/aarch64-linux-gnu/include ]|gcc-aarch64-linux-gnu libc6-dev-arm64-cross||the arm64 binary
+Rust's musl target for arm64|has_target aarch64-unknown-linux-musl||target add aarch64-unknown-linux-musl|the arm64 binary
+qemu for arm64|command -v qemu-aarch64-static|qemu-user-static||running the arm64 binary
+PARTS
+    fi
+}
+
+# Calls `$1 part packages rustup dependents` for each part that is not there.
+each_missing() {
+    local part check packages rustup dependents
+    while IFS='|' read -r -u 3 part check packages rustup dependents; do
+        eval "$check" >/dev/null 2>&1 || "$1" "$part" "$packages" "${rustup/MACHINE/$machine}" "$dependents"
+    done 3< <(parts)
+}
+
+wanted=()
+add_packages() { read -r -a more <<<"$2"; wanted+=("${more[@]}"); }
+
+# Packages that bring a service would start it: tell them not to, as Debian's policy for that goes,
+# unless the machine has a policy of its own. Nor shall it start with the machine from now on.
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d package units
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    echo "setup: installing ${wanted[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -q && apt-get install -q -y --no-install-recommends "${wanted[@]}"; } \
+        >build/apt.log 2>&1 || { echo "setup: apt-get failed; the end of build/apt.log:"; tail -n 5 build/apt.log; }
+    [ -d /run/systemd/system ] || return 0
+    for package in "${wanted[@]}"; do
+        case $package in
+            docker.io) units=(docker.service docker.socket containerd.service) ;;
+            prometheus) units=(prometheus.service) ;;
+            *) continue ;;
+        esac
+        systemctl disable --quiet "${units[@]}" || true
+    done
+}
+
+install_rust_part() {
+    local arguments
+    read -r -a arguments <<<"$3"
+    if [ ${#arguments[@]} -gt 0 ] && command -v rustup >/dev/null; then
+        rustup "${arguments[@]}" >build/rustup.log 2>&1 || { echo "setup: rustup $3 failed:"; tail -n 3 build/rustup.log; }
+    fi
+}
+
+install_venv() {
+    echo "setup: installing $schemas into build/venv"
+    rm -rf build/venv
+    if { python3 -m venv build/venv && build/venv/bin/pip install --quiet "$schemas"; } >build/pip.log 2>&1; then
+        echo "$schemas" >build/venv/holds
+    else
+        echo "setup: pip failed; the end of build/pip.log:"
+        tail -n 3 build/pip.log
+    fi
+}
+
+missing=0
+name_missing() {
+    missing=$((missing + 1))
+    echo "setup: missing: $1${2:+ (Debian: $2)}${3:+ (rustup $3)}; without it goes: $4"
+}
+
+mkdir -p build
+each_missing add_packages
+if [ ${#wanted[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then
+    install_packages
+fi
+each_missing install_rust_part
+has_venv || { has_python && install_venv; } || true
+
+each_missing name_missing
+has_venv || name_missing "$schemas" "" "" "the check of the manifests against Kubernetes' schemas"
+[ "$missing" -gt 0 ] || echo "setup: everything is there"

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Everything that must hold, in one go: style, lints, the release binaries, all tests against them.
+# A part that this machine cannot do is skipped, with the reason in the list at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mkdir -p build
+export WYLIS_SKIPS=$PWD/build/skips
+log=build/test.log
+: >"$WYLIS_SKIPS"
+
+step() { printf '\n== %s\n' "$1"; }
+skip() {
+    echo "skipped: $1" >&2
+    echo "$1" >>"$WYLIS_SKIPS"
+}
+# However this ends; and before the last line, which is to be the last.
+trap 'scripts/engine.sh stop' EXIT
+
+step "what the tests need"
+scripts/setup.sh
+
+step "style"
+if cargo fmt --version >/dev/null 2>&1; then cargo fmt --all --check; else skip "cargo fmt: not installed"; fi
+if cargo clippy --version >/dev/null 2>&1; then
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+else
+    skip "cargo clippy: not installed"
+fi
+
+# The tests that need a binary which could not be made skip themselves; a binary that is there but
+# does not build is a failure.
+step "release binaries"
+if command -v musl-gcc >/dev/null; then
+    scripts/build.sh
+    WYLIS_BINARY=$(realpath "$(scripts/build.sh --path)")
+    export WYLIS_BINARY
+fi
+if [ "$(uname -m)" = x86_64 ] && [ -d /usr/aarch64-linux-gnu/include ]; then
+    scripts/build.sh arm64
+    WYLIS_BINARY_ARM64=$(realpath "$(scripts/build.sh --path arm64)")
+    export WYLIS_BINARY_ARM64
+fi
+
+step "a container engine"
+scripts/engine.sh start || true
+
+step "tests"
+failed=false
+cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || failed=true
+
+# Cargo closes each test program with `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+sum() { awk -v what="$1;" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i == what) n += $(i - 1) } END { print n + 0 }' "$log"; }
+skipped=$(wc -l <"$WYLIS_SKIPS")
+scripts/engine.sh stop
+echo
+if [ "$skipped" -gt 0 ]; then
+    echo "skipped, in whole or in part (cargo counts such a test as passed):"
+    sed 's/^/  /' "$WYLIS_SKIPS"
+fi
+if $failed; then
+    echo "$(sum passed) tests passed, $(sum failed) FAILED, $skipped skipped, in $SECONDS s"
+    exit 1
+fi
+echo "$(sum passed) tests passed, $skipped skipped, in $SECONDS s"

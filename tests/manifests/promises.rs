@@ -1,0 +1,217 @@
+//! What the manifests promise, word by word, so that no edit loses a line of it unseen.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::objects::{files, object, objects};
+
+const PORT: u64 = 9050;
+/// How long the agent keeps answering after SIGTERM, as it is by default.
+const DRAIN_SECONDS: u64 = 5;
+
+fn pod_template() -> Value {
+    object("DaemonSet")["spec"]["template"].clone()
+}
+
+fn pod() -> Value {
+    pod_template()["spec"].clone()
+}
+
+fn container() -> Value {
+    let containers = pod()["containers"].clone();
+    assert_eq!(containers.as_array().map(Vec::len), Some(1), "one container and no sidecar");
+    containers[0].clone()
+}
+
+#[test]
+fn a_plain_apply_creates_the_namespace_first_and_everything_in_it() {
+    let kinds: Vec<_> =
+        objects().iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kinds.first().map(String::as_str), Some("Namespace"));
+    // A pod that comes before its account or its quota is refused for a while.
+    assert_eq!(kinds.last().map(String::as_str), Some("DaemonSet"));
+    let expected = [
+        "DaemonSet",
+        "Namespace",
+        "NetworkPolicy",
+        "ResourceQuota",
+        "Role",
+        "RoleBinding",
+        "Service",
+        "ServiceAccount",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<BTreeSet<_>>(), expected.into());
+    assert_eq!(kinds.len(), expected.len());
+    for object in objects() {
+        let name = &object["metadata"];
+        if object["kind"] == "Namespace" {
+            assert_eq!(name["name"], "wylis");
+        } else {
+            assert_eq!(name["namespace"], "wylis", "{} {}", object["kind"], name["name"]);
+        }
+    }
+}
+
+#[test]
+fn the_folder_holds_nothing_that_apply_chokes_on() {
+    for file in files() {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(name.ends_with(".yaml"), "{name} is not a manifest");
+        // kubectl reads it as an object of a kind that no API server knows.
+        assert!(!name.starts_with("kustomization"), "{name} belongs elsewhere");
+    }
+}
+
+#[test]
+fn the_agent_may_list_the_pods_of_its_namespace_and_nothing_more() {
+    let rules = object("Role")["rules"].clone();
+    assert_eq!(rules, json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]));
+    let binding = object("RoleBinding");
+    let role = object("Role")["metadata"]["name"].clone();
+    let account = object("ServiceAccount");
+    assert_eq!(binding["roleRef"]["kind"], "Role");
+    assert_eq!(binding["roleRef"]["name"], role);
+    let subject = json!([{"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": "wylis"}]);
+    assert_eq!(binding["subjects"], subject);
+    assert_eq!(pod()["serviceAccountName"], account["metadata"]["name"]);
+    assert_eq!(account["automountServiceAccountToken"], false);
+    assert_eq!(pod()["automountServiceAccountToken"], true);
+}
+
+#[test]
+fn every_agent_is_found_by_the_one_label() {
+    let daemonset = object("DaemonSet");
+    let label = json!({"app.kubernetes.io/name": "wylis"});
+    assert_eq!(daemonset["spec"]["selector"]["matchLabels"], label);
+    assert_eq!(object("Service")["spec"]["selector"], label);
+    assert_eq!(object("NetworkPolicy")["spec"]["podSelector"]["matchLabels"], label);
+    assert_eq!(pod_template()["metadata"]["labels"]["app.kubernetes.io/name"], "wylis");
+}
+
+#[test]
+fn the_one_port_is_open_to_everybody_and_headless() {
+    let port = json!([{"name": "http", "protocol": "TCP", "containerPort": PORT}]);
+    assert_eq!(container()["ports"], port);
+    let service = object("Service");
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(service["spec"]["ports"][0]["port"], PORT);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
+    let policy = object("NetworkPolicy");
+    // No `from`: sources are rewritten on the way. No word of egress: it stays as it is.
+    assert_eq!(policy["spec"]["ingress"], json!([{"ports": [{"protocol": "TCP", "port": PORT}]}]));
+    assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
+    assert!(policy["spec"]["egress"].is_null());
+}
+
+#[test]
+fn prometheus_finds_the_metrics_and_no_service_mesh_comes_between() {
+    let about = pod_template()["metadata"].clone();
+    assert_eq!(about["annotations"]["prometheus.io/scrape"], "true");
+    assert_eq!(about["annotations"]["prometheus.io/port"], PORT.to_string());
+    assert_eq!(about["annotations"]["prometheus.io/path"], "/metrics");
+    assert_eq!(about["annotations"]["linkerd.io/inject"], "disabled");
+    assert_eq!(about["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(about["labels"]["istio.io/dataplane-mode"], "none");
+}
+
+#[test]
+fn the_pod_runs_on_every_node_that_the_image_fits_and_on_its_pod_network() {
+    let pod = pod();
+    assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]));
+    let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let expected = json!([{"matchExpressions": [
+        {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
+        {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]},
+    ]}]);
+    assert_eq!(terms["nodeSelectorTerms"], expected);
+    assert_eq!(pod["hostNetwork"], false);
+    assert_eq!(pod["enableServiceLinks"], false);
+    assert_eq!(pod["priorityClassName"], "system-node-critical");
+    let quota = object("ResourceQuota");
+    let scope = json!([
+        {"scopeName": "PriorityClass", "operator": "In", "values": [pod["priorityClassName"]]}
+    ]);
+    assert_eq!(quota["spec"]["scopeSelector"]["matchExpressions"], scope);
+    let pods: u64 = quota["spec"]["hard"]["pods"].as_str().unwrap().parse().unwrap();
+    assert!(pods >= 10_000, "a quota of {pods} pods stops an update of the largest cluster");
+}
+
+#[test]
+fn the_container_is_as_small_and_as_closed_as_promised() {
+    let container = container();
+    let resources =
+        json!({"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}});
+    assert_eq!(container["resources"], resources);
+    let closed = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+    });
+    assert_eq!(container["securityContext"], closed);
+    assert_eq!(pod()["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    // The image's own user; tests/image.rs checks that one.
+    assert_eq!(pod()["securityContext"]["runAsUser"], 65532);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(container["image"], format!("wylis:{version}"));
+    assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+    for labels in [&object("DaemonSet")["metadata"], &pod_template()["metadata"]] {
+        assert_eq!(labels["labels"]["app.kubernetes.io/version"], version);
+    }
+}
+
+#[test]
+fn the_environment_tells_the_agent_who_it_is_and_where_to_keep_its_list() {
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let expected = json!([
+        field("WYLIS_NODE_NAME", "spec.nodeName"),
+        field("WYLIS_POD_NAME", "metadata.name"),
+        field("WYLIS_POD_UID", "metadata.uid"),
+        {"name": "WYLIS_STATE_DIR", "value": "/var/lib/wylis"},
+    ]);
+    assert_eq!(container()["env"], expected);
+    let state = &container()["volumeMounts"][0];
+    assert_eq!(state["mountPath"], "/var/lib/wylis");
+    assert_eq!(pod()["volumes"][0]["name"], state["name"]);
+    assert!(pod()["volumes"][0]["emptyDir"]["sizeLimit"].is_string(), "a bound on the state");
+}
+
+#[test]
+fn every_variable_in_the_manifests_is_a_setting_that_the_agent_knows() {
+    let help = Command::new(env!("CARGO_BIN_EXE_wylis")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let known: BTreeSet<&str> =
+        help.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    for variable in container()["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        assert!(known.contains(name), "{name} is not in what `wylis --help` says:\n{help}");
+    }
+}
+
+#[test]
+fn the_kubelet_asks_the_health_routes_and_is_patient() {
+    for (probe, path, patience) in
+        [("livenessProbe", "/healthz", 60), ("readinessProbe", "/readyz", 15)]
+    {
+        let probe = &container()[probe];
+        assert_eq!(probe["httpGet"], json!({"path": path, "port": "http"}));
+        let number = |field: &str| probe[field].as_u64().unwrap();
+        assert!(number("periodSeconds") * number("failureThreshold") >= patience, "{path}");
+        assert!(number("timeoutSeconds") >= 5, "{path}");
+    }
+}
+
+#[test]
+fn an_update_leaves_most_agents_running_and_each_its_time_to_drain() {
+    let daemonset = object("DaemonSet");
+    let expected = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%"}});
+    assert_eq!(daemonset["spec"]["updateStrategy"], expected);
+    // Peers look at the pod list early for a new instance, at most once in ten seconds.
+    assert!(daemonset["spec"]["minReadySeconds"].as_u64().unwrap() > 10);
+    let grace = pod()["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace >= 2 * DRAIN_SECONDS, "{grace} s are too few to drain");
+    // The drain keeps its default: nothing in the manifest sets it.
+    let variables = container()["env"].clone();
+    assert!(variables.as_array().unwrap().iter().all(|one| one["name"] != "WYLIS_DRAIN"));
+}
