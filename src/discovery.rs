@@ -179,13 +179,27 @@ impl Discovery {
             let due = self.cadence.due();
             self.pulse.promise(due + PULSE_SLACK);
             let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // Not until the queue is empty: a flood of causes must not hold up the list.
+                let waiting = events.try_iter().take(QUEUE);
+                waiting.for_each(|event| self.take(event));
+                return true;
+            }
             match events.recv_timeout(left) {
-                Ok(Event::Early(cause)) => self.cadence.note(cause, Instant::now()),
-                Ok(Event::Wake) => {}
-                Err(RecvTimeoutError::Timeout) => return !self.stop.is_stopped(),
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => {}
                 // The stop token's waker holds a sender until the stop.
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let Event::Early(cause) = event else { return };
+        // It may have waited while a list was under way that answers it.
+        let answered = self.last.as_ref().is_some_and(|set| knows(set, &cause));
+        if !answered {
+            self.cadence.note(cause, Instant::now());
         }
     }
 
@@ -202,9 +216,6 @@ impl Discovery {
                 let last = self.last.take();
                 let finish = Finish::Listed(set.len());
                 self.cadence.finished(now, finish, |cause| helped(cause, last.as_ref(), set));
-                if let Some(kept) = &mut self.plan.kept {
-                    kept.write(set, SystemTime::now());
-                }
                 self.last = Some(set.clone());
             }
             Err(error) => {
@@ -212,8 +223,13 @@ impl Discovery {
                 self.tell_failure(error);
             }
         }
+        let good = result.is_ok();
         let next_within = self.cadence.regular_within();
         (self.report)(Refresh { took, origin: Origin::Fresh, next_within, result });
+        // After the report: a tired disk takes its time.
+        if let (true, Some(kept), Some(set)) = (good, &mut self.plan.kept, &self.last) {
+            kept.write(set, SystemTime::now());
+        }
     }
 
     fn tell_failure(&mut self, error: &DiscoveryError) {
@@ -262,6 +278,14 @@ fn helped(cause: &EarlyCause, last: Option<&PeerSet>, set: &PeerSet) -> bool {
                 |set: &PeerSet| set.get(node).map(|peer| (peer.address, peer.instance.clone()));
             last.and_then(place) != place(set)
         }
+        EarlyCause::Unknown(_) | EarlyCause::NewInstance(..) => knows(set, cause),
+    }
+}
+
+/// Whether a set has the node or the instance that a request named.
+fn knows(set: &PeerSet, cause: &EarlyCause) -> bool {
+    match cause {
+        EarlyCause::Failing(_) => false,
         EarlyCause::Unknown(node) => set.get(node).is_some(),
         EarlyCause::NewInstance(node, instance) => {
             set.get(node).is_some_and(|peer| peer.instance.as_ref() == Some(instance))

@@ -74,7 +74,6 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-#[expect(clippy::print_stdout, reason = "what was asked for on the command line")]
 fn print(text: &str) -> ExitCode {
     use std::io::Write as _;
     // A reader that went away, such as `head`, is no error.

@@ -33,7 +33,7 @@ pub struct PodCounts {
     pub pending: u64,
     /// Running without an address.
     pub no_ip: u64,
-    /// Being deleted, within their deadline.
+    /// Being deleted, ended, or the older of two on one node.
     pub terminating: u64,
 }
 

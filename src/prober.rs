@@ -108,8 +108,11 @@ impl Prober {
     ///
     /// The queue is bounded by the caller, who has at most one blank probe and one goodbye per peer
     /// in flight. After the stop a probe is forgotten.
-    pub fn submit(&self, probe: Probe) {
-        self.pool.submit(probe);
+    ///
+    /// Gives back the probes that can never start, this one or any that waited: there is no thread
+    /// and none to be had. They are not reported otherwise, so that the caller waits for nobody.
+    pub fn submit(&self, probe: Probe) -> Vec<Report> {
+        self.pool.submit(probe)
     }
 
     /// How many workers live, idle ones included.

@@ -28,14 +28,6 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn skip(reason: &str) {
-    say(&format!("skipped: {reason}"));
-    if let Some(path) = std::env::var_os("WYLIS_SKIPS") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{reason}").unwrap();
-    }
-}
-
 /// Runs a command; its words are separated by single spaces.
 fn run(words: &str) -> String {
     let mut command = words.split(' ');
@@ -51,11 +43,11 @@ fn able() -> bool {
         output.is_ok_and(|output| output.status.success())
     };
     if !rustix::process::geteuid().is_root() {
-        skip("network namespaces need root");
+        wylis_harness::skip("network namespaces need root");
         return false;
     }
     if !works(&["ip", "-Version"]) || !works(&["nft", "--version"]) {
-        skip("needs ip (iproute2) and nft (nftables)");
+        wylis_harness::skip("needs ip (iproute2) and nft (nftables)");
         return false;
     }
     let trial = format!("wy{}-trial{}", std::process::id(), unique());
@@ -63,7 +55,7 @@ fn able() -> bool {
     if able {
         run(&format!("ip netns del {trial}"));
     } else {
-        skip("network namespaces cannot be made here");
+        wylis_harness::skip("network namespaces cannot be made here");
     }
     able
 }

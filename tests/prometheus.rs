@@ -1,4 +1,5 @@
 //! Prometheus itself scrapes a mesh, and a query names the failing pair.
+#![cfg(test)]
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -226,7 +226,15 @@ impl EventLoop {
         let Some(record) = self.state.begin(&node, self.next_id, now) else { return };
         let lane = if record.is_steady() { Lane::Steady } else { Lane::Suspect };
         let (id, address) = (self.next_id, record.peer.address);
-        self.prober.submit(Probe { id, node, address, due, lane, kind: ProbeKind::Blank });
+        self.submit(Probe { id, node, address, due, lane, kind: ProbeKind::Blank });
+    }
+
+    /// Hands a probe to the workers; what they can never start is folded in at once.
+    fn submit(&mut self, probe: Probe) {
+        let unstarted = self.prober.submit(probe);
+        for report in unstarted {
+            let _ = self.probed(Moment::now(), &report);
+        }
     }
 
     /// No further probes, a last word to every peer, and then answers only.
@@ -234,12 +242,13 @@ impl EventLoop {
         self.shared.draining.store(true, Ordering::Release);
         self.prober.cancel_waiting();
         let snapshot = self.state.snapshot(Moment::now());
-        let staying = snapshot.peers.iter().filter(|record| record.draining_until.is_none());
-        let mut goodbyes = 0;
+        let mut staying = snapshot.peers;
+        staying.retain(|record| record.draining_until.is_none());
+        log::info!("saying goodbye to {} peers, answering for {:?} yet", staying.len(), self.drain);
+        self.leaving = Some(Leaving { until: now + self.drain, goodbyes: staying.len() });
         for record in staying {
             self.next_id += 1;
-            goodbyes += 1;
-            self.prober.submit(Probe {
+            self.submit(Probe {
                 id: self.next_id,
                 node: record.peer.node.clone(),
                 address: record.peer.address,
@@ -248,8 +257,6 @@ impl EventLoop {
                 kind: ProbeKind::Goodbye { drain: self.drain },
             });
         }
-        self.leaving = Some(Leaving { until: now + self.drain, goodbyes });
-        log::info!("saying goodbye to {goodbyes} peers, answering for {:?} yet", self.drain);
     }
 }
 

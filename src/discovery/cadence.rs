@@ -27,7 +27,7 @@ const REGULAR_MOST: Duration = Duration::from_secs(3600);
 const EARLY_MICROS: u64 = 33;
 /// The least window: a handful of agents need not land in the same millisecond.
 const EARLY_WINDOW_LEAST: Duration = Duration::from_millis(250);
-/// At most one early refresh in this time, counted from the start of the refresh before.
+/// At most one early refresh in this time, counted from the start of the early one before.
 const EARLY_SPACING: Duration = Duration::from_secs(10);
 /// The first retry after a failure; doubles from there.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ pub(super) struct Cadence {
     random: Random,
     peers: usize,
     failures: u32,
-    last_start: Option<Instant>,
+    last_early: Option<Instant>,
     /// The regular refresh, or the retry after a failure.
     regular: Instant,
     early: Option<Instant>,
@@ -100,7 +100,7 @@ impl Cadence {
             random,
             peers: 0,
             failures: 0,
-            last_start: None,
+            last_early: None,
             regular: now,
             early: None,
             pending: Vec::new(),
@@ -144,14 +144,16 @@ impl Cadence {
         }
         if self.early.is_none() {
             let spacing = EARLY_SPACING.max(self.window());
-            let earliest = self.last_start.map_or(now, |start| now.max(start + spacing));
+            let earliest = self.last_early.map_or(now, |start| now.max(start + spacing));
             self.early = Some(earliest + self.random.between(Duration::ZERO, self.window()));
         }
     }
 
     /// A refresh starts; it serves all causes noted before.
     pub(super) fn started(&mut self, now: Instant) {
-        self.last_start = Some(now);
+        if self.early.is_some_and(|early| early <= now) {
+            self.last_early = Some(now);
+        }
     }
 
     /// A refresh ended. `helped` tells whether the new list answers a cause.
@@ -207,6 +209,10 @@ impl Cadence {
                 continue;
             }
             let strike = entry.or_insert(Strike { count: 0, until: now });
+            if now >= strike.until + STRIKE_MOST {
+                // Quiet for so long that this is another story.
+                strike.count = 0;
+            }
             strike.until = now + doubled(STRIKE_FIRST, strike.count, STRIKE_MOST);
             strike.count = strike.count.saturating_add(1);
         }
@@ -307,12 +313,13 @@ mod tests {
         let now = Instant::now();
         let mut cadence = listed(8, now);
         cadence.note(EarlyCause::Unknown(node("new")), now);
-        let wait = cadence.due() - now;
+        let first = cadence.due();
+        assert!(first - now <= Duration::from_millis(250), "a regular refresh delays no early one");
+        cadence.started(first);
+        cadence.finished(first, Finish::Listed(9), |_| true);
+        cadence.note(EarlyCause::Unknown(node("newer")), first);
+        let wait = cadence.due() - first;
         assert!((secs(10)..=secs(11)).contains(&wait), "{wait:?}");
-        let later = now + secs(20);
-        let mut cadence = listed(8, now);
-        cadence.note(EarlyCause::Unknown(node("new")), later);
-        assert!(cadence.due() - later <= Duration::from_millis(250));
     }
 
     #[test]
@@ -419,7 +426,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, two refreshes that succeed are at least the early spacing apart.
+        /// Whatever happens, two early refreshes that succeed are at least their spacing apart.
         #[test]
         fn refreshes_keep_their_distance(
             steps in proptest::collection::vec((0_u8..4, 0_u64..40), 1..200),
@@ -428,6 +435,7 @@ mod tests {
             let mut now = Instant::now();
             let mut cadence = listed(peers, now);
             let mut last = now;
+            let mut last_early = None;
             for (step, pause) in steps {
                 now += secs(pause);
                 match step {
@@ -436,7 +444,10 @@ mod tests {
                     _ => {}
                 }
                 if now >= cadence.due() {
-                    prop_assert!(now - last >= EARLY_SPACING);
+                    if cadence.early.is_some_and(|early| early <= now) {
+                        let before = last_early.replace(now);
+                        prop_assert!(before.is_none_or(|before| now - before >= EARLY_SPACING));
+                    }
                     cadence.started(now);
                     cadence.finished(now, Finish::Listed(peers), |_| step == 3);
                     last = now;

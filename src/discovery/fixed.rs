@@ -19,6 +19,8 @@ use crate::peer::{Peer, PeerSet};
 const MAX_FILE: u64 = 1 << 20;
 /// Longest host name (RFC 1035 2.3.4).
 const MAX_HOST: usize = 253;
+/// How much of a wrong entry an error shows.
+const MAX_SHOWN: usize = 80;
 /// All host names of a list are resolved within this, or what was known of the rest stays: one
 /// look-up blocks for some seconds when the name server is away.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
@@ -45,8 +47,8 @@ pub enum FixedListError {
     TooMany,
     /// No entry at all.
     NoEntry,
-    /// One line is no entry.
-    Line(usize, LineError),
+    /// What stands in one line is no entry.
+    Line(usize, String, LineError),
 }
 
 /// What is wrong with one line.
@@ -71,7 +73,7 @@ impl fmt::Display for FixedListError {
             Self::TooLong => write!(f, "is longer than {MAX_FILE} bytes"),
             Self::TooMany => write!(f, "has more than {MAX_PEERS} entries"),
             Self::NoEntry => f.write_str("has no entry"),
-            Self::Line(number, error) => write!(f, "entry in line {number}: {error}"),
+            Self::Line(number, text, error) => write!(f, "line {number}, {text:?}: {error}"),
         }
     }
 }
@@ -96,7 +98,7 @@ impl std::error::Error for FixedListError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Read(_, error) => Some(error),
-            Self::Line(_, error) => Some(error),
+            Self::Line(_, _, error) => Some(error),
             _ => None,
         }
     }
@@ -115,7 +117,8 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, FixedListError> {
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default();
         for part in line.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let wrong = |error| FixedListError::Line(number + 1, error);
+            let shown = || part.chars().take(MAX_SHOWN).collect();
+            let wrong = |error| FixedListError::Line(number + 1, shown(), error);
             let entry = entry(part).map_err(wrong)?;
             if !names.insert(entry.node.clone()) {
                 return Err(wrong(LineError::Twice(entry.node)));
@@ -271,9 +274,9 @@ mod tests {
     #[test]
     fn a_bad_entry_is_named_by_its_line() {
         for (text, expected) in [
-            ("a=h:1\nb", "line 2: is not of the form name=host:port"),
-            ("a b=h:1", "line 1: the name holds a character"),
-            ("=h:1", "line 1: the name is empty"),
+            ("a=h:1\nb", "line 2, \"b\": is not of the form name=host:port"),
+            ("a b=h:1", "line 1, \"a b=h:1\": the name holds a character"),
+            ("=h:1", "line 1, \"=h:1\": the name is empty"),
             ("a=h", "\"h\" is not host:port"),
             ("a=:1", "\":1\" is not host:port"),
             ("a=fd00::1:9050", "IPv6 addresses stand in brackets"),
@@ -284,7 +287,7 @@ mod tests {
             ("a=h:65536", "\"65536\" is not a port"),
             ("a=h:+1", "\"+1\" is not a port"),
             ("a=h:", "\"\" is not a port"),
-            ("a=h:1\n\na=h:2", "line 3: the name a stands there twice"),
+            ("a=h:1\n\na=h:2", "line 3, \"a=h:2\": the name a stands there twice"),
             ("# nothing\n", "has no entry"),
         ] {
             let error = parse(text).unwrap_err().to_string();

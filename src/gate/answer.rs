@@ -111,14 +111,16 @@ impl Answer {
     fn feed_head(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, AnswerError> {
         let State::Head(head) = &mut self.state else { return Err(AnswerError::Head) };
         let before = head.len();
-        head.extend_from_slice(bytes.get(..MAX_HEAD).unwrap_or(bytes));
+        // One octet more than it may have tells that it is too long.
+        let taken = bytes.len().min((MAX_HEAD + 1).saturating_sub(before));
+        head.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         let from = before.saturating_sub(3);
         let found = head.get(from..).unwrap_or_default().windows(4).position(|w| w == b"\r\n\r\n");
         let Some(found) = found else {
             if head.len() > MAX_HEAD {
                 return Err(AnswerError::Head);
             }
-            return Ok(bytes.len());
+            return Ok(taken);
         };
         let end = from + found;
         let head = std::mem::take(head);

@@ -19,7 +19,7 @@ use crate::wire;
 
 /// Connections that wait for the client's close: one that has its answer unread keeps the kernel's
 /// send buffer, so they are few.
-const MAX_LINGERING: usize = 64;
+const MAX_LINGERING: usize = 32;
 /// Octets read and thrown away while waiting for the close; whoever sends more wants a reset.
 const MAX_DISCARDED: usize = 64 * 1024;
 
@@ -98,13 +98,11 @@ impl Port {
         let room = (wire::MAX_REQUEST_HEAD + 1).saturating_sub(seen);
         let scratch = self.scratch.get_mut(..room).unwrap_or_default();
         let count = match recv(&client.socket, scratch, RecvFlags::empty()) {
-            Ok((_, 0)) if seen == 0 => {
-                // Opened and closed, as load balancers and port checks do: nothing to count.
-                return self.close(id);
-            }
-            Ok((_, 0)) => return self.gone(id),
-            Ok((_, count)) => count,
+            Ok((_, count)) if count > 0 => count,
             Err(Errno::AGAIN | Errno::INTR) => return self.watch(id, Interest::Read),
+            // Opened and closed, as load balancers and port checks do: nothing to count.
+            Ok(_) | Err(_) if seen == 0 => return self.close(id),
+            Ok(_) => return self.gone(id),
             Err(_) => return self.gone(id),
         };
         client.buffer.extend_from_slice(self.scratch.get(..count).unwrap_or_default());
@@ -299,15 +297,17 @@ impl Port {
 
     fn watch(&mut self, id: Id, interest: Interest) -> Result<(), Broken> {
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        let watched = client.watched.replace(interest);
-        match watched {
+        let result = match client.watched.replace(interest) {
             None => self.poll.add(&client.socket, id.as_u64(), interest),
-            Some(before) if before != interest => {
-                self.poll.modify(&client.socket, id.as_u64(), interest)
-            }
-            Some(_) => Ok(()),
+            Some(before) if before == interest => return Ok(()),
+            Some(_) => self.poll.modify(&client.socket, id.as_u64(), interest),
+        };
+        // The kernel has no memory or no watch left for it: this one goes, not the process.
+        if result.is_err() {
+            self.counters.reject(Rejection::Overload);
+            return self.reset(id);
         }
-        .map_err(Broken::Poll)
+        Ok(())
     }
 
     /// The connection that came first among those in such a state.

@@ -41,8 +41,8 @@ pub(super) enum Progress {
 
 /// Reads `bytes`, of which the first `seen` were found incomplete before.
 pub(super) fn read(bytes: &[u8], seen: usize) -> Progress {
-    // The last octet seen is looked at again: a line feed needs its carriage return.
-    if !lines_are_clean(bytes.get(seen.saturating_sub(1)..).unwrap_or_default()) {
+    let before = seen.checked_sub(1).and_then(|last| bytes.get(last)).copied();
+    if !lines_are_clean(before, bytes.get(seen..).unwrap_or_default()) {
         return Progress::Refused(Rejection::BadRequest);
     }
     let from = seen.saturating_sub(END.len() - 1);
@@ -56,34 +56,26 @@ pub(super) fn read(bytes: &[u8], seen: usize) -> Progress {
     if whole > wire::MAX_REQUEST_HEAD {
         return Progress::Refused(Rejection::TooLarge);
     }
-    if bytes.len() > whole {
-        // A body, or a second request: one request a connection, nothing after it.
-        return Progress::Refused(Rejection::Body);
-    }
     match parse(bytes.get(..end).unwrap_or_default()) {
+        // A body, or a second request: one request a connection, nothing after it.
+        Ok(_) if bytes.len() > whole => Progress::Refused(Rejection::Body),
         Ok(request) => Progress::Complete(request),
         Err(rejection) => Progress::Refused(rejection),
     }
 }
 
 /// No control character but CRLF and the tabulator; a lone CR or LF reads differently elsewhere
-/// (RFC 9112, section 2.2).
-fn lines_are_clean(bytes: &[u8]) -> bool {
-    let mut before = None;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let clean = match byte {
-            // The first octet may be the second half of what was looked at before.
-            b'\n' => at == 0 || before == Some(b'\r'),
-            _ if before == Some(b'\r') => false,
+/// (RFC 9112, section 2.2). `before` is the octet that came before these.
+fn lines_are_clean(mut before: Option<u8>, bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| {
+        let after_return = before.replace(byte) == Some(b'\r');
+        match byte {
+            b'\n' => after_return,
+            _ if after_return => false,
             b'\r' | b'\t' => true,
             byte => byte >= 0x20 && byte != 0x7f,
-        };
-        if !clean {
-            return false;
         }
-        before = Some(byte);
-    }
-    bytes.first() != Some(&b'\n') || bytes.len() > 1
+    })
 }
 
 fn parse(head: &[u8]) -> Result<Request, Rejection> {
@@ -230,8 +222,10 @@ mod tests {
     fn each_fault_has_its_rejection() {
         let cases = [
             ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Method),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nb", Rejection::Method),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", Rejection::Body),
             ("get / HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Method),
-            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Rejection::Body),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Rejection::Version),
             ("PRI * HTTP/2.0\r\n\r\n", Rejection::Version),
             ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", Rejection::Version),
             ("GET / HTTP/1.0\r\n\r\n", Rejection::Version),

@@ -120,17 +120,21 @@ impl Port {
             self.poll.wait(self.now, self.nearest, &mut names).map_err(Broken::Poll)?;
             self.now = Instant::now();
             self.pulse.promise(self.now + PROCESSING);
-            if !names.contains(&LISTENER) {
-                self.batch = 1;
-            }
+            let mut newcomers = false;
             for name in &names {
                 match *name {
-                    LISTENER => self.accept()?,
+                    LISTENER => newcomers = true,
                     STOP => self.stop()?,
                     SMALL => self.lane_readable(Lane::Small)?,
                     BULK => self.lane_readable(Lane::Bulk)?,
                     id => self.client_event(Id::from_u64(id))?,
                 }
+            }
+            // Last, so that nobody is evicted whose head is there to be read.
+            if newcomers {
+                self.accept()?;
+            } else {
+                self.batch = 1;
             }
             self.expire()?;
             if std::mem::take(&mut self.place_free) {
@@ -161,7 +165,7 @@ impl Port {
                     self.accept_at = None;
                     if self.scarce.is_some_and(|last| self.now.duration_since(last) > PLENTY) {
                         self.scarce = None;
-                        log::info!("the public port has descriptors again");
+                        log::info!("the public port: new connections no longer wait");
                     }
                     // A Unix or unnamed peer cannot come over TCP.
                     let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -179,11 +183,8 @@ impl Port {
                     self.batch = 1;
                     return Ok(());
                 }
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    return self.out_of_descriptors();
-                }
-                // The connection's own fault, or the network's (accept(2)): it is gone.
-                Err(_) => {}
+                Err(error) if is_of_the_connection(error) => {}
+                Err(error) => return self.cannot_accept(error),
             }
         }
         // The next event comes at once if there are more: then more are taken.
@@ -203,13 +204,14 @@ impl Port {
         Ok(true)
     }
 
-    /// Others of this process took them: takes one from an idle client, or waits for a while.
-    fn out_of_descriptors(&mut self) -> Result<(), Broken> {
+    /// No descriptor, mostly: takes one from an idle client, or waits for a while. Whoever comes
+    /// waits in the backlog, which is better for a peer than a reset.
+    fn cannot_accept(&mut self, error: Errno) -> Result<(), Broken> {
         if self.evict()? {
             return Ok(());
         }
         if self.scarce.replace(self.now).is_none() {
-            log::warn!("the public port is out of descriptors: new connections wait");
+            log::warn!("the public port: new connections wait: accept: {error}");
         }
         self.counters.reject(Rejection::NoDescriptors);
         let again = self.now + ACCEPT_PAUSE;
@@ -285,4 +287,24 @@ impl Port {
             && self.stopping.is_none()
             && lanes.iter().all(|lane| lane.exchange.is_none())
     }
+}
+
+/// The connection is gone before it was taken, which is its own or the network's fault (accept(2)).
+fn is_of_the_connection(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::TIMEDOUT
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+    )
 }

@@ -73,10 +73,10 @@ impl Pool {
         Self { settings, limits, report, state: Mutex::new(State::default()), left: Condvar::new() }
     }
 
-    pub(super) fn submit(self: &Arc<Self>, probe: Probe) {
+    pub(super) fn submit(self: &Arc<Self>, probe: Probe) -> Vec<Report> {
         let mut state = self.lock();
         if state.stopping {
-            return;
+            return Vec::new();
         }
         match probe.lane {
             Lane::Steady => state.steady.push_back(probe),
@@ -84,10 +84,8 @@ impl Pool {
         }
         let unstarted = self.staff(&mut state);
         drop(state);
-        for probe in unstarted {
-            let outcome = Outcome::Local(LocalError::NotStarted);
-            (self.report)(report(probe, Instant::now(), (outcome, None)));
-        }
+        let outcome = || (Outcome::Local(LocalError::NotStarted), None);
+        unstarted.into_iter().map(|probe| report(probe, Instant::now(), outcome())).collect()
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -183,7 +181,8 @@ impl Pool {
                 continue;
             };
             let lane = probe.lane;
-            // With this worker alive no probe is given up.
+            // Catches up when workers could not be hired before. While this one lives, no probe is
+            // given up.
             let _ = self.staff(&mut state);
             drop(state);
             let started = Instant::now();

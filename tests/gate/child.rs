@@ -91,7 +91,9 @@ impl Views for Agent {
     fn metrics(&self) -> Option<Chunks> {
         Some(Box::new(metrics(self.metrics)))
     }
+    /// Stands for a slow view.
     fn peers(&self) -> Option<Chunks> {
+        std::thread::sleep(Duration::from_secs(1));
         None
     }
 }
@@ -282,16 +284,6 @@ impl Agents {
 
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
-    }
-
-    /// CPU used so far, all threads.
-    pub(crate) fn cpu(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let rest = text.rsplit_once(") ").unwrap().1;
-        let fields: Vec<u64> = rest.split(' ').filter_map(|field| field.parse().ok()).collect();
-        // The first field is a letter, so utime and stime are the 11th and 12th number; a tick is
-        // 10 ms on Linux.
-        Duration::from_millis((fields[10] + fields[11]) * 10)
     }
 
     /// How often the thread of this name has gone to sleep.

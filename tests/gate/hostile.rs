@@ -79,14 +79,10 @@ fn other_versions_are_refused_without_a_thread_each() {
             "GET / HTTP/1.0\r\n\r\n",
             "GET / HTTP/0.9\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         ],
         505,
     );
-}
-
-#[test]
-fn a_preface_of_http_2_is_refused() {
-    refused(24, &["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], 400);
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn a_reader_that_leaves_half_way_frees_the_lane() {
 
 #[test]
 fn more_scrapes_than_may_wait_are_told_to_come_again() {
-    let mut agents = Agents::start(&Options { metrics: 3_000_000, ..Options::new(43) });
+    let options = Options { metrics: 3_000_000, bulk: 30_000, ..Options::new(43) };
+    let mut agents = Agents::start(&options);
     let first = stalled(&agents);
     agents.awaits("/metrics:200", |count| count == 1);
     let waiting: Vec<_> = (0..4).map(|_| stalled(&agents)).collect();

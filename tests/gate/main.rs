@@ -5,7 +5,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     reason = "a test may fail loudly, and its helpers with it"
 )]
 
@@ -16,13 +15,3 @@ mod hostile;
 mod lanes;
 mod limits;
 mod wrong;
-
-/// Says that a test could not run here, where it is seen.
-fn skip(reason: &str) {
-    use std::io::Write as _;
-    println!("skipped: {reason}");
-    if let Some(path) = std::env::var_os("WYLIS_SKIPS") {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        writeln!(file.unwrap(), "{reason}").unwrap();
-    }
-}

@@ -15,9 +15,10 @@ use crate::child::{Agents, Options, PATIENCE};
 use crate::client::{End, connect, probes_pass, read_all};
 
 /// A gate whose server is the test.
-struct Alone {
-    address: SocketAddr,
-    small: UnixStream,
+pub(crate) struct Alone {
+    pub(crate) address: SocketAddr,
+    pub(crate) small: UnixStream,
+    pub(crate) counters: Arc<Counters>,
     bulk: UnixStream,
     died: Receiver<String>,
     stop: StopToken,
@@ -25,6 +26,11 @@ struct Alone {
 
 impl Alone {
     fn start(net: u8) -> Self {
+        let limits = Limits::of_this_process();
+        Self::with(net, Limits { backend: Duration::from_millis(500), ..limits })
+    }
+
+    pub(crate) fn with(net: u8, limits: Limits) -> Self {
         let listener = gate::listen(format!("127.77.{net}.1:0").parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (small, near_small) = UnixStream::pair().unwrap();
@@ -33,6 +39,7 @@ impl Alone {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
         }
         let (sender, died) = channel();
+        let counters = Arc::new(Counters::new(&["test"]));
         let stop = StopToken::new();
         let setup = Setup {
             listener,
@@ -41,14 +48,22 @@ impl Alone {
                 label: "test",
                 lane: if path == "/bulk" { Lane::Bulk } else { Lane::Small },
             },
-            limits: Limits { backend: Duration::from_millis(500), ..Limits::of_this_process() },
-            counters: Arc::new(Counters::new(&["test"])),
+            limits,
+            counters: Arc::clone(&counters),
             pulse: Pulse::new("gate", Instant::now()),
             stop: stop.clone(),
             fatal: Box::new(move |reason| sender.send(reason.to_owned()).unwrap()),
         };
         gate::start(setup).unwrap();
-        Self { address, small, bulk, died, stop }
+        Self { address, small, counters, bulk, died, stop }
+    }
+
+    pub(crate) fn awaits_connections(&self, open: u64) {
+        let end = Instant::now() + PATIENCE;
+        while self.counters.connections() != open {
+            assert!(Instant::now() < end, "{} connections", self.counters.connections());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn dies_of(&self, reason: &str) {
@@ -64,7 +79,7 @@ impl Drop for Alone {
 }
 
 /// Reads one request off a lane; the number of it.
-fn sequence(mut stream: &UnixStream) -> u64 {
+pub(crate) fn sequence(mut stream: &UnixStream) -> u64 {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let mut octet = [0];
@@ -76,7 +91,7 @@ fn sequence(mut stream: &UnixStream) -> u64 {
     line.unwrap().parse().unwrap()
 }
 
-fn head(sequence: u64, framing: &str) -> String {
+pub(crate) fn head(sequence: u64, framing: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nWylis-Sequence: {sequence}\r\n{framing}\r\n\r\n")
 }
 
@@ -134,4 +149,25 @@ fn an_answer_cut_short_does_not_pass_for_the_whole() {
     alone.bulk.shutdown(std::net::Shutdown::Both).unwrap();
     alone.dies_of("closed");
     assert_eq!(read_all(&mut client).1, End::Reset);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_reaches_nobody_else() {
+    let wait = Duration::from_millis(300);
+    let mut alone = Alone::with(65, Limits { wait, ..Limits::of_this_process() });
+    let mut late = connect(alone.address);
+    late.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let first = sequence(&alone.small);
+    let told = String::from_utf8(read_all(&mut late).0).unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("Retry-After: 1"), "{told}");
+    let mut next = connect(alone.address);
+    next.write_all(b"HEAD /b HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let answer = head(first, "Content-Length: 6") + "secret";
+    alone.small.write_all(answer.as_bytes()).unwrap();
+    let second = sequence(&alone.small);
+    assert!(second > first);
+    alone.small.write_all(head(second, "Content-Length: 9").as_bytes()).unwrap();
+    let (answer, end) = read_all(&mut next);
+    let expected = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n";
+    assert_eq!((String::from_utf8(answer).unwrap().as_str(), end), (expected, End::Closed));
 }

@@ -1,4 +1,5 @@
 //! The life of a mesh: real agents, started, stopped, killed, cut off, and rolled over.
+#![cfg(test)]
 
 mod goodbye;
 mod mixed;

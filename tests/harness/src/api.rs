@@ -107,6 +107,15 @@ impl ApiServer {
         self.address
     }
 
+    /// The variables by which a pod finds the API server.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, String); 2] {
+        [
+            ("KUBERNETES_SERVICE_HOST", self.address.ip().to_string()),
+            ("KUBERNETES_SERVICE_PORT", self.address.port().to_string()),
+        ]
+    }
+
     /// The table of pods.
     #[must_use]
     pub fn pods(&self) -> &PodTable {

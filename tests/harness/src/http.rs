@@ -159,3 +159,41 @@ pub(crate) fn read_line(input: &mut impl io::BufRead) -> io::Result<String> {
     let line = String::from_utf8(line).map_err(|_| invalid("a line that is not UTF-8"))?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with these bytes.
+    fn answered(bytes: &'static str) -> io::Result<Response> {
+        let listener = TcpListener::bind("127.60.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut input = io::BufReader::new(stream.try_clone().unwrap());
+            while !read_line(&mut input).unwrap().is_empty() {}
+            stream.write_all(bytes.as_bytes()).unwrap();
+        });
+        let response = get(address, "/");
+        server.join().unwrap();
+        response
+    }
+
+    #[test]
+    fn bodies_are_read_by_length_by_chunks_and_to_the_end() {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nhello",
+        ] {
+            let response = answered(text).unwrap();
+            assert_eq!((response.status, response.text().as_str()), (200, "hello"), "{text}");
+        }
+        let empty = answered("HTTP/1.1 204 No Content\r\nWylis-Node: n\r\n\r\n").unwrap();
+        assert_eq!((empty.status, empty.header("wylis-node")), (204, Some("n")));
+        assert!(answered("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel").is_err());
+        assert!(answered("nonsense\r\n\r\n").is_err());
+    }
+}

@@ -54,7 +54,7 @@ impl Net {
     }
 
     /// An address that was not given before.
-    pub fn next(&mut self) -> IpAddr {
+    pub fn fresh(&mut self) -> IpAddr {
         self.next += 1;
         self.host(self.next)
     }
@@ -139,7 +139,7 @@ impl Mesh {
     pub fn add_with(&mut self, node: &str, environment: &[(&str, &str)]) {
         self.next_pod += 1;
         let name = format!("wylis-{:05}", self.next_pod);
-        let mut pod = TestPod::new(&name, node, &self.net.next().to_string());
+        let mut pod = TestPod::new(&name, node, &self.net.fresh().to_string());
         pod.created += i64::from(self.next_pod);
         self.start(node, pod, environment);
     }

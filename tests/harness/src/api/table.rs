@@ -36,6 +36,15 @@ impl Default for Pods {
     }
 }
 
+impl Pods {
+    fn put(&mut self, pod: TestPod) {
+        self.version += 1;
+        let text = render(&pod, self.version);
+        let entry = Entry { labels: pod.labels.clone(), text, pod: Some(pod.clone()) };
+        self.entries.insert((pod.namespace, pod.name), entry);
+    }
+}
+
 /// One answer to a list request.
 #[derive(Debug, Clone)]
 pub struct Listing {
@@ -54,11 +63,7 @@ impl PodTable {
 
     /// Adds a pod, or replaces the one of that namespace and name.
     pub fn put(&self, pod: TestPod) {
-        let mut pods = self.lock();
-        pods.version += 1;
-        let text = render(&pod, pods.version);
-        let entry = Entry { labels: pod.labels.clone(), text, pod: Some(pod.clone()) };
-        pods.entries.insert((pod.namespace, pod.name), entry);
+        self.lock().put(pod);
     }
 
     /// Adds an item of any shape, with the labels that make a selector find it.
@@ -75,14 +80,14 @@ impl PodTable {
     /// # Panics
     /// When there is no such pod.
     pub fn edit(&self, name: &str, change: impl FnOnce(&mut TestPod)) {
+        // One lock for all of it: no list may show the table without the pod.
         let mut pods = self.lock();
-        let found = pods.entries.values().filter_map(|entry| entry.pod.as_ref());
-        let found = found.into_iter().find(|pod| pod.name == name).cloned();
+        let mut found = pods.entries.values().filter_map(|entry| entry.pod.as_ref());
+        let found = found.find(|pod| pod.name == name).cloned();
         let mut pod = found.unwrap_or_else(|| panic!("no pod {name}"));
         pods.entries.remove(&(pod.namespace.clone(), pod.name.clone()));
         change(&mut pod);
-        drop(pods);
-        self.put(pod);
+        pods.put(pod);
     }
 
     /// Sets the condition `Ready`.

@@ -1,0 +1,316 @@
+//! What goes wrong between us and the API server.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::time::{Duration, SystemTime};
+
+use wylis_harness::api::{ApiServer, Behaviour, PodTable, write_file};
+use wylis_harness::pki::{Authority, Validity, bundle};
+use wylis_harness::wait_until;
+
+use crate::rig::{PATIENCE, Rig, listed, lock};
+
+fn survives(ip: &str, behaviour: Behaviour, reason: &str) {
+    let mut rig = Rig::new(ip);
+    rig.run_to_first_list();
+    rig.server.always(behaviour);
+    rig.fails_and_recovers(reason, |rig| rig.server.always(Behaviour::Proper));
+}
+
+#[test]
+fn forbidden_names_the_missing_right() {
+    let mut rig = Rig::new("127.61.1.1");
+    rig.server.always(Behaviour::status(403));
+    rig.fails_from_the_start("forbidden");
+    let log = rig.running().log().join("\n");
+    for word in ["WARN", "\"list\"", "\"pods\"", "\"wylis\""] {
+        assert!(log.contains(word), "{word} in {log}");
+    }
+}
+
+#[test]
+fn forbidden_keeps_the_set() {
+    survives("127.61.2.1", Behaviour::status(403), "forbidden");
+}
+
+#[test]
+fn a_server_error_keeps_the_set() {
+    survives("127.61.3.1", Behaviour::status(500), "server_error");
+}
+
+#[test]
+fn an_unexpected_status_keeps_the_set() {
+    survives("127.61.4.1", Behaviour::status(404), "bad_status");
+}
+
+#[test]
+fn garbage_keeps_the_set() {
+    survives("127.61.5.1", Behaviour::garbage(), "bad_body");
+}
+
+#[test]
+fn another_kind_of_object_keeps_the_set() {
+    let status = "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"items\":[]}".to_owned();
+    survives("127.61.6.1", Behaviour::Body(status), "bad_body");
+}
+
+#[test]
+fn a_truncated_body_keeps_the_set() {
+    survives("127.61.7.1", Behaviour::Truncated, "bad_body");
+}
+
+#[test]
+fn an_endless_head_keeps_the_set() {
+    survives("127.61.8.1", Behaviour::EndlessHead, "too_large");
+}
+
+#[test]
+fn a_closed_connection_keeps_the_set() {
+    survives("127.61.9.1", Behaviour::Close, "network");
+}
+
+#[test]
+fn an_empty_list_keeps_the_set() {
+    survives("127.61.10.1", Behaviour::EmptyList, "empty");
+}
+
+#[test]
+fn an_endless_body_is_cut_off() {
+    let mut rig = Rig::new("127.61.11.1");
+    // A debug build on a busy machine takes its time for 64 MiB.
+    rig.settings.deadline = 4 * PATIENCE;
+    rig.server.always(Behaviour::Endless);
+    let error = wylis::discovery::Source::list(&mut rig.source(), SystemTime::now());
+    assert_eq!(error.unwrap_err().reason().as_str(), "too_large");
+    assert!(rig.server.bytes_sent() < 80 << 20, "{}", rig.server.bytes_sent());
+}
+
+#[test]
+fn a_dripping_body_ends_at_the_deadline() {
+    let mut rig = Rig::new("127.61.12.1");
+    rig.settings.deadline = Duration::from_secs(2);
+    rig.run_to_first_list();
+    rig.server.always(Behaviour::Dripping(Duration::from_millis(50)));
+    rig.fails_and_recovers("timeout", |rig| rig.server.always(Behaviour::Proper));
+    let refreshes = lock(&rig.running().refreshes);
+    let late = refreshes.iter().map(|refresh| refresh.took).max().unwrap();
+    // The drip would take more than ten minutes.
+    assert!(late < PATIENCE / 2, "{late:?}");
+}
+
+#[test]
+fn a_silent_server_ends_at_the_deadline() {
+    let mut rig = Rig::new("127.61.13.1");
+    rig.settings.deadline = Duration::from_secs(2);
+    rig.run_to_first_list();
+    rig.server.always(Behaviour::Silence(Duration::from_secs(20)));
+    rig.fails_and_recovers("timeout", |rig| rig.server.always(Behaviour::Proper));
+}
+
+/// Something that is no TLS server behind the API server's address.
+fn fails_against(ip: &str, answer: &'static [u8], reason: &str) {
+    let mut rig = Rig::new(ip);
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    rig.settings.port = listener.local_addr().unwrap().port();
+    rig.settings.deadline = Duration::from_secs(2);
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(answer).unwrap();
+        // Until the client leaves.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let result = wylis::discovery::Source::list(&mut rig.source(), SystemTime::now());
+    assert_eq!(result.unwrap_err().reason().as_str(), reason);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_server_that_never_shakes_hands_ends_at_the_deadline() {
+    fails_against("127.61.31.1", b"", "timeout");
+}
+
+#[test]
+fn a_server_without_tls_gets_no_token() {
+    fails_against("127.61.32.1", b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls");
+}
+
+#[test]
+fn a_server_that_is_away_keeps_the_set() {
+    let mut rig = Rig::new("127.61.14.1");
+    rig.run_to_first_list();
+    rig.server.stop();
+    rig.fails_and_recovers("network", |rig| rig.server.restart());
+}
+
+#[test]
+fn a_list_without_ourselves_keeps_the_set() {
+    let mut rig = Rig::new("127.61.15.1");
+    rig.run_to_first_list();
+    let own =
+        wylis_harness::api::TestPod::new(crate::rig::OWN_POD, crate::rig::OWN_NODE, "10.1.0.1");
+    rig.server.pods().remove(crate::rig::OWN_POD);
+    rig.fails_and_recovers("without_self", |rig| rig.server.pods().put(own));
+}
+
+#[test]
+fn throttling_is_heeded_for_as_long_as_asked() {
+    let mut rig = Rig::new("127.61.16.1");
+    rig.run_to_first_list();
+    rig.server.next(1, &Behaviour::retry_after(429, 3));
+    rig.fails_and_recovers("throttled", |_| {});
+    let times: Vec<_> = rig.server.log().iter().map(|request| request.at).collect();
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(longest >= Duration::from_secs(3), "{longest:?}");
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_the_token_stays() {
+    let mut rig = Rig::new("127.61.17.1");
+    let thief = "127.61.17.2:0".parse().unwrap();
+    let identity = rig.ca.issue(&["127.61.17.2"], Validity::Now);
+    let thief = ApiServer::start(thief, &identity, &PodTable::new());
+    rig.run_to_first_list();
+    let url = format!("https://{}/api/v1/namespaces/wylis/pods", thief.address());
+    rig.server.always(Behaviour::Redirect(url));
+    rig.fails_and_recovers("redirect", |rig| rig.server.always(Behaviour::Proper));
+    assert_eq!((thief.connections(), thief.requests()), (0, 0));
+}
+
+#[test]
+fn one_refusal_of_the_token_is_retried_at_once() {
+    let rig = Rig::new("127.61.18.1");
+    rig.server.next(1, &Behaviour::status(401));
+    assert_eq!(listed(&mut rig.source()).len(), 2);
+    assert_eq!(rig.server.requests(), 2);
+}
+
+#[test]
+fn a_refused_token_keeps_the_set() {
+    let mut rig = Rig::new("127.61.19.1");
+    rig.run_to_first_list();
+    rig.server.set_tokens(&[]);
+    rig.fails_and_recovers("unauthorized", |rig| rig.server.set_tokens(&[&rig.token]));
+}
+
+#[test]
+fn a_token_that_rotates_is_read_again() {
+    let rig = Rig::new("127.61.20.1");
+    let mut source = rig.source();
+    assert_eq!(listed(&mut source).len(), 2);
+    let next = format!("{}-rotated", rig.token);
+    rig.server.set_tokens(&[&next]);
+    write_file(rig.dir.path(), "token", &format!("{next}\n"));
+    assert_eq!(listed(&mut source).len(), 2);
+    let last = rig.server.log().pop().unwrap();
+    assert_eq!(last.authorization, Some(format!("Bearer {next}")));
+    assert_eq!(rig.server.requests(), 2, "no refusal in between");
+}
+
+#[test]
+fn a_missing_or_unusable_token_is_a_fault_of_the_service_account() {
+    let rig = Rig::new("127.61.21.1");
+    let mut source = rig.source();
+    let mut failed = || {
+        let now = SystemTime::now();
+        wylis::discovery::Source::list(&mut source, now).unwrap_err()
+    };
+    for text in ["", "\n", "t0k3n\r\nX-Evil: 1", &"t0k3n".repeat(4000)] {
+        write_file(rig.dir.path(), "token", text);
+        let error = failed();
+        assert_eq!(error.reason().as_str(), "credentials", "{error}");
+        assert!(!format!("{error} {error:?}").contains("t0k3n"), "{error:?}");
+    }
+    std::fs::remove_file(rig.dir.path().join("token")).unwrap();
+    assert_eq!(failed().reason().as_str(), "credentials");
+    write_file(rig.dir.path(), "token", &rig.token);
+    write_file(rig.dir.path(), "ca.crt", "no certificate here");
+    assert_eq!(failed().reason().as_str(), "credentials");
+    assert_eq!(rig.server.connections(), 0);
+}
+
+#[test]
+fn a_long_token_fits() {
+    let rig = Rig::new("127.61.22.1");
+    let long = format!("{}{}", rig.token, "x".repeat(11_000));
+    rig.server.set_tokens(&[&long]);
+    write_file(rig.dir.path(), "token", &long);
+    assert_eq!(listed(&mut rig.source()).len(), 2);
+}
+
+#[test]
+fn a_bundle_of_two_authorities_is_trusted_whole() {
+    let rig = Rig::new("127.61.23.1");
+    let other = Authority::new("kubernetes");
+    for authorities in [[&other, &rig.ca], [&rig.ca, &other]] {
+        write_file(rig.dir.path(), "ca.crt", &bundle(&authorities));
+        assert_eq!(listed(&mut rig.source()).len(), 2);
+    }
+}
+
+#[test]
+fn a_new_authority_is_trusted_as_soon_as_its_file_changes() {
+    let mut rig = Rig::new("127.61.24.1");
+    rig.run_to_first_list();
+    let next = Authority::new("kubernetes");
+    rig.server.set_identity(&next.issue(&["127.61.24.1"], Validity::Now));
+    rig.fails_and_recovers("tls", |rig| write_file(rig.dir.path(), "ca.crt", &next.pem()));
+}
+
+#[test]
+fn a_foreign_authority_is_refused() {
+    let mut rig = Rig::new("127.61.25.1");
+    write_file(rig.dir.path(), "ca.crt", &Authority::new("kubernetes").pem());
+    rig.fails_from_the_start("tls");
+    assert_eq!(rig.server.requests(), 0, "no token went out");
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    let mut rig = Rig::with_certificate("127.61.26.1", &["127.61.26.1"], Validity::Expired);
+    rig.fails_from_the_start("tls");
+}
+
+#[test]
+fn a_certificate_that_is_not_yet_valid_hints_at_the_clock() {
+    let mut rig = Rig::with_certificate("127.61.27.1", &["127.61.27.1"], Validity::NotYet);
+    rig.fails_from_the_start("certificate_not_yet_valid");
+    assert!(rig.running().log().iter().any(|line| line.contains("clock")));
+}
+
+#[test]
+fn a_certificate_without_the_address_is_refused() {
+    for names in [&["kubernetes.default.svc", "127.61.28.2"][..], &[]] {
+        let mut rig = Rig::with_certificate("127.61.28.1", names, Validity::Now);
+        rig.fails_from_the_start("tls");
+        assert_eq!(rig.server.requests(), 0);
+    }
+}
+
+#[test]
+fn failures_are_told_once_and_so_is_the_recovery() {
+    let mut rig = Rig::new("127.61.29.1");
+    rig.run_to_first_list();
+    rig.server.next(3, &Behaviour::status(500));
+    rig.running().await_verdict(0, "server_error");
+    let seen = rig.running().count();
+    rig.running().await_verdict(seen, "ok");
+    let log = rig.running().log();
+    let count = |level: &str, word: &str| {
+        log.iter().filter(|line| line.starts_with(level) && line.contains(word)).count()
+    };
+    assert_eq!(count("WARN", "discovery fails, 2 known peers are kept"), 1, "{log:#?}");
+    assert_eq!(count("DEBUG", "discovery still fails"), 2, "{log:#?}");
+    assert_eq!(count("INFO", "discovery works again, after 3 failures"), 1, "{log:#?}");
+    assert_eq!(count("INFO", "peers: 2, 2 joined, 0 left"), 1, "{log:#?}");
+}
+
+#[test]
+fn every_connection_is_closed_after_its_list() {
+    let rig = Rig::new("127.61.30.1");
+    let mut source = rig.source();
+    for _ in 0..3 {
+        assert_eq!(listed(&mut source).len(), 2);
+        wait_until(PATIENCE, "the connection is closed", || rig.server.open_connections() == 0);
+    }
+    assert_eq!(rig.server.connections(), 3);
+}

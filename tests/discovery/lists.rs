@@ -1,0 +1,206 @@
+//! What lists say, and how they are asked for.
+
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::SystemTime;
+
+use wylis::name::NodeName;
+use wylis_harness::api::{Behaviour, LABEL, NAMESPACE, TestPod, uid_of};
+use wylis_harness::pki::Validity;
+use wylis_harness::wait_until;
+
+use crate::rig::{PATIENCE, PEER_PORT, Rig, listed};
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    since.as_secs().try_into().unwrap()
+}
+
+#[test]
+fn peers_are_found_with_their_addresses_instances_and_readiness() {
+    let rig = Rig::new("127.62.1.1");
+    rig.server.pods().edit("wylis-b", |pod| {
+        pod.ips.push("fd00:1::3".to_owned());
+        pod.ready = false;
+    });
+    let set = listed(&mut rig.source());
+    assert_eq!((set.pods.peer, set.pods.own), (2, 1));
+    let b = set.get(&NodeName::new("node-b").unwrap()).unwrap();
+    assert_eq!(b.address, format!("10.1.0.3:{PEER_PORT}").parse().unwrap());
+    assert_eq!(b.other_addresses, ["fd00:1::3".parse::<IpAddr>().unwrap()]);
+    assert_eq!(b.instance.as_ref().unwrap().as_str(), uid_of("wylis-b"));
+    assert_eq!(b.ready, Some(false));
+}
+
+#[test]
+fn the_request_is_the_one_that_the_role_allows() {
+    let rig = Rig::new("127.62.2.1");
+    listed(&mut rig.source());
+    let request = rig.server.log().pop().unwrap();
+    assert_eq!(request.method, "GET");
+    assert!(request.target.starts_with("/api/v1/namespaces/wylis/pods?"), "{}", request.target);
+    assert_eq!(request.query("labelSelector").unwrap(), format!("{}={}", LABEL.0, LABEL.1));
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    };
+    assert_eq!(header("accept"), Some("application/json"));
+    assert_eq!(header("accept-encoding"), None, "nothing that we could not read");
+    assert!(header("user-agent").unwrap().starts_with("wylis/"));
+}
+
+#[test]
+fn the_version_is_carried_on_and_dropped_when_it_is_refused() {
+    let rig = Rig::new("127.62.3.1");
+    let mut source = rig.source();
+    let mut asked = |expected: &str| {
+        let _ = wylis::discovery::Source::list(&mut source, SystemTime::now());
+        let request = rig.server.log().pop().unwrap();
+        assert_eq!(request.query("resourceVersion").as_deref(), Some(expected));
+        let matching = (expected != "0").then_some("NotOlderThan");
+        assert_eq!(request.query("resourceVersionMatch").as_deref(), matching);
+    };
+    let version = || rig.server.pods().version().to_string();
+    asked("0");
+    let first = version();
+    rig.server.pods().set_ready("wylis-a", false);
+    asked(&first);
+    let second = version();
+    // A failure that does not concern the version does not drop it.
+    rig.server.next(1, &Behaviour::status(500));
+    asked(&second);
+    rig.server.next(1, &Behaviour::status(410));
+    asked(&second);
+    asked("0");
+    rig.server.next(1, &Behaviour::status(400));
+    asked(&second);
+    asked("0");
+    // An etcd restored from a backup: the server says 504 until the version is dropped.
+    rig.server.pods().set_version(5);
+    asked(&second);
+    asked("0");
+    asked("5");
+}
+
+#[test]
+fn only_pods_of_our_namespace_selector_and_daemon_set_are_peers() {
+    let rig = Rig::new("127.62.4.1");
+    let pod = |name: &str| TestPod::new(name, &format!("node-{name}"), "10.1.9.9");
+    let mut elsewhere = pod("elsewhere");
+    elsewhere.namespace = "other".to_owned();
+    let mut unlabelled = pod("unlabelled");
+    unlabelled.labels.clear();
+    let mut foreign = pod("foreign");
+    foreign.owner = Some("da000000-0000-4000-8000-000000000001".to_owned());
+    let mut loose = pod("loose");
+    loose.owner = None;
+    for pod in [elsewhere, unlabelled, foreign, loose] {
+        rig.server.pods().put(pod);
+    }
+    assert_eq!(listed(&mut rig.source()).len(), 2);
+}
+
+#[test]
+fn a_rolling_pair_on_a_node_is_one_peer() {
+    let rig = Rig::new("127.62.5.1");
+    let mut source = rig.source();
+    let mut peer = || {
+        let set = listed(&mut source);
+        let instance = set.get(&NodeName::new("node-a").unwrap())?.instance.clone()?;
+        Some(instance.to_string())
+    };
+    let pods = rig.server.pods();
+    pods.terminate("wylis-a", now() + 30);
+    assert_eq!(peer(), None, "a terminating pod is no peer");
+    let mut next = TestPod::new("wylis-a2", "node-a", "10.1.0.22");
+    (next.created, next.ready, next.phase) = (now(), false, "Pending".to_owned());
+    next.ips.clear();
+    pods.put(next);
+    assert_eq!(peer(), None, "nor is one that has not started");
+    pods.edit("wylis-a2", |pod| {
+        pod.phase = "Running".to_owned();
+        pod.ips = vec!["10.1.0.22".to_owned()];
+    });
+    assert_eq!(peer(), Some(uid_of("wylis-a2")));
+    pods.edit("wylis-a", |pod| pod.deleted = None);
+    assert_eq!(peer(), Some(uid_of("wylis-a")), "the ready one of two");
+    pods.set_ready("wylis-a2", true);
+    assert_eq!(peer(), Some(uid_of("wylis-a2")), "the newest of two ready ones");
+}
+
+#[test]
+fn a_terminating_pod_of_a_dead_node_stays_a_peer() {
+    let rig = Rig::new("127.62.6.1");
+    rig.server.pods().terminate("wylis-a", now() - 120);
+    rig.server.pods().set_ready("wylis-a", false);
+    let set = listed(&mut rig.source());
+    let dead = set.get(&NodeName::new("node-a").unwrap()).unwrap();
+    assert_eq!((set.len(), dead.ready), (2, Some(false)));
+}
+
+#[test]
+fn one_malformed_item_costs_itself_and_one_warning() {
+    let mut rig = Rig::new("127.62.7.1");
+    let text = "{\"metadata\":{\"name\":\"evil\\nname\",\"uid\":[1,{\"a\":2}]},\"spec\":7}";
+    rig.server.pods().put_raw(NAMESPACE, "evil", &[LABEL], text);
+    rig.run_to_first_list();
+    let seen = rig.running().count();
+    wait_until(PATIENCE, "three more lists", || rig.running().count() >= seen + 3);
+    rig.server.pods().remove("evil");
+    wait_until(PATIENCE, "the end of it is told", || {
+        rig.running().log().iter().any(|line| line.contains("no more malformed items"))
+    });
+    let log = rig.running().log();
+    let warnings: Vec<_> = log.iter().filter(|line| line.starts_with("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{log:#?}");
+    assert!(warnings[0].contains("\"evil\\nname\" (metadata.uid has the wrong type)"), "{log:#?}");
+}
+
+#[test]
+fn five_thousand_pods_are_read() {
+    let mut rig = Rig::new("127.62.8.1");
+    // A debug build takes a second or two, on a busy machine more.
+    rig.settings.deadline = PATIENCE;
+    for number in 0..4997_u32 {
+        let ip = format!("10.2.{}.{}", number / 250, number % 250 + 1);
+        rig.server.pods().put(TestPod::new(&format!("w{number}"), &format!("n{number}"), &ip));
+    }
+    assert_eq!(listed(&mut rig.source()).len(), 4999);
+    assert!(rig.server.bytes_sent() > 20 << 20, "{}", rig.server.bytes_sent());
+}
+
+#[test]
+fn an_ipv6_api_server_is_reached() {
+    for host in ["::1", "[::1]"] {
+        let mut rig = Rig::new("::1");
+        rig.settings.host = host.to_owned();
+        assert_eq!(listed(&mut rig.source()).len(), 2);
+    }
+}
+
+#[test]
+fn an_api_server_is_reached_by_its_name() {
+    let mut rig = Rig::with_certificate("127.0.0.1", &["localhost"], Validity::Now);
+    rig.settings.host = "localhost".to_owned();
+    assert_eq!(listed(&mut rig.source()).len(), 2);
+}
+
+#[test]
+fn proxies_in_the_environment_are_ignored() {
+    const CHILD: &str = "WYLIS_TEST_PROXY_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let rig = Rig::new("127.62.9.2");
+        assert_eq!(listed(&mut rig.source()).len(), 2);
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "lists::proxies_in_the_environment_are_ignored"]).env(CHILD, "1");
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+    {
+        // Nobody listens there.
+        child.env(name, "http://127.62.9.1:9");
+    }
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+}

@@ -1,0 +1,100 @@
+//! The thread itself: when it lists, when it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use wylis::discovery::fixed::{FixedList, FixedSource};
+use wylis::discovery::{DiscoveryError, EarlyCause, Plan, Source};
+use wylis::name::NodeName;
+use wylis::peer::PeerSet;
+use wylis_harness::api::{Behaviour, TestPod};
+use wylis_harness::{TempDir, wait_until};
+
+use crate::rig::{INTERVAL, PATIENCE, Rig, run};
+
+/// A mesh of one, which counts how often it is asked.
+struct Counting(Arc<AtomicUsize>);
+
+impl Source for Counting {
+    fn list(&mut self, _: SystemTime) -> Result<PeerSet, DiscoveryError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(PeerSet::default())
+    }
+}
+
+#[test]
+fn a_flood_of_causes_neither_holds_up_nor_hurries_the_list() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let source = Box::new(Counting(Arc::clone(&asked)));
+    let interval = Duration::from_secs(1);
+    let running = run(Plan { source, kept: None, interval });
+    let over = Arc::new(AtomicBool::new(false));
+    let (early, seen) = (running.early.clone(), Arc::clone(&over));
+    let flood = std::thread::spawn(move || {
+        let mut number = 0_u64;
+        while !seen.load(Ordering::SeqCst) {
+            number += 1;
+            let name = NodeName::new(&format!("n{number}")).unwrap();
+            early.request(EarlyCause::Unknown(name));
+        }
+    });
+    let start = std::time::Instant::now();
+    wait_until(PATIENCE, "the regular lists", || asked.load(Ordering::SeqCst) >= 4);
+    let took = start.elapsed();
+    over.store(true, Ordering::SeqCst);
+    flood.join().unwrap();
+    assert!(took >= 2 * interval, "{took:?}");
+    running.end();
+}
+
+#[test]
+fn an_unknown_node_brings_an_early_refresh() {
+    let mut rig = Rig::new("127.62.10.1");
+    rig.run_with(Duration::from_secs(3600), None);
+    rig.running().await_verdict(0, "ok");
+    rig.server.pods().put(TestPod::new("wylis-c", "node-c", "10.1.0.4"));
+    let cause = EarlyCause::Unknown(NodeName::new("node-c").unwrap());
+    for _ in 0..1000 {
+        rig.running().early.request(cause.clone());
+    }
+    wait_until(PATIENCE, "the newcomer is found", || rig.running().nodes().len() == 3);
+    let log = rig.server.log();
+    assert_eq!(log.len(), 2);
+    // Ten seconds from start to start; a busy machine may have been slow with the first.
+    assert!(log[1].at - log[0].at > Duration::from_secs(5), "at most one in ten seconds");
+}
+
+#[test]
+fn a_stop_ends_a_wait_at_once_and_a_request_at_its_deadline() {
+    let mut rig = Rig::new("127.62.11.1");
+    rig.run_with(Duration::from_secs(3600), None);
+    rig.running().await_verdict(0, "ok");
+    let took = rig.running.take().unwrap().end();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    rig.settings.deadline = Duration::from_secs(2);
+    rig.server.always(Behaviour::Silence(Duration::from_secs(30)));
+    rig.run();
+    wait_until(PATIENCE, "a request is under way", || rig.server.requests() >= 2);
+    let took = rig.running.take().unwrap().end();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_fixed_list_in_a_file_is_read_again() {
+    let dir = TempDir::new("fixed");
+    let path = dir.path().join("peers");
+    std::fs::write(&path, "# the mesh\nme=127.0.0.1:9050\na=127.0.0.2:9050\n").unwrap();
+    let own = NodeName::new("me").unwrap();
+    let source = Box::new(FixedSource::new(FixedList::File(path.clone()), own));
+    let running = run(Plan { source, kept: None, interval: INTERVAL });
+    wait_until(PATIENCE, "the first list", || running.nodes() == ["a"]);
+    std::fs::write(&path, "a=127.0.0.2:9050\nbroken line\n").unwrap();
+    let seen = running.count();
+    running.await_verdict(seen, "fixed_list");
+    assert_eq!(running.nodes(), ["a"]);
+    assert!(running.log().iter().any(|line| line.contains("line 2")));
+    std::fs::write(&path, "a=127.0.0.2:9050\nb=[::1]:9050\n").unwrap();
+    wait_until(PATIENCE, "the second list", || running.nodes() == ["a", "b"]);
+    running.end();
+}
