@@ -38,22 +38,50 @@ pub fn descriptions() -> impl Iterator<Item = Description> {
         .chain(agent::DESCRIPTIONS.iter().copied())
 }
 
-/// Renders family by family, so that a scrape of a large cluster costs little memory.
+/// Peers rendered at a time: the text of a thousand histograms is a megabyte.
+const PEERS_AT_ONCE: usize = 50;
+
+/// Renders family by family, and each in parts, so that a scrape of a large cluster costs little
+/// memory.
 pub fn render(
     source: NodeName,
     snapshot: Arc<Snapshot>,
     agent: Vec<MetricFamily>,
 ) -> impl Iterator<Item = Vec<u8>> + Send {
-    let pairs = Pairs::new(source, snapshot);
-    let families = pairs::FAMILIES.iter().map(move |family| pairs.family(family));
-    families.chain(agent).filter(|family| !family.get_metric().is_empty()).map(|family| {
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&[family], &mut text) {
+    let pairs = Arc::new(Pairs::new(source, snapshot));
+    let families = pairs::FAMILIES.iter().flat_map(move |family| {
+        let pairs = Arc::clone(&pairs);
+        let mut described = false;
+        (0..pairs.len().max(1)).step_by(PEERS_AT_ONCE).filter_map(move |first| {
+            let part = pairs.family(family, first, PEERS_AT_ONCE);
+            let text = encode(part)?;
+            Some(if std::mem::replace(&mut described, true) { undescribed(text) } else { text })
+        })
+    });
+    families.chain(agent.into_iter().filter_map(encode))
+}
+
+fn encode(family: MetricFamily) -> Option<Vec<u8>> {
+    if family.get_metric().is_empty() {
+        return None;
+    }
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&[family], &mut text) {
+        Ok(()) => Some(text),
+        Err(error) => {
             // Only a family without a name or a metric is refused, and ours have both.
             log::error!("cannot encode a metric: {error}");
+            None
         }
-        text
-    })
+    }
+}
+
+/// Without the lines HELP and TYPE, which may stand once only.
+fn undescribed(mut text: Vec<u8>) -> Vec<u8> {
+    let mut ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let begin = ends.nth(1).map_or(0, |(end, _)| end + 1);
+    text.drain(..begin);
+    text
 }
 
 #[cfg(test)]

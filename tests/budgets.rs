@@ -71,6 +71,8 @@ fn crowd(binary: &Path, size: u16, bound: f64) {
         ("WYLIS_POD_UID", uid),
         ("WYLIS_LISTEN", me.to_string()),
         ("WYLIS_PEER_PORT", peer_port.to_string()),
+        // Faster than the default, so that the history of each peer is full at the end.
+        ("WYLIS_INTERVAL", "1500ms".to_owned()),
         ("WYLIS_SERVICE_ACCOUNT_DIR", dir.path().display().to_string()),
         ("KUBERNETES_SERVICE_HOST", host.to_string()),
         ("KUBERNETES_SERVICE_PORT", "6443".to_owned()),
@@ -85,11 +87,16 @@ fn crowd(binary: &Path, size: u16, bound: f64) {
     farm.probe(me, Duration::from_secs(10));
     let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up > 0.0).count();
     wait_until(Duration::from_secs(60), "all peers are up", || up() == usize::from(size));
-    // Three intervals, with the scrapes of one Prometheus and the looks of one person.
-    let end = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < end {
+    // With the scrapes of one Prometheus and the looks of one person.
+    let full = |agent: &Agent| {
+        let row = agent.row();
+        let peers = row["peers"].as_array().unwrap();
+        peers.iter().all(|peer| peer["recent"].as_array().unwrap().len() == 20)
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !full(&agent) {
+        assert!(Instant::now() < end, "the history does not fill");
         assert!(agent.metrics().count("wylis_peer_up", &[]) > 0);
-        assert!(agent.row()["peers"].is_array());
         std::thread::sleep(Duration::from_secs(1));
     }
     let metrics = agent.metrics();

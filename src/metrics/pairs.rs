@@ -167,13 +167,20 @@ impl Pairs {
         Self { source, snapshot }
     }
 
-    /// One family over all pairs.
-    pub(super) fn family(&self, family: &Family) -> MetricFamily {
+    /// How many peers there are.
+    pub(super) fn len(&self) -> usize {
+        self.snapshot.peers.len()
+    }
+
+    /// One family over some of the peers; what belongs to no peer comes with the first ones.
+    pub(super) fn family(&self, family: &Family, first: usize, count: usize) -> MetricFamily {
         let mut metrics = Vec::new();
-        for record in &self.snapshot.peers {
+        if first == 0 {
+            (family.extra)(self, &mut metrics);
+        }
+        for record in self.snapshot.peers.iter().skip(first).take(count) {
             (family.add)(self, record, &mut metrics);
         }
-        (family.extra)(self, &mut metrics);
         let mut made = MetricFamily::default();
         made.set_name(family.description.name.to_owned());
         made.set_help(family.description.help.to_owned());

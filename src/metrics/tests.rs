@@ -87,6 +87,29 @@ fn a_pair_that_was_probed_renders_as_in_the_golden_text() {
 }
 
 #[test]
+fn a_family_is_described_once_however_many_peers_it_has() {
+    let mut state = state(200);
+    let node = name("n120");
+    probe(&mut state, &node, Outcome::Failure(FailureReason::Refused), 0);
+    let text = scrape(&state);
+    let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!(lines("wylis_probes_total{"), 400);
+    assert_eq!(lines("wylis_incoming_requests_total{"), 201);
+    assert_eq!(lines("wylis_probe_failures_total{"), 1);
+    for family in
+        ["wylis_probes_total", "wylis_probe_failures_total", "wylis_incoming_requests_total"]
+    {
+        assert_eq!(lines(&format!("# HELP {family} ")), 1, "{family}");
+        assert_eq!(lines(&format!("# TYPE {family} ")), 1, "{family}");
+    }
+    let mut series: Vec<&str> = text.lines().map(|l| l.rsplit_once(' ').unwrap().0).collect();
+    series.sort_unstable();
+    let all = series.len();
+    series.dedup();
+    assert_eq!(series.len(), all, "each series stands once");
+}
+
+#[test]
 fn a_newcomer_appears_at_zero_and_its_gauges_are_absent_until_known() {
     let text = scrape(&state(1));
     for zero in [

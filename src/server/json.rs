@@ -67,7 +67,7 @@ struct Probe {
     total_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    retransmits: u32,
+    retransmits: u16,
 }
 
 /// The row of `node`: every peer with what is known of it.
@@ -128,12 +128,13 @@ fn row(record: &PeerRecord) -> Row<'_> {
 }
 
 fn probe(sample: &Sample) -> Probe {
-    let timings = sample.result.ok();
+    let result = sample.result();
+    let times = result.ok();
     Probe {
         at: unix(sample.at),
-        connect_seconds: timings.map(|timings| seconds(timings.connect)),
-        total_seconds: timings.map(|timings| seconds(timings.total)),
-        reason: sample.result.err().map(FailureReason::as_str),
+        connect_seconds: times.map(|(connect, _)| seconds(connect)),
+        total_seconds: times.map(|(_, total)| seconds(total)),
+        reason: result.err().map(FailureReason::as_str),
         retransmits: sample.retransmits,
     }
 }

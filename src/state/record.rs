@@ -11,7 +11,7 @@ use crate::probe::{FailureReason, KernelView, ProbeId, Timings};
 use crate::wire::KeepAlive;
 
 /// How many of the last probes are kept for people and for the judgement of loss: three minutes at
-/// the default interval, half a kilobyte a peer.
+/// the default interval, 640 octets a peer.
 pub const RECENT: usize = 20;
 
 /// A latency histogram with its own bounds elsewhere.
@@ -41,15 +41,43 @@ impl Histogram {
     }
 }
 
-/// One of the last probes.
-#[derive(Debug, Clone, PartialEq)]
+/// One of the last probes, packed: a large mesh keeps twenty thousand of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// When it ended.
     pub at: SystemTime,
-    /// Its total time, or why it failed.
-    pub result: Result<Timings, FailureReason>,
     /// Segments that were sent again.
-    pub retransmits: u32,
+    pub retransmits: u16,
+    failure: Option<FailureReason>,
+    connect_micros: u32,
+    total_micros: u32,
+}
+
+impl Sample {
+    fn new(at: SystemTime, result: Result<Timings, FailureReason>, retransmits: u32) -> Self {
+        // The longest timeout is a minute: an hour of microseconds fits.
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let timings = result.ok();
+        Self {
+            at,
+            retransmits: u16::try_from(retransmits).unwrap_or(u16::MAX),
+            failure: result.err(),
+            connect_micros: timings.map_or(0, |timings| micros(timings.connect)),
+            total_micros: timings.map_or(0, |timings| micros(timings.total)),
+        }
+    }
+
+    /// Time to established and total time, or why it failed.
+    ///
+    /// # Errors
+    /// The reason of a failed probe.
+    pub fn result(&self) -> Result<(Duration, Duration), FailureReason> {
+        let micros = |micros: u32| Duration::from_micros(micros.into());
+        match self.failure {
+            Some(reason) => Err(reason),
+            None => Ok((micros(self.connect_micros), micros(self.total_micros))),
+        }
+    }
 }
 
 /// A goodbye that was believed.
@@ -200,8 +228,11 @@ impl PeerRecord {
         self.retransmits += u64::from(kernel.retransmits);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
+        } else if self.recent.is_empty() {
+            // Left to itself it would grow to the next power of two.
+            self.recent.reserve_exact(RECENT);
         }
-        self.recent.push_back(Sample { at: now.wall, result, retransmits: kernel.retransmits });
+        self.recent.push_back(Sample::new(now.wall, result, kernel.retransmits));
     }
 
     pub(super) fn hear(&mut self, now: Moment, said: &KeepAlive) {
@@ -277,7 +308,7 @@ impl PeerRecord {
         if self.failures_in_row >= failure_threshold {
             self.up = Some(false);
         }
-        let mended = |sample: &&Sample| sample.result.is_ok() && sample.retransmits > 0;
+        let mended = |sample: &&Sample| sample.result().is_ok() && sample.retransmits > 0;
         let evidence = Evidence {
             draining: self.draining_until.is_some(),
             up: self.up,
