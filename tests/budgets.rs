@@ -72,7 +72,7 @@ fn crowd(binary: &Path, size: u16, bound: f64) {
         ("WYLIS_LISTEN", me.to_string()),
         ("WYLIS_PEER_PORT", peer_port.to_string()),
         // Faster than the default, so that the history of each peer is full at the end.
-        ("WYLIS_INTERVAL", "1500ms".to_owned()),
+        ("WYLIS_INTERVAL", if size < 1000 { "500ms" } else { "1500ms" }.to_owned()),
         ("WYLIS_SERVICE_ACCOUNT_DIR", dir.path().display().to_string()),
         ("KUBERNETES_SERVICE_HOST", host.to_string()),
         ("KUBERNETES_SERVICE_PORT", "6443".to_owned()),

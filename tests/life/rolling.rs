@@ -13,7 +13,7 @@ use super::binary;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// The DaemonSet controller goes on this long after a successor is ready; shorter here than the
 /// `minReadySeconds` of the manifest, which is to be on the safe side.
-const MIN_READY: Duration = Duration::from_secs(10);
+const MIN_READY: Duration = Duration::from_secs(7);
 /// Looks are this far apart, and a probe is seen this late at most on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
