@@ -61,10 +61,9 @@ failed=false
     cargo test --locked --no-fail-fast --lib --bins $others 2>&1 || touch "$apart/failed"
     cargo test --locked --package wylis-harness --no-fail-fast 2>&1 || touch "$apart/failed"
     cargo test --locked --doc 2>&1 || touch "$apart/failed"
-    wait_for_life() { tail --pid="$1" -f /dev/null; cat "$apart/log"; }
-    wait_for_life "$life"
 } | tee "$log"
-wait "$life" || failed=true
+wait "$life" || touch "$apart/failed"
+tee -a "$log" <"$apart/log"
 if [ -e "$apart/failed" ]; then failed=true; fi
 rm -rf "$apart"
 

@@ -23,42 +23,61 @@ type Pair = (String, String);
 /// loses nothing that was seen before.
 #[derive(Default)]
 struct Watch {
-    /// By source process and target: successes and failures at the last look.
-    seen: HashMap<(u32, String), (u64, u64)>,
+    /// By the process and its peer: what it counted at the last look.
+    seen: HashMap<(u32, String), Counts>,
     failures: u64,
     failed: Vec<String>,
-    last_success: HashMap<Pair, Instant>,
+    /// When a request last went from one node to the other: answered there, or heard here.
+    last_request: HashMap<Pair, Instant>,
     longest: HashMap<Pair, Duration>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    successes: u64,
+    failures: u64,
+    incoming: u64,
 }
 
 impl Watch {
     fn look(&mut self, mesh: &Mesh) {
-        for (source, node) in &mesh.nodes {
+        for (name, node) in &mesh.nodes {
             let row = node.agent.row_within(Duration::from_secs(2));
             for peer in row["peers"].as_array().into_iter().flatten() {
-                self.fold(node.agent.pid(), source, peer);
+                self.fold(node.agent.pid(), name, peer);
             }
         }
     }
 
-    fn fold(&mut self, pid: u32, source: &str, peer: &Value) {
-        let target = peer["node"].as_str().unwrap().to_owned();
+    fn fold(&mut self, pid: u32, node: &str, peer: &Value) {
+        let other = peer["node"].as_str().unwrap().to_owned();
         let count = |field: &str| peer[field].as_u64().unwrap();
-        let (successes, failures) = (count("successes"), count("failures"));
-        let before = self.seen.insert((pid, target.clone()), (successes, failures));
-        let (old_successes, old_failures) =
-            before.filter(|(s, f)| *s <= successes && *f <= failures).unwrap_or((0, 0));
-        if failures > old_failures {
-            self.failures += failures - old_failures;
-            self.failed.push(format!("{source} to {target}: {peer}"));
+        let now = Counts {
+            successes: count("successes"),
+            failures: count("failures"),
+            incoming: count("incoming_requests"),
+        };
+        let old = self.seen.insert((pid, other.clone()), now).unwrap_or_default();
+        // A peer that left and came back begins at zero.
+        let anew = now.successes < old.successes || now.incoming < old.incoming;
+        let old = if anew { Counts::default() } else { old };
+        if now.failures > old.failures {
+            self.failures += now.failures - old.failures;
+            self.failed.push(format!("{node} to {other}: {peer}"));
         }
-        if successes > old_successes {
-            let now = Instant::now();
-            let pair = (source.to_owned(), target);
-            if let Some(last) = self.last_success.insert(pair.clone(), now) {
-                let gap = self.longest.entry(pair).or_default();
-                *gap = (*gap).max(now - last);
-            }
+        if now.successes > old.successes {
+            self.request((node.to_owned(), other.clone()));
+        }
+        if now.incoming > old.incoming {
+            self.request((other, node.to_owned()));
+        }
+    }
+
+    fn request(&mut self, pair: Pair) {
+        let now = Instant::now();
+        if let Some(last) = self.last_request.insert(pair.clone(), now) {
+            let gap = self.longest.entry(pair).or_default();
+            *gap = (*gap).max(now - last);
         }
     }
 }

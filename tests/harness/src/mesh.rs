@@ -43,7 +43,7 @@ impl Net {
         let third = NEXT.fetch_add(1, Ordering::Relaxed);
         assert!(third < 250, "no loopback network left");
         // Beside other processes: another second octet, beyond those that people use by hand.
-        let second = u8::try_from(64 + std::process::id() % 128).unwrap();
+        let second = u8::try_from(128 + std::process::id() % 120).unwrap();
         Self { second, third, next: 10 }
     }
 
