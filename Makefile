@@ -1,6 +1,6 @@
 # The one place to find what can be done here; the work itself is in scripts/ and in the tests.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build image budgets fmt lint setup clean
+.PHONY: help demo test build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -25,6 +25,9 @@ image: build ## the container image wylis:VERSION from that binary
 
 budgets: build ## size, memory, threads and packets, each beside its bound
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo test --locked --test budgets -- --nocapture --test-threads=1
+
+bench: build ## CPU of a probe and of an answer beside the bare thing, and lateness in a crowd
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo bench --locked --bench pace
 
 fmt: ## formats the code
 	cargo fmt --all
