@@ -2,7 +2,7 @@
 //! dropped. What a killed test left behind is removed by the next one that asks for the engine.
 
 use std::path::Path;
-use std::process::{Command, id};
+use std::process::{Command, Output, id};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The label on all that is made here; its value is the pid of the maker.
@@ -53,15 +53,21 @@ impl Kind {
 /// When it cannot be started, fails, or takes longer than a minute; the text says which command.
 pub fn docker<S: AsRef<str>>(arguments: &[S]) -> Result<String, String> {
     let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
+    let output = output(&arguments)?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+/// As [`docker`], with all that it prints.
+fn output(arguments: &[&str]) -> Result<Output, String> {
     let output = Command::new("timeout")
         .args([DEADLINE_SECONDS, "docker"])
-        .args(&arguments)
+        .args(arguments)
         // The builder that needs neither a plugin nor a registry.
         .env("DOCKER_BUILDKIT", "0")
         .output()
         .map_err(|error| format!("docker: {error}"))?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+        return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("docker {}: {}: {}", arguments.join(" "), output.status, said.trim_end()))
@@ -170,6 +176,16 @@ impl Owned {
     /// When the engine does not know the field.
     pub fn inspect(&self, template: &str) -> Result<String, String> {
         docker(&["inspect", "--format", template, &self.name])
+    }
+
+    /// What a container wrote, to standard output and then to standard error.
+    ///
+    /// # Errors
+    /// When the engine does not know it.
+    pub fn logs(&self) -> Result<String, String> {
+        let output = output(&["logs", &self.name])?;
+        let streams = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&streams).into_owned())
     }
 }
 
