@@ -53,6 +53,11 @@ pub trait Source: Send {
     /// # Errors
     /// When there is no list to be had, or none that can be ours. The last one stays in force.
     fn list(&mut self, wall: SystemTime) -> Result<PeerSet, DiscoveryError>;
+
+    /// Whether all agents ask the same server, so that a large mesh must ask more seldom.
+    fn is_shared(&self) -> bool {
+        true
+    }
 }
 
 /// Whence a set of peers comes.
@@ -214,7 +219,8 @@ impl Discovery {
                 self.tell_recovery();
                 self.tell_changes(set);
                 let last = self.last.take();
-                let finish = Finish::Listed(set.len());
+                let finish =
+                    Finish::Listed(if self.plan.source.is_shared() { set.len() } else { 0 });
                 self.cadence.finished(now, finish, |cause| helped(cause, last.as_ref(), set));
                 self.last = Some(set.clone());
             }

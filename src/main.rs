@@ -1,7 +1,7 @@
 //! Arguments, build, run, exit codes.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use wylis::agent;
 use wylis::config::{self, Command, Config};
@@ -11,11 +11,13 @@ use wylis::shutdown::StopToken;
 const EXIT_FAILURE: u8 = 1;
 /// A setting is wrong; nothing was started.
 const EXIT_USAGE: u8 = 2;
+/// Some send a signal to the process and to its group: two so close together are one.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
 /// A second signal ended the drain.
 const EXIT_CUT_SHORT: i32 = 3;
 
 fn main() -> ExitCode {
-    match config::read(std::env::args().skip(1), environment()) {
+    match config::read(arguments(), environment()) {
         Ok(Command::Help) => print(&config::help()),
         Ok(Command::Version) => print(concat!("wylis ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(config)) => run(&config),
@@ -49,14 +51,18 @@ fn run(config: &Config) -> ExitCode {
 /// Process 1 of a container has no default action for a signal: without this, only SIGKILL ends it.
 fn stop_on_signals(stop: &StopToken) -> Result<(), ctrlc::Error> {
     let stop = stop.clone();
-    let signalled = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if signalled.swap(true, Ordering::AcqRel) {
+    let mut first: Option<Instant> = None;
+    ctrlc::set_handler(move || match first {
+        None => {
+            first = Some(Instant::now());
+            log::info!("a signal: stopping");
+            stop.stop();
+        }
+        Some(first) if first.elapsed() < ONE_SIGNAL => {}
+        Some(_) => {
             log::warn!("a second signal: ending at once");
             std::process::exit(EXIT_CUT_SHORT);
         }
-        log::info!("a signal: stopping");
-        stop.stop();
     })
 }
 
@@ -68,10 +74,14 @@ fn log_panics() {
     }));
 }
 
-/// Variables that are not UTF-8 cannot be ours.
+// What is not UTF-8 gets a character that no setting allows, and is refused under its name.
+fn arguments() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())
+}
+
 fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 fn print(text: &str) -> ExitCode {

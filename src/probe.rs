@@ -92,6 +92,8 @@ pub enum LocalError {
     Denied,
     /// The probe could not be started: no thread for it.
     NotStarted,
+    /// We came too late ourselves, as after a freeze or without CPU: nothing can be said of the peer.
+    Late,
     /// Anything else that our own kernel refused.
     Other,
 }
@@ -206,12 +208,13 @@ impl FailureReason {
 
 impl LocalError {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoDescriptors,
         Self::NoPorts,
         Self::NoMemory,
         Self::Denied,
         Self::NotStarted,
+        Self::Late,
         Self::Other,
     ];
 
@@ -224,6 +227,7 @@ impl LocalError {
             Self::NoMemory => "no_memory",
             Self::Denied => "denied",
             Self::NotStarted => "not_started",
+            Self::Late => "late",
             Self::Other => "other",
         }
     }

@@ -115,6 +115,12 @@ impl Prober {
         self.pool.submit(probe)
     }
 
+    /// When the probe that has run for the longest began; time in the queue does not count.
+    #[must_use]
+    pub fn oldest_running(&self) -> Option<Instant> {
+        self.pool.oldest_running()
+    }
+
     /// How many workers live, idle ones included.
     #[must_use]
     pub fn workers(&self) -> usize {

@@ -100,6 +100,8 @@ pub struct State {
     incoming_unknown: u64,
     /// How long after its drain a goodbye is believed: until the next list of peers.
     refresh_within: Duration,
+    /// Since when we run without a gap that was told.
+    awake_since: Option<Instant>,
 }
 
 impl State {
@@ -112,6 +114,7 @@ impl State {
             records: BTreeMap::new(),
             incoming_unknown: 0,
             refresh_within: Duration::ZERO,
+            awake_since: None,
         }
     }
 
@@ -215,6 +218,7 @@ impl State {
         }
         if let (Some(told), Some(known)) = (&said.instance, &record.peer.instance)
             && told != known
+            && record.answering.as_ref() != Some(told)
         {
             changes.push(Change::NewInstance(said.node.clone(), told.clone()));
         }
@@ -228,7 +232,7 @@ impl State {
         let mut changes = Vec::new();
         for (node, shared) in &mut self.records {
             let over = shared.draining_until.is_some_and(|until| until <= now);
-            let silent = shared.is_silent(now);
+            let silent = shared.is_silent(now, self.awake_since);
             if !over && silent == shared.silent {
                 continue;
             }
@@ -255,10 +259,9 @@ impl State {
         self.records.values().filter_map(|record| record.draining_until).min()
     }
 
-    /// The oldest probe still in flight was handed out then.
-    #[must_use]
-    pub fn oldest_in_flight(&self) -> Option<Instant> {
-        self.records.values().filter_map(|record| record.in_flight.map(|(_, since)| since)).min()
+    /// We were kept from running until now: whoever was not heard meanwhile may have called.
+    pub fn slept(&mut self, now: Instant) {
+        self.awake_since = Some(now);
     }
 
     /// What readers may see.

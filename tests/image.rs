@@ -113,7 +113,14 @@ fn the_build_from_source_is_given_all_that_it_needs() {
     docker(&["cp", &format!("{}:/source", container.name()), &name("source")]).unwrap();
 
     let source = folder.0.join("source");
-    assert!(source.join("scripts/build.sh").exists());
+    let recipe = fs::read_to_string(source.join("scripts/build.sh")).unwrap();
+    let named = recipe.split(|c: char| c.is_whitespace() || "\"'".contains(c));
+    let scripts: Vec<&str> =
+        named.filter_map(|word| word.split_once("$PWD/")).map(|w| w.1).collect();
+    assert!(!scripts.is_empty(), "the recipe names the linker's script");
+    for script in scripts {
+        assert!(source.join(script).exists(), "{script} is named by the recipe, and not given");
+    }
     assert!(!source.join("target").exists() && !source.join(".git").exists());
     let cargo = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--format-version", "1"])

@@ -34,6 +34,8 @@ pub(super) enum Event {
 const TICK: Duration = Duration::from_secs(1);
 /// The longest sleep: with nothing scheduled, the loop still looks after the state.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// A busy node delays the loop by less; a frozen or paused one by more.
+const KEPT_FROM_RUNNING: Duration = Duration::from_secs(2);
 /// How late the loop may come by before the health route calls it stuck: long enough for a node
 /// that swaps, short enough that the kubelet acts within minutes.
 const SLACK: Duration = Duration::from_secs(30);
@@ -59,6 +61,8 @@ pub(super) struct EventLoop {
     pub(super) drain: Duration,
     pub(super) next_id: ProbeId,
     pub(super) next_tick: Instant,
+    /// Coming by later than this, we were kept from running.
+    pub(super) awake_by: Instant,
     /// When the first goodbye of a peer runs out.
     pub(super) next_expiry: Option<Instant>,
     /// Heard once an event, in case the channel was full when the stop came.
@@ -89,6 +93,10 @@ impl EventLoop {
     pub(super) fn run(&mut self, events: &Receiver<Event>) {
         loop {
             let now = Instant::now();
+            if now > self.awake_by {
+                log::warn!("kept from running until now: the silence meanwhile was our own");
+                self.state.slept(now);
+            }
             if self.stop.is_stopped() && self.leaving.is_none() {
                 self.begin_stop(now);
             }
@@ -101,6 +109,7 @@ impl EventLoop {
             }
             let deadline = self.deadline(now);
             self.pulse.promise(deadline + SLACK);
+            self.awake_by = deadline + KEPT_FROM_RUNNING;
             match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(event) => {
                     self.handle(event);
@@ -118,9 +127,8 @@ impl EventLoop {
         let changes = self.state.tick(now);
         self.act(now, changes);
         self.next_expiry = self.state.next_expiry();
-        // While we leave, probes that were taken back stay open, and nobody waits for them.
-        let stuck = self.state.oldest_in_flight().map(|since| since + self.longest_probe);
-        if self.leaving.is_some() || stuck.is_none_or(|until| until > now) {
+        let stuck = self.prober.oldest_running().map(|since| since + self.longest_probe);
+        if stuck.is_none_or(|until| until > now) {
             self.workers_pulse.promise(now + LONGEST_SLEEP + SLACK);
         }
     }
@@ -244,7 +252,11 @@ impl EventLoop {
         let snapshot = self.state.snapshot(Moment::now());
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());
-        log::info!("saying goodbye to {} peers, answering for {:?} yet", staying.len(), self.drain);
+        log::info!(
+            "saying goodbye to {} peers, answering for another {:?}",
+            staying.len(),
+            self.drain
+        );
         self.leaving = Some(Leaving { until: now + self.drain, goodbyes: staying.len() });
         for record in staying {
             self.next_id += 1;

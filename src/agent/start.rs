@@ -33,8 +33,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(1);
 const SHORT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Every loop has made its first promise by then, on the slowest board.
 const START_WITHIN: Duration = Duration::from_secs(60);
-/// A probe that takes this much longer than its timeout, its time in the queue included, is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(120);
+/// A worker that is this much longer in a probe than its timeout is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Why the agent could not start or go on.
 #[derive(Debug)]
@@ -114,14 +114,23 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         drain: config.drain,
         next_id: 0,
         next_tick: now,
+        awake_by: now + START_WITHIN,
         next_expiry: None,
         stop: stop.clone(),
         leaving: None,
     };
+    log::info!(
+        "wylis {} on node {:?}: every peer is probed each {:?} within {:?}",
+        env!("CARGO_PKG_VERSION"),
+        config.node,
+        config.interval,
+        config.timeout
+    );
     event_loop.run(&inbox);
     // From here on nobody listens: whoever still sends an event must not wait for it.
     drop(inbox);
     parts.stop(&prober);
+    log::info!("stopped");
     Ok(())
 }
 

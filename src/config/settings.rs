@@ -54,8 +54,8 @@ settings! {
     NAMESPACE "WYLIS_NAMESPACE" "the service account's" "the namespace of the agents' pods";
     LABEL_SELECTOR "WYLIS_LABEL_SELECTOR" "app.kubernetes.io/name=wylis" "the label selector of the agents' pods";
     PEERS "WYLIS_PEERS" "none" "a fixed list name=host:port,... (IPv6 in brackets) in place of Kubernetes";
-    PEERS_FILE "WYLIS_PEERS_FILE" "none" "a file of such entries, one a line, read again when it changes";
-    STATE_DIR "WYLIS_STATE_DIR" "none" "where the last good list is kept for a restart";
+    PEERS_FILE "WYLIS_PEERS_FILE" "none" "the absolute path of a file of such entries, one a line, read again when it changes";
+    STATE_DIR "WYLIS_STATE_DIR" "none" "the absolute path of a directory where the last good list is kept for a restart";
     DRAIN "WYLIS_DRAIN" "5s" "how long to keep answering after SIGTERM, 0s to 5m";
     FAILURE_THRESHOLD "WYLIS_FAILURE_THRESHOLD" "3" "failures in a row before a peer is down, 1 to 100";
     BUCKETS "WYLIS_BUCKETS" "0.001,0.005,0.02,0.1,0.5,1,2,3" "bounds of the latency histogram in seconds, at most 16";
@@ -265,22 +265,24 @@ impl Given {
             },
         );
         let file = self.optional(PEERS_FILE, "an absolute path", absolute);
-        let peers = self.text(PEERS).map(str::to_owned);
-        match (peers, file) {
-            (Some(list), Some(_)) => {
+        let peers = self.values.get(PEERS).cloned();
+        let file_given = self.values.contains_key(PEERS_FILE);
+        match peers {
+            Some((name, list)) if file_given => {
                 let expected = format!("cannot be used together with {PEERS_FILE}");
-                self.wrong(PEERS, Some(list), expected);
+                self.wrong(&name, Some(list), expected);
                 DiscoveryConfig::Fixed(Vec::new())
             }
-            (Some(list), None) => {
+            Some((name, list)) => {
                 let entries = fixed::parse(&list).unwrap_or_else(|error| {
-                    self.wrong(PEERS, Some(list), error.to_string());
+                    self.wrong(&name, Some(list), error.to_string());
                     Vec::new()
                 });
                 DiscoveryConfig::Fixed(entries)
             }
-            (None, Some(file)) => DiscoveryConfig::File(file),
-            (None, None) => self.cluster(service_account_dir, namespace, label_selector),
+            // A wrong path is told already.
+            None if file_given => DiscoveryConfig::File(file.unwrap_or_default()),
+            None => self.cluster(service_account_dir, namespace, label_selector),
         }
     }
 

@@ -218,6 +218,11 @@ impl FixedSource {
 }
 
 impl Source for FixedSource {
+    /// A file or a setting of our own.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn list(&mut self, _: SystemTime) -> Result<PeerSet, DiscoveryError> {
         let mut entries = self.entries()?;
         entries.retain(|entry| entry.node != self.own);

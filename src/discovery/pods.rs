@@ -178,16 +178,17 @@ fn peer(node: &NodeName, pod: &Pod, port: u16) -> Option<Peer> {
     })
 }
 
-/// By UID, else by name, else the newest on our node: mirror pods have another UID in the API than
-/// in the container, and not every cluster hands the names down.
+/// By the UID where we know it, else by the name, else the newest on our node. What we know must be
+/// there: a list without our own pod is older than we are, or another DaemonSet's.
 fn find_own<'a>(pods: &'a [Pod], own: &Own) -> Option<&'a Pod> {
-    let by_uid = own.pod_uid.as_ref().and_then(|uid| pods.iter().find(|pod| pod.uid == *uid));
-    let by_name = || pods.iter().find(|pod| pod.own_name);
-    let by_node = || {
-        let here = pods.iter().filter(|pod| pod.node.as_ref() == Some(&own.node));
-        here.max_by_key(|pod| (pod.deadline.is_none(), pod.created))
-    };
-    by_uid.or_else(by_name).or_else(by_node)
+    match (&own.pod_uid, &own.pod_name) {
+        (Some(uid), _) => pods.iter().find(|pod| pod.uid == *uid),
+        (None, Some(_)) => pods.iter().find(|pod| pod.own_name),
+        (None, None) => {
+            let here = pods.iter().filter(|pod| pod.node.as_ref() == Some(&own.node));
+            here.max_by_key(|pod| (pod.deadline.is_none(), pod.created))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -257,17 +258,23 @@ mod tests {
     }
 
     #[test]
-    fn we_find_ourselves_by_uid_then_name_then_node() {
+    fn we_find_ourselves_by_the_best_that_we_know_and_by_nothing_less() {
         let mut renamed = pod("x", "elsewhere", "10.0.0.9");
         renamed.own_name = true;
         renamed.controller = Some("by-name".into());
         let mut here = pod("y", "me", "10.0.0.8");
         here.controller = Some("by-node".into());
-        let found = |pods: &[Pod]| find_own(pods, &own()).map(|pod| pod.uid.as_str().to_owned());
-        assert_eq!(found(&[here.clone(), renamed.clone(), me()]).as_deref(), Some("uid-me"));
-        assert_eq!(found(&[here.clone(), renamed]).as_deref(), Some("x"));
-        assert_eq!(found(&[here]).as_deref(), Some("y"));
-        assert_eq!(found(&[pod("a", "node-a", "10.0.0.2")]), None);
+        let found =
+            |pods: &[Pod], own: &Own| find_own(pods, own).map(|pod| pod.uid.as_str().to_owned());
+        let named = Own { pod_uid: None, ..own() };
+        let nameless = Own { pod_uid: None, pod_name: None, ..own() };
+        let all = [here.clone(), renamed, me()];
+        assert_eq!(found(&all, &own()).as_deref(), Some("uid-me"));
+        assert_eq!(found(&all[..2], &own()), None, "a list from before our time");
+        assert_eq!(found(&all[..2], &named).as_deref(), Some("x"));
+        assert_eq!(found(&[here.clone()], &named), None);
+        assert_eq!(found(&[here], &nameless).as_deref(), Some("y"));
+        assert_eq!(found(&[pod("a", "node-a", "10.0.0.2")], &nameless), None);
     }
 
     #[test]

@@ -18,8 +18,14 @@ use super::answer::{Parsed, parse};
 use super::failure::{Step, classify};
 use super::tcp_info::{self, Info};
 use crate::name::NodeName;
-use crate::probe::{Answer, FailureReason, KernelView, Outcome, Probe, ProbeKind, Timings};
+use crate::probe::{
+    Answer, FailureReason, KernelView, LocalError, Outcome, Probe, ProbeKind, Timings,
+};
 use crate::wire::{KeepAlive, MAX_ANSWER};
+
+/// ppoll(2) overshoots by milliseconds. Who ends a probe later than this after its deadline was kept
+/// from running, and saw neither the peer nor the clock.
+const LATE: Duration = Duration::from_millis(250);
 
 /// Makes one probe that began at `started`, and says how it ended and what the kernel saw.
 pub(super) fn perform(
@@ -40,9 +46,19 @@ pub(super) fn perform(
         Ok((timings, answer)) => Outcome::Success { timings, answer },
         Err(outcome) => outcome,
     };
+    let outcome = unless_late(outcome, Instant::now().saturating_duration_since(deadline));
     let kernel = tcp_info::read(&stream).map(|end| tcp_info::view(handshake, end));
     close(stream);
     (outcome, kernel)
+}
+
+/// A success must come before the deadline, and a failure must not be our own sleep.
+fn unless_late(outcome: Outcome, overdue: Duration) -> Outcome {
+    match outcome {
+        Outcome::Success { .. } if !overdue.is_zero() => Outcome::Local(LocalError::Late),
+        Outcome::Failure(_) if overdue > LATE => Outcome::Local(LocalError::Late),
+        other => other,
+    }
 }
 
 fn request(settings: &Settings, probe: &Probe) -> String {
@@ -176,17 +192,39 @@ impl Attempt<'_> {
     /// Waits until the socket is ready, or for as long as the deadline lets (`TimedOut`).
     fn wait(&self, events: PollFlags) -> io::Result<()> {
         loop {
+            // Looks once even when nothing is left: what came while we were kept from running counts
+            // as having come.
             let left = self.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
-            }
             // A timeout too long for the kernel's clock is none.
             let timeout = Timespec::try_from(left).ok();
             match poll(&mut [PollFd::new(self.stream, events)], timeout.as_ref()) {
+                Ok(0) if left.is_zero() => return Err(ErrorKind::TimedOut.into()),
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_we_slept_through_says_nothing_of_the_peer() {
+        let failure = Outcome::Failure(FailureReason::ResponseTimeout);
+        let late = Outcome::Local(LocalError::Late);
+        assert_eq!(unless_late(failure.clone(), Duration::ZERO), failure);
+        assert_eq!(unless_late(failure.clone(), Duration::from_millis(5)), failure);
+        assert_eq!(unless_late(failure, Duration::from_secs(1)), late);
+        let timings = Timings {
+            connect: Duration::ZERO,
+            response: Duration::ZERO,
+            total: Duration::from_secs(7),
+        };
+        let success = Outcome::Success { timings, answer: Answer::default() };
+        assert_eq!(unless_late(success.clone(), Duration::ZERO), success);
+        assert_eq!(unless_late(success, Duration::from_millis(1)), late);
     }
 }

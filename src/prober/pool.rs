@@ -62,6 +62,8 @@ struct Seat {
 /// One thread of the pool.
 struct Member {
     handle: JoinHandle<()>,
+    /// Since when it makes a probe.
+    running: Option<Instant>,
     /// It has left during the stop, and can be joined without waiting.
     left: bool,
 }
@@ -90,6 +92,11 @@ impl Pool {
 
     pub(super) fn workers(&self) -> usize {
         self.lock().workers
+    }
+
+    /// When the probe that has run for the longest began.
+    pub(super) fn oldest_running(&self) -> Option<Instant> {
+        self.lock().crew.values().filter_map(|member| member.running).min()
     }
 
     pub(super) fn cancel_waiting(&self) {
@@ -155,7 +162,7 @@ impl Pool {
             .spawn(move || pool.work(number));
         match thread {
             Ok(handle) => {
-                state.crew.insert(number, Member { handle, left: false });
+                state.crew.insert(number, Member { handle, running: None, left: false });
                 state.workers += 1;
                 state.coming += 1;
                 true
@@ -184,11 +191,13 @@ impl Pool {
             // Catches up when workers could not be hired before. While this one lives, no probe is
             // given up.
             let _ = self.staff(&mut state);
-            drop(state);
             let started = Instant::now();
+            state.set_running(number, Some(started));
+            drop(state);
             let result = perform(&self.settings, &probe, started);
             (self.report)(report(probe, started, result));
             state = self.lock();
+            state.set_running(number, None);
             if lane == Lane::Suspect {
                 state.suspects_running -= 1;
             }
@@ -237,6 +246,12 @@ impl Pool {
 }
 
 impl State {
+    fn set_running(&mut self, number: usize, since: Option<Instant>) {
+        if let Some(member) = self.crew.get_mut(&number) {
+            member.running = since;
+        }
+    }
+
     /// How many suspect probes may start now.
     fn suspect_room(&self, limits: &Limits) -> usize {
         let share = limits.workers.saturating_sub(limits.reserve).max(1);

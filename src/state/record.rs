@@ -238,7 +238,9 @@ impl PeerRecord {
     pub(super) fn hear(&mut self, now: Moment, said: &KeepAlive) {
         self.incoming += 1;
         self.last_heard = Some(now);
-        self.announced_interval = said.interval.or(self.announced_interval);
+        if self.is_known_life(said.instance.as_ref()) {
+            self.announced_interval = said.interval.or(self.announced_interval);
+        }
         self.silent = false;
     }
 
@@ -266,15 +268,22 @@ impl PeerRecord {
         drain: Duration,
         until: Instant,
     ) -> Option<Change> {
-        let known = self.peer.instance.as_ref().or(self.answering.as_ref());
-        let other = known.is_some() && known != instance;
-        if other || self.goodbye.as_ref().is_some_and(|before| !before.refuted) {
+        if !self.is_known_life(instance)
+            || self.goodbye.as_ref().is_some_and(|before| !before.refuted)
+        {
             return None;
         }
         let instance = instance.cloned();
         self.goodbye = Some(Goodbye { instance, drained: now + drain, refuted: false });
         self.draining_until = Some(until);
         Some(Change::Pause(self.peer.node.clone()))
+    }
+
+    /// Whether this is the life that the list names, or the one that answered a probe of ours (an
+    /// agent that does not know its pod's UID); any, as long as we know none.
+    fn is_known_life(&self, instance: Option<&Instance>) -> bool {
+        let known = [self.peer.instance.as_ref(), self.answering.as_ref()];
+        known == [None, None] || (instance.is_some() && known.contains(&instance))
     }
 
     /// Whether a blank request shows that a peer which said goodbye is back: as another life at
@@ -292,12 +301,13 @@ impl PeerRecord {
     /// Whether requests that should come do not: for three announced intervals and a timeout.
     /// Judged only when it was heard before, so that upgrades with mixed settings accuse nobody, and
     /// only for the time that it was up: after an outage our probe may come through first.
-    pub(super) fn is_silent(&self, now: Instant) -> bool {
+    pub(super) fn is_silent(&self, now: Instant, awake_since: Option<Instant>) -> bool {
         /// A request may be lost twice, and be as late as the longest default timeout.
         const LATE: Duration = Duration::from_secs(5);
         match (self.last_heard, self.announced_interval, self.up_since) {
             (Some(heard), Some(interval), Some(up)) => {
-                now.saturating_duration_since(heard.instant.max(up)) > interval * 3 + LATE
+                let since = heard.instant.max(up).max(awake_since.unwrap_or(up));
+                now.saturating_duration_since(since) > interval * 3 + LATE
             }
             _ => false,
         }
@@ -313,7 +323,8 @@ impl PeerRecord {
             draining: self.draining_until.is_some(),
             up: self.up,
             last_failure: self.last_failure.map(|(reason, _)| reason),
-            silent: self.silent,
+            // A peer that our probes do not reach either is on its way down.
+            silent: self.silent && self.failures_in_row == 0,
             mended: self.recent.iter().filter(mended).count(),
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
         };

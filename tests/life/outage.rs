@@ -111,3 +111,36 @@ fn the_token_is_in_no_log() {
     let logs = mesh.logs();
     assert!(!logs.contains(wylis_harness::mesh::TOKEN), "{logs}");
 }
+
+#[test]
+fn an_agent_that_was_frozen_itself_accuses_nobody() {
+    let mesh = Mesh::of(4, &binary(), FAST);
+    let before = mesh.agent("n1").peer("n2")["incoming_requests"].as_u64();
+    wait_until(Duration::from_secs(10), "n1 is probed by the others", || {
+        mesh.agent("n1").peer("n2")["incoming_requests"].as_u64() > before
+    });
+    mesh.agent("n1").signal(libc::SIGSTOP);
+    // Long enough for three announced intervals and 5 s, and for every probe in flight.
+    mesh.wait_for_verdict("n2", "n1", "down");
+    std::thread::sleep(Duration::from_secs(6));
+    mesh.agent("n1").signal(libc::SIGCONT);
+    for target in ["n2", "n3", "n4"] {
+        let before = successes(&mesh, "n1", target);
+        wait_until(Duration::from_secs(20), "probes go on", || {
+            successes(&mesh, "n1", target) >= before + 2
+        });
+        let peer = mesh.agent("n1").peer(target);
+        assert_eq!((&peer["verdict"], &peer["failures"]), (&"up".into(), &0.into()), "{peer}");
+    }
+    let log = mesh.agent("n1").log();
+    assert!(!log.contains("one-way") && log.contains("kept from running"), "{log}");
+}
+
+#[test]
+fn a_dead_peer_is_not_called_one_way_on_its_way_down() {
+    let mut mesh =
+        Mesh::of(3, &binary(), &[("WYLIS_INTERVAL", "2s"), ("WYLIS_FAILURE_THRESHOLD", "10")]);
+    mesh.kill("n3");
+    mesh.wait_for_verdict("n1", "n3", "down");
+    assert!(!mesh.agent("n1").log().contains("one-way"), "{}", mesh.agent("n1").log());
+}

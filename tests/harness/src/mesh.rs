@@ -20,7 +20,7 @@ pub const PORT: u16 = 9050;
 /// The token of the service account.
 pub const TOKEN: &str = "token-of-the-mesh";
 /// The pods' grace period in seconds, as in the manifests.
-const GRACE: i64 = 30;
+const GRACE: i64 = 15;
 /// Long enough for a busy machine; a healthy mesh needs a fraction.
 const PATIENCE: Duration = Duration::from_secs(60);
 
