@@ -417,3 +417,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_agent_that_does_not_know_its_pods_uid_is_believed_once_it_has_answered() {
+    let mut lab = Lab::new([peer(1, Some("uid"))]);
+    assert!(!lab.hear(1, "random", Some(DRAIN)).contains(&Change::Pause(name(1))), "a stranger's");
+    let Outcome::Success { timings, .. } = success() else { unreachable!() };
+    let answer = Answer { instance: Some(instance("random")), draining: false };
+    lab.probe(1, Outcome::Success { timings, answer }, 0);
+    let changes = lab.hear(1, "random", None);
+    assert!(!changes.iter().any(|change| matches!(change, Change::NewInstance(..))));
+    assert!(lab.hear(1, "random", Some(DRAIN)).contains(&Change::Pause(name(1))));
+}
+
+#[test]
+fn a_stranger_cannot_announce_an_interval_in_a_peers_name() {
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    lab.probe(1, success(), 0);
+    lab.hear(1, "a", None);
+    let forged = KeepAlive {
+        node: name(1),
+        instance: Some(instance("forged")),
+        interval: Some(Duration::ZERO),
+        goodbye: None,
+    };
+    lab.state.heard(lab.now, Some(&forged));
+    lab.pass(Duration::from_secs(10));
+    assert_eq!(lab.verdict(1), Verdict::Up);
+}
+
+#[test]
+fn what_we_slept_through_is_no_silence_of_others() {
+    let mut lab = Lab::new([peer(1, None)]);
+    lab.probe(1, success(), 0);
+    lab.hear(1, "a", None);
+    lab.now.instant += Duration::from_secs(3600);
+    lab.state.slept(lab.now.instant);
+    lab.pass(Duration::from_secs(34));
+    assert_eq!(lab.verdict(1), Verdict::Up);
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(lab.verdict(1), Verdict::OneWay, "silent since we are awake");
+}

@@ -116,7 +116,8 @@ fn main() -> ExitCode {
             break;
         }
     }
-    say("\n");
+    drop(demo);
+    say("\nThe demo is over; no agent is left running.\n");
     ExitCode::SUCCESS
 }
 
@@ -167,20 +168,20 @@ impl Demo {
             // Home, and clear what was below.
             picture.push_str("\x1b[H\x1b[J");
         }
-        picture.push_str(&format!("\n{text}\n\n{:>20}", "source \\ target"));
+        picture.push_str(&format!("\n{text}\n\n{:>12}", "from \\ to"));
         for target in NODES {
-            picture.push_str(&format!("{target:>20}"));
+            picture.push_str(&format!("{target:>12}"));
         }
         picture.push('\n');
         let rows: Vec<Value> = NODES.iter().map(|source| self.row(source)).collect();
         for (source, row) in NODES.iter().zip(&rows) {
-            picture.push_str(&format!("{source:>20}"));
+            picture.push_str(&format!("{source:>12}"));
             for target in NODES {
                 let (cell, colour) = cell(source, target, row);
                 if self.live {
-                    picture.push_str(&format!("\x1b[{colour}m{cell:>20}\x1b[0m"));
+                    picture.push_str(&format!("\x1b[{colour}m{cell:>12}\x1b[0m"));
                 } else {
-                    picture.push_str(&format!("{cell:>20}"));
+                    picture.push_str(&format!("{cell:>12}"));
                 }
             }
             picture.push('\n');
@@ -188,7 +189,8 @@ impl Demo {
         let [successes, failures] = ["successes", "failures"]
             .map(|field| rows.iter().map(|row| total(row, field)).sum::<u64>());
         picture.push_str(&format!(
-            "\n{successes} probes answered, {failures} failed, as counted by the agents that run now.\n"
+            "\n{successes} probes answered, {failures} failed, as counted by the agents that run now.\n\
+             Cells: latency, or why the peer is down; \"2 failed\": not yet down; \"-\": the row's agent does not answer.\n"
         ));
         say(&picture);
     }
@@ -213,13 +215,17 @@ fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
     if source == target {
         return ("·".to_owned(), GREY);
     }
-    let Some(peers) = row["peers"].as_array() else { return ("(no answer)".to_owned(), GREY) };
+    let Some(peers) = row["peers"].as_array() else { return ("-".to_owned(), GREY) };
     let Some(peer) = peers.iter().find(|peer| peer["node"] == target) else {
-        return ("(not listed)".to_owned(), GREY);
+        return ("not listed".to_owned(), GREY);
     };
     let last = peer["recent"].as_array().and_then(|recent| recent.last());
     match peer["verdict"].as_str().unwrap_or("?") {
-        "down" => (peer["reason"].as_str().unwrap_or("down").to_owned(), RED),
+        "down" => {
+            // Four columns fewer: seven of them fit a terminal.
+            let reason = peer["reason"].as_str().unwrap_or("down");
+            (reason.replace("response", "resp").replace("connect", "conn"), RED)
+        }
         "draining" => ("draining".to_owned(), YELLOW),
         "unknown" => ("…".to_owned(), GREY),
         verdict => match last {
@@ -228,7 +234,7 @@ fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
                 let colour = if verdict == "up" { GREEN } else { YELLOW };
                 (format!("{milliseconds:.1} ms"), colour)
             }
-            Some(last) => (format!("({})", last["reason"].as_str().unwrap_or("?")), YELLOW),
+            Some(_) => (format!("{} failed", peer["failures_in_row"]), YELLOW),
             None => (verdict.to_owned(), YELLOW),
         },
     }
