@@ -37,6 +37,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks: each costs several requests and mostly a start of `docker`.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// A container's state in the engine's words, as it is to be while it runs and after it was stopped.
+const STATE: &str =
+    "{{.State.Status}} {{.State.ExitCode}}, killed for memory: {{.State.OOMKilled}}";
+const RUNNING: &str = "running 0, killed for memory: false";
+const STOPPED: &str = "exited 0, killed for memory: false";
+
 /// One agent in its container.
 struct Container {
     node: &'static str,
@@ -209,14 +215,12 @@ impl Trio {
         }
     }
 
-    /// No container has ended; and if one has, why.
+    /// No container has ended or lost a process for want of memory.
     fn assert_running(&self) {
-        let state = "{{.Name}}: running {{.State.Running}}, killed for memory {{.State.OOMKilled}}";
         let names = self.containers.iter().map(|container| container.owned.name());
-        let arguments: Vec<_> = ["inspect", "--format", state].into_iter().chain(names).collect();
+        let arguments: Vec<_> = ["inspect", "--format", STATE].into_iter().chain(names).collect();
         let states = docker(&arguments).unwrap();
-        let fine = |line: &str| line.ends_with(": running true, killed for memory false");
-        assert!(states.lines().all(fine), "{states}");
+        assert!(states.lines().all(|state| state == RUNNING), "{states}");
     }
 
     /// Looks at the mesh until something holds.
@@ -314,8 +318,7 @@ impl Trio {
     fn stop_one(&self) {
         let (before, lost) = (self.counts(), &self.of(LOST).owned);
         docker(&["stop", lost.name()]).unwrap();
-        let ended = lost.inspect("{{.State.ExitCode}}, {{.State.OOMKilled}}").unwrap();
-        assert_eq!(ended, "0, false", "exit code, killed for memory");
+        assert_eq!(lost.inspect(STATE).unwrap(), STOPPED);
         // It has been silent for three intervals by the time that the others made eight more probes:
         // five passed in its drain.
         let more = |(source, target): (&Container, &'static str)| {
@@ -336,9 +339,9 @@ impl Trio {
 impl Drop for Trio {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for container in &self.containers {
-                let logs = container.owned.logs();
-                println!("--- {}\n{}", container.node, logs.unwrap_or_else(|error| error));
+            for Container { node, owned, .. } in &self.containers {
+                let told = |text: Result<String, _>| text.unwrap_or_else(|error| error);
+                println!("--- {node}: {}\n{}", told(owned.inspect(STATE)), told(owned.logs()));
             }
         }
     }

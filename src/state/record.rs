@@ -207,6 +207,8 @@ impl PeerRecord {
         if self.up != Some(true) {
             self.up = Some(true);
             self.up_since = Some(now.instant);
+            // Whatever it was silent for, it was down.
+            self.silent = false;
         }
         if let Some(goodbye) = self.goodbye.as_mut().filter(|_| self.draining_until.is_none()) {
             goodbye.refuted = true;

@@ -271,6 +271,7 @@ fn after_an_outage_both_ways_nobody_is_one_way_or_lossy() {
     }
     assert_eq!(lab.verdict(1), Verdict::Down(FailureReason::ConnectTimeout));
     lab.probe(1, success(), 1);
+    assert_eq!(lab.verdict(1), Verdict::Up, "silence counts from here");
     lab.pass(Duration::from_secs(1));
     assert_eq!(lab.verdict(1), Verdict::Up, "our probe came through before its own");
     lab.probe(1, success(), 0);
