@@ -4,6 +4,7 @@
 //! everything reaches it through one bounded channel, and it blocks on nothing else.
 
 mod event_loop;
+mod requests;
 mod start;
 mod views;
 

@@ -284,7 +284,7 @@ fn helped(cause: &EarlyCause, last: Option<&PeerSet>, set: &PeerSet) -> bool {
                 |set: &PeerSet| set.get(node).map(|peer| (peer.address, peer.instance.clone()));
             last.and_then(place) != place(set)
         }
-        EarlyCause::Unknown(_) | EarlyCause::NewInstance(..) => knows(set, cause),
+        EarlyCause::Unknown(..) | EarlyCause::NewInstance(..) => knows(set, cause),
     }
 }
 
@@ -292,7 +292,7 @@ fn helped(cause: &EarlyCause, last: Option<&PeerSet>, set: &PeerSet) -> bool {
 fn knows(set: &PeerSet, cause: &EarlyCause) -> bool {
     match cause {
         EarlyCause::Failing(_) => false,
-        EarlyCause::Unknown(node) => set.get(node).is_some(),
+        EarlyCause::Unknown(node, _) => set.get(node).is_some(),
         EarlyCause::NewInstance(node, instance) => {
             set.get(node).is_some_and(|peer| peer.instance.as_ref() == Some(instance))
         }

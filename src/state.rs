@@ -72,7 +72,7 @@ pub enum Change {
         to: Verdict,
     },
     /// A request named a node that is no peer.
-    Unknown(NodeName),
+    Unknown(NodeName, Option<Instance>),
     /// A request came from another life of a peer than the one known.
     NewInstance(NodeName, Instance),
 }
@@ -178,6 +178,8 @@ impl State {
                 if answer.draining {
                     let (life, drain) = (answer.instance.as_ref(), self.rules.drain);
                     changes.extend(record.goodbye(now.instant, life, drain, until));
+                } else {
+                    record.stay();
                 }
             }
             // It said that it goes, and it went.
@@ -203,7 +205,7 @@ impl State {
         };
         let Some(record) = self.records.get_mut(&said.node) else {
             self.incoming_unknown += 1;
-            changes.push(Change::Unknown(said.node.clone()));
+            changes.push(Change::Unknown(said.node.clone(), said.instance.clone()));
             return changes;
         };
         let record = Arc::make_mut(record);

@@ -27,8 +27,6 @@ pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.
 pub const CAPABILITIES: &str = "goodbye";
 
-/// Between gate and server alone: the address of the client, which the private socket hides.
-pub const CLIENT: &str = "Wylis-Client";
 /// Between gate and server alone: the number of a request, echoed by its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
 

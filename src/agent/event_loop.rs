@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use super::requests::{self, Request};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::metrics::{AgentMetrics, DiscoveryNumbers};
 use crate::name::NodeName;
@@ -14,7 +15,6 @@ use crate::pulse::Pulse;
 use crate::schedule::Schedule;
 use crate::shutdown::StopToken;
 use crate::state::{Change, Moment, PeerRecord, Snapshot, State, Verdict};
-use crate::wire::KeepAlive;
 
 /// What reaches the loop.
 pub(super) enum Event {
@@ -22,18 +22,17 @@ pub(super) enum Event {
     Refreshed(Refresh),
     /// A probe ended.
     Probed(Report),
-    /// A keep-alive request was answered; `None` for one without a valid source.
-    Heard(Option<KeepAlive>),
+    /// Keep-alive requests were answered, and wait to be counted.
+    Heard,
     /// Somebody wants to read.
     Read(SyncSender<Arc<Snapshot>>),
     /// Wakes the loop: the stop token was pulled.
     Stop,
 }
 
-/// The state is looked through for goodbyes that ran out and peers that fell silent this often.
+/// The state is looked through for goodbyes that ran out and peers that fell silent this often: the
+/// longest sleep.
 const TICK: Duration = Duration::from_secs(1);
-/// The longest sleep: with nothing scheduled, the loop still looks after the state.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// A busy node delays the loop by less; a frozen or paused one by more.
 const KEPT_FROM_RUNNING: Duration = Duration::from_secs(2);
 /// How late the loop may come by before the health route calls it stuck: long enough for a node
@@ -50,6 +49,8 @@ pub(super) struct EventLoop {
     pub(super) state: State,
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
+    /// Requests that wait to be counted.
+    pub(super) requests: Receiver<Request>,
     pub(super) early: EarlyRefresh,
     pub(super) metrics: Arc<AgentMetrics>,
     pub(super) shared: Arc<Shared>,
@@ -103,6 +104,7 @@ impl EventLoop {
             if self.leaving.as_ref().is_some_and(|leaving| leaving.is_over(now)) {
                 return;
             }
+            self.hear();
             self.start_due(now);
             if self.next_tick <= now || self.next_expiry.is_some_and(|expiry| expiry <= now) {
                 self.tick(now);
@@ -129,7 +131,7 @@ impl EventLoop {
         self.next_expiry = self.state.next_expiry();
         let stuck = self.prober.oldest_running().map(|since| since + self.longest_probe);
         if stuck.is_none_or(|until| until > now) {
-            self.workers_pulse.promise(now + LONGEST_SLEEP + SLACK);
+            self.workers_pulse.promise(now + TICK + SLACK);
         }
     }
 
@@ -138,8 +140,16 @@ impl EventLoop {
             Some(leaving) => Some(leaving.next_look(now)),
             None => self.schedule.next_deadline(),
         };
-        let longest = now + LONGEST_SLEEP;
-        [next, self.next_expiry].into_iter().flatten().fold(longest, Instant::min)
+        [next, self.next_expiry].into_iter().flatten().fold(self.next_tick, Instant::min)
+    }
+
+    /// Counts the requests that wait, as of when they came.
+    fn hear(&mut self) {
+        for _ in 0..requests::CAPACITY {
+            let Ok(Request { at, said }) = self.requests.try_recv() else { return };
+            let changes = self.state.heard(at, said.as_ref());
+            self.act(at.instant, changes);
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -147,14 +157,14 @@ impl EventLoop {
         let changes = match event {
             Event::Refreshed(refresh) => self.refreshed(now, refresh),
             Event::Probed(report) => self.probed(now, &report),
-            Event::Heard(said) => self.state.heard(now, said.as_ref()),
             Event::Read(reader) => {
+                self.hear();
                 // A reader that waits no longer is no fault of ours.
                 let _ = reader.try_send(Arc::new(self.state.snapshot(now)));
                 Vec::new()
             }
-            // The loop looks at the token itself.
-            Event::Stop => Vec::new(),
+            // The loop looks itself.
+            Event::Heard | Event::Stop => Vec::new(),
         };
         self.act(now.instant, changes);
     }
@@ -197,7 +207,9 @@ impl EventLoop {
                 Change::Pause(node) => self.part(now, node),
                 Change::Forget(node) => self.schedule.leave(&node),
                 Change::Failing(node) => self.early.request(EarlyCause::Failing(node)),
-                Change::Unknown(node) => self.early.request(EarlyCause::Unknown(node)),
+                Change::Unknown(node, instance) => {
+                    self.early.request(EarlyCause::Unknown(node, instance));
+                }
                 Change::NewInstance(node, instance) => {
                     self.early.request(EarlyCause::NewInstance(node, instance));
                 }

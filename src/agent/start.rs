@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::event_loop::{Event, EventLoop, Shared};
+use super::requests::{self, Requests};
 use super::views::AgentViews;
 use crate::config::{Config, DEFAULT_PORT, DiscoveryConfig};
 use crate::discovery::fixed::{FixedList, FixedSource};
@@ -92,7 +93,9 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         },
         move |probed| report(Event::Probed(probed)),
     ));
-    let parts = Parts::start(config, stop, &events, now)?;
+    let (kept, requests) = sync_channel(requests::CAPACITY);
+    let kept = Requests::new(kept, events.clone(), now);
+    let parts = Parts::start(config, stop, &events, kept, now)?;
     let waker = events.clone();
     // Never waits: a loop with a full channel is awake.
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
@@ -105,6 +108,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         }),
         schedule: Schedule::new(config.node.clone(), config.interval, epoch(now, config.interval)),
         prober: Arc::clone(&prober),
+        requests,
         early: parts.early.clone(),
         metrics: Arc::clone(&parts.metrics),
         shared: Arc::clone(&parts.shared),
@@ -127,8 +131,8 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         config.timeout
     );
     event_loop.run(&inbox);
-    // From here on nobody listens: whoever still sends an event must not wait for it.
-    drop(inbox);
+    // From here on nobody listens: whoever still sends must not wait for it.
+    drop((inbox, event_loop));
     parts.stop(&prober);
     log::info!("stopped");
     Ok(())
@@ -153,6 +157,7 @@ impl Parts {
         config: &Config,
         stop: &StopToken,
         events: &SyncSender<Event>,
+        requests: Requests,
         now: Instant,
     ) -> Result<Self, AgentError> {
         let listener = listen(config.listen)?;
@@ -169,6 +174,7 @@ impl Parts {
             node: config.node.clone(),
             instance: config.instance.clone(),
             events: events.clone(),
+            requests,
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
             gate: Arc::clone(&counters),

@@ -6,6 +6,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::event_loop::{Event, Shared};
+use super::requests::Requests;
 use crate::gate;
 use crate::metrics::{self, AgentMetrics, GateNumbers};
 use crate::name::{Instance, NodeName};
@@ -22,6 +23,7 @@ pub(super) struct AgentViews {
     pub(super) node: NodeName,
     pub(super) instance: Instance,
     pub(super) events: SyncSender<Event>,
+    pub(super) requests: Requests,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<AgentMetrics>,
     pub(super) gate: Arc<gate::Counters>,
@@ -46,8 +48,7 @@ impl Views for AgentViews {
     }
 
     fn heard(&self, said: Option<KeepAlive>) {
-        // The loop is gone only when the process ends.
-        let _ = self.events.send(Event::Heard(said));
+        self.requests.leave(said);
     }
 
     fn draining(&self) -> bool {

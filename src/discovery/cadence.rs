@@ -51,8 +51,9 @@ const CREDIT_EVERY: Duration = Duration::from_secs(150);
 pub enum EarlyCause {
     /// A peer began to fail, for whatever reason.
     Failing(NodeName),
-    /// A request came from a node that is no peer.
-    Unknown(NodeName),
+    /// A request came from a node that is no peer; the instance, where it says one, tells a pod from
+    /// its successor.
+    Unknown(NodeName, Option<Instance>),
     /// A request came from a known node, but from another life of its agent.
     NewInstance(NodeName, Instance),
 }
@@ -312,12 +313,12 @@ mod tests {
     fn a_newcomer_in_a_small_mesh_is_found_within_eleven_seconds() {
         let now = Instant::now();
         let mut cadence = listed(8, now);
-        cadence.note(EarlyCause::Unknown(node("new")), now);
+        cadence.note(EarlyCause::Unknown(node("new"), None), now);
         let first = cadence.due();
         assert!(first - now <= Duration::from_millis(250), "a regular refresh delays no early one");
         cadence.started(first);
         cadence.finished(first, Finish::Listed(9), |_| true);
-        cadence.note(EarlyCause::Unknown(node("newer")), first);
+        cadence.note(EarlyCause::Unknown(node("newer"), None), first);
         let wait = cadence.due() - first;
         assert!((secs(10)..=secs(11)).contains(&wait), "{wait:?}");
     }
@@ -337,7 +338,7 @@ mod tests {
     fn a_name_that_did_not_help_backs_off_up_to_ten_minutes() {
         let mut now = Instant::now();
         let mut cadence = listed(8, now);
-        let stranger = EarlyCause::Unknown(node("stranger"));
+        let stranger = EarlyCause::Unknown(node("stranger"), None);
         let mut waits = Vec::new();
         for _ in 0..9 {
             let start = now;
@@ -354,6 +355,21 @@ mod tests {
             cadence.finished(now, Finish::Listed(8), |_| false);
         }
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 600, 600]);
+    }
+
+    #[test]
+    fn a_successor_does_not_pay_for_the_name_of_a_pod_that_left() {
+        let now = Instant::now();
+        let mut cadence = listed(8, now);
+        let cause = |life: &str| EarlyCause::Unknown(node("n"), Some(Instance::new(life).unwrap()));
+        cadence.note(cause("old"), now);
+        let refresh = cadence.due();
+        cadence.started(refresh);
+        cadence.finished(refresh, Finish::Listed(8), |_| false);
+        cadence.note(cause("old"), refresh);
+        assert_eq!(cadence.early, None, "it did not help");
+        cadence.note(cause("new"), refresh);
+        assert!(cadence.early.is_some());
     }
 
     #[test]
@@ -379,7 +395,7 @@ mod tests {
         let (mut early, mut number) = (0, 0);
         while now < end {
             number += 1;
-            cadence.note(EarlyCause::Unknown(node(&format!("n{number}"))), now);
+            cadence.note(EarlyCause::Unknown(node(&format!("n{number}")), None), now);
             if now >= cadence.due() {
                 early += u32::from(cadence.early.is_some());
                 cadence.started(now);
@@ -397,7 +413,7 @@ mod tests {
     fn failures_back_off_and_keep_what_was_asked() {
         let mut now = Instant::now();
         let mut cadence = listed(8, now);
-        let cause = EarlyCause::Unknown(node("new"));
+        let cause = EarlyCause::Unknown(node("new"), None);
         cadence.note(cause.clone(), now + secs(20));
         for (round, most) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
             now = cadence.due();
@@ -440,7 +456,7 @@ mod tests {
                 now += secs(pause);
                 match step {
                     0 => cadence.note(EarlyCause::Failing(node("a")), now),
-                    1 => cadence.note(EarlyCause::Unknown(node("b")), now),
+                    1 => cadence.note(EarlyCause::Unknown(node("b"), None), now),
                     _ => {}
                 }
                 if now >= cadence.due() {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::Read;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::de::{
@@ -31,6 +32,8 @@ const MAX_TOLD: usize = 3;
 pub(super) struct Listing {
     /// The pods, in the order of the list.
     pub(super) pods: Vec<Pod>,
+    /// When the server wrote it, by its own clock, which also set the times of the pods.
+    pub(super) date: Option<SystemTime>,
     /// The list's own version, to ask for nothing older.
     pub(super) version: Option<String>,
     /// How many items could not be read.

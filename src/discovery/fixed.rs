@@ -211,9 +211,18 @@ impl FixedSource {
                     ips.push(address.ip());
                 }
             }
+            let used = self.known.get(&entry.host).and_then(|before| before.first().copied());
+            keep_first(used, &mut ips);
             self.known.insert(entry.host.clone(), ips);
         }
         self.known.get(&entry.host).cloned().unwrap_or_default()
+    }
+}
+
+/// A name with several addresses may give them in turn: a peer does not move by that.
+fn keep_first(used: Option<IpAddr>, ips: &mut [IpAddr]) {
+    if let Some(place) = ips.iter().position(|ip| Some(*ip) == used) {
+        ips.swap(0, place);
     }
 }
 
@@ -325,6 +334,17 @@ mod tests {
         assert_eq!(error.reason().as_str(), "fixed_list");
         source.known.insert("no-such-host.invalid".to_owned(), vec!["127.0.0.1".parse().unwrap()]);
         assert_eq!(source.list(SystemTime::now()).unwrap().len(), 1, "the last address is kept");
+    }
+
+    #[test]
+    fn a_name_that_gives_its_addresses_in_turn_moves_no_peer() {
+        let ip = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let mut turned = [ip(2), ip(3), ip(1)];
+        keep_first(Some(ip(1)), &mut turned);
+        assert_eq!(turned[0], ip(1));
+        let mut others = [ip(2), ip(3)];
+        keep_first(Some(ip(1)), &mut others);
+        assert_eq!(others[0], ip(2), "an address that is gone is given up");
     }
 
     proptest! {

@@ -114,7 +114,8 @@ impl Source for KubernetesSource {
         };
         self.malformed.tell(listing.malformed, || listing.told.join(", "));
         let (own, port) = (&self.settings.own, self.settings.peer_port);
-        let now = unix_seconds(wall);
+        // The server's clock set the deadlines of deletions; a board may have none worth asking.
+        let now = unix_seconds(listing.date.unwrap_or(wall));
         let set = pods::choose(&listing.pods, listing.malformed, own, port, now)?;
         // Only a list that we accepted may bind what we ask for next.
         self.version = listing.version.unwrap_or_else(|| ANY_VERSION.to_owned());

@@ -1,7 +1,6 @@
 //! One client's connection: its head is read, its answer written, and it is closed, each under a
 //! deadline. Errors of a client are its own affair: they are counted, and end its connection.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -39,7 +38,6 @@ pub(super) enum State {
 /// One connection.
 pub(super) struct Client {
     socket: OwnedFd,
-    peer: SocketAddr,
     pub(super) state: State,
     /// The head as far as it came, then the request built from it, then the answer not yet sent.
     pub(super) buffer: Vec<u8>,
@@ -56,10 +54,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(socket: OwnedFd, peer: SocketAddr, deadline: Instant, born: u64) -> Self {
+    pub(super) fn new(socket: OwnedFd, deadline: Instant, born: u64) -> Self {
         Self {
             socket,
-            peer,
             state: State::Head,
             buffer: Vec::new(),
             deadline,
@@ -125,7 +122,7 @@ impl Port {
         client.label = route.label;
         client.head_only = request.head_only;
         client.sequence = sequence;
-        client.buffer = request.render(client.peer, sequence).into_bytes();
+        client.buffer = request.render(sequence).into_bytes();
         if client.watched.is_some() {
             self.watch(id, Interest::Nothing)?;
         }

@@ -4,7 +4,6 @@
 //! passes as it came, except a path and values of a plain alphabet.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use super::Rejection;
 use crate::wire;
@@ -167,16 +166,15 @@ fn plain(value: &[u8]) -> Option<String> {
 }
 
 impl Request {
-    /// The request as forwarded, for the client at `peer`.
-    pub(super) fn render(&self, peer: SocketAddr, sequence: u64) -> String {
+    /// The request as forwarded.
+    pub(super) fn render(&self, sequence: u64) -> String {
         let method = if self.head_only { "HEAD" } else { "GET" };
         let mut text = format!("{method} {} HTTP/1.1\r\nHost: wylis\r\n", self.path);
         for (name, value) in &self.passed {
             // Writing to a String cannot fail.
             let _ = write!(text, "{name}: {value}\r\n");
         }
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let _ = write!(text, "{}: {peer}\r\n{}: {sequence}\r\n\r\n", wire::CLIENT, wire::SEQUENCE);
+        let _ = write!(text, "{}: {sequence}\r\n\r\n", wire::SEQUENCE);
         text
     }
 }
@@ -196,9 +194,7 @@ mod tests {
 
     fn passes(text: &str) -> String {
         match read(text.as_bytes(), 0) {
-            Progress::Complete(request) => {
-                request.render("[::ffff:10.0.0.1]:7".parse().unwrap(), 9)
-            }
+            Progress::Complete(request) => request.render(9),
             other => panic!("{text:?}: {other:?}"),
         }
     }
@@ -207,13 +203,13 @@ mod tests {
     fn what_passes_is_built_anew() {
         let text = passes(
             "GET /keepalive?size=1 HTTP/1.1\r\nhOST: \"x\"\r\nTE: q=nan\r\nwylis-NODE:  n1 \r\n\
-             Wylis-Sequence: 7\r\nWylis-Client: me\r\nWylis-Instance: a b\r\nX: \u{e4}\r\n\
+             Wylis-Sequence: 7\r\nWylis-Instance: a b\r\nX: \u{e4}\r\n\
              Content-Length: 0\r\n\r\n",
         );
         assert_eq!(
             text,
             "GET /keepalive HTTP/1.1\r\nHost: wylis\r\nWylis-Node: n1\r\n\
-             Wylis-Client: 10.0.0.1:7\r\nWylis-Sequence: 9\r\n\r\n"
+             Wylis-Sequence: 9\r\n\r\n"
         );
         assert!(passes("HEAD / HTTP/1.1\r\nHost:\r\n\r\n").starts_with("HEAD / HTTP/1.1\r\n"));
     }
@@ -326,9 +322,9 @@ mod tests {
             names.push(name);
             assert!(value.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
         }
-        let known = names.iter().all(|name| {
-            PASSED.contains(name) || ["Host", wire::CLIENT, wire::SEQUENCE].contains(name)
-        });
+        let known = names
+            .iter()
+            .all(|name| PASSED.contains(name) || ["Host", wire::SEQUENCE].contains(name));
         let count = names.len();
         names.sort_unstable();
         names.dedup();
@@ -347,7 +343,7 @@ mod tests {
             near_miss(), prop::collection::vec(any::<u8>(), 0..300),
         ]) {
             if let Progress::Complete(request) = read(&bytes, 0) {
-                let text = request.render("10.0.0.1:1".parse().unwrap(), u64::MAX);
+                let text = request.render(u64::MAX);
                 prop_assert!(is_canonical(&text), "{text:?}");
                 prop_assert!(matches!(read(text.as_bytes(), 0), Progress::Complete(_)));
             }

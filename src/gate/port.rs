@@ -1,12 +1,12 @@
 //! The gate's loop: waits, accepts, dispatches, and ends what is overdue.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::net::{SocketFlags, accept_with};
 
 use super::client::{Client, State};
 use super::lane::{Broken, LaneState};
@@ -160,20 +160,16 @@ impl Port {
             }
             let Some(listener) = &self.listener else { return Ok(()) };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match acceptfrom_with(listener, flags) {
-                Ok((socket, peer)) => {
+            match accept_with(listener, flags) {
+                Ok(socket) => {
                     self.accept_at = None;
                     if self.scarce.is_some_and(|last| self.now.duration_since(last) > PLENTY) {
                         self.scarce = None;
                         log::info!("the public port: new connections no longer wait");
                     }
-                    // A Unix or unnamed peer cannot come over TCP.
-                    let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                     self.born += 1;
                     let deadline = self.now + self.limits.head;
-                    let peer = peer.unwrap_or(nobody);
-                    let client = Client::new(socket, peer, deadline, self.born);
+                    let client = Client::new(socket, deadline, self.born);
                     let id = self.clients.insert(client);
                     self.due(deadline);
                     // The request mostly comes with the handshake.

@@ -87,7 +87,8 @@ struct Goodbye {
     instance: Option<Instance>,
     /// Until when it said that it answers.
     drained: Instant,
-    /// A probe has succeeded since it was over: the next one may be believed.
+    /// A probe has been answered since it was over, and not by "draining": the next one may be
+    /// believed.
     refuted: bool,
 }
 
@@ -210,10 +211,14 @@ impl PeerRecord {
             // Whatever it was silent for, it was down.
             self.silent = false;
         }
+        self.sample(now, Ok(timings), kernel);
+    }
+
+    /// An answer says that the peer stays: its next goodbye may be believed.
+    pub(super) fn stay(&mut self) {
         if let Some(goodbye) = self.goodbye.as_mut().filter(|_| self.draining_until.is_none()) {
             goodbye.refuted = true;
         }
-        self.sample(now, Ok(timings), kernel);
     }
 
     pub(super) fn fail(&mut self, now: Moment, reason: FailureReason, kernel: KernelView) {
@@ -262,7 +267,7 @@ impl PeerRecord {
     }
 
     /// Believes a goodbye of the life that we know. The next one is believed only after a probe has
-    /// succeeded since: repeating a forged goodbye hides an outage no longer than one.
+    /// found it staying: repeating a forged goodbye hides an outage no longer than one.
     pub(super) fn goodbye(
         &mut self,
         now: Instant,

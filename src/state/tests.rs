@@ -301,6 +301,22 @@ fn an_answer_that_says_draining_is_a_goodbye() {
 }
 
 #[test]
+fn a_peer_that_goes_on_saying_draining_is_hidden_once() {
+    let mut lab = Lab::new([peer(1, Some("a"))]);
+    let Outcome::Success { timings, .. } = success() else { unreachable!() };
+    let answer = Answer { instance: Some(instance("a")), draining: true };
+    let draining = Outcome::Success { timings, answer };
+    lab.probe(1, draining.clone(), 0);
+    lab.pass(DRAIN + REFRESH + Duration::from_secs(1));
+    lab.state.tick(lab.now.instant);
+    lab.probe(1, draining.clone(), 0);
+    assert_eq!(lab.verdict(1), Verdict::Up, "it says so, and stays");
+    lab.probe(1, success(), 0);
+    lab.probe(1, draining, 0);
+    assert_eq!(lab.verdict(1), Verdict::Draining, "it stayed, and now it goes");
+}
+
+#[test]
 fn a_peer_that_moved_is_not_judged_by_its_old_place() {
     let mut lab = Lab::new([peer(1, Some("a"))]);
     for _ in 0..3 {
@@ -318,7 +334,7 @@ fn a_peer_that_moved_is_not_judged_by_its_old_place() {
 #[test]
 fn strangers_are_counted_together_and_asked_about() {
     let mut lab = Lab::new([peer(1, None)]);
-    assert_eq!(lab.hear(9, "a", None), vec![Change::Unknown(name(9))]);
+    assert_eq!(lab.hear(9, "a", None), vec![Change::Unknown(name(9), Some(instance("a")))]);
     assert_eq!(lab.state.heard(lab.now, None), vec![]);
     assert_eq!(lab.state.snapshot(lab.now).incoming_unknown, 2);
 }

@@ -129,6 +129,19 @@ fn a_rolling_pair_on_a_node_is_one_peer() {
 }
 
 #[test]
+fn whether_a_deletion_is_overdue_goes_by_the_clock_that_set_it() {
+    let rig = Rig::new("127.62.16.1");
+    let mut source = rig.source();
+    let mut peers = || listed(&mut source).len();
+    // Two hours ahead of us, as for a board without a clock.
+    rig.server.set_clock_ahead(std::time::Duration::from_secs(7200));
+    rig.server.pods().terminate("wylis-a", now() + 7210);
+    assert_eq!(peers(), 1, "it is leaving, in time");
+    rig.server.pods().terminate("wylis-a", now() + 7100);
+    assert_eq!(peers(), 2, "it should have been gone, if by our clock it has long to go");
+}
+
+#[test]
 fn a_terminating_pod_of_a_dead_node_stays_a_peer() {
     let rig = Rig::new("127.62.6.1");
     rig.server.pods().terminate("wylis-a", now() - 120);

@@ -36,7 +36,7 @@ fn a_flood_of_causes_neither_holds_up_nor_hurries_the_list() {
         while !seen.load(Ordering::SeqCst) {
             number += 1;
             let name = NodeName::new(&format!("n{number}")).unwrap();
-            early.request(EarlyCause::Unknown(name));
+            early.request(EarlyCause::Unknown(name, None));
         }
     });
     let start = std::time::Instant::now();
@@ -56,7 +56,7 @@ fn an_unknown_node_brings_an_early_refresh() {
     rig.running().await_verdict(0, "ok");
     for (name, node, ip) in [("wylis-c", "node-c", "10.1.0.4"), ("wylis-d", "node-d", "10.1.0.5")] {
         rig.server.pods().put(TestPod::new(name, node, ip));
-        let cause = EarlyCause::Unknown(NodeName::new(node).unwrap());
+        let cause = EarlyCause::Unknown(NodeName::new(node).unwrap(), None);
         for _ in 0..1000 {
             rig.running().early.request(cause.clone());
         }

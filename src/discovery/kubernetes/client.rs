@@ -2,7 +2,7 @@
 
 use std::io::BufReader;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::config::Config;
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -79,9 +79,11 @@ impl Client {
             .build();
         let answer = request.call().map_err(|error| self.classify(error, target.limit))?;
         check_status(answer.status(), answer.headers(), target.namespace)?;
+        let date = date(answer.headers());
         let body = answer.into_body().into_with_config().limit(MAX_BODY).reader();
         let body = BufReader::with_capacity(DECODE_BUFFER, body);
-        let (listing, result) = decode::read(body, target.own_name);
+        let (mut listing, result) = decode::read(body, target.own_name);
+        listing.date = date;
         if listing.overflow {
             return Err(DiscoveryError::TooLarge { bound: "10,000 pods" });
         }
@@ -189,6 +191,11 @@ fn check_status(
         500..=599 => DiscoveryError::ServerError { status, retry_after: retry_after(headers) },
         _ => DiscoveryError::BadStatus { status },
     })
+}
+
+/// RFC 9110 6.6.1.
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
 }
 
 /// In seconds; the API server never sends the form with a date (RFC 9110 10.2.3).

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use behaviour::Behaviour;
 pub use pod::{CREATED, DAEMON_SET_UID, LABEL, NAMESPACE, TestPod, uid_of};
@@ -67,8 +67,16 @@ struct Shared {
     log: Mutex<Vec<Request>>,
     connections: AtomicU64,
     bytes: AtomicU64,
+    /// Seconds that its clock is ahead of ours.
+    ahead: AtomicU64,
     /// Open connections, so that a stop can break them off.
     open: Mutex<HashMap<u64, TcpStream>>,
+}
+
+impl Shared {
+    fn ahead(&self) -> Duration {
+        Duration::from_secs(self.ahead.load(Ordering::Relaxed))
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,6 +101,7 @@ impl ApiServer {
                 log: Mutex::default(),
                 connections: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
+                ahead: AtomicU64::new(0),
                 open: Mutex::default(),
             }),
             running: None,
@@ -162,6 +171,11 @@ impl ApiServer {
     /// The tokens that are valid from now on.
     pub fn set_tokens(&self, tokens: &[&str]) {
         *lock(&self.shared.tokens) = tokens.iter().map(ToString::to_string).collect();
+    }
+
+    /// Sets its clock ahead of ours.
+    pub fn set_clock_ahead(&self, by: Duration) {
+        self.shared.ahead.store(by.as_secs(), Ordering::Relaxed);
     }
 
     /// The next `times` answers go this way.

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::{ServerConnection, StreamOwned};
 
@@ -225,8 +225,10 @@ fn head(writer: &mut Counted<'_>, code: u16, headers: &[(&str, &str)]) -> io::Re
     let mut text = format!(
         "HTTP/1.1 {code} {}\r\nAudit-Id: 5b0f6d5e-7d1c-4c0a-9d6b-0d6f1f0e5a11\r\n\
          Cache-Control: no-cache, private\r\nContent-Type: application/json\r\n\
+         Date: {}\r\n\
          X-Kubernetes-Pf-Flowschema-Uid: 4b7f6a3e-53c1-4a39-8f0e-1f9a7d1b2c3d\r\n",
-        reason(code)
+        reason(code),
+        httpdate::fmt_http_date(SystemTime::now() + writer.shared.ahead())
     );
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
