@@ -41,7 +41,7 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// How long to keep answering after SIGTERM.
     pub drain: Duration,
-    /// Failures in a row before the verdict is down.
+    /// Slots in a row without a success before the verdict is down.
     pub failure_threshold: u32,
     /// Histogram bounds in seconds, rising.
     pub buckets: Vec<f64>,

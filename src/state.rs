@@ -41,8 +41,10 @@ impl Moment {
 /// What the state needs to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Failures in a row before a peer is down.
+    /// Slots in a row without a success before a peer is down.
     pub failure_threshold: u32,
+    /// Spacing of one peer's slots.
+    pub interval: Duration,
     /// Our own drain: what is assumed of a peer whose answer says only that it drains.
     pub drain: Duration,
     /// Histogram bounds in seconds, rising.
@@ -187,6 +189,8 @@ impl State {
             Outcome::Failure(reason) => {
                 let first = record.failures_in_row == 0;
                 record.fail(now, *reason, kernel);
+                let took = now.instant.saturating_duration_since(report.started);
+                record.miss(took, self.rules.interval);
                 if first {
                     changes.push(Change::Failing(report.node.clone()));
                 }

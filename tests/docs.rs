@@ -256,7 +256,12 @@ fn series_of_a_healthy_pair() -> u64 {
     let default = SETTINGS.iter().find(|one| one.variable == "WYLIS_BUCKETS").unwrap().default;
     let bounds: Vec<f64> = default.split(',').map(|bound| bound.parse().unwrap()).collect();
     let drain = Duration::from_secs(30);
-    let mut state = State::new(Rules { failure_threshold: 3, drain, bounds: bounds.into() });
+    let mut state = State::new(Rules {
+        failure_threshold: 3,
+        interval: Duration::from_secs(10),
+        drain,
+        bounds: bounds.into(),
+    });
     let node = NodeName::new("target").unwrap();
     let peer = Peer {
         node: node.clone(),

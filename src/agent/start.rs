@@ -103,6 +103,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
     let mut event_loop = EventLoop {
         state: State::new(Rules {
             failure_threshold: config.failure_threshold,
+            interval: config.interval,
             drain: config.drain,
             bounds: config.buckets.as_slice().into(),
         }),

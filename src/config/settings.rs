@@ -57,7 +57,7 @@ settings! {
     PEERS_FILE "WYLIS_PEERS_FILE" "none" "the absolute path of a file of such entries, one a line, read again when it changes";
     STATE_DIR "WYLIS_STATE_DIR" "none" "the absolute path of a directory where the last good list is kept for a restart";
     DRAIN "WYLIS_DRAIN" "5s" "how long to keep answering after SIGTERM, 0s to 5m";
-    FAILURE_THRESHOLD "WYLIS_FAILURE_THRESHOLD" "3" "failures in a row before a peer is down, 1 to 100";
+    FAILURE_THRESHOLD "WYLIS_FAILURE_THRESHOLD" "3" "slots in a row without a success before a peer is down, 1 to 100";
     BUCKETS "WYLIS_BUCKETS" "0.001,0.005,0.02,0.1,0.5,1,2,3" "bounds of the latency histogram in seconds, at most 16";
     SERVICE_ACCOUNT "WYLIS_SERVICE_ACCOUNT_DIR" "/var/run/secrets/kubernetes.io/serviceaccount" "the directory of token, ca.crt and namespace";
     LOG "WYLIS_LOG" "info" "what is logged, in env_logger's filter syntax";

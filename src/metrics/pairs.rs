@@ -108,7 +108,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family(
         "wylis_peer_up",
         "pair",
-        "0 after WYLIS_FAILURE_THRESHOLD failures in a row, 1 after a success; absent until known.",
+        "0 after WYLIS_FAILURE_THRESHOLD slots in a row without a success, 1 after one; absent until known.",
         MetricType::GAUGE,
         |pairs, record, metrics| pairs.gauge(record, record.up.map(truth), metrics),
     ),

@@ -25,7 +25,12 @@ fn peers(count: u8) -> impl Iterator<Item = Peer> {
 fn state(count: u8) -> State {
     let bounds = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 3.0].into();
     let drain = Duration::from_secs(5);
-    let mut state = State::new(Rules { failure_threshold: 3, drain, bounds });
+    let mut state = State::new(Rules {
+        failure_threshold: 3,
+        interval: Duration::from_secs(10),
+        drain,
+        bounds,
+    });
     state.peers(peers(count).collect(), Duration::from_secs(30));
     state
 }

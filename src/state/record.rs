@@ -117,6 +117,8 @@ pub struct PeerRecord {
     pub last_failure: Option<(FailureReason, SystemTime)>,
     /// Failures since the last success.
     pub failures_in_row: u32,
+    /// Slots since the last success that brought none.
+    missed_in_row: u32,
     /// Whether it counts as up; `None` until a success, or until enough failures.
     pub up: Option<bool>,
     /// The last probes, oldest first, at most [`RECENT`].
@@ -158,6 +160,7 @@ impl PeerRecord {
             last_success: None,
             last_failure: None,
             failures_in_row: 0,
+            missed_in_row: 0,
             up: None,
             recent: VecDeque::new(),
             incoming: 0,
@@ -205,6 +208,7 @@ impl PeerRecord {
         self.largest_path_mtu = largest(self.largest_path_mtu, kernel);
         self.last_success = Some(now.wall);
         self.failures_in_row = 0;
+        self.missed_in_row = 0;
         if self.up != Some(true) {
             self.up = Some(true);
             self.up_since = Some(now.instant);
@@ -229,6 +233,14 @@ impl PeerRecord {
         self.last_failure = Some((reason, now.wall));
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         self.sample(now, Err(reason), kernel);
+    }
+
+    /// A failing probe took so long: its own slot brought nothing, nor did those that came while it
+    /// ran. So a timeout above the interval delays no verdict.
+    pub(super) fn miss(&mut self, took: Duration, interval: Duration) {
+        let held_up = took.as_nanos() / interval.as_nanos().max(1);
+        let held_up = u32::try_from(held_up).unwrap_or(u32::MAX);
+        self.missed_in_row = self.missed_in_row.saturating_add(1).saturating_add(held_up);
     }
 
     fn sample(&mut self, now: Moment, result: Result<Timings, FailureReason>, kernel: KernelView) {
@@ -322,7 +334,7 @@ impl PeerRecord {
 
     /// Brings the verdict up to date, and says when it changed.
     pub(super) fn judge(&mut self, failure_threshold: u32) -> Option<Change> {
-        if self.failures_in_row >= failure_threshold {
+        if self.missed_in_row >= failure_threshold {
             self.up = Some(false);
         }
         let mended = |sample: &&Sample| sample.result().is_ok() && sample.retransmits > 0;

@@ -9,7 +9,8 @@ const REFRESH: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(5);
 
 fn rules() -> Rules {
-    Rules { failure_threshold: 3, drain: DRAIN, bounds: vec![0.01, 0.1, 1.0].into() }
+    let interval = Duration::from_secs(10);
+    Rules { failure_threshold: 3, interval, drain: DRAIN, bounds: vec![0.01, 0.1, 1.0].into() }
 }
 
 fn name(number: u8) -> NodeName {
@@ -115,6 +116,26 @@ fn a_peer_is_down_after_three_failures_in_a_row_and_up_after_one_success() {
     let record = lab.state.get(&name(1)).unwrap();
     assert_eq!((record.successes, record.failed()), (2, 3));
     assert_eq!(record.latency.counts.iter().sum::<u64>(), 2, "successes only");
+}
+
+#[test]
+fn slots_that_a_failing_probe_held_up_count_towards_down() {
+    for (took, failures) in [(5, 3), (9, 3), (15, 2), (25, 1)] {
+        let mut lab = Lab::new([peer(1, None)]);
+        lab.probe(1, success(), 0);
+        let down = Verdict::Down(FailureReason::ConnectTimeout);
+        for number in 1..=failures {
+            assert_eq!(lab.verdict(1), Verdict::Up, "{took} s, before failure {number}");
+            let outcome = Outcome::Failure(FailureReason::ConnectTimeout);
+            let report = Report { outcome, ..lab.begin(1) };
+            lab.pass(Duration::from_secs(took));
+            lab.state.report(lab.now, &report);
+        }
+        assert_eq!(lab.verdict(1), down, "{took} s");
+        lab.probe(1, success(), 0);
+        lab.fail(1);
+        assert_eq!(lab.verdict(1), Verdict::Up, "counted anew");
+    }
 }
 
 #[test]

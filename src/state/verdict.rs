@@ -11,7 +11,7 @@ pub enum Verdict {
     Unknown,
     /// It said goodbye; not probed for a bounded time.
     Draining,
-    /// So many failures in a row, the last for this reason.
+    /// So many slots in a row without a success; the last failed for this reason.
     Down(FailureReason),
     /// Our probes succeed, its own do not reach us any more.
     OneWay,
