@@ -252,7 +252,7 @@ impl Discovery {
 
     fn tell_recovery(&mut self) {
         if self.failing.take().is_some() {
-            info!("discovery works again, after {} failures", self.cadence.failures());
+            info!("discovery works again; failures in a row: {}", self.cadence.failures());
         }
     }
 

@@ -143,25 +143,19 @@ pub struct Setup {
 /// # Errors
 /// When the address cannot be bound; the text names it.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let open = || {
-        let domain = Domain::for_address(address);
-        let socket =
-            Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            // Both families on `[::]`, whatever the node's default.
-            socket.set_only_v6(false)?;
-        }
-        // Inherited by every connection.
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    open().map_err(|error: io::Error| {
-        io::Error::new(error.kind(), format!("listen on {address}: {error}"))
-    })
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Both families on `[::]`, whatever the node's default.
+        socket.set_only_v6(false)?;
+    }
+    // Inherited by every connection.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Opens the gate: starts its thread, called "gate".

@@ -33,7 +33,7 @@ pub struct PodCounts {
     pub pending: u64,
     /// Running without an address.
     pub no_ip: u64,
-    /// Being deleted, ended, or the older of two on one node.
+    /// Being deleted, ended, or the worse of two on one node.
     pub terminating: u64,
 }
 

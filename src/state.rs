@@ -238,14 +238,14 @@ impl State {
         let mut changes = Vec::new();
         for (node, shared) in &mut self.records {
             let over = shared.draining_until.is_some_and(|until| until <= now);
-            let silent = shared.is_silent(now, self.awake_since);
+            let silent = !over && shared.is_silent(now, self.awake_since);
             if !over && silent == shared.silent {
                 continue;
             }
             let record = Arc::make_mut(shared);
             record.silent = silent;
             if over {
-                record.draining_until = None;
+                record.outstay(now);
                 changes.push(Change::Resume(node.clone()));
             }
             changes.extend(record.judge(self.rules.failure_threshold));

@@ -2,6 +2,11 @@
 //! `make` targets against the Makefile. And no file tells of the machine it was written on.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of a test may fail as it does")]
 
+#[path = "docs/costs.rs"]
+mod costs;
+#[path = "docs/row.rs"]
+mod row_as_json;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wylis::config::SETTINGS;
+use wylis::discovery::DiscoveryReason;
+use wylis::gate::Rejection;
+use wylis::metrics::{AgentMetrics, GateNumbers};
 use wylis::name::NodeName;
-use wylis::peer::Peer;
+use wylis::peer::{Peer, PodCounts};
 use wylis::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, ProbeKind};
 use wylis::probe::{Report, Timings};
-use wylis::state::{Moment, RECENT, Rules, State, Verdict};
+use wylis::state::{Moment, RECENT, Rules, Snapshot, State, Verdict};
 
 type Row = Vec<String>;
 
@@ -151,6 +159,59 @@ fn broken(from: &str, text: &str, link: &str) -> Option<String> {
     (!fragment.is_empty() && !found).then(|| format!("{from}: no such heading: {link}"))
 }
 
+// ---- What the agent renders
+
+fn success() -> Outcome {
+    let time = Duration::from_millis(20);
+    let timings = Timings { connect: time, response: time, total: time };
+    Outcome::Success { timings, answer: Answer::default() }
+}
+
+/// What is known of one peer, called target, after probes that ended so; with the default bounds.
+fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
+    let default = SETTINGS.iter().find(|one| one.variable == "WYLIS_BUCKETS").unwrap().default;
+    let bounds: Vec<f64> = default.split(',').map(|bound| bound.parse().unwrap()).collect();
+    let drain = Duration::from_secs(30);
+    let mut state = State::new(Rules {
+        failure_threshold: 3,
+        interval: Duration::from_secs(10),
+        drain,
+        bounds: bounds.into(),
+    });
+    let node = NodeName::new("target").unwrap();
+    let peer = Peer {
+        node: node.clone(),
+        address: "10.0.0.1:9050".parse().unwrap(),
+        other_addresses: Vec::new(),
+        instance: None,
+        ready: Some(true),
+    };
+    state.peers([peer].into_iter().collect(), Duration::from_secs(30));
+    let now = Moment::now();
+    let rtt = Some(Duration::from_millis(20));
+    for (id, outcome) in (1..).zip(outcomes) {
+        state.begin(&node, id, now.instant);
+        let report = Report {
+            id,
+            node: node.clone(),
+            due: now.instant,
+            started: now.instant,
+            kind: ProbeKind::Blank,
+            outcome: outcome.clone(),
+            kernel: Some(KernelView { retransmits: 0, rtt, path_mtu: Some(1370) }),
+        };
+        state.report(now, &report);
+    }
+    Arc::new(state.snapshot(now))
+}
+
+/// The text of `/metrics`.
+fn scrape(snapshot: Arc<Snapshot>, agent: Vec<prometheus::proto::MetricFamily>) -> String {
+    let source = NodeName::new("source").unwrap();
+    let pieces = wylis::metrics::render(source, snapshot, agent);
+    String::from_utf8(pieces.flatten().collect()).unwrap()
+}
+
 // ---- The tables
 
 #[test]
@@ -193,6 +254,43 @@ fn the_local_errors_are_those_of_the_code() {
 }
 
 #[test]
+fn the_reasons_of_discovery_are_those_of_the_code() {
+    assert_table("Discovery failures", 1, &DiscoveryReason::ALL.map(|one| row([one.as_str()])));
+}
+
+#[test]
+fn the_refusals_are_those_of_the_gate() {
+    assert_table("Refusals", 1, &Rejection::ALL.map(|one| row([one.as_str()])));
+}
+
+#[test]
+fn the_states_of_pods_are_those_of_a_scrape() {
+    let metrics = AgentMetrics::new(&[]).unwrap();
+    metrics.set_peers(0, PodCounts::default());
+    let text = scrape(snapshot(&[]), metrics.gather(&GateNumbers::default()));
+    let states = text.lines().filter_map(|line| line.strip_prefix("wylis_pods{state=\""));
+    let states = states.filter_map(|rest| Some(row([rest.split_once('"')?.0])));
+    assert_table("Pods", 1, &states.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_labels_of_requests_are_those_of_the_code() {
+    let gate = read("src/gate/counters.rs");
+    let codes = gate.lines().find(|line| line.starts_with("const CODES: ")).unwrap();
+    let codes = codes.split('"').skip(1).step_by(2).collect::<Vec<_>>().join(", ");
+    let routes = wylis::server::LABELS.join(", ");
+    assert_table("Requests", 2, &[row(["route", &routes]), row(["code", &codes])]);
+}
+
+#[test]
+fn the_rust_that_is_asked_for_is_that_of_the_manifest() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
+    let text = format!("Rust {} or newer", version.unwrap().trim_matches('"'));
+    assert!(read("README.md").contains(&text), "{text}");
+}
+
+#[test]
 fn the_verdicts_are_those_of_the_code() {
     let all = [
         Verdict::Draining,
@@ -227,118 +325,6 @@ fn the_exit_codes_are_those_of_main() {
     assert!(known.len() > 1, "no exit code found in main.rs");
     assert_table("Stopping, and exit codes", 1, &known);
 }
-
-// ---- The costs
-
-/// 1234567.0 bytes are `1.2 MB`.
-fn bytes(count: f64) -> String {
-    [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")]
-        .iter()
-        .find(|(unit, _)| count >= *unit)
-        .map_or(format!("{count} B"), |(unit, name)| format!("{:.1} {name}", count / unit))
-}
-
-/// 1234567 is `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Series of one healthy pair at the default bounds, counted in a real scrape.
-fn series_of_a_healthy_pair() -> u64 {
-    let default = SETTINGS.iter().find(|one| one.variable == "WYLIS_BUCKETS").unwrap().default;
-    let bounds: Vec<f64> = default.split(',').map(|bound| bound.parse().unwrap()).collect();
-    let drain = Duration::from_secs(30);
-    let mut state = State::new(Rules {
-        failure_threshold: 3,
-        interval: Duration::from_secs(10),
-        drain,
-        bounds: bounds.into(),
-    });
-    let node = NodeName::new("target").unwrap();
-    let peer = Peer {
-        node: node.clone(),
-        address: "10.0.0.1:9050".parse().unwrap(),
-        other_addresses: Vec::new(),
-        instance: None,
-        ready: Some(true),
-    };
-    state.peers([peer].into_iter().collect(), Duration::from_secs(30));
-    let now = Moment::now();
-    state.begin(&node, 1, now.instant);
-    let time = Duration::from_millis(20);
-    let timings = Timings { connect: time, response: time, total: time };
-    let report = Report {
-        id: 1,
-        node,
-        due: now.instant,
-        started: now.instant,
-        kind: ProbeKind::Blank,
-        outcome: Outcome::Success { timings, answer: Answer::default() },
-        kernel: Some(KernelView { retransmits: 0, rtt: Some(time), path_mtu: Some(1370) }),
-    };
-    state.report(now, &report);
-    let source = NodeName::new("source").unwrap();
-    let pieces = wylis::metrics::render(source, Arc::new(state.snapshot(now)), Vec::new());
-    let text = String::from_utf8(pieces.flatten().collect()).unwrap();
-    text.lines().filter(|line| !line.starts_with('#') && line.contains("\"target\"")).count() as u64
-}
-
-/// The row of the table of costs for `nodes`, from the formulas above it.
-fn costs(nodes: u64, packets: u64, size: u64, series: u64) -> Row {
-    /// Bytes of one pod in the API server's list.
-    const POD: f64 = 6600.0;
-    /// Seconds between two refreshes for each `n²`, which bounds the API server's bytes.
-    const SPACING: f64 = 330e-6;
-    let pairs = nodes * (nodes - 1);
-    let rate = pairs as f64 / 10.0;
-    let squared = (nodes * nodes) as f64;
-    let refresh = (squared * SPACING).max(30.0);
-    vec![
-        nodes.to_string(),
-        grouped(pairs),
-        grouped(pairs / 10),
-        grouped(pairs * packets / 10),
-        bytes(rate * size as f64),
-        grouped(pairs * series),
-        format!("{refresh:.0} s"),
-        bytes(squared * POD / refresh),
-    ]
-}
-
-#[test]
-fn the_costs_follow_from_one_probe() {
-    const HEADING: &str = "What it costs: read this before a large cluster";
-    let text = read("README.md");
-    let probe = table(&text, HEADING, 1).unwrap();
-    let figure = |name: &str| -> u64 {
-        let found = probe.iter().find(|row| row.first().is_some_and(|cell| cell == name));
-        found.unwrap_or_else(|| panic!("no row {name:?}"))[1].parse().unwrap()
-    };
-    let documented = table(&text, HEADING, 2).unwrap();
-    let series = series_of_a_healthy_pair();
-    let known: Vec<Row> = documented
-        .iter()
-        .map(|row| costs(row[0].parse().unwrap(), figure("packets"), figure("bytes"), series))
-        .collect();
-    let found = differences(&documented, &known);
-    assert!(found.is_empty(), "README.md, costs: {found:#?}");
-    assert!(text.contains(&format!("of the {series} series of a healthy pair")));
-    let bounds = table(&text, "Settings", 0).unwrap();
-    let bounds = bounds.iter().find(|row| row[0] == "WYLIS_BUCKETS").unwrap()[2].split(',').count();
-    let rest = series - bounds as u64;
-    assert!(text.contains(&format!("({rest} + the number of `WYLIS_BUCKETS`)")), "{rest}");
-    let sick = FailureReason::ALL.len() + 1;
-    assert!(text.contains(&format!("up to {sick} more for a sick pair")), "{sick}");
-}
-
 // ---- Links, targets, machines
 
 #[test]

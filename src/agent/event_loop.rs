@@ -265,7 +265,7 @@ impl EventLoop {
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());
         log::info!(
-            "saying goodbye to {} peers, answering for another {:?}",
+            "goodbye to the peers that stay ({}), answering for another {:?}",
             staying.len(),
             self.drain
         );

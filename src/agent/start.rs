@@ -210,7 +210,7 @@ impl Parts {
         let deadline = Instant::now() + JOIN_WITHIN;
         let inside = prober.stop(deadline);
         if inside > 0 {
-            log::debug!("{inside} probes are still in flight");
+            log::debug!("probes still in flight: {inside}");
         }
         self.closing.stop();
         for thread in [self.discovery, self.gate] {

@@ -1,6 +1,10 @@
-//! From text to one value: durations, addresses, bounds of a histogram. Pure.
+//! From text to one value: durations, bounds of a histogram, log filters. Pure.
 
 use std::time::Duration;
+
+/// The crates in this program that log. env_logger takes any word for a module, and a misspelt level
+/// would silence everything: whatever else a filter names is refused.
+pub(super) const LOGGING: [&str; 5] = ["wylis", "rustls", "tiny_http", "ureq", "ureq_proto"];
 
 /// A duration with its unit: `500ms`, `10s`, `1.5s`, `2m`, `1h`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -43,6 +47,22 @@ pub(super) fn buckets(text: &str) -> Option<Vec<f64>> {
     (positive && rising).then_some(bounds)
 }
 
+/// Whether env_logger can read a filter, and whatever it names is a level or a module of [`LOGGING`].
+pub(super) fn is_log_filter(text: &str) -> bool {
+    let directives = text.split('/').next().unwrap_or_default();
+    let mut directives = directives.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let known = directives.all(|directive| match directive.split_once('=') {
+        None if directive.parse::<log::LevelFilter>().is_ok() => true,
+        None => is_of_logging_crate(directive),
+        Some((module, _)) => is_of_logging_crate(module),
+    });
+    known && env_filter::Builder::new().try_parse(text).is_ok()
+}
+
+fn is_of_logging_crate(module: &str) -> bool {
+    LOGGING.contains(&module.split("::").next().unwrap_or_default())
+}
+
 /// A DNS label, as Kubernetes wants of a namespace (RFC 1123).
 pub(super) fn is_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -83,6 +103,17 @@ mod tests {
     fn a_duration_is_shown_as_it_would_be_written() {
         for text in ["0s", "1500ms", "10s", "2m", "1h"] {
             assert_eq!(shown(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn a_filter_names_levels_and_modules_that_log() {
+        for good in ["info", "OFF", "wylis=debug, warn", "wylis::gate,ureq=error", "info/probe"] {
+            assert!(is_log_filter(good), "{good}");
+        }
+        for bad in ["inof", "wylis=inof", "wyliss=debug", "warn,hyper", "=debug", "info=", "a/b/c"]
+        {
+            assert!(!is_log_filter(bad), "{bad}");
         }
     }
 

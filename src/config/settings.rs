@@ -1,6 +1,6 @@
 //! The table of settings, and what makes each valid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,13 +54,13 @@ settings! {
     NAMESPACE "WYLIS_NAMESPACE" "the service account's" "the namespace of the agents' pods";
     LABEL_SELECTOR "WYLIS_LABEL_SELECTOR" "app.kubernetes.io/name=wylis" "the label selector of the agents' pods";
     PEERS "WYLIS_PEERS" "none" "a fixed list name=host:port,... (IPv6 in brackets) in place of Kubernetes";
-    PEERS_FILE "WYLIS_PEERS_FILE" "none" "the absolute path of a file of such entries, one a line, read again when it changes";
+    PEERS_FILE "WYLIS_PEERS_FILE" "none" "the absolute path of a file of such entries, one a line, read at every refresh";
     STATE_DIR "WYLIS_STATE_DIR" "none" "the absolute path of a directory where the last good list is kept for a restart";
     DRAIN "WYLIS_DRAIN" "5s" "how long to keep answering after SIGTERM, 0s to 5m";
     FAILURE_THRESHOLD "WYLIS_FAILURE_THRESHOLD" "3" "slots in a row without a success before a peer is down, 1 to 100";
     BUCKETS "WYLIS_BUCKETS" "0.001,0.005,0.02,0.1,0.5,1,2,3" "bounds of the latency histogram in seconds, at most 16";
     SERVICE_ACCOUNT "WYLIS_SERVICE_ACCOUNT_DIR" "/var/run/secrets/kubernetes.io/serviceaccount" "the directory of token, ca.crt and namespace";
-    LOG "WYLIS_LOG" "info" "what is logged, in env_logger's filter syntax";
+    LOG "WYLIS_LOG" "info" "what is logged: a level (off, error, warn, info, debug), or module=level,... as env_logger takes it";
 }
 
 impl Setting {
@@ -111,21 +111,29 @@ impl Given {
     }
 
     pub(super) fn arguments(&mut self, arguments: Vec<String>) {
-        let mut arguments = arguments.into_iter();
+        let mut seen = BTreeSet::new();
+        let mut arguments = arguments.into_iter().peekable();
         while let Some(argument) = arguments.next() {
             let (name, value) = match argument.split_once('=') {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                 None => (argument, None),
             };
+            // An unknown flag has a value too, or it would be told as a second error.
+            let value = value.or_else(|| {
+                arguments.next_if(|next| name.starts_with('-') && !next.starts_with("--"))
+            });
             let Some(setting) = SETTINGS.iter().find(|setting| setting.flag() == name) else {
                 self.wrong(&name, value, "is no flag of Wylis; see --help".to_owned());
                 continue;
             };
-            match value.or_else(|| arguments.next()) {
+            match value {
+                None => self.wrong(&name, None, "needs a value".to_owned()),
+                Some(value) if !seen.insert(setting.variable) => {
+                    self.wrong(&name, Some(value), "is given more than once".to_owned());
+                }
                 Some(value) => {
                     self.values.insert(setting.variable, (name, value));
                 }
-                None => self.wrong(&name, None, "needs a value".to_owned()),
             }
         }
     }
@@ -215,12 +223,7 @@ impl Given {
                 text.parse().ok().filter(|threshold| (1..=100).contains(threshold))
             }),
             buckets: self.buckets(),
-            log: self.value(
-                LOG,
-                "info".to_owned(),
-                "a filter such as info, or wylis=debug,warn",
-                |text| env_filter::Builder::new().try_parse(text).ok().map(|_| text.to_owned()),
-            ),
+            log: self.log(),
             discovery: self.discovery(),
             node,
             instance: instance.unwrap_or_else(placeholder_instance),
@@ -245,6 +248,17 @@ impl Given {
         let expected = format!("1 to {MAX_BUCKETS} rising numbers of seconds, separated by commas");
         self.value(BUCKETS, default, &expected, |text| {
             parse::buckets(text).filter(|bounds| bounds.len() <= MAX_BUCKETS)
+        })
+    }
+
+    fn log(&mut self) -> String {
+        let expected = format!(
+            "levels (off, error, warn, info, debug), alone or of a module (wylis::gate=debug,warn); \
+             modules begin with {}",
+            parse::LOGGING.join(", ")
+        );
+        self.value(LOG, "info".to_owned(), &expected, |text| {
+            parse::is_log_filter(text).then(|| text.to_owned())
         })
     }
 

@@ -79,6 +79,47 @@ fn all_wrong_settings_are_told_at_once_with_name_value_and_bound() {
 }
 
 #[test]
+fn a_misspelt_level_is_not_taken_for_a_module() {
+    for (arguments, name) in [(&["--log", "inof"][..], "--log"), (&[], "WYLIS_LOG")] {
+        let mut pairs = LEAST.to_vec();
+        pairs.push(("WYLIS_LOG", "wylis=debug,inof"));
+        let errors = run(arguments, &pairs).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(errors[0].starts_with(name), "{errors:#?}");
+        assert!(errors[0].ends_with("begin with wylis, rustls, tiny_http, ureq, ureq_proto"));
+    }
+    assert_eq!(
+        run(&["--log=wylis::gate=debug,warn"], LEAST).unwrap().log,
+        "wylis::gate=debug,warn"
+    );
+    assert_eq!(run(&["--log", " trace "], LEAST).unwrap().log, "trace");
+}
+
+#[test]
+fn a_flag_that_is_given_twice_is_refused() {
+    let errors = run(&["--interval", "1s", "--drain=2s", "--interval=2s"], LEAST).unwrap_err();
+    assert_eq!(errors, ["--interval = \"2s\": is given more than once"]);
+    let errors = run(&["--interval", "1", "--interval", "1s"], LEAST).unwrap_err();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+}
+
+#[test]
+fn an_unknown_flag_and_its_value_are_one_error() {
+    let errors = run(&["--colour", "red", "--drain", "1s", "more"], LEAST).unwrap_err();
+    let expected = ["--colour = \"red\"", "more"];
+    let expected = expected.map(|what| format!("{what}: is no flag of Wylis; see --help"));
+    assert_eq!(errors, expected);
+    assert_eq!(run(&["--colour"], LEAST).unwrap_err().len(), 1);
+}
+
+#[test]
+fn a_flag_is_not_the_value_of_another() {
+    let errors = run(&["--interval", "--drain", "1s", "--timeout"], LEAST).unwrap_err();
+    assert_eq!(errors, ["--interval: needs a value", "--timeout: needs a value"]);
+    assert_eq!(run(&["--drain", "-1s"], LEAST).unwrap_err().len(), 1);
+}
+
+#[test]
 fn what_kubernetes_injects_for_a_service_called_wylis_is_ignored() {
     let mut pairs = LEAST.to_vec();
     pairs.extend([

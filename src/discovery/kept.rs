@@ -103,7 +103,7 @@ impl KeptList {
     pub fn read(&mut self, wall: SystemTime) -> Option<PeerSet> {
         match self.load(wall) {
             Ok(set) => {
-                info!("discovery: {} peers known from {}", set.len(), self.path().display());
+                info!("discovery: peers known from {}: {}", self.path().display(), set.len());
                 Some(set)
             }
             Err(Unusable::Read(error)) if error.kind() == io::ErrorKind::NotFound => None,

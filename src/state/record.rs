@@ -137,7 +137,7 @@ pub struct PeerRecord {
     pub draining_until: Option<Instant>,
     /// The goodbye that was believed last.
     goodbye: Option<Goodbye>,
-    /// Since when it is up.
+    /// Since when it is up, and not draining.
     up_since: Option<Instant>,
     /// The probe in flight, and since when.
     pub(super) in_flight: Option<(ProbeId, Instant)>,
@@ -317,6 +317,12 @@ impl PeerRecord {
         if same { now > said.drained } else { same_address }
     }
 
+    /// Its goodbye is over: what it was silent for since, it had announced.
+    pub(super) fn outstay(&mut self, now: Instant) {
+        self.draining_until = None;
+        self.up_since = self.up_since.map(|_| now);
+    }
+
     /// Whether requests that should come do not: for three announced intervals and a timeout.
     /// Judged only when it was heard before, so that upgrades with mixed settings accuse nobody, and
     /// only for the time that it was up: after an outage our probe may come through first.
@@ -324,7 +330,7 @@ impl PeerRecord {
         /// A request may be lost twice, and be as late as the longest default timeout.
         const LATE: Duration = Duration::from_secs(5);
         match (self.last_heard, self.announced_interval, self.up_since) {
-            (Some(heard), Some(interval), Some(up)) => {
+            (Some(heard), Some(interval), Some(up)) if self.draining_until.is_none() => {
                 let since = heard.instant.max(up).max(awake_since.unwrap_or(up));
                 now.saturating_duration_since(since) > interval * 3 + LATE
             }

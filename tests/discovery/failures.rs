@@ -300,7 +300,7 @@ fn failures_are_told_once_and_so_is_the_recovery() {
     };
     assert_eq!(count("WARN", "discovery fails, 2 known peers are kept"), 1, "{log:#?}");
     assert_eq!(count("DEBUG", "discovery still fails"), 2, "{log:#?}");
-    assert_eq!(count("INFO", "discovery works again, after 3 failures"), 1, "{log:#?}");
+    assert_eq!(count("INFO", "discovery works again; failures in a row: 3"), 1, "{log:#?}");
     assert_eq!(count("INFO", "peers: 2, 2 joined, 0 left"), 1, "{log:#?}");
 }
 

@@ -171,5 +171,5 @@ fn both_families_share_the_port() {
         }
     }
     let taken = wylis::gate::listen(format!("[::]:{port}").parse().unwrap()).unwrap_err();
-    assert!(taken.to_string().starts_with(&format!("listen on [::]:{port}: ")), "{taken}");
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
 }

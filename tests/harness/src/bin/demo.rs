@@ -2,7 +2,8 @@
 //! agent is killed, one frozen, and one rolled over gracefully.
 //!
 //! Every agent goes the in-cluster way, against a stand-in of the API server inside this process.
-//! Runs until Ctrl-C, or for `DEMO_SECONDS`; `WYLIS_BINARY` names the agent.
+//! Runs until Ctrl-C, or for `DEMO_SECONDS`; `WYLIS_BINARY` names the agent. On a terminal the picture
+//! stands still, and is coloured unless `NO_COLOR` is set (<https://no-color.org>).
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -77,6 +78,7 @@ struct Demo {
     stop: Arc<AtomicBool>,
     end: Option<Instant>,
     live: bool,
+    coloured: bool,
     dead_pod: Option<String>,
     rolling: bool,
 }
@@ -98,6 +100,8 @@ fn main() -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     let stopper = Arc::clone(&stop);
     ctrlc::set_handler(move || stopper.store(true, Ordering::Relaxed)).expect("handle Ctrl-C");
+    let live = std::io::stdout().is_terminal();
+    let coloured = live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut mesh = Mesh::new(&binary, &SETTINGS);
     for node in NODES {
         mesh.add(node);
@@ -106,7 +110,8 @@ fn main() -> ExitCode {
         mesh,
         stop,
         end: seconds.map(|seconds| Instant::now() + seconds),
-        live: std::io::stdout().is_terminal(),
+        live,
+        coloured,
         dead_pod: None,
         rolling: false,
     };
@@ -178,7 +183,7 @@ impl Demo {
             picture.push_str(&format!("{source:>12}"));
             for target in NODES {
                 let (cell, colour) = cell(source, target, row);
-                if self.live {
+                if self.coloured {
                     picture.push_str(&format!("\x1b[{colour}m{cell:>12}\x1b[0m"));
                 } else {
                     picture.push_str(&format!("{cell:>12}"));
@@ -189,7 +194,7 @@ impl Demo {
         let [successes, failures] = ["successes", "failures"]
             .map(|field| rows.iter().map(|row| total(row, field)).sum::<u64>());
         picture.push_str(&format!(
-            "\n{successes} probes answered, {failures} failed, as counted by the agents that run now.\n\
+            "\nProbes answered: {successes}, failed: {failures}, as counted by the agents that run now.\n\
              Cells: latency, or why the peer is down; \"2 failed\": not yet down; \"-\": the row's agent does not answer.\n"
         ));
         say(&picture);
