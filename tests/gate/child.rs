@@ -305,6 +305,8 @@ impl Agents {
 
     /// How it ended.
     pub(crate) fn ends(&mut self) -> Option<i32> {
+        // `wait` would close it first, which is another reason to end.
+        let _stdin = self.process.stdin.take();
         self.process.wait().unwrap().code()
     }
 }
