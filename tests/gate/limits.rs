@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use wylis::gate::{Limits, Rejection};
 
 use crate::child::{Agents, Options};
-use crate::client::{connect, get, probe, probes_pass, read_all};
+use crate::client::{connect, get, probe, probes_pass, read_all, try_connect};
 use crate::wrong::{Alone, head, sequence};
 
 /// "nobody", whom a limit of threads binds; root it does not.
@@ -89,13 +89,14 @@ fn while_all_places_are_being_answered_the_next_waits_for_one() {
     let (mut alone, mut clients) = (0..10)
         .find_map(|_| {
             let alone = Alone::with(54, limits);
-            let clients: Vec<_> = (0..6)
+            let clients: std::io::Result<Vec<_>> = (0..6)
                 .map(|_| {
-                    let mut client = connect(alone.address);
-                    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-                    client
+                    let mut client = try_connect(alone.address)?;
+                    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+                    Ok(client)
                 })
                 .collect();
+            let clients = clients.ok()?;
             alone.awaits_connections(4);
             (alone.counters.rejected(Rejection::Evicted) == 0).then_some((alone, clients))
         })
