@@ -33,6 +33,8 @@ pub struct Config {
     pub interval: Duration,
     /// One probe's whole budget.
     pub timeout: Duration,
+    /// Spacing of one peer's large probes; zero for none.
+    pub large_interval: Duration,
     /// Spacing of the peer list's refreshes, the least.
     pub refresh_interval: Duration,
     /// How peers are found.

@@ -33,6 +33,8 @@ pub struct Probe {
 pub enum ProbeKind {
     /// The blank request.
     Blank,
+    /// A request for a large answer: full-size segments on the way back.
+    Large,
     /// The last request of an agent that stops; it answers for this long yet.
     Goodbye {
         /// How long the agent keeps answering.
@@ -105,6 +107,8 @@ pub struct Answer {
     pub instance: Option<Instance>,
     /// It is about to stop.
     pub draining: bool,
+    /// It gives large answers.
+    pub can_large: bool,
 }
 
 /// The durations of one successful probe, all on one connection.

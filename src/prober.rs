@@ -10,6 +10,7 @@
 mod answer;
 mod exchange;
 mod failure;
+mod half_open;
 mod pool;
 mod tcp_info;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::name::{Instance, NodeName};
 use crate::probe::{Probe, Report};
+pub use half_open::HalfOpen;
 use pool::Pool;
 
 /// Most workers, and so most probes in flight: about 27 KB each, kernel side included, which keeps
@@ -50,6 +52,8 @@ pub struct Settings {
     pub interval: Duration,
     /// One probe's whole budget: connect, send and receive together.
     pub timeout: Duration,
+    /// The port on which this agent listens.
+    pub listen_port: u16,
 }
 
 /// The bounds of the pool. The defaults are the agent's; tests shrink them.
@@ -119,6 +123,13 @@ impl Prober {
     #[must_use]
     pub fn oldest_running(&self) -> Option<Instant> {
         self.pool.oldest_running()
+    }
+
+    /// From whom SYNs came that led to nothing, as of the last look; looked at while probes wait for
+    /// an answer to theirs.
+    #[must_use]
+    pub fn half_open(&self) -> HalfOpen {
+        self.pool.half_open()
     }
 
     /// How many workers live, idle ones included.

@@ -77,7 +77,7 @@ impl Schedule {
 
     fn enter(&mut self, now: Instant, node: &NodeName, in_flight: bool) {
         let within = NEWCOMER_WITHIN.min(self.interval);
-        let slot = self.enqueue(now + scale(within, self.hash(node)), node);
+        let slot = self.enqueue(now + self.source.share(node, within), node);
         self.entries.insert(node.clone(), Entry { slot: Some(slot), in_flight });
     }
 
@@ -147,7 +147,7 @@ impl Schedule {
 
     /// The first moment after `after` that lies in the peer's phase.
     fn phase_after(&self, after: Instant, node: &NodeName) -> Instant {
-        let first = self.epoch + scale(self.interval, self.hash(node));
+        let first = self.epoch + self.source.share(node, self.interval);
         match after.checked_duration_since(first) {
             None => first,
             Some(since) => first + self.interval * whole(since, self.interval).saturating_add(1),
@@ -164,26 +164,6 @@ impl Schedule {
             }
         }
     }
-
-    /// FNV-1a over both names, then the finalizer of MurmurHash3, so that close names land apart.
-    /// Written here because it must give the same phase in every release.
-    fn hash(&self, node: &NodeName) -> u64 {
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        let separator = [0_u8];
-        let names = [self.source.as_str().as_bytes(), &separator, node.as_str().as_bytes()];
-        for byte in names.into_iter().flatten() {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        hash ^ (hash >> 33)
-    }
-}
-
-/// The part of `span` that a hash stands for: from none of it to almost all.
-fn scale(span: Duration, hash: u64) -> Duration {
-    let nanoseconds = (span.as_nanos() * u128::from(hash)) >> 64;
-    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }
 
 /// How often `part` fits into `span`.

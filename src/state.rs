@@ -3,10 +3,12 @@
 //! The agent's thread owns it; readers see a [`Snapshot`], which shares the records and costs one
 //! pointer a peer. It takes `now`, and reads no clock.
 
+mod large;
 mod record;
 mod verdict;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +16,7 @@ use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
 use crate::probe::{KernelView, Outcome, ProbeId, Report};
 use crate::wire::KeepAlive;
+pub use large::Large;
 pub use record::{Histogram, PeerRecord, RECENT, Sample};
 pub use verdict::{Impairment, Verdict};
 
@@ -45,6 +48,10 @@ pub struct Rules {
     pub failure_threshold: u32,
     /// Spacing of one peer's slots.
     pub interval: Duration,
+    /// Spacing of one peer's large probes; zero for none.
+    pub large_interval: Duration,
+    /// Our own node: its pairs have their own moments.
+    pub source: NodeName,
     /// Our own drain: what is assumed of a peer whose answer says only that it drains.
     pub drain: Duration,
     /// Histogram bounds in seconds, rising.
@@ -62,6 +69,8 @@ pub enum Change {
     Pause(NodeName),
     /// Forget it.
     Forget(NodeName),
+    /// Send it a large probe.
+    Large(NodeName),
     /// Its last probe failed, the one before did not.
     Failing(NodeName),
     /// Its verdict is another.
@@ -73,6 +82,8 @@ pub enum Change {
         /// Now.
         to: Verdict,
     },
+    /// It is down, and its own SYNs come here: the way to it is broken, the one from it is not.
+    HalfHeard(NodeName),
     /// A request named a node that is no peer.
     Unknown(NodeName, Option<Instance>),
     /// A request came from another life of a peer than the one known.
@@ -102,7 +113,7 @@ pub struct State {
     incoming_unknown: u64,
     /// How long after its drain a goodbye is believed: until the next list of peers.
     refresh_within: Duration,
-    /// Since when we run without a gap that was told.
+    /// Since when we hear without a gap that was told.
     awake_since: Option<Instant>,
 }
 
@@ -162,6 +173,31 @@ impl State {
         Some(record)
     }
 
+    /// Notes that a large probe of a peer was handed out; `None` when the peer is unknown.
+    pub fn begin_large(&mut self, node: &NodeName, id: ProbeId) -> Option<&PeerRecord> {
+        let record = Arc::make_mut(self.records.get_mut(node)?);
+        record.large.begin(id);
+        Some(record)
+    }
+
+    /// Folds the report of a large probe in; one of a peer that left or moved is forgotten.
+    pub fn report_large(&mut self, now: Moment, report: &Report) -> Vec<Change> {
+        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
+        if !record.large.is_in_flight(report.id) {
+            return Vec::new();
+        }
+        let record = Arc::make_mut(record);
+        let interval = self.rules.large_interval;
+        let again = record.large.end(now.instant, now.wall, &report.outcome, interval);
+        let mut changes = Vec::new();
+        // Without a blank probe that fails, it is the size.
+        if again && record.is_steady() && record.draining_until.is_none() {
+            changes.push(Change::Large(report.node.clone()));
+        }
+        changes.extend(record.judge(self.rules.failure_threshold));
+        changes
+    }
+
     /// Folds a report in; `None` when it is of a probe that is not in flight, since the peer left or
     /// moved meanwhile.
     pub fn report(&mut self, now: Moment, report: &Report) -> Option<Vec<Change>> {
@@ -182,6 +218,11 @@ impl State {
                     changes.extend(record.goodbye(now.instant, life, drain, until));
                 } else {
                     record.stay();
+                    let interval = self.rules.large_interval;
+                    let share = || self.rules.source.share(&report.node, interval);
+                    if record.large.follows(now.instant, answer.can_large, interval, share) {
+                        changes.push(Change::Large(report.node.clone()));
+                    }
                 }
             }
             // It said that it goes, and it went.
@@ -189,8 +230,7 @@ impl State {
             Outcome::Failure(reason) => {
                 let first = record.failures_in_row == 0;
                 record.fail(now, *reason, kernel);
-                let took = now.instant.saturating_duration_since(report.started);
-                record.miss(took, self.rules.interval);
+                record.miss(report.started, now.instant, self.rules.interval);
                 if first {
                     changes.push(Change::Failing(report.node.clone()));
                 }
@@ -253,6 +293,31 @@ impl State {
         changes
     }
 
+    /// Whether somebody is down who could be half-heard.
+    #[must_use]
+    pub fn awaits_syns(&self) -> bool {
+        self.records.values().any(|record| record.half_heard.is_some())
+    }
+
+    /// Folds in when each address last sent a SYN that led to nothing.
+    pub fn half_heard(&mut self, now: Instant, syns: &BTreeMap<IpAddr, Instant>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (node, shared) in &mut self.records {
+            let Some(before) = shared.half_heard else { continue };
+            let peer = &shared.peer;
+            let addresses = peer.other_addresses.iter().copied().chain([peer.address.ip()]);
+            let came = addresses.filter_map(|address| syns.get(&address)).max().copied();
+            let heard = came.is_some_and(|came| shared.proves_half_heard(now, came));
+            if heard != before {
+                Arc::make_mut(shared).half_heard = Some(heard);
+            }
+            if heard && !before {
+                changes.push(Change::HalfHeard(node.clone()));
+            }
+        }
+        changes
+    }
+
     /// The record of a peer.
     #[must_use]
     pub fn get(&self, node: &NodeName) -> Option<&PeerRecord> {
@@ -265,8 +330,9 @@ impl State {
         self.records.values().filter_map(|record| record.draining_until).min()
     }
 
-    /// We were kept from running until now: whoever was not heard meanwhile may have called.
-    pub fn slept(&mut self, now: Instant) {
+    /// We could hear nobody until now, asleep or without a descriptor: whoever was not heard meanwhile
+    /// may have called.
+    pub fn was_deaf(&mut self, now: Instant) {
         self.awake_since = Some(now);
     }
 

@@ -20,12 +20,16 @@ pub const INSTANCE: &str = "Wylis-Instance";
 pub const INTERVAL: &str = "Wylis-Interval";
 /// In a request: the sender stops, and keeps answering for this many milliseconds.
 pub const GOODBYE: &str = "Wylis-Goodbye";
+/// In a request: how many octets the answer shall carry; then its status is 200.
+pub const SIZE: &str = "Wylis-Size";
 /// In an answer, with the value `1`: the agent is about to stop.
 pub const DRAINING: &str = "Wylis-Draining";
 /// In an answer: what the agent understands beyond the blank request, separated by commas.
 pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.
-pub const CAPABILITIES: &str = "goodbye";
+pub const CAPABILITIES: &str = "goodbye,large";
+/// Among the values of [`CAN`]: answers of any [`SIZE`] up to [`LARGE`].
+pub const CAN_LARGE: &str = "large";
 
 /// Between gate and server alone: the number of a request, echoed by its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
@@ -35,6 +39,9 @@ pub const SEQUENCE: &str = "Wylis-Sequence";
 pub const MAX_REQUEST_HEAD: usize = 2048;
 /// Longest answer the prober accepts; ours take about 400 octets with the longest names.
 pub const MAX_ANSWER: usize = 1024;
+/// Octets of a large answer, and the most that anybody gets for the asking: several segments of any
+/// path up to jumbo frames of 9,000, and within the first flight of a connection (RFC 6928).
+pub const LARGE: usize = 10 * 1024;
 /// Longest time that a header may announce; longer ones are taken as this.
 pub const MAX_ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
 
@@ -49,6 +56,8 @@ pub struct KeepAlive {
     pub interval: Option<Duration>,
     /// The sender stops, and answers for this long yet.
     pub goodbye: Option<Duration>,
+    /// Octets that the answer shall carry, at most [`LARGE`]; a blank request has none.
+    pub size: Option<usize>,
 }
 
 impl KeepAlive {
@@ -66,6 +75,7 @@ impl KeepAlive {
         header(INSTANCE, self.instance.as_ref().map(ToString::to_string));
         header(INTERVAL, self.interval.map(|interval| interval.as_millis().to_string()));
         header(GOODBYE, self.goodbye.map(|drain| drain.as_millis().to_string()));
+        header(SIZE, self.size.map(|size| size.to_string()));
         text.push_str("\r\n");
         text
     }
@@ -79,17 +89,28 @@ impl KeepAlive {
             instance: header(INSTANCE).and_then(|text| Instance::new(text.trim()).ok()),
             interval: header(INTERVAL).and_then(milliseconds),
             goodbye: header(GOODBYE).and_then(milliseconds),
+            size: header(SIZE)
+                .and_then(number)
+                .map(|size| usize::try_from(size).unwrap_or(LARGE).min(LARGE)),
         })
     }
 }
 
-fn milliseconds(text: &str) -> Option<Duration> {
+/// Whether a value of [`CAN`] names this ability.
+#[must_use]
+pub fn can(value: &str, ability: &str) -> bool {
+    value.split(',').any(|known| known.trim() == ability)
+}
+
+/// Decimal digits; a number beyond the type is its largest.
+fn number(text: &str) -> Option<u64> {
     let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let announced = text.parse().map_or(MAX_ANNOUNCED, Duration::from_millis);
-    Some(announced.min(MAX_ANNOUNCED))
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+fn milliseconds(text: &str) -> Option<Duration> {
+    number(text).map(|number| Duration::from_millis(number).min(MAX_ANNOUNCED))
 }
 
 #[cfg(test)]
@@ -111,6 +132,7 @@ mod tests {
             instance: Some(Instance::new("0f8fad5b").unwrap()),
             interval: Some(Duration::from_millis(1500)),
             goodbye: Some(Duration::from_secs(5)),
+            size: Some(LARGE),
         };
         let text = said.render("[fd00::1]:9050".parse().unwrap());
         assert!(text.starts_with("GET /keepalive HTTP/1.1\r\nHost: [fd00::1]:9050\r\n"), "{text}");
@@ -125,6 +147,7 @@ mod tests {
             instance: Some(Instance::new(&"i".repeat(63)).unwrap()),
             interval: Some(MAX_ANNOUNCED),
             goodbye: Some(MAX_ANNOUNCED),
+            size: Some(LARGE),
         };
         let text = said.render("[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap());
         assert!(text.len() < MAX_REQUEST_HEAD / 2, "{}", text.len());
@@ -148,6 +171,20 @@ mod tests {
         assert_eq!(bounded.unwrap().goodbye, Some(MAX_ANNOUNCED));
         let negative = parse("GET / \r\nWylis-Node: n\r\nWylis-Goodbye: -1\r\n");
         assert_eq!(negative.unwrap().goodbye, None);
+    }
+
+    #[test]
+    fn no_answer_is_larger_than_the_bound() {
+        for (asked, size) in [("1", Some(1)), ("999999999999999999999", Some(LARGE)), ("x", None)] {
+            let said = parse(&format!("GET / \r\nWylis-Node: n\r\nWylis-Size: {asked}\r\n"));
+            assert_eq!(said.unwrap().size, size);
+        }
+    }
+
+    #[test]
+    fn abilities_are_told_apart_by_their_whole_names() {
+        assert!(can(CAPABILITIES, CAN_LARGE) && can("x, large", CAN_LARGE));
+        assert!(!can("larger,large-ish", CAN_LARGE) && !can("", CAN_LARGE));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use wylis::peer::{Peer, PodCounts};
 use wylis::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, ProbeKind};
 use wylis::probe::{Report, Timings};
 use wylis::state::{Moment, RECENT, Rules, Snapshot, State, Verdict};
+use wylis::wire::KeepAlive;
 
 type Row = Vec<String>;
 
@@ -175,6 +176,8 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
     let mut state = State::new(Rules {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
+        large_interval: Duration::from_secs(300),
+        source: NodeName::new("source").unwrap(),
         drain,
         bounds: bounds.into(),
     });
@@ -201,7 +204,12 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
             kernel: Some(KernelView { retransmits: 0, rtt, path_mtu: Some(1370) }),
         };
         state.report(now, &report);
+        state.begin_large(&node, id);
+        state.report_large(now, &Report { kind: ProbeKind::Large, ..report });
     }
+    let interval = Some(Duration::from_secs(10));
+    let said = KeepAlive { node, instance: None, interval, goodbye: None, size: None };
+    state.heard(now, Some(&said));
     Arc::new(state.snapshot(now))
 }
 

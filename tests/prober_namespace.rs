@@ -251,6 +251,7 @@ fn role_prober() {
         instance: Instance::new("life-1").unwrap(),
         interval: Duration::from_secs(10),
         timeout,
+        listen_port: 9050,
     };
     let (sender, reports) = channel();
     let prober = Prober::new(settings, move |report: Report| {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::requests::{self, Request};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
+use crate::gate::{Counters, Rejection};
 use crate::metrics::{AgentMetrics, DiscoveryNumbers};
 use crate::name::NodeName;
 use crate::probe::{Lane, Outcome, Probe, ProbeId, ProbeKind, Report};
@@ -51,6 +52,10 @@ pub(super) struct EventLoop {
     pub(super) prober: Arc<Prober>,
     /// Requests that wait to be counted.
     pub(super) requests: Receiver<Request>,
+    /// What the public port counts.
+    pub(super) gate: Arc<Counters>,
+    /// How often it had no descriptor for a connection.
+    pub(super) unheard: u64,
     pub(super) early: EarlyRefresh,
     pub(super) metrics: Arc<AgentMetrics>,
     pub(super) shared: Arc<Shared>,
@@ -96,7 +101,7 @@ impl EventLoop {
             let now = Instant::now();
             if now > self.awake_by {
                 log::warn!("kept from running until now: the silence meanwhile was our own");
-                self.state.slept(now);
+                self.state.was_deaf(now);
             }
             if self.stop.is_stopped() && self.leaving.is_none() {
                 self.begin_stop(now);
@@ -126,7 +131,14 @@ impl EventLoop {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
-        let changes = self.state.tick(now);
+        let refused = self.gate.rejected(Rejection::NoDescriptors);
+        if std::mem::replace(&mut self.unheard, refused) != refused {
+            self.state.was_deaf(now);
+        }
+        let mut changes = self.state.tick(now);
+        if self.state.awaits_syns() {
+            changes.extend(self.state.half_heard(now, &self.prober.half_open()));
+        }
         self.act(now, changes);
         self.next_expiry = self.state.next_expiry();
         let stuck = self.prober.oldest_running().map(|since| since + self.longest_probe);
@@ -184,16 +196,19 @@ impl EventLoop {
     }
 
     fn probed(&mut self, now: Moment, report: &Report) -> Vec<Change> {
-        if report.kind != ProbeKind::Blank {
+        if let ProbeKind::Goodbye { .. } = report.kind {
             if let Some(leaving) = &mut self.leaving {
                 leaving.goodbyes = leaving.goodbyes.saturating_sub(1);
             }
             return Vec::new();
         }
-        self.metrics.observe_delay(report.started.saturating_duration_since(report.due));
         if let Outcome::Local(error) = report.outcome {
             self.metrics.add_local(error);
         }
+        if report.kind == ProbeKind::Large {
+            return self.state.report_large(now, report);
+        }
+        self.metrics.observe_delay(report.started.saturating_duration_since(report.due));
         let Some(changes) = self.state.report(now, report) else { return Vec::new() };
         self.schedule.finished(&report.node);
         changes
@@ -206,6 +221,7 @@ impl EventLoop {
                 Change::Resume(node) => self.schedule.resume(now, &node),
                 Change::Pause(node) => self.part(now, node),
                 Change::Forget(node) => self.schedule.leave(&node),
+                Change::Large(node) => self.probe_large(now, node),
                 Change::Failing(node) => self.early.request(EarlyCause::Failing(node)),
                 Change::Unknown(node, instance) => {
                     self.early.request(EarlyCause::Unknown(node, instance));
@@ -214,6 +230,10 @@ impl EventLoop {
                     self.early.request(EarlyCause::NewInstance(node, instance));
                 }
                 Change::Verdict { node, from, to } => tell(&node, from, to),
+                Change::HalfHeard(node) => log::warn!(
+                    "peer {node:?} tries to reach us, and does not answer: the way to it is broken, \
+                     the one from it is not"
+                ),
             }
         }
     }
@@ -247,6 +267,19 @@ impl EventLoop {
         let lane = if record.is_steady() { Lane::Steady } else { Lane::Suspect };
         let (id, address) = (self.next_id, record.peer.address);
         self.submit(Probe { id, node, address, due, lane, kind: ProbeKind::Blank });
+    }
+
+    /// Waits behind every blank probe when workers are short: it measures no latency.
+    fn probe_large(&mut self, now: Instant, node: NodeName) {
+        if self.leaving.is_some() {
+            return;
+        }
+        self.next_id += 1;
+        let id = self.next_id;
+        let Some(record) = self.state.begin_large(&node, id) else { return };
+        let address = record.peer.address;
+        let (lane, kind) = (Lane::Suspect, ProbeKind::Large);
+        self.submit(Probe { id, node, address, due: now, lane, kind });
     }
 
     /// Hands a probe to the workers; what they can never start is folded in at once.

@@ -90,6 +90,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
             instance: config.instance.clone(),
             interval: config.interval,
             timeout: config.timeout,
+            listen_port: config.listen.map_or(DEFAULT_PORT, |address| address.port()),
         },
         move |probed| report(Event::Probed(probed)),
     ));
@@ -104,12 +105,16 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         state: State::new(Rules {
             failure_threshold: config.failure_threshold,
             interval: config.interval,
+            large_interval: config.large_interval,
+            source: config.node.clone(),
             drain: config.drain,
             bounds: config.buckets.as_slice().into(),
         }),
         schedule: Schedule::new(config.node.clone(), config.interval, epoch(now, config.interval)),
         prober: Arc::clone(&prober),
         requests,
+        gate: Arc::clone(&parts.counters),
+        unheard: 0,
         early: parts.early.clone(),
         metrics: Arc::clone(&parts.metrics),
         shared: Arc::clone(&parts.shared),
@@ -141,6 +146,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
 
 /// Everything that runs beside the loop.
 struct Parts {
+    counters: Arc<gate::Counters>,
     early: EarlyRefresh,
     metrics: Arc<AgentMetrics>,
     shared: Arc<Shared>,
@@ -193,7 +199,7 @@ impl Parts {
             backends: gate::Backends { small: kept.small, bulk: kept.bulk },
             route_of,
             limits: gate::Limits::of_this_process(),
-            counters,
+            counters: Arc::clone(&counters),
             pulse: gate_pulse,
             stop: closing.clone(),
             fatal: Box::new(end),
@@ -202,7 +208,17 @@ impl Parts {
         let report = sender(events);
         let report = move |refresh| report(Event::Refreshed(refresh));
         let (discovery, early) = start_discovery(config, stop, discovery_pulse, Box::new(report))?;
-        Ok(Self { early, metrics, shared, loop_pulse, workers_pulse, closing, discovery, gate })
+        Ok(Self {
+            counters,
+            early,
+            metrics,
+            shared,
+            loop_pulse,
+            workers_pulse,
+            closing,
+            discovery,
+            gate,
+        })
     }
 
     /// In the order of the data: nobody probes any more, nobody lists, nobody answers.

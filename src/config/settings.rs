@@ -50,6 +50,7 @@ settings! {
     PEER_PORT "WYLIS_PEER_PORT" "the port of WYLIS_LISTEN" "where peers listen";
     INTERVAL "WYLIS_INTERVAL" "10s" "spacing of the probes of one peer, 100ms to 1h";
     TIMEOUT "WYLIS_TIMEOUT" "5s" "the whole budget of one probe, 10ms to 1m";
+    LARGE_INTERVAL "WYLIS_LARGE_INTERVAL" "5m" "spacing of the large probes of one peer, which find paths that swallow full-size packets; 0s for none, else 1s to 24h";
     REFRESH_INTERVAL "WYLIS_REFRESH_INTERVAL" "30s" "spacing of the refreshes of the pod list, the least, 1s to 1h";
     NAMESPACE "WYLIS_NAMESPACE" "the service account's" "the namespace of the agents' pods";
     LABEL_SELECTOR "WYLIS_LABEL_SELECTOR" "app.kubernetes.io/name=wylis" "the label selector of the agents' pods";
@@ -216,6 +217,7 @@ impl Given {
             peer_port,
             interval: self.duration(INTERVAL, 10_000, 100, 3_600_000),
             timeout: self.duration(TIMEOUT, 5_000, 10, 60_000),
+            large_interval: self.large_interval(),
             refresh_interval: self.duration(REFRESH_INTERVAL, 30_000, 1_000, 3_600_000),
             state_dir: self.optional(STATE_DIR, "an absolute path", absolute),
             drain: self.duration(DRAIN, 5_000, 0, 300_000),
@@ -230,6 +232,16 @@ impl Given {
             instance_is_pod_uid,
         };
         if self.errors.is_empty() { Ok(config) } else { Err(self.errors) }
+    }
+
+    /// Zero turns them off, so that the bounds hold for the rest.
+    fn large_interval(&mut self) -> Duration {
+        let [default, least, most] = [300, 1, 86_400].map(Duration::from_secs);
+        let expected = "0s for none, or a duration with its unit from 1s to 24h";
+        self.value(LARGE_INTERVAL, default, expected, |text| {
+            let asked = parse::duration(text)?;
+            (asked.is_zero() || (least..=most).contains(&asked)).then_some(asked)
+        })
     }
 
     fn node(&mut self) -> NodeName {

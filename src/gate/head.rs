@@ -13,7 +13,7 @@ const MAX_PATH: usize = 256;
 /// Longest value passed on: the longest node name.
 const MAX_VALUE: usize = 253;
 /// What of a request is passed on, if its value is plain. Everything else is dropped.
-const PASSED: [&str; 4] = [wire::NODE, wire::INSTANCE, wire::INTERVAL, wire::GOODBYE];
+const PASSED: [&str; 5] = [wire::NODE, wire::INSTANCE, wire::INTERVAL, wire::GOODBYE, wire::SIZE];
 /// What ends a head.
 const END: &[u8] = b"\r\n\r\n";
 

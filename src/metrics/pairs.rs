@@ -90,6 +90,18 @@ pub(super) static FAMILIES: &[Family] = &[
         },
     ),
     family(
+        "wylis_large_probes_total",
+        "pair,result",
+        "Large probes finished, which carry full-size segments; faults of our own excluded.",
+        MetricType::COUNTER,
+        |pairs, record, metrics| {
+            let large = &record.large;
+            for (result, value) in [("success", large.successes), ("failure", large.failures)] {
+                metrics.push(counter(pairs.labels(record, &[("result", result)]), value));
+            }
+        },
+    ),
+    family(
         "wylis_peer_rtt_seconds",
         "pair",
         "Round-trip time as the kernel measured it, of the last probe without a retransmit.",
@@ -115,7 +127,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family(
         "wylis_peer_impaired",
         "pair,kind",
-        "1 while the peer is up and its path is lossy, one-way, or of reduced MTU (mtu); absent otherwise.",
+        "1 while the peer is up and its path is lossy, one-way, or swallows large packets (mtu); absent otherwise.",
         MetricType::GAUGE,
         |pairs, record, metrics| {
             if let Some(impairment) = record.verdict.impairment() {
@@ -123,6 +135,13 @@ pub(super) static FAMILIES: &[Family] = &[
                 metrics.push(gauge(labels, 1.0));
             }
         },
+    ),
+    family(
+        "wylis_peer_half_heard",
+        "pair",
+        "While the peer is down by connect_timeout: 1 when its own SYNs come here, 0 when not; else absent.",
+        MetricType::GAUGE,
+        |pairs, record, metrics| pairs.gauge(record, record.half_heard.map(truth), metrics),
     ),
     family(
         "wylis_peer_ready",
@@ -158,6 +177,17 @@ pub(super) static FAMILIES: &[Family] = &[
             },
         )
     },
+    family(
+        "wylis_incoming_interval_seconds",
+        "pair",
+        "The interval at which the sender (source_node) says that it sends; absent until it said so.",
+        MetricType::GAUGE,
+        |pairs, record, metrics| {
+            let interval = record.announced_interval.map(|interval| interval.as_secs_f64());
+            let labels = labels(record.peer.node.as_str(), pairs.source.as_str(), &[]);
+            metrics.extend(interval.map(|interval| gauge(labels, interval)));
+        },
+    ),
 ];
 
 impl Pairs {

@@ -28,6 +28,8 @@ fn state(count: u8) -> State {
     let mut state = State::new(Rules {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
+        large_interval: Duration::from_secs(300),
+        source: NodeName::new("me").unwrap(),
         drain,
         bounds,
     });
@@ -83,7 +85,7 @@ fn a_pair_that_was_probed_renders_as_in_the_golden_text() {
     probe(&mut state, &node, success(30), 0);
     probe(&mut state, &node, success(1040), 1);
     probe(&mut state, &node, Outcome::Failure(FailureReason::ConnectTimeout), 3);
-    let said = KeepAlive { node, instance: None, interval: None, goodbye: None };
+    let said = KeepAlive { node, instance: None, interval: None, goodbye: None, size: None };
     state.heard(moment(), Some(&said));
     state.heard(moment(), None);
     let golden = include_str!("golden.txt");

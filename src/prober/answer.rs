@@ -7,13 +7,37 @@
 
 use crate::name::{Instance, NodeName};
 use crate::probe::Answer;
-use crate::wire::{DRAINING, INSTANCE, MAX_ANSWER, NODE};
+use crate::wire::{CAN, CAN_LARGE, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, can};
 
-/// How every good answer begins (status-line, RFC 9112 section 4).
-const START: &[u8] = b"HTTP/1.1 204";
 /// What ends a head (RFC 9112 section 2.1). A bare LF, which that RFC lets a recipient accept, is
 /// refused: no agent sends it.
 const END: &[u8] = b"\r\n\r\n";
+
+/// Which of the two answers is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// 204 without content.
+    Blank,
+    /// 200 with [`LARGE`] octets.
+    Large,
+}
+
+impl Due {
+    /// How the good answer begins (status-line, RFC 9112 section 4).
+    const fn start(self) -> &'static [u8] {
+        match self {
+            Self::Blank => b"HTTP/1.1 204",
+            Self::Large => b"HTTP/1.1 200",
+        }
+    }
+
+    const fn length(self) -> usize {
+        match self {
+            Self::Blank => 0,
+            Self::Large => LARGE,
+        }
+    }
+}
 
 /// What the octets received so far amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,36 +46,41 @@ pub(super) enum Parsed {
     Incomplete,
     /// Not an answer of ours, whatever may follow.
     Bad,
-    /// A whole answer.
+    /// A whole head.
     Whole {
         /// Who answered.
         node: NodeName,
         /// What it told.
         answer: Answer,
+        /// Octets of the content that are still to come.
+        left: usize,
     },
 }
 
-/// Reads `bytes`, everything received so far.
+/// Reads `bytes`, everything received so far, at most [`MAX_ANSWER`].
 ///
 /// Bad as soon as the first octets differ, so that a service that speaks first (SSH, SMTP) and then
 /// waits is told from one that stalls.
-pub(super) fn parse(bytes: &[u8]) -> Parsed {
-    let seen = bytes.len().min(START.len());
-    if bytes.get(..seen) != START.get(..seen) || bytes.len() > MAX_ANSWER {
+pub(super) fn parse(bytes: &[u8], due: Due) -> Parsed {
+    let start = due.start();
+    let seen = bytes.len().min(start.len());
+    if bytes.get(..seen) != start.get(..seen) || bytes.len() > MAX_ANSWER {
         return Parsed::Bad;
     }
     let Some(end) = bytes.windows(END.len()).position(|window| window == END) else {
         return if bytes.len() == MAX_ANSWER { Parsed::Bad } else { Parsed::Incomplete };
     };
-    // A 204 has no content (RFC 9110 section 15.3.5): nothing may follow the head.
-    let (Some(head), true) = (bytes.get(..end), bytes.len() == end + END.len()) else {
+    // A 204 has no content (RFC 9110 section 15.3.5): nothing may follow its head.
+    let content = bytes.len() - end - END.len();
+    let (Some(head), Some(left)) = (bytes.get(..end), due.length().checked_sub(content)) else {
         return Parsed::Bad;
     };
-    read_head(head).map_or(Parsed::Bad, |(node, answer)| Parsed::Whole { node, answer })
+    let read = read_head(head, due);
+    read.map_or(Parsed::Bad, |(node, answer)| Parsed::Whole { node, answer, left })
 }
 
 /// Reads a head without its final empty line; `None` when it is malformed or not ours.
-fn read_head(head: &[u8]) -> Option<(NodeName, Answer)> {
+fn read_head(head: &[u8], due: Due) -> Option<(NodeName, Answer)> {
     // Put back the last line's CRLF, so that all lines look alike.
     let mut lines = head.split(|byte| *byte == b'\n').peekable();
     let mut next = || {
@@ -59,12 +88,13 @@ fn read_head(head: &[u8]) -> Option<(NodeName, Answer)> {
         let bare = if lines.peek().is_some() { line.strip_suffix(b"\r") } else { Some(line) };
         Some(bare.filter(|line| !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))))
     };
-    let reason = next()??.strip_prefix(START)?;
+    let reason = next()??.strip_prefix(due.start())?;
     // The reason phrase is for people; the space before it is left out by some (RFC 9112 section 4).
     if !reason.is_empty() && !reason.starts_with(b" ") {
         return None;
     }
     let (mut node, mut instance, mut draining) = (None, None, None);
+    let (mut length, mut can_large) = (None, false);
     while let Some(line) = next() {
         let (name, value) = field(line?)?;
         let named = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -76,12 +106,21 @@ fn read_head(head: &[u8]) -> Option<(NodeName, Answer)> {
             once(&mut instance, known)?;
         } else if named(DRAINING) {
             once(&mut draining, value == b"1")?;
-        } else if named("Transfer-Encoding") || (named("Content-Length") && value != b"0") {
+        } else if named(CAN) {
+            can_large |= str::from_utf8(value).is_ok_and(|value| can(value, CAN_LARGE));
+        } else if named("Content-Length") {
+            once(&mut length, str::from_utf8(value).ok()?.to_owned())?;
+        } else if named("Transfer-Encoding") {
             return None;
         }
     }
-    let answer = Answer { instance: instance.flatten(), draining: draining.unwrap_or(false) };
-    Some((node?, answer))
+    // In the one spelling; a 204 may leave it out.
+    let length = length.unwrap_or_else(|| "0".to_owned());
+    if length != due.length().to_string() {
+        return None;
+    }
+    let (instance, draining) = (instance.flatten(), draining.unwrap_or(false));
+    Some((node?, Answer { instance, draining, can_large }))
 }
 
 /// Splits one field line (RFC 9112 section 5); no space before the colon, no folded lines.
@@ -114,18 +153,23 @@ mod tests {
 
     use super::*;
 
+    fn parse(bytes: &[u8]) -> Parsed {
+        super::parse(bytes, Due::Blank)
+    }
+
     fn whole(text: &str) -> Option<(String, Answer)> {
         match parse(text.as_bytes()) {
-            Parsed::Whole { node, answer } => Some((node.to_string(), answer)),
-            Parsed::Incomplete | Parsed::Bad => None,
+            Parsed::Whole { node, answer, left: 0 } => Some((node.to_string(), answer)),
+            Parsed::Whole { .. } | Parsed::Incomplete | Parsed::Bad => None,
         }
     }
 
     #[test]
     fn our_own_answer_is_read() {
         let text = "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nWylis-Instance: 0f8f-1\r\n\
-                    Wylis-Draining: 1\r\nWylis-Can: goodbye\r\n\r\n";
-        let told = Answer { instance: Some(Instance::new("0f8f-1").unwrap()), draining: true };
+                    Wylis-Draining: 1\r\nWylis-Can: goodbye,large\r\n\r\n";
+        let instance = Some(Instance::new("0f8f-1").unwrap());
+        let told = Answer { instance, draining: true, can_large: true };
         assert_eq!(whole(text), Some(("n1".to_owned(), told)));
     }
 
@@ -141,6 +185,26 @@ mod tests {
         ] {
             assert_eq!(whole(text), Some(("n1".to_owned(), Answer::default())), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_large_answer_has_the_length_that_was_asked_for() {
+        let of = |status: &str, length: &str, content: &str| {
+            let text = format!("HTTP/1.1 {status}\r\nWylis-Node: n1\r\n{length}\r\n{content}");
+            super::parse(text.as_bytes(), Due::Large)
+        };
+        let length = format!("Content-Length: {LARGE}\r\n");
+        for (content, left) in [("", LARGE), ("....", LARGE - 4)] {
+            let Parsed::Whole { node, left: told, .. } = of("200 OK", &length, content) else {
+                panic!("{content:?}")
+            };
+            assert_eq!((node.as_str(), told), ("n1", left));
+        }
+        for length in ["", "Content-Length: 0\r\n", "Content-Length: 010240\r\n"] {
+            assert_eq!(of("200 OK", length, ""), Parsed::Bad, "{length:?}");
+        }
+        assert_eq!(of("204 No Content", "", ""), Parsed::Bad);
+        assert_eq!(of("200 OK", &format!("{length}{length}"), ""), Parsed::Bad);
     }
 
     #[test]
@@ -210,7 +274,8 @@ mod tests {
                 "HTTP/1.1 204 No Content\r\nX: {other}\r\nWylis-Node: {node}\r\n{drain}\
                  Wylis-Instance: {instance}\r\n\r\n"
             );
-            let told = Answer { instance: Some(Instance::new(&instance).unwrap()), draining };
+            let instance = Some(Instance::new(&instance).unwrap());
+            let told = Answer { instance, draining, can_large: false };
             prop_assert_eq!(whole(&text), Some((node, told)));
             let cut = cut % text.len();
             prop_assert_eq!(parse(&text.as_bytes()[..cut]), Parsed::Incomplete);

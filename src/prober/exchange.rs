@@ -14,32 +14,47 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::Settings;
-use super::answer::{Parsed, parse};
+use super::answer::{Due, Parsed, parse};
 use super::failure::{Step, classify};
+use super::half_open::Watch;
 use super::tcp_info::{self, Info};
 use crate::name::NodeName;
 use crate::probe::{
     Answer, FailureReason, KernelView, LocalError, Outcome, Probe, ProbeKind, Timings,
 };
-use crate::wire::{KeepAlive, MAX_ANSWER};
+use crate::wire::{KeepAlive, LARGE, MAX_ANSWER};
 
 /// ppoll(2) overshoots by milliseconds. Who ends a probe later than this after its deadline was kept
 /// from running, and saw neither the peer nor the clock.
 const LATE: Duration = Duration::from_millis(250);
 
+/// When to look for the SYNs of others, and how often: between our own ones, which go out after 0, 1
+/// and 3 s (TCP_TIMEOUT_INIT), so that no answer to them waits for a look.
+const FIRST_LOOK: Duration = Duration::from_millis(1500);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A large probe has this long at most, and less where the timeout is shorter: a path that carries
+/// nothing of it through three retransmits (0.2, 0.6 and 1.4 s) has told enough.
+const LARGE_WITHIN: Duration = Duration::from_secs(3);
+
 /// Makes one probe that began at `started`, and says how it ended and what the kernel saw.
 pub(super) fn perform(
     settings: &Settings,
+    half_open: &Watch,
     probe: &Probe,
     started: Instant,
 ) -> (Outcome, Option<KernelView>) {
+    let budget = match probe.kind {
+        ProbeKind::Large => settings.timeout.min(LARGE_WITHIN),
+        ProbeKind::Blank | ProbeKind::Goodbye { .. } => settings.timeout,
+    };
     // The sum overflows for no timeout that a person could mean.
-    let deadline = started.checked_add(settings.timeout).unwrap_or(started);
+    let deadline = started.checked_add(budget).unwrap_or(started);
     let (stream, pending) = match open(probe.address) {
         Ok(opened) => opened,
         Err(error) => return (classify(Step::Open, &error), None),
     };
-    let attempt = Attempt { stream: &stream, started, deadline };
+    let due = if probe.kind == ProbeKind::Large { Due::Large } else { Due::Blank };
+    let attempt = Attempt { stream: &stream, half_open, started, deadline, due };
     let mut handshake = None;
     let outcome = match attempt.run(pending, &request(settings, probe), &probe.node, &mut handshake)
     {
@@ -62,15 +77,17 @@ fn unless_late(outcome: Outcome, overdue: Duration) -> Outcome {
 }
 
 fn request(settings: &Settings, probe: &Probe) -> String {
-    let goodbye = match probe.kind {
-        ProbeKind::Blank => None,
-        ProbeKind::Goodbye { drain } => Some(drain),
+    let (goodbye, size) = match probe.kind {
+        ProbeKind::Blank => (None, None),
+        ProbeKind::Large => (None, Some(LARGE)),
+        ProbeKind::Goodbye { drain } => (Some(drain), None),
     };
     let said = KeepAlive {
         node: settings.node.clone(),
         instance: Some(settings.instance.clone()),
         interval: Some(settings.interval),
         goodbye,
+        size,
     };
     said.render(probe.address)
 }
@@ -102,8 +119,10 @@ fn close(stream: TcpStream) {
 
 struct Attempt<'a> {
     stream: &'a TcpStream,
+    half_open: &'a Watch,
     started: Instant,
     deadline: Instant,
+    due: Due,
 }
 
 impl Attempt<'_> {
@@ -134,9 +153,17 @@ impl Attempt<'_> {
         Ok((timings, answer))
     }
 
-    /// Waits for the handshake's end (connect(2), EINPROGRESS).
+    /// Waits for the handshake's end (connect(2), EINPROGRESS). While that is overdue, looks who
+    /// fares likewise on the way to us.
     fn established(&self) -> io::Result<()> {
-        self.wait(PollFlags::OUT)?;
+        let mut look = self.started + FIRST_LOOK;
+        while !self.wait_until(PollFlags::OUT, look.min(self.deadline))? {
+            if look >= self.deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.half_open.look();
+            look += LOOK_EVERY;
+        }
         match self.stream.take_error()? {
             Some(error) => Err(error),
             None => Ok(()),
@@ -156,7 +183,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Reads until the answer is whole or wrong; never more than [`MAX_ANSWER`] octets.
+    /// Reads until the answer is whole or wrong; its head into [`MAX_ANSWER`] octets, its content
+    /// into nothing.
     fn receive(&self) -> Result<(NodeName, Answer), Outcome> {
         let mut buffer = [0; MAX_ANSWER];
         let mut filled = 0;
@@ -167,12 +195,27 @@ impl Attempt<'_> {
                 return Err(Outcome::Failure(FailureReason::Closed));
             }
             filled += count;
-            match parse(buffer.get(..filled).unwrap_or_default()) {
+            match parse(buffer.get(..filled).unwrap_or_default(), self.due) {
                 Parsed::Incomplete => {}
                 Parsed::Bad => return Err(Outcome::Failure(FailureReason::BadResponse)),
-                Parsed::Whole { node, answer } => return Ok((node, answer)),
+                Parsed::Whole { node, answer, left } => {
+                    self.discard(left, &mut buffer)?;
+                    return Ok((node, answer));
+                }
             }
         }
+    }
+
+    fn discard(&self, mut left: usize, buffer: &mut [u8]) -> Result<(), Outcome> {
+        while left > 0 {
+            let count = self.read(buffer).map_err(|error| classify(Step::Exchange, &error))?;
+            if count == 0 {
+                return Err(Outcome::Failure(FailureReason::Closed));
+            }
+            let rest = left.checked_sub(count);
+            left = rest.ok_or(Outcome::Failure(FailureReason::BadResponse))?;
+        }
+        Ok(())
     }
 
     /// Waits first: the answer is at least one round trip away. The deadline is absolute, so a peer
@@ -191,16 +234,22 @@ impl Attempt<'_> {
 
     /// Waits until the socket is ready, or for as long as the deadline lets (`TimedOut`).
     fn wait(&self, events: PollFlags) -> io::Result<()> {
+        let ready = self.wait_until(events, self.deadline)?;
+        if ready { Ok(()) } else { Err(ErrorKind::TimedOut.into()) }
+    }
+
+    /// Waits until the socket is ready; `false` when it is not by then.
+    fn wait_until(&self, events: PollFlags, until: Instant) -> io::Result<bool> {
         loop {
             // Looks once even when nothing is left: what came while we were kept from running counts
             // as having come.
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             // A timeout too long for the kernel's clock is none.
             let timeout = Timespec::try_from(left).ok();
             match poll(&mut [PollFd::new(self.stream, events)], timeout.as_ref()) {
-                Ok(0) if left.is_zero() => return Err(ErrorKind::TimedOut.into()),
+                Ok(0) if left.is_zero() => return Ok(false),
                 Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::exchange::perform;
+use super::half_open::{HalfOpen, Watch};
 use super::{Limits, Settings};
 use crate::probe::{KernelView, Lane, LocalError, Outcome, Probe, Report};
 
@@ -29,6 +30,7 @@ type Reporter = Box<dyn Fn(Report) + Send + Sync>;
 /// What the submitting thread and the workers share.
 pub(super) struct Pool {
     settings: Settings,
+    half_open: Watch,
     limits: Limits,
     report: Reporter,
     state: Mutex<State>,
@@ -72,7 +74,14 @@ type Guard<'a> = MutexGuard<'a, State>;
 
 impl Pool {
     pub(super) fn new(settings: Settings, limits: Limits, report: Reporter) -> Self {
-        Self { settings, limits, report, state: Mutex::new(State::default()), left: Condvar::new() }
+        Self {
+            half_open: Watch::new(settings.listen_port),
+            settings,
+            limits,
+            report,
+            state: Mutex::new(State::default()),
+            left: Condvar::new(),
+        }
     }
 
     pub(super) fn submit(self: &Arc<Self>, probe: Probe) -> Vec<Report> {
@@ -92,6 +101,10 @@ impl Pool {
 
     pub(super) fn workers(&self) -> usize {
         self.lock().workers
+    }
+
+    pub(super) fn half_open(&self) -> HalfOpen {
+        self.half_open.seen()
     }
 
     /// When the probe that has run for the longest began.
@@ -194,7 +207,7 @@ impl Pool {
             let started = Instant::now();
             state.set_running(number, Some(started));
             drop(state);
-            let result = perform(&self.settings, &probe, started);
+            let result = perform(&self.settings, &self.half_open, &probe, started);
             (self.report)(report(probe, started, result));
             state = self.lock();
             state.set_running(number, None);

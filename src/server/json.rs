@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Chunks;
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
-use crate::state::{PeerRecord, Sample, Snapshot};
+use crate::state::{self, PeerRecord, Sample, Snapshot};
 
 /// Rises when a field changes its meaning or goes; new fields may come at any time.
 const VERSION: u32 = 1;
@@ -36,19 +36,36 @@ struct Row<'a> {
     verdict: &'a str,
     reason: Option<&'static str>,
     up: Option<bool>,
+    half_heard: Option<bool>,
     successes: u64,
     failures: u64,
     failures_by_reason: BTreeMap<&'static str, u64>,
     failures_in_row: u32,
     retransmits: u64,
+    retransmits_per_probe: Option<f64>,
     rtt_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
     last_failure: Option<Failure>,
+    large: Large,
     incoming_requests: u64,
     last_incoming: Option<f64>,
     announced_interval_seconds: Option<f64>,
     recent: Vec<Probe>,
+}
+
+#[derive(Serialize)]
+struct Large {
+    successes: u64,
+    failures: u64,
+    last: Option<LargeProbe>,
+}
+
+#[derive(Serialize)]
+struct LargeProbe {
+    at: f64,
+    total_seconds: Option<f64>,
+    reason: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -107,11 +124,13 @@ fn row(record: &PeerRecord) -> Row<'_> {
         verdict: record.verdict.as_str(),
         reason: down.map(|(reason, _)| reason.as_str()),
         up: record.up,
+        half_heard: record.half_heard,
         successes: record.successes,
         failures: record.failed(),
         failures_by_reason: counted.map(|(reason, count)| (reason.as_str(), count)).collect(),
         failures_in_row: record.failures_in_row,
         retransmits: record.retransmits,
+        retransmits_per_probe: record.retransmits_per_probe(),
         rtt_seconds: record.rtt.map(seconds),
         path_mtu_bytes: record.path_mtu,
         last_success: record.last_success.map(unix),
@@ -120,11 +139,21 @@ fn row(record: &PeerRecord) -> Row<'_> {
             phase: reason.phase().as_str(),
             reason: reason.as_str(),
         }),
+        large: large(&record.large),
         incoming_requests: record.incoming,
         last_incoming: record.last_heard.map(|heard| unix(heard.wall)),
         announced_interval_seconds: record.announced_interval.map(seconds),
         recent: record.recent.iter().map(probe).collect(),
     }
+}
+
+fn large(known: &state::Large) -> Large {
+    let last = known.last.map(|(at, result)| LargeProbe {
+        at: unix(at),
+        total_seconds: result.ok().map(seconds),
+        reason: result.err().map(FailureReason::as_str),
+    });
+    Large { successes: known.successes, failures: known.failures, last }
 }
 
 fn probe(sample: &Sample) -> Probe {

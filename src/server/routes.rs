@@ -59,20 +59,27 @@ pub(super) fn answer(request: Request, views: &dyn Views) {
 }
 
 fn keepalive(request: Request, views: &dyn Views) {
-    let mut response = Response::empty(204)
-        .with_header_of(wire::NODE, views.node().as_str())
-        .with_header_of(wire::INSTANCE, views.instance().as_str())
-        .with_header_of(wire::CAN, wire::CAPABILITIES);
-    if views.draining() {
-        response = response.with_header_of(wire::DRAINING, "1");
-    }
     let asked = *request.method() == Method::Get;
     let said = KeepAlive::read(|name| header(&request, name));
-    respond(request, response);
+    if let Some(size) = said.as_ref().and_then(|said| said.size) {
+        let octets = std::io::repeat(b'.').take(u64::try_from(size).unwrap_or(0));
+        let large = Response::new(StatusCode(200), Vec::new(), octets, Some(size), None);
+        return respond(request, introduced(large, views));
+    }
+    respond(request, introduced(Response::empty(204), views));
     // After the answer: what is made of it must not count as the path's latency.
     if asked {
         views.heard(said);
     }
+}
+
+/// Says who answers, and what it can.
+fn introduced<R: Read>(response: Response<R>, views: &dyn Views) -> Response<R> {
+    let response = response
+        .with_header_of(wire::NODE, views.node().as_str())
+        .with_header_of(wire::INSTANCE, views.instance().as_str())
+        .with_header_of(wire::CAN, wire::CAPABILITIES);
+    if views.draining() { response.with_header_of(wire::DRAINING, "1") } else { response }
 }
 
 fn health(request: Request, state: Result<(), String>) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::large::Large;
 use super::verdict::{Evidence, Verdict};
 use super::{Change, Moment, largest};
 use crate::name::Instance;
@@ -131,6 +132,13 @@ pub struct PeerRecord {
     pub announced_interval: Option<Duration>,
     /// It was heard before, and has been silent for too long.
     pub silent: bool,
+    /// While it is down because our SYNs are not answered: whether its own come here. Then the way to
+    /// it is broken, and the one from it is not.
+    pub half_heard: Option<bool>,
+    /// When the first of the failures since the last success began.
+    failing_since: Option<Instant>,
+    /// What its large probes tell.
+    pub large: Large,
     /// The life that answered the last successful probe.
     pub answering: Option<Instance>,
     /// Its goodbye is believed until then.
@@ -144,6 +152,18 @@ pub struct PeerRecord {
     /// What all of this amounts to.
     pub verdict: Verdict,
 }
+
+/// After what silence something that comes once an interval is missing: it may be lost twice, and be
+/// as late as the longest default timeout.
+fn lateness(interval: Duration) -> Duration {
+    const LATE: Duration = Duration::from_secs(5);
+    interval * 3 + LATE
+}
+
+/// No SYN is under way for longer.
+const LONGEST_TRIP: Duration = Duration::from_millis(500);
+/// Of a peer that never announced one: the default.
+const UNKNOWN_INTERVAL: Duration = Duration::from_secs(10);
 
 impl PeerRecord {
     /// Nothing known yet.
@@ -167,6 +187,9 @@ impl PeerRecord {
             last_heard: None,
             announced_interval: None,
             silent: false,
+            half_heard: None,
+            failing_since: None,
+            large: Large::default(),
             answering: None,
             draining_until: None,
             goodbye: None,
@@ -186,6 +209,16 @@ impl PeerRecord {
     #[must_use]
     pub fn is_steady(&self) -> bool {
         self.last_success.is_some() && self.failures_in_row == 0
+    }
+
+    /// Retransmits for each successful one of the last probes; `None` without any.
+    #[must_use]
+    pub fn retransmits_per_probe(&self) -> Option<f64> {
+        let good = self.recent.iter().filter(|sample| sample.result().is_ok());
+        let (probes, sum) = good.fold((0_u32, 0_u32), |(probes, sum), sample| {
+            (probes + 1, sum + u32::from(sample.retransmits))
+        });
+        (probes > 0).then(|| f64::from(sum) / f64::from(probes))
     }
 
     /// Whether no probe of it is in flight.
@@ -209,6 +242,7 @@ impl PeerRecord {
         self.last_success = Some(now.wall);
         self.failures_in_row = 0;
         self.missed_in_row = 0;
+        self.failing_since = None;
         if self.up != Some(true) {
             self.up = Some(true);
             self.up_since = Some(now.instant);
@@ -235,9 +269,11 @@ impl PeerRecord {
         self.sample(now, Err(reason), kernel);
     }
 
-    /// A failing probe took so long: its own slot brought nothing, nor did those that came while it
-    /// ran. So a timeout above the interval delays no verdict.
-    pub(super) fn miss(&mut self, took: Duration, interval: Duration) {
+    /// The failing probe ran from `began` to `now`: its own slot brought nothing, nor did those that
+    /// came meanwhile. So a timeout above the interval delays no verdict.
+    pub(super) fn miss(&mut self, began: Instant, now: Instant, interval: Duration) {
+        self.failing_since.get_or_insert(began);
+        let took = now.saturating_duration_since(began);
         let held_up = took.as_nanos() / interval.as_nanos().max(1);
         let held_up = u32::try_from(held_up).unwrap_or(u32::MAX);
         self.missed_in_row = self.missed_in_row.saturating_add(1).saturating_add(held_up);
@@ -275,6 +311,7 @@ impl PeerRecord {
         self.last_success = old.last_success;
         self.last_failure = old.last_failure;
         self.incoming = old.incoming;
+        self.large = old.large.moved();
         self.verdict = old.verdict;
     }
 
@@ -327,15 +364,22 @@ impl PeerRecord {
     /// Judged only when it was heard before, so that upgrades with mixed settings accuse nobody, and
     /// only for the time that it was up: after an outage our probe may come through first.
     pub(super) fn is_silent(&self, now: Instant, awake_since: Option<Instant>) -> bool {
-        /// A request may be lost twice, and be as late as the longest default timeout.
-        const LATE: Duration = Duration::from_secs(5);
         match (self.last_heard, self.announced_interval, self.up_since) {
             (Some(heard), Some(interval), Some(up)) if self.draining_until.is_none() => {
                 let since = heard.instant.max(up).max(awake_since.unwrap_or(up));
-                now.saturating_duration_since(since) > interval * 3 + LATE
+                now.saturating_duration_since(since) > lateness(interval)
             }
             _ => false,
         }
+    }
+
+    /// Whether a SYN of it that came then, and led to nothing, tells that the way from it is whole:
+    /// only one that came after ours began to fail. One that was under way when both directions broke
+    /// is listed as well.
+    pub(super) fn proves_half_heard(&self, now: Instant, came: Instant) -> bool {
+        let proof = self.failing_since.is_some_and(|since| came > since + LONGEST_TRIP);
+        let interval = self.announced_interval.unwrap_or(UNKNOWN_INTERVAL);
+        proof && now.saturating_duration_since(came) <= lateness(interval)
     }
 
     /// Brings the verdict up to date, and says when it changed.
@@ -351,9 +395,12 @@ impl PeerRecord {
             // A peer that our probes do not reach either is on its way down.
             silent: self.silent && self.failures_in_row == 0,
             mended: self.recent.iter().filter(mended).count(),
+            small_only: self.large.is_swallowed(),
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
         };
         let to = evidence.verdict();
+        let unanswered = to == Verdict::Down(FailureReason::ConnectTimeout);
+        self.half_heard = unanswered.then(|| self.half_heard.unwrap_or(false));
         let from = std::mem::replace(&mut self.verdict, to);
         (from != to).then(|| Change::Verdict { node: self.peer.node.clone(), from, to })
     }

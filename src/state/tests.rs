@@ -1,6 +1,8 @@
 //! What the state promises, with a clock of our own.
 
 mod goodbye;
+mod half_heard;
+mod large;
 
 use proptest::prelude::*;
 
@@ -9,10 +11,17 @@ use crate::probe::{Answer, FailureReason, LocalError, ProbeKind, Timings};
 
 const REFRESH: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(5);
+const LARGE_INTERVAL: Duration = Duration::from_secs(300);
 
 fn rules() -> Rules {
-    let interval = Duration::from_secs(10);
-    Rules { failure_threshold: 3, interval, drain: DRAIN, bounds: vec![0.01, 0.1, 1.0].into() }
+    Rules {
+        failure_threshold: 3,
+        interval: Duration::from_secs(10),
+        large_interval: LARGE_INTERVAL,
+        source: NodeName::new("me").unwrap(),
+        drain: DRAIN,
+        bounds: vec![0.01, 0.1, 1.0].into(),
+    }
 }
 
 fn name(number: u8) -> NodeName {
@@ -92,6 +101,7 @@ impl Lab {
             instance: Some(instance(life)),
             interval: Some(Duration::from_secs(10)),
             goodbye,
+            size: None,
         };
         self.state.heard(self.now, Some(&said))
     }
@@ -338,6 +348,7 @@ fn a_stranger_cannot_announce_an_interval_in_a_peers_name() {
         instance: Some(instance("forged")),
         interval: Some(Duration::ZERO),
         goodbye: None,
+        size: None,
     };
     lab.state.heard(lab.now, Some(&forged));
     lab.pass(Duration::from_secs(10));
@@ -350,7 +361,7 @@ fn what_we_slept_through_is_no_silence_of_others() {
     lab.probe(1, success(), 0);
     lab.hear(1, "a", None);
     lab.now.instant += Duration::from_secs(3600);
-    lab.state.slept(lab.now.instant);
+    lab.state.was_deaf(lab.now.instant);
     lab.pass(Duration::from_secs(34));
     assert_eq!(lab.verdict(1), Verdict::Up);
     lab.pass(Duration::from_secs(2));

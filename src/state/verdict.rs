@@ -17,7 +17,7 @@ pub enum Verdict {
     OneWay,
     /// Up, but packets are lost.
     Lossy,
-    /// Up, but the path carries smaller packets than it did.
+    /// Up, but the path swallows full-size packets, or says that it carries smaller ones than it did.
     Mtu,
     /// All is well.
     Up,
@@ -48,6 +48,8 @@ pub(super) struct Evidence {
     pub(super) silent: bool,
     /// Recent successful probes that needed a retransmit.
     pub(super) mended: usize,
+    /// Large probes in a row were swallowed.
+    pub(super) small_only: bool,
     pub(super) path_mtu_shrunk: bool,
 }
 
@@ -59,7 +61,7 @@ impl Evidence {
             Self { up: Some(false), last_failure: Some(reason), .. } => Verdict::Down(reason),
             Self { silent: true, .. } => Verdict::OneWay,
             Self { mended: LOSSY_PROBES.., .. } => Verdict::Lossy,
-            Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
+            Self { small_only: true, .. } | Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
             Self { .. } => Verdict::Up,
         }
     }
@@ -123,6 +125,7 @@ mod tests {
         last_failure: None,
         silent: false,
         mended: 0,
+        small_only: false,
         path_mtu_shrunk: false,
     };
 
@@ -130,6 +133,9 @@ mod tests {
     fn the_worst_that_holds_is_told() {
         let mut evidence = WELL;
         assert_eq!(evidence.verdict(), Verdict::Up);
+        evidence.small_only = true;
+        assert_eq!(evidence.verdict(), Verdict::Mtu);
+        evidence.small_only = false;
         evidence.path_mtu_shrunk = true;
         assert_eq!(evidence.verdict(), Verdict::Mtu);
         evidence.mended = 2;

@@ -37,13 +37,32 @@ fn a_probe_is_answered_by_what_the_prober_expects() {
             "HTTP/1.1 204 No Content",
             "Wylis-Node: test-node",
             "Wylis-Instance: test-instance",
-            "Wylis-Can: goodbye",
+            "Wylis-Can: goodbye,large",
             "Connection: close"
         ]
     );
     let request = "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: tell\r\n\r\n";
     assert_eq!(code(&ask(agents.address, request.as_bytes())), Some(204));
     agents.hears("HEARD tell");
+}
+
+#[test]
+fn a_large_probe_gets_what_it_asks_for_and_nobody_more_than_the_bound() {
+    let agents = Agents::start(&Options::new(8));
+    for (asked, size) in [(1, 1), (wylis::wire::LARGE, wylis::wire::LARGE), (1 << 30, 10_240)] {
+        let request = format!(
+            "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: tell\r\nWylis-Size: {asked}\r\n\r\n"
+        );
+        let answer = ask(agents.address, request.as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains(&format!("\r\nContent-Length: {size}")), "{head}");
+        assert!(head.contains("\r\nWylis-Node: test-node"), "{head}");
+        assert_eq!(body.len(), size);
+    }
+    // Without a sender it is a blank request like any other.
+    let nameless = b"GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Size: 100\r\n\r\n";
+    assert_eq!(code(&ask(agents.address, nameless)), Some(204));
 }
 
 #[test]

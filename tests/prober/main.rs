@@ -4,5 +4,6 @@
 
 mod child;
 mod exchange;
+mod large;
 mod peer;
 mod pool;

@@ -105,6 +105,7 @@ pub(crate) fn settings(timeout: Duration) -> Settings {
         instance: Instance::new("life-1").unwrap(),
         interval: Duration::from_secs(10),
         timeout,
+        listen_port: 9050,
     }
 }
 

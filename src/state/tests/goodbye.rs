@@ -60,7 +60,7 @@ fn alternating_goodbyes_of_one_life_and_of_none_hide_nothing_longer() {
     for life in [Some("a"), None] {
         let mut lab = Lab::new([peer(1, life)]);
         let Outcome::Success { timings, .. } = success() else { unreachable!() };
-        let answer = Answer { instance: Some(instance("a")), draining: false };
+        let answer = Answer { instance: Some(instance("a")), draining: false, can_large: false };
         lab.probe(1, Outcome::Success { timings, answer }, 0);
         let mut hidden = Duration::ZERO;
         for round in 0..600 {
@@ -69,6 +69,7 @@ fn alternating_goodbyes_of_one_life_and_of_none_hide_nothing_longer() {
                 instance: (round % 2 == 0).then(|| instance("a")),
                 interval: None,
                 goodbye: Some(DRAIN),
+                size: None,
             };
             lab.state.heard(lab.now, Some(&said));
             if lab.verdict(1) == Verdict::Draining {
@@ -110,7 +111,7 @@ fn a_peer_that_restarts_at_its_address_is_probed_again_at_once() {
 fn an_answer_that_says_draining_is_a_goodbye() {
     let mut lab = Lab::new([peer(1, Some("a"))]);
     let Outcome::Success { timings, .. } = success() else { unreachable!() };
-    let answer = Answer { instance: Some(instance("a")), draining: true };
+    let answer = Answer { instance: Some(instance("a")), draining: true, can_large: false };
     let changes = lab.probe(1, Outcome::Success { timings, answer }, 0);
     assert!(changes.contains(&Change::Pause(name(1))));
     assert_eq!(lab.verdict(1), Verdict::Draining);
@@ -135,7 +136,7 @@ fn the_silence_that_a_goodbye_announced_is_not_one_way() {
 fn a_peer_that_goes_on_saying_draining_is_hidden_once() {
     let mut lab = Lab::new([peer(1, Some("a"))]);
     let Outcome::Success { timings, .. } = success() else { unreachable!() };
-    let answer = Answer { instance: Some(instance("a")), draining: true };
+    let answer = Answer { instance: Some(instance("a")), draining: true, can_large: false };
     let draining = Outcome::Success { timings, answer };
     lab.probe(1, draining.clone(), 0);
     lab.pass(DRAIN + REFRESH + Duration::from_secs(1));
@@ -152,7 +153,7 @@ fn an_agent_that_does_not_know_its_pods_uid_is_believed_once_it_has_answered() {
     let mut lab = Lab::new([peer(1, Some("uid"))]);
     assert!(!lab.hear(1, "random", Some(DRAIN)).contains(&Change::Pause(name(1))), "a stranger's");
     let Outcome::Success { timings, .. } = success() else { unreachable!() };
-    let answer = Answer { instance: Some(instance("random")), draining: false };
+    let answer = Answer { instance: Some(instance("random")), draining: false, can_large: false };
     lab.probe(1, Outcome::Success { timings, answer }, 0);
     let changes = lab.hear(1, "random", None);
     assert!(!changes.iter().any(|change| matches!(change, Change::NewInstance(..))));
