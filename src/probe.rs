@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::name::{Instance, NodeName};
 
-/// Names one probe among all of this process.
+/// Names one probe among all of this process, from 1 on.
 pub type ProbeId = u64;
 
 /// One attempt that a worker is to make.

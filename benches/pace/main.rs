@@ -168,8 +168,8 @@ fn bare_server() -> ! {
 /// A thousand peers at default settings, a tenth of them black holes.
 fn lateness(binary: &Path) {
     let dir = TempDir::new("bench");
-    let hole_port = FARM_PORT + 1;
-    let _hole = BlackHole::open(hole_port);
+    let hole = BlackHole::open();
+    let hole_port = hole.port;
     let farm = Farm::start(900, FARM_NET, FARM_PORT);
     let mut list = peers(&farm, FARM_PORT);
     for number in 0..100 {

@@ -97,7 +97,8 @@ pub(super) static FAMILIES: &[Family] = &[
         |pairs, record, metrics| {
             let large = &record.large;
             for (result, value) in [("success", large.successes), ("failure", large.failures)] {
-                metrics.push(counter(pairs.labels(record, &[("result", result)]), value));
+                let labels = pairs.labels(record, &[("result", result)]);
+                metrics.push(counter(labels, value.into()));
             }
         },
     ),

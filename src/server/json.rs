@@ -56,8 +56,8 @@ struct Row<'a> {
 
 #[derive(Serialize)]
 struct Large {
-    successes: u64,
-    failures: u64,
+    successes: u32,
+    failures: u32,
     last: Option<LargeProbe>,
 }
 
@@ -160,7 +160,7 @@ fn probe(sample: &Sample) -> Probe {
     let result = sample.result();
     let times = result.ok();
     Probe {
-        at: unix(sample.at),
+        at: thousandths(sample.at_millis()),
         connect_seconds: times.map(|(connect, _)| seconds(connect)),
         total_seconds: times.map(|(_, total)| seconds(total)),
         reason: result.err().map(FailureReason::as_str),
@@ -175,5 +175,10 @@ fn seconds(duration: Duration) -> f64 {
 /// To the millisecond: more would be noise of the clock.
 fn unix(at: SystemTime) -> f64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    (since.as_secs_f64() * 1000.0).round() / 1000.0
+    thousandths(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
+fn thousandths(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
 }

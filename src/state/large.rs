@@ -13,9 +13,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default)]
 pub struct Large {
     /// Large answers that came whole.
-    pub successes: u64,
+    pub successes: u32,
     /// Large probes that failed, for whatever reason.
-    pub failures: u64,
+    pub failures: u32,
     /// When the last one ended, and in what time, or why it failed.
     pub last: Option<(SystemTime, Result<Duration, FailureReason>)>,
     /// Those in a row that were connected and then not answered in time.
@@ -24,7 +24,8 @@ pub struct Large {
     able: bool,
     /// When the next one may start: behind a blank probe that succeeds.
     due: Option<Instant>,
-    in_flight: Option<ProbeId>,
+    /// Zero, which names no probe, for none.
+    in_flight: ProbeId,
 }
 
 impl Large {
@@ -46,15 +47,15 @@ impl Large {
         if interval.is_zero() || !able {
             return false;
         }
-        *self.due.get_or_insert_with(|| now + share()) <= now && self.in_flight.is_none()
+        *self.due.get_or_insert_with(|| now + share()) <= now && self.in_flight == 0
     }
 
     pub(super) fn begin(&mut self, id: ProbeId) {
-        self.in_flight = Some(id);
+        self.in_flight = id;
     }
 
     pub(super) fn is_in_flight(&self, id: ProbeId) -> bool {
-        self.in_flight == Some(id)
+        self.in_flight == id
     }
 
     /// Folds the end of one in. `true` when another one is to follow at once, to tell a black hole
@@ -66,7 +67,7 @@ impl Large {
         outcome: &Outcome,
         interval: Duration,
     ) -> bool {
-        self.in_flight = None;
+        self.in_flight = 0;
         let mut next = interval;
         let mut again = false;
         match outcome {

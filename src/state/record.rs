@@ -1,7 +1,7 @@
 //! What is known of one peer, and how one outcome changes it. Pure.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::large::Large;
 use super::verdict::{Evidence, Verdict};
@@ -12,7 +12,7 @@ use crate::probe::{FailureReason, KernelView, ProbeId, Timings};
 use crate::wire::KeepAlive;
 
 /// How many of the last probes are kept for people and for the judgement of loss: three minutes at
-/// the default interval, 640 octets a peer.
+/// the default interval, 480 octets a peer.
 pub const RECENT: usize = 20;
 
 /// A latency histogram with its own bounds elsewhere.
@@ -45,8 +45,8 @@ impl Histogram {
 /// One of the last probes, packed: a large mesh keeps twenty thousand of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// When it ended.
-    pub at: SystemTime,
+    /// When it ended, in milliseconds since 1970.
+    at: u64,
     /// Segments that were sent again.
     pub retransmits: u16,
     failure: Option<FailureReason>,
@@ -59,13 +59,20 @@ impl Sample {
         // The longest timeout is a minute: an hour of microseconds fits.
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         let timings = result.ok();
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Self {
-            at,
+            at: u64::try_from(at).unwrap_or(u64::MAX),
             retransmits: u16::try_from(retransmits).unwrap_or(u16::MAX),
             failure: result.err(),
             connect_micros: timings.map_or(0, |timings| micros(timings.connect)),
             total_micros: timings.map_or(0, |timings| micros(timings.total)),
         }
+    }
+
+    /// When it ended, in milliseconds since 1970.
+    #[must_use]
+    pub fn at_millis(&self) -> u64 {
+        self.at
     }
 
     /// Time to established and total time, or why it failed.
@@ -144,7 +151,7 @@ pub struct PeerRecord {
     /// Its goodbye is believed until then.
     pub draining_until: Option<Instant>,
     /// The goodbye that was believed last.
-    goodbye: Option<Goodbye>,
+    goodbye: Option<Box<Goodbye>>,
     /// Since when it is up, and not draining.
     up_since: Option<Instant>,
     /// The probe in flight, and since when.
@@ -330,7 +337,8 @@ impl PeerRecord {
             return None;
         }
         let instance = instance.cloned();
-        self.goodbye = Some(Goodbye { instance, drained: now + drain, refuted: false });
+        let goodbye = Goodbye { instance, drained: now + drain, refuted: false };
+        self.goodbye = Some(Box::new(goodbye));
         self.draining_until = Some(until);
         Some(Change::Pause(self.peer.node.clone()))
     }

@@ -367,3 +367,10 @@ fn what_we_slept_through_is_no_silence_of_others() {
     lab.pass(Duration::from_secs(2));
     assert_eq!(lab.verdict(1), Verdict::OneWay, "silent since we are awake");
 }
+
+/// A large mesh keeps thousands of them, and readers hold a second copy for a moment.
+#[test]
+fn a_record_is_small() {
+    assert!(size_of::<PeerRecord>() <= 552, "{}", size_of::<PeerRecord>());
+    assert!(size_of::<Sample>() <= 24, "{}", size_of::<Sample>());
+}

@@ -16,8 +16,8 @@ const BLACK_HOLES: u8 = 200;
 fn with_200_black_holes_memory_and_threads_are_bounded_and_healthy_peers_are_on_time() {
     let (dir, net) = (TempDir::new("holes"), Net::new());
     let other = Net::new();
-    let hole_port = 19_050;
-    let _hole = BlackHole::open(hole_port);
+    let hole = BlackHole::open();
+    let hole_port = hole.port;
     let mut peers: Vec<String> =
         (1..=BLACK_HOLES).map(|n| format!("hole{n}={}:{hole_port}", net.host(n))).collect();
     let at = |last| SocketAddr::new(other.host(last), 9050);
