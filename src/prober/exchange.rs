@@ -76,6 +76,17 @@ fn unless_late(outcome: Outcome, overdue: Duration) -> Outcome {
     }
 }
 
+/// A peer that we kept waiting for our request, since the handshake was done, had less time to answer
+/// than we meant it to have.
+fn unless_delayed(outcome: Outcome, delay: Duration) -> Outcome {
+    match outcome {
+        Outcome::Failure(FailureReason::ResponseTimeout) if delay > LATE => {
+            Outcome::Local(LocalError::Late)
+        }
+        other => other,
+    }
+}
+
 fn request(settings: &Settings, probe: &Probe) -> String {
     let (goodbye, size) = match probe.kind {
         ProbeKind::Blank => (None, None),
@@ -140,7 +151,10 @@ impl Attempt<'_> {
         *handshake = tcp_info::read(self.stream);
         self.send(request.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
         let sent = Instant::now();
-        let (node, answer) = self.receive()?;
+        let noticed = handshake.map(Info::since_last_ack).unwrap_or_default();
+        let delay = noticed + sent.saturating_duration_since(established);
+        let received = self.receive().map_err(|outcome| unless_delayed(outcome, delay))?;
+        let (node, answer) = received;
         let read = Instant::now();
         if node != *meant {
             return Err(Outcome::Failure(FailureReason::WrongPeer));
@@ -259,6 +273,16 @@ impl Attempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_we_kept_waiting_has_not_timed_out() {
+        let timeout = Outcome::Failure(FailureReason::ResponseTimeout);
+        let late = Outcome::Local(LocalError::Late);
+        assert_eq!(unless_delayed(timeout.clone(), Duration::from_millis(9)), timeout);
+        assert_eq!(unless_delayed(timeout, Duration::from_secs(3)), late);
+        let reset = Outcome::Failure(FailureReason::Reset);
+        assert_eq!(unless_delayed(reset.clone(), Duration::from_secs(3)), reset);
+    }
 
     #[test]
     fn a_probe_that_we_slept_through_says_nothing_of_the_peer() {

@@ -29,6 +29,15 @@ pub(super) struct Info {
     rtt: u32,
     /// Bytes.
     pmtu: u32,
+    /// Milliseconds since the last ACK came.
+    last_ack: u32,
+}
+
+impl Info {
+    /// How long ago the peer's last ACK came; right after the handshake, how late we noticed it.
+    pub(super) fn since_last_ack(self) -> Duration {
+        Duration::from_millis(self.last_ack.into())
+    }
 }
 
 /// Reads TCP_INFO of a socket; `None` when the kernel refuses or knows fewer fields.
@@ -56,6 +65,7 @@ pub(super) fn read(socket: impl AsFd) -> Option<Info> {
         total_retrans: info.tcpi_total_retrans,
         rtt: info.tcpi_rtt,
         pmtu: info.tcpi_pmtu,
+        last_ack: info.tcpi_last_ack_recv,
     })
 }
 
@@ -92,6 +102,16 @@ mod tests {
     }
 
     #[test]
+    fn how_late_a_handshake_was_noticed_is_told() {
+        let listener = TcpListener::bind("127.64.3.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let prompt = read(&stream).unwrap().since_last_ack();
+        std::thread::sleep(Duration::from_millis(300));
+        let late = read(&stream).unwrap().since_last_ack();
+        assert!(late >= prompt + Duration::from_millis(250), "{prompt:?} {late:?}");
+    }
+
+    #[test]
     fn a_descriptor_that_is_no_tcp_socket_tells_nothing() {
         let socket = std::net::UdpSocket::bind("127.64.2.1:0").unwrap();
         assert_eq!(read(&socket), None);
@@ -100,14 +120,15 @@ mod tests {
 
     #[test]
     fn a_round_trip_is_told_only_when_nothing_was_sent_again() {
-        let early = Info { state: 1, total_retrans: 0, rtt: 250, pmtu: 1500 };
+        let early = Info { state: 1, total_retrans: 0, rtt: 250, pmtu: 1500, last_ack: 0 };
         let clean = view(Some(early), early);
         assert_eq!((clean.retransmits, clean.rtt), (0, Some(Duration::from_micros(250))));
         // A FIN may come with the handshake's end.
         assert!(view(Some(Info { state: 8, ..early }), early).rtt.is_some());
         let late = view(Some(early), Info { total_retrans: 2, ..early });
         assert_eq!((late.retransmits, late.rtt, late.path_mtu), (2, None, Some(1500)));
-        let never = view(None, Info { state: 2, total_retrans: 3, rtt: 0, pmtu: 1500 });
+        let never =
+            view(None, Info { state: 2, total_retrans: 3, rtt: 0, pmtu: 1500, last_ack: 0 });
         assert_eq!(never, KernelView { retransmits: 3, rtt: None, path_mtu: None });
         assert_eq!(view(Some(Info { state: 7, ..early }), early).path_mtu, None);
     }
