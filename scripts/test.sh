@@ -50,7 +50,7 @@ scripts/engine.sh start || true
 step "tests"
 cargo test --workspace --locked --no-run
 apart=$(mktemp -d)
-cargo test --locked --test life >"$apart/log" 2>&1 &
+cargo test --locked --test life -- --test-threads=4 >"$apart/log" 2>&1 &
 life=$!
 others=$(cd tests && for test in *; do
     case ${test%.rs} in life | harness) ;; *) echo --test "${test%.rs}" ;; esac

@@ -342,3 +342,22 @@ fn epoch(now: Instant, interval: Duration) -> Instant {
     let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
     now.checked_sub(into).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phase_zero_falls_on_multiples_of_the_interval_on_the_wall_clock() {
+        // Both clocks are read one after the other: a busy machine may come between.
+        const APART: Duration = Duration::from_secs(2);
+        let interval = Duration::from_secs(3600);
+        let now = Instant::now();
+        let epoch = epoch(now, interval);
+        assert!(now - epoch < interval);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let zero = (wall - (now - epoch)).as_nanos() % interval.as_nanos();
+        let off = zero.min(interval.as_nanos() - zero);
+        assert!(off < APART.as_nanos(), "{off} ns off");
+    }
+}

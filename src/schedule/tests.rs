@@ -37,20 +37,46 @@ fn a_newcomer_is_due_within_two_seconds_and_then_in_its_phase() {
     }
 }
 
+/// A late slot of each peer that joins `at` this time, in a life with this epoch.
+fn slots(epoch: Instant, at: Instant, peers: u8) -> HashMap<NodeName, Instant> {
+    let mut schedule = schedule(epoch);
+    (0..peers).for_each(|number| schedule.join(at, &name(number)));
+    let mut last = HashMap::new();
+    while let Some(now) = schedule.next_deadline().filter(|now| *now < at + INTERVAL * 3) {
+        for due in schedule.take_due(now).due {
+            schedule.finished(&due.node);
+            last.insert(due.node, due.due);
+        }
+    }
+    last
+}
+
 #[test]
-fn the_phase_survives_a_restart_and_differs_between_peers() {
+fn an_agent_that_restarts_goes_on_in_the_phases_of_its_life_before() {
     let start = Instant::now();
-    let phase = |node: &NodeName, restart: Duration| {
-        schedule(start).phase_after(start + restart, node).duration_since(start).as_nanos()
-            % INTERVAL.as_nanos()
-    };
+    let before = slots(start, start + Duration::from_millis(1234), 50);
+    // Both epochs are multiples of the interval on the wall clock; the beginning of a life is not.
+    let epoch = start + INTERVAL * 7;
+    let after = slots(epoch, epoch + Duration::from_millis(4321), 50);
+    assert_eq!(after.len(), 50);
+    for (node, slot) in after {
+        let between = slot - before[&node];
+        assert_eq!(between.as_nanos() % INTERVAL.as_nanos(), 0, "{node}: {between:?}");
+    }
+}
+
+#[test]
+fn the_phases_are_spread_evenly_and_the_same_in_every_release() {
+    let start = Instant::now();
+    let slots = slots(start, start, 200);
+    let phase = |number: u8| (slots[&name(number)] - start).as_nanos() % INTERVAL.as_nanos();
     let mut tenths = [0; 10];
     for number in 0..200 {
-        let node = name(number);
-        assert_eq!(phase(&node, Duration::ZERO), phase(&node, Duration::from_secs(1234)));
-        tenths[usize::try_from(phase(&node, Duration::ZERO) / 1_000_000_000).unwrap()] += 1;
+        tenths[usize::try_from(phase(number) / 1_000_000_000).unwrap()] += 1;
     }
     assert!(tenths.iter().all(|count| (5..=40).contains(count)), "uneven: {tenths:?}");
+    // Else an upgrade would move every peer's slot at once.
+    assert_eq!([0, 1, 2].map(phase), [9_645_916_059, 6_132_857_254, 9_647_620_522]);
 }
 
 #[test]
@@ -134,6 +160,7 @@ proptest! {
         // What a peer may do: in flight or not; absent when it is not to be probed.
         let mut model: HashMap<NodeName, bool> = HashMap::new();
         let mut paused: HashMap<NodeName, bool> = HashMap::new();
+        let mut last: HashMap<NodeName, Instant> = HashMap::new();
         for operation in operations {
             match operation {
                 Operation::Join(n) => {
@@ -170,6 +197,8 @@ proptest! {
             let mut seen = Vec::new();
             for due in schedule.take_due(now).due {
                 prop_assert!(due.due <= now);
+                let before = last.insert(due.node.clone(), due.due);
+                prop_assert!(before.is_none_or(|before| before < due.due), "back to {:?}", before);
                 prop_assert!(!seen.contains(&due.node), "twice in one go");
                 let in_flight = model.get_mut(&due.node);
                 prop_assert_eq!(in_flight.as_deref(), Some(&false), "absent or in flight");

@@ -79,10 +79,19 @@ fn an_endless_body_is_cut_off() {
     let mut rig = Rig::new("127.61.11.1");
     // A debug build on a busy machine takes its time for 64 MiB.
     rig.settings.deadline = 4 * PATIENCE;
-    rig.server.always(Behaviour::Endless);
-    let error = wylis::discovery::Source::list(&mut rig.source(), SystemTime::now());
-    assert_eq!(error.unwrap_err().reason().as_str(), "too_large");
-    assert!(rig.server.bytes_sent() < 80 << 20, "{}", rig.server.bytes_sent());
+    // Of many pods, or of few that are large: each has its bound, and either is about 64 MiB.
+    for (behaviour, bound) in
+        [(Behaviour::Endless, "10,000 pods"), (Behaviour::EndlessPod, "64 MiB")]
+    {
+        let before = rig.server.bytes_sent();
+        rig.server.always(behaviour);
+        let list = wylis::discovery::Source::list(&mut rig.source(), SystemTime::now());
+        let error = list.unwrap_err();
+        assert_eq!(error.reason().as_str(), "too_large");
+        assert!(error.to_string().ends_with(bound), "{error}");
+        let sent = rig.server.bytes_sent() - before;
+        assert!(sent < 80 << 20, "{sent}");
+    }
 }
 
 #[test]

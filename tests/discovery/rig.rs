@@ -172,11 +172,12 @@ impl Rig {
 impl Drop for Rig {
     /// Whatever a test was about: no line logged anywhere in the process holds its token.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What failed may well hang: it ends with the process.
+            return;
+        }
         if let Some(running) = self.running.take() {
             running.end();
-        }
-        if std::thread::panicking() {
-            return;
         }
         let logged = lock(&LOGGED);
         let lines = logged.iter().flat_map(HashMap::values).flatten();

@@ -303,11 +303,14 @@ impl Agents {
         self.process.try_wait().unwrap().is_none()
     }
 
-    /// How it ended.
+    /// How it ended. Asks again and again: whoever waits closes its input, and it ends with that too.
     pub(crate) fn ends(&mut self) -> Option<i32> {
-        // `wait` would close it first, which is another reason to end.
-        let _stdin = self.process.stdin.take();
-        self.process.wait().unwrap().code()
+        let mut status = None;
+        wylis_harness::wait_until(PATIENCE, "it ends", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 }
 

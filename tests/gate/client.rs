@@ -52,11 +52,14 @@ pub(crate) fn read_all(stream: &mut TcpStream) -> (Vec<u8>, End) {
     }
 }
 
-/// Sends octets and reads the whole answer.
+/// Sends octets and reads the whole answer, which ends with the connection.
 pub(crate) fn ask(address: SocketAddr, octets: &[u8]) -> String {
     let mut stream = connect(address);
     stream.write_all(octets).unwrap();
-    String::from_utf8(read_all(&mut stream).0).unwrap()
+    let (answer, end) = read_all(&mut stream);
+    let answer = String::from_utf8(answer).unwrap();
+    assert_eq!(end, End::Closed, "after {answer:?}");
+    answer
 }
 
 /// A GET of this path.

@@ -51,6 +51,8 @@ fn a_stalled_reader_is_reset_and_the_next_gets_its_own_answer() {
 #[test]
 fn a_reader_that_leaves_half_way_frees_the_lane() {
     let mut agents = Agents::start(&Options { metrics: 3_000_000, ..Options::new(42) });
+    assert_eq!(code(&get(agents.address, "/metrics")), Some(200));
+    let before = agents.status("VmHWM");
     for _ in 0..5 {
         let mut reader = stalled(&agents);
         reader.read_exact(&mut [0; 1]).unwrap();
@@ -61,6 +63,9 @@ fn a_reader_that_leaves_half_way_frees_the_lane() {
         assert!(begin.elapsed() < Duration::from_secs(9));
     }
     agents.awaits("client_gone", |count| count == 5);
+    // What nobody wants any more is drained, not kept.
+    let grown = agents.status("VmHWM") - before;
+    assert!(grown < 1024, "{grown} kB more");
     probes_pass(&mut agents);
 }
 

@@ -1,7 +1,9 @@
 //! The life of a mesh: real agents, started, stopped, killed, cut off, and rolled over.
 #![cfg(test)]
 
+mod flight;
 mod goodbye;
+mod health;
 mod mixed;
 mod outage;
 mod overload;

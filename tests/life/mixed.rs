@@ -1,17 +1,25 @@
 //! Meshes without Kubernetes, and meshes of more than one release.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use wylis_harness::mesh::Net;
 use wylis_harness::process::{Agent, Settings};
 use wylis_harness::{TempDir, http, wait_until};
 
 use super::binary;
 
-fn fixed(dir: &TempDir, node: &str, address: SocketAddr, peers: (&str, &str)) -> Agent {
+/// An agent with a fixed list, faster than by default; of a setting given twice the later holds.
+pub(crate) fn fixed(
+    dir: &TempDir,
+    node: &str,
+    address: SocketAddr,
+    peers: (&str, &str),
+    more: &[(&str, &str)],
+) -> Agent {
     let pairs = [
         ("WYLIS_NODE_NAME", node),
         ("WYLIS_LISTEN", &address.to_string()),
@@ -21,9 +29,10 @@ fn fixed(dir: &TempDir, node: &str, address: SocketAddr, peers: (&str, &str)) ->
         ("WYLIS_REFRESH_INTERVAL", "1s"),
         ("WYLIS_DRAIN", "1s"),
     ];
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Agent::start(&Settings {
         binary: binary(),
-        environment: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        environment: pairs.iter().chain(more).map(own).collect(),
         address,
         log: dir.path().join(format!("{node}.log")),
     })
@@ -65,7 +74,7 @@ fn two_releases_of_the_wire_format_understand_each_other() {
          Wylis-Can: goodbye, large=8192, teleport\r\nWylis-Colour: red\r\n\r\n",
     );
     let peers = format!("older={},newer={}", at(2), at(3));
-    let mut agent = fixed(&dir, "n1", at(1), ("WYLIS_PEERS", &peers));
+    let mut agent = fixed(&dir, "n1", at(1), ("WYLIS_PEERS", &peers), &[]);
     for node in ["older", "newer"] {
         wait_until(Duration::from_secs(20), node, || {
             agent.peer(node)["successes"].as_u64().unwrap_or(0) >= 2
@@ -110,7 +119,7 @@ fn a_file_of_peers_is_read_again_when_it_changes() {
     std::fs::write(&file, format!("# all of them\n{}{}", entry(1), entry(2))).unwrap();
     let file_name = file.display().to_string();
     let agents: Vec<Agent> = (1..=3)
-        .map(|n| fixed(&dir, &format!("n{n}"), at(n), ("WYLIS_PEERS_FILE", &file_name)))
+        .map(|n| fixed(&dir, &format!("n{n}"), at(n), ("WYLIS_PEERS_FILE", &file_name), &[]))
         .collect();
     wait_until(Duration::from_secs(20), "n1 probes n2", || {
         agents[0].peer("n2")["successes"].as_u64().unwrap_or(0) > 0
@@ -127,6 +136,17 @@ fn a_file_of_peers_is_read_again_when_it_changes() {
     assert_eq!(agents[0].peer("n2")["verdict"], "up", "the last good list holds");
 }
 
+/// A port of both families, and what keeps it: bound without listening, so that the kernel gives it
+/// to nobody else, and may share it with the agent, which sets SO_REUSEADDR as well (socket(7)).
+fn reserved_port() -> (u16, Socket) {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    socket.set_only_v6(false).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (address.port(), socket)
+}
+
 #[test]
 fn ipv6_peers_are_probed_and_both_families_are_served() {
     if TcpListener::bind("[::1]:0").is_err() {
@@ -135,11 +155,11 @@ fn ipv6_peers_are_probed_and_both_families_are_served() {
     }
     let dir = TempDir::new("ipv6");
     // One address for all of IPv6's loopback: the ports differ.
-    let free = || TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
-    let (one, two) = (free(), free());
-    let at = |port| SocketAddr::new("::".parse().unwrap(), port);
-    let first = fixed(&dir, "n1", at(one), ("WYLIS_PEERS", &format!("n2=[::1]:{two}")));
-    let second = fixed(&dir, "n2", at(two), ("WYLIS_PEERS", &format!("n1=127.0.0.1:{one}")));
+    let ((one, _one), (two, _two)) = (reserved_port(), reserved_port());
+    let at = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let (v6, v4) = (format!("n2=[::1]:{two}"), format!("n1=127.0.0.1:{one}"));
+    let first = fixed(&dir, "n1", at(one), ("WYLIS_PEERS", &v6), &[]);
+    let second = fixed(&dir, "n2", at(two), ("WYLIS_PEERS", &v4), &[]);
     for (agent, peer) in [(&first, "n2"), (&second, "n1")] {
         wait_until(Duration::from_secs(20), peer, || {
             agent.peer(peer)["successes"].as_u64().unwrap_or(0) > 1

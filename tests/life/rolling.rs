@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wylis_harness::mesh::Mesh;
-use wylis_harness::wait_until;
+use wylis_harness::{manifest, wait_until};
 
 use super::binary;
 
@@ -14,6 +14,10 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// The DaemonSet controller goes on this long after a successor is ready; shorter here than the
 /// `minReadySeconds` of the manifest, which is to be on the safe side.
 const MIN_READY: Duration = Duration::from_secs(7);
+/// The mesh that is rolled over.
+const NODES: usize = 8;
+/// Between two looks at an agent that ends.
+const LOOK: Duration = Duration::from_millis(100);
 /// Looks are this far apart, and a probe is seen this late at most on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -80,6 +84,14 @@ impl Watch {
             *gap = (*gap).max(now - last);
         }
     }
+
+    /// How long each pair was without a request at most, until now.
+    fn gaps(mut self) -> HashMap<Pair, Duration> {
+        for pair in self.last_request.clone().into_keys() {
+            self.request(pair);
+        }
+        self.longest
+    }
 }
 
 fn ready(mesh: &Mesh, node: &str) -> bool {
@@ -95,23 +107,28 @@ fn watch_until(watch: &mut Watch, mesh: &Mesh, what: &str, mut done: impl FnMut(
             return;
         }
         assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", mesh.logs());
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(LOOK);
     }
 }
 
-fn restart(mesh: &mut Mesh, watch: &mut Watch, node: &str) -> Duration {
+/// Rolls these nodes over together, each as soon as its pod is gone. How long that took.
+fn restart(mesh: &mut Mesh, watch: &mut Watch, nodes: &[String]) -> Duration {
     let begun = Instant::now();
-    mesh.begin_delete(node);
-    loop {
+    nodes.iter().for_each(|node| mesh.begin_delete(node));
+    let mut ending = nodes.to_vec();
+    while !ending.is_empty() {
         watch.look(mesh);
-        if let Some(status) = mesh.finish_delete(node, Duration::from_millis(100)) {
-            assert!(status.success(), "{status}\n{}", mesh.logs());
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{node} does not end");
+        ending.retain(|node| {
+            let Some(status) = mesh.finish_delete(node, LOOK) else { return true };
+            assert!(status.success(), "{node}: {status}\n{}", mesh.logs());
+            mesh.add(node);
+            false
+        });
+        assert!(begun.elapsed() < manifest::grace(), "{ending:?} outlive their grace period");
     }
-    mesh.add(node);
-    watch_until(watch, mesh, "the successor is ready", |mesh| ready(mesh, node));
+    watch_until(watch, mesh, "the successors are ready", |mesh| {
+        nodes.iter().all(|node| ready(mesh, node))
+    });
     let took = begun.elapsed();
     let next = Instant::now() + MIN_READY;
     watch_until(watch, mesh, "all pairs are probed", |mesh| {
@@ -120,29 +137,45 @@ fn restart(mesh: &mut Mesh, watch: &mut Watch, node: &str) -> Duration {
     took
 }
 
-#[test]
-fn a_rolling_restart_of_all_counts_no_failure_and_leaves_no_pair_unprobed() {
-    let mut mesh = Mesh::of(8, &binary(), &[]);
+/// Rolls a mesh of eight over, so many at a time.
+fn roll(at_once: usize) {
+    assert!(MIN_READY < manifest::min_ready(), "on the safe side");
+    let mut mesh = Mesh::of(NODES, &binary(), &[]);
     let mut watch = Watch::default();
     let mut longest_restart = Duration::ZERO;
     let mut local = 0.0;
-    for node in mesh.names() {
+    for nodes in mesh.names().chunks(at_once) {
         local += mesh.sum("wylis_local_errors_total", &[]);
-        longest_restart = longest_restart.max(restart(&mut mesh, &mut watch, &node));
+        longest_restart = longest_restart.max(restart(&mut mesh, &mut watch, nodes));
     }
     local += mesh.sum("wylis_local_errors_total", &[]);
     let end = Instant::now() + INTERVAL + Duration::from_secs(5);
     watch_until(&mut watch, &mesh, "one more interval", |_| Instant::now() > end);
-    let worst = watch.longest.iter().max_by_key(|(_, gap)| **gap).unwrap();
+    let (failures, failed) = (watch.failures, std::mem::take(&mut watch.failed));
+    let gaps = watch.gaps();
+    assert_eq!(gaps.len(), NODES * (NODES - 1), "every pair was watched");
+    let worst = gaps.iter().max_by_key(|(_, gap)| **gap).unwrap();
     println!(
-        "rolling restart of 8: {} failed, {local} local, longest restart {longest_restart:.1?}, \
-         longest pair unprobed {:.1?} ({} to {})",
-        watch.failures, worst.1, worst.0.0, worst.0.1
+        "rolling restart of {NODES}, {at_once} at a time: {} failed, {local} local, longest restart \
+         {longest_restart:.1?}, longest pair unprobed {:.1?} ({} to {})",
+        failures, worst.1, worst.0.0, worst.0.1
     );
-    assert_eq!(watch.failures, 0, "{:#?}\n{}", watch.failed, mesh.logs());
+    assert_eq!(failures, 0, "{failed:#?}\n{}", mesh.logs());
     assert_eq!(local, 0.0);
     let bound = longest_restart + INTERVAL + SEEN_WITHIN;
     assert!(*worst.1 <= bound, "{worst:?} against {bound:?}\n{}", mesh.logs());
+}
+
+#[test]
+fn a_rolling_restart_of_all_counts_no_failure_and_leaves_no_pair_unprobed() {
+    roll(1);
+}
+
+#[test]
+fn as_many_at_once_as_the_manifest_lets_go_count_no_failure_either() {
+    let at_once = manifest::max_unavailable(NODES);
+    assert!((2..NODES).contains(&at_once), "{at_once} at a time");
+    roll(at_once);
 }
 
 #[test]

@@ -86,13 +86,3 @@ fn a_port_in_use_is_told_with_exit_code_one() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains(&taken) && text.contains("in use"), "{text}");
 }
-
-#[test]
-fn the_health_route_tells_a_live_agent_from_a_stuck_one_and_asks_nobody_else() {
-    let mut mesh = Mesh::of(2, &binary(), FAST);
-    mesh.api.stop();
-    mesh.kill("n2");
-    mesh.wait_for_verdict("n1", "n2", "down");
-    let (status, text) = mesh.agent("n1").get("/healthz").unwrap();
-    assert_eq!((status, text.as_str()), (200, "ok\n"), "neither peers nor the API server matter");
-}

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use wylis_harness::manifest;
 
 use crate::objects::{files, object, objects};
 
@@ -208,9 +209,14 @@ fn an_update_leaves_most_agents_running_and_each_its_time_to_drain() {
     let expected = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%"}});
     assert_eq!(daemonset["spec"]["updateStrategy"], expected);
     // Peers look at the pod list early for a new instance, at most once in ten seconds.
-    assert!(daemonset["spec"]["minReadySeconds"].as_u64().unwrap() > 10);
+    assert!(manifest::min_ready().as_secs() > 10);
     let grace = pod()["terminationGracePeriodSeconds"].as_u64().unwrap();
     assert!(grace >= 2 * DRAIN_SECONDS, "{grace} s are too few to drain");
+    // The life tests play the controller and the kubelets by the same numbers.
+    let min_ready = daemonset["spec"]["minReadySeconds"].as_u64().unwrap();
+    assert_eq!(manifest::min_ready().as_secs(), min_ready);
+    assert_eq!(manifest::grace().as_secs(), grace);
+    assert_eq!([1, 8, 9].map(manifest::max_unavailable), [1, 2, 3], "a quarter, rounded up");
     // The drain keeps its default: nothing in the manifest sets it.
     let variables = container()["env"].clone();
     assert!(variables.as_array().unwrap().iter().all(|one| one["name"] != "WYLIS_DRAIN"));

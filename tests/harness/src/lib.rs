@@ -9,6 +9,7 @@ pub mod black_hole;
 pub mod docker;
 pub mod farm;
 pub mod http;
+pub mod manifest;
 pub mod mesh;
 pub mod netns;
 pub mod pki;

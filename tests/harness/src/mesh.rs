@@ -13,14 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::api::{ApiServer, NAMESPACE, PodTable, TestPod, write_service_account};
 use crate::pki::{Authority, Validity};
 use crate::process::{Agent, Settings};
-use crate::{TempDir, wait_until};
+use crate::{TempDir, manifest, wait_until};
 
 /// The port of all agents; each has an address of its own.
 pub const PORT: u16 = 9050;
 /// The token of the service account.
 pub const TOKEN: &str = "token-of-the-mesh";
-/// The pods' grace period in seconds, as in the manifests.
-const GRACE: i64 = 15;
 /// Long enough for a busy machine; a healthy mesh needs a fraction.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -210,14 +208,14 @@ impl Mesh {
     /// When it outlives its grace period.
     pub fn delete(&mut self, node: &str) -> std::process::ExitStatus {
         self.begin_delete(node);
-        let grace = Duration::from_secs(u64::try_from(GRACE).unwrap());
-        let status = self.finish_delete(node, grace);
+        let status = self.finish_delete(node, manifest::grace());
         status.unwrap_or_else(|| panic!("{node} outlived its grace period\n{}", self.logs()))
     }
 
     /// The first half of [`Mesh::delete`]: the pod is terminating, its agent drains.
     pub fn begin_delete(&mut self, node: &str) {
-        self.pods.terminate(&self.nodes[node].pod, now() + GRACE);
+        let grace = i64::try_from(manifest::grace().as_secs()).unwrap();
+        self.pods.terminate(&self.nodes[node].pod, now() + grace);
         self.agent(node).terminate();
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -90,6 +91,29 @@ impl Agent {
         let _ = self.child.wait();
     }
 
+    /// Stops one of its threads, and no other, until the return value is dropped: its main thread
+    /// when `tid` is the process's own id.
+    ///
+    /// # Panics
+    /// When the kernel does not let us trace a child of ours.
+    #[must_use]
+    pub fn hold_thread(&self, tid: u32) -> HeldThread {
+        let tid = i32::try_from(tid).unwrap();
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: neither request reads or writes memory of ours.
+        let held = unsafe {
+            libc::ptrace(libc::PTRACE_SEIZE, tid, none, none) == 0
+                && libc::ptrace(libc::PTRACE_INTERRUPT, tid, none, none) == 0
+        };
+        assert!(held, "hold thread {tid}: {}", std::io::Error::last_os_error());
+        let mut status = 0;
+        // SAFETY: `status` is writable; whoever is traced reports its stop once, which nobody else
+        // must take for its end.
+        unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) };
+        assert!(libc::WIFSTOPPED(status), "thread {tid}: {status:#x}");
+        HeldThread { tid, only_here: PhantomData }
+    }
+
     /// Its exit status, when it ends within `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
@@ -163,6 +187,22 @@ impl Agent {
             .and_then(|peers| peers.iter().find(|peer| peer["node"] == node))
             .cloned()
             .unwrap_or_default()
+    }
+}
+
+/// A thread that does not run; it goes on when this is dropped.
+#[derive(Debug)]
+pub struct HeldThread {
+    tid: i32,
+    /// Only the thread that stopped it may let it go (ptrace(2)), so this is not `Send`.
+    only_here: PhantomData<*const ()>,
+}
+
+impl Drop for HeldThread {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: as in `Agent::hold_thread`.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, none, none) };
     }
 }
 

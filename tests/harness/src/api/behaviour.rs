@@ -22,6 +22,8 @@ pub enum Behaviour {
     Truncated,
     /// 200 whose body never ends: one list of ever more pods.
     Endless,
+    /// 200 whose body never ends: one list of one pod of ever more annotations.
+    EndlessPod,
     /// 200 whose body comes byte by byte, with this pause between two.
     Dripping(Duration),
     /// A head that never ends.

@@ -97,7 +97,15 @@ fn answer(output: &mut Tls, request: &Request, shared: &Shared) -> io::Result<bo
             writer.write_all(&body.as_bytes()[..body.len() / 2])?;
             return Ok(false);
         }
-        Behaviour::Endless => return endless(&mut writer),
+        Behaviour::Endless => {
+            let pod = TestPod::new("wylis-endless", "node-endless", "10.9.9.9");
+            let text = serde_json::to_string(&pod.object(1)).expect("a pod is JSON");
+            return endless(&mut writer, "", &format!("{text},"));
+        }
+        Behaviour::EndlessPod => {
+            let annotation = format!("\"key\":\"{}\",", "value ".repeat(1000));
+            return endless(&mut writer, "{\"metadata\":{\"annotations\":{", &annotation);
+        }
         Behaviour::Dripping(pause) => return drip(&mut writer, request, shared, pause),
         Behaviour::EndlessHead => {
             writer.write_all(b"HTTP/1.1 200 OK\r\n")?;
@@ -155,15 +163,13 @@ fn listing(request: &Request, shared: &Shared) -> String {
 }
 
 /// One pod after another, for ever.
-fn endless(writer: &mut Counted<'_>) -> io::Result<bool> {
+/// A list that begins so, and goes on for ever.
+fn endless(writer: &mut Counted<'_>, begin: &str, piece: &str) -> io::Result<bool> {
     head(writer, 200, &[("Transfer-Encoding", "chunked")])?;
     let start = "{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":[";
-    chunk(writer, start.as_bytes())?;
-    let pod = TestPod::new("wylis-endless", "node-endless", "10.9.9.9");
-    let mut text = serde_json::to_string(&pod.object(1)).expect("a pod is JSON");
-    text.push(',');
+    chunk(writer, format!("{start}{begin}").as_bytes())?;
     loop {
-        chunk(writer, text.as_bytes())?;
+        chunk(writer, piece.as_bytes())?;
     }
 }
 

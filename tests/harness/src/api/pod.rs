@@ -17,6 +17,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 
+use crate::manifest;
+
 /// The label that finds the agents, as in the manifests.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/name", "wylis");
 /// The namespace of the manifests.
@@ -104,7 +106,7 @@ impl TestPod {
             resource_version: Some(resource_version.to_string()),
             creation_timestamp: Some(time(self.created)),
             deletion_timestamp: self.deleted.map(time),
-            deletion_grace_period_seconds: self.deleted.map(|_| 30),
+            deletion_grace_period_seconds: self.deleted.map(|_| grace()),
             labels: Some(labels),
             owner_references: owner.map(|owner| vec![owner]),
             managed_fields: Some(vec![
@@ -127,7 +129,7 @@ impl TestPod {
             restart_policy: Some("Always".to_owned()),
             scheduler_name: Some("default-scheduler".to_owned()),
             enable_service_links: Some(false),
-            termination_grace_period_seconds: Some(30),
+            termination_grace_period_seconds: Some(grace()),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
                 seccomp_profile: Some(SeccompProfile {
@@ -209,6 +211,10 @@ pub fn uid_of(name: &str) -> String {
         low >> 48 & 0xfff,
         low & 0xffff_ffff_ffff
     )
+}
+
+fn grace() -> i64 {
+    i64::try_from(manifest::grace().as_secs()).expect("seconds")
 }
 
 fn time(seconds: i64) -> Time {

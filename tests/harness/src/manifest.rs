@@ -1,0 +1,45 @@
+//! What the DaemonSet's manifest promises of an update, for those who play the controller and the
+//! kubelets: read from the manifest itself, so that the two cannot drift apart.
+
+use std::time::Duration;
+
+const DAEMON_SET: &str = include_str!("../../../manifests/50-daemonset.yaml");
+
+/// `terminationGracePeriodSeconds`: how long a pod may take to end.
+#[must_use]
+pub fn grace() -> Duration {
+    Duration::from_secs(number("terminationGracePeriodSeconds"))
+}
+
+/// `minReadySeconds`: how long a new pod must have been ready before the next ones go.
+#[must_use]
+pub fn min_ready() -> Duration {
+    Duration::from_secs(number("minReadySeconds"))
+}
+
+/// `maxUnavailable` of so many nodes: a percentage, which the controller rounds up.
+///
+/// # Panics
+/// When the manifest has it otherwise.
+#[must_use]
+pub fn max_unavailable(nodes: usize) -> usize {
+    let value = value("maxUnavailable");
+    let percent = value.strip_suffix('%').and_then(|percent| percent.parse::<usize>().ok());
+    (nodes * percent.unwrap_or_else(|| panic!("maxUnavailable: {value}"))).div_ceil(100)
+}
+
+fn number(field: &str) -> u64 {
+    let value = value(field);
+    value.parse().unwrap_or_else(|_| panic!("{field}: {value}"))
+}
+
+/// The value of a field that occurs once. Read as text: `tests/manifests` compares it with what a
+/// reader of YAML finds.
+fn value(field: &str) -> &'static str {
+    let fields = DAEMON_SET.lines().filter_map(|line| line.trim().split_once(": "));
+    let mut values = fields.filter(|(name, _)| *name == field).map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (Some(value), None) => value,
+        _ => panic!("the manifest of the DaemonSet has not one {field}"),
+    }
+}
