@@ -1,11 +1,11 @@
 # The one place to find what can be done here; the work itself is in scripts/ and in the tests.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build image budgets bench fmt lint setup clean
+.PHONY: help demo test lab-long faults build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: ## a small mesh on this machine, with faults on demand (needs Rust and a C compiler only)
 	cargo build --locked --bin wylis
@@ -13,6 +13,18 @@ demo: ## a small mesh on this machine, with faults on demand (needs Rust and a C
 
 test: ## everything that must hold; installs what is missing where it may
 	@scripts/test.sh
+
+# Against the static binary where it can be built, as `make test` does.
+lab := cargo test --locked --test lab
+faults := $(CURDIR)/build/faults
+
+lab-long: build ## the proofs that need WireGuard's own timers: seven minutes
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --ignored --nocapture long
+
+faults: build ## measures how soon each fault is told, and writes docs/faults.md
+	rm -rf $(faults)
+	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --nocapture --test-threads=10 truth::
+	WYLIS_FAULTS=$(faults) $(lab) -- --ignored write_the_documented_table
 
 build: ## the static release binary for this machine's architecture
 	scripts/build.sh

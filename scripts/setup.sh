@@ -26,6 +26,9 @@ clippy|cargo clippy --version||component add clippy|make lint
 rustfmt|cargo fmt --version||component add rustfmt|make fmt, make lint
 iproute2|command -v ip|iproute2||the tests with several hosts
 nftables|command -v nft|nftables||the tests with faults on the path, the count of packets per probe
+wireguard-go|command -v wireguard-go|wireguard-go||the lab: the proof of the door, the truth table of faults
+wireguard-tools|command -v wg|wireguard-tools||the lab: the proof of the door, the truth table of faults
+util-linux|command -v setpriv && command -v prlimit|util-linux||the lab: the proof of the door, the truth table of faults
 curl|command -v curl|curl||the count of packets per probe
 a container engine|has_engine|docker.io||the image tests
 promtool|command -v promtool|prometheus||the check of the metrics' format, the scrape by a real Prometheus

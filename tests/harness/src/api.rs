@@ -21,6 +21,7 @@ pub use behaviour::Behaviour;
 pub use pod::{CREATED, DAEMON_SET_UID, LABEL, NAMESPACE, TestPod, uid_of};
 pub use table::{Listing, PodTable};
 
+use crate::netns::Entrance;
 use crate::pki::Identity;
 
 /// One request as received.
@@ -49,6 +50,8 @@ impl Request {
 /// The server. Dropping it stops it.
 pub struct ApiServer {
     address: SocketAddr,
+    /// The namespace that it listens in, when not ours.
+    inside: Option<Entrance>,
     shared: Arc<Shared>,
     running: Option<Running>,
 }
@@ -91,8 +94,23 @@ impl ApiServer {
     /// When the address cannot be bound.
     #[must_use]
     pub fn start(address: SocketAddr, identity: &Identity, pods: &PodTable) -> Self {
+        Self::start_in(None, address, identity, pods)
+    }
+
+    /// As [`ApiServer::start`], listening in another network namespace.
+    ///
+    /// # Panics
+    /// As [`ApiServer::start`].
+    #[must_use]
+    pub fn start_in(
+        inside: Option<Entrance>,
+        address: SocketAddr,
+        identity: &Identity,
+        pods: &PodTable,
+    ) -> Self {
         let mut server = Self {
             address,
+            inside,
             shared: Arc::new(Shared {
                 pods: pods.clone(),
                 identity: Mutex::new(identity.clone()),
@@ -139,7 +157,8 @@ impl ApiServer {
         if self.running.is_some() {
             return;
         }
-        let listener = TcpListener::bind(self.address)
+        let listener = self
+            .within(|| TcpListener::bind(self.address))
             .unwrap_or_else(|error| panic!("bind {}: {error}", self.address));
         self.address = listener.local_addr().expect("a bound socket has an address");
         let stop = Arc::new(AtomicBool::new(false));
@@ -149,12 +168,19 @@ impl ApiServer {
         self.running = Some(Running { stop, thread: thread.expect("spawn the API server") });
     }
 
+    fn within<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        match &self.inside {
+            Some(namespace) => namespace.within(action),
+            None => action(),
+        }
+    }
+
     /// Closes the port and breaks off all connections.
     pub fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
         running.stop.store(true, Ordering::SeqCst);
         // Wakes the accept; a refusal means that it is awake already.
-        drop(TcpStream::connect(self.address));
+        drop(self.within(|| TcpStream::connect(self.address)));
         // A thread that panicked has told so.
         let _ = running.thread.join();
         for (_, stream) in lock(&self.shared.open).drain() {

@@ -51,12 +51,18 @@ pub fn get_with(
     headers: &[(&str, &str)],
     limit: Duration,
 ) -> io::Result<Response> {
+    exchange(address, request(address, path, headers).as_bytes(), limit)
+}
+
+/// The bytes of `GET path`.
+#[must_use]
+pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> String {
     let mut request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
-    exchange(address, request.as_bytes(), limit)
+    request
 }
 
 /// Sends these bytes and reads one answer.
@@ -64,8 +70,15 @@ pub fn get_with(
 /// # Errors
 /// As [`get`].
 pub fn exchange(address: SocketAddr, request: &[u8], limit: Duration) -> io::Result<Response> {
+    exchange_over(TcpStream::connect_timeout(&address, limit)?, request, limit)
+}
+
+/// As [`exchange`], over a connection made elsewhere.
+///
+/// # Errors
+/// As [`get`].
+pub fn exchange_over(stream: TcpStream, request: &[u8], limit: Duration) -> io::Result<Response> {
     let deadline = Instant::now() + limit;
-    let stream = TcpStream::connect_timeout(&address, limit)?;
     let mut timed = Timed { stream, deadline };
     timed.stream.set_write_timeout(Some(limit))?;
     timed.stream.write_all(request)?;

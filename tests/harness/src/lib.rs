@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod black_hole;
+pub mod device;
 pub mod docker;
 pub mod farm;
 pub mod http;
@@ -14,6 +15,7 @@ pub mod mesh;
 pub mod netns;
 pub mod pki;
 pub mod process;
+pub mod wireguard;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! A cluster in small: an API server that knows pods, and an agent as a real process for each, on
-//! loopback addresses in place of pod addresses.
+//! loopback addresses in place of pod addresses, or at places of the caller's own.
 //!
 //! It plays the part of the DaemonSet controller and of the kubelets: pods get new names, UIDs and
 //! addresses, a pod is terminating while its agent drains, and a replacement comes afterwards.
@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::api::{ApiServer, NAMESPACE, PodTable, TestPod, write_service_account};
+use crate::netns::{Entrance, Namespace};
 use crate::pki::{Authority, Validity};
 use crate::process::{Agent, Settings};
 use crate::{TempDir, manifest, wait_until};
@@ -90,17 +92,41 @@ pub struct Mesh {
     started: BTreeMap<String, TestPod>,
 }
 
+/// Where a pod runs: by default beside us, at an address of loopback.
+type Inside<'a> = Option<&'a Namespace>;
+
 impl Mesh {
     /// An API server without pods. `environment` goes to every agent.
     #[must_use]
     pub fn new(binary: &Path, environment: &[(&str, &str)]) -> Self {
         let net = Net::new();
+        let host = net.host(250);
+        Self::make(binary, environment, net, (None, host))
+    }
+
+    /// As [`Mesh::new`], with the API server at an address inside a network namespace; for pods
+    /// that are added by [`Mesh::add_at`].
+    #[must_use]
+    pub fn with_api_at(
+        api: (Entrance, IpAddr),
+        binary: &Path,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::make(binary, environment, Net::new(), (Some(api.0), api.1))
+    }
+
+    fn make(
+        binary: &Path,
+        environment: &[(&str, &str)],
+        net: Net,
+        (inside, host): (Option<Entrance>, IpAddr),
+    ) -> Self {
         let dir = TempDir::new("mesh");
         let authority = Authority::new("wylis test authority");
-        let host = net.host(250);
         let identity = authority.issue(&[&host.to_string()], Validity::Now);
         let pods = PodTable::new();
-        let api = ApiServer::start(SocketAddr::new(host, 6443), &identity, &pods);
+        let address = SocketAddr::new(host, 6443);
+        let api = ApiServer::start_in(inside, address, &identity, &pods);
         api.set_tokens(&[TOKEN]);
         write_service_account(dir.path(), TOKEN, &authority.pem(), NAMESPACE);
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -135,11 +161,24 @@ impl Mesh {
 
     /// As [`Mesh::add`], with more environment.
     pub fn add_with(&mut self, node: &str, environment: &[(&str, &str)]) {
+        let address = self.net.fresh();
+        let pod = self.pod(node, address);
+        self.start(None, node, pod, environment);
+    }
+
+    /// Schedules a pod on a node, and starts its agent without privileges in the namespace that
+    /// is the pod's, where it has that address.
+    pub fn add_at(&mut self, node: &str, namespace: &Namespace, address: IpAddr) {
+        let pod = self.pod(node, address);
+        self.start(Some(namespace), node, pod, &[]);
+    }
+
+    fn pod(&mut self, node: &str, address: IpAddr) -> TestPod {
         self.next_pod += 1;
         let name = format!("wylis-{:05}", self.next_pod);
-        let mut pod = TestPod::new(&name, node, &self.net.fresh().to_string());
+        let mut pod = TestPod::new(&name, node, &address.to_string());
         pod.created += i64::from(self.next_pod);
-        self.start(node, pod, environment);
+        pod
     }
 
     /// Starts an agent anew in a pod that is still listed, as the kubelet does after a crash.
@@ -150,18 +189,32 @@ impl Mesh {
     /// As [`Mesh::restart_in_place`], with more environment.
     pub fn restart_in_place_with(&mut self, node: &str, pod: &str, environment: &[(&str, &str)]) {
         let pod = self.started[pod].clone();
-        self.start(node, pod, environment);
+        self.start(None, node, pod, environment);
+    }
+
+    /// As [`Mesh::restart_in_place`], in the pod's namespace.
+    pub fn restart_in_place_at(&mut self, node: &str, pod: &str, namespace: &Namespace) {
+        let pod = self.started[pod].clone();
+        self.start(Some(namespace), node, pod, &[]);
     }
 
     /// Puts the pod into the table and starts an agent for it.
-    fn start(&mut self, node: &str, pod: TestPod, environment: &[(&str, &str)]) {
+    fn start(
+        &mut self,
+        inside: Inside<'_>,
+        node: &str,
+        pod: TestPod,
+        environment: &[(&str, &str)],
+    ) {
         let address = SocketAddr::new(pod.ips[0].parse().unwrap(), PORT);
         let api = self.api.address();
+        // A pod's network is its own: there, the agent listens as it does by default.
+        let listen = if inside.is_some() { format!("[::]:{PORT}") } else { address.to_string() };
         let mut all = vec![
             ("WYLIS_NODE_NAME".to_owned(), node.to_owned()),
             ("WYLIS_POD_NAME".to_owned(), pod.name.clone()),
             ("WYLIS_POD_UID".to_owned(), pod.uid.clone()),
-            ("WYLIS_LISTEN".to_owned(), address.to_string()),
+            ("WYLIS_LISTEN".to_owned(), listen),
             ("WYLIS_SERVICE_ACCOUNT_DIR".to_owned(), self.dir.path().display().to_string()),
             ("KUBERNETES_SERVICE_HOST".to_owned(), api.ip().to_string()),
             ("KUBERNETES_SERVICE_PORT".to_owned(), api.port().to_string()),
@@ -172,8 +225,11 @@ impl Mesh {
         self.started.insert(pod.name.clone(), pod.clone());
         let name = pod.name.clone();
         self.pods.put(pod);
-        let agent =
-            Agent::start(&Settings { binary: self.binary.clone(), environment: all, address, log });
+        let settings = Settings { binary: self.binary.clone(), environment: all, address, log };
+        let agent = match inside {
+            Some(namespace) => Agent::start_in(namespace, &settings),
+            None => Agent::start(&settings),
+        };
         self.nodes.insert(node.to_owned(), Node { pod: name, agent });
     }
 
@@ -196,6 +252,14 @@ impl Mesh {
         &self.nodes.get(node).unwrap_or_else(|| panic!("no agent on {node}")).agent
     }
 
+    /// The same, to change from where it is asked.
+    ///
+    /// # Panics
+    /// When none runs there.
+    pub fn agent_mut(&mut self, node: &str) -> &mut Agent {
+        &mut self.nodes.get_mut(node).unwrap_or_else(|| panic!("no agent on {node}")).agent
+    }
+
     /// The names of the nodes with an agent.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -206,7 +270,7 @@ impl Mesh {
     ///
     /// # Panics
     /// When it outlives its grace period.
-    pub fn delete(&mut self, node: &str) -> std::process::ExitStatus {
+    pub fn delete(&mut self, node: &str) -> ExitStatus {
         self.begin_delete(node);
         let status = self.finish_delete(node, manifest::grace());
         status.unwrap_or_else(|| panic!("{node} outlived its grace period\n{}", self.logs()))
@@ -220,11 +284,7 @@ impl Mesh {
     }
 
     /// The second half: once the agent has ended, within `limit`, the pod is gone.
-    pub fn finish_delete(
-        &mut self,
-        node: &str,
-        limit: Duration,
-    ) -> Option<std::process::ExitStatus> {
+    pub fn finish_delete(&mut self, node: &str, limit: Duration) -> Option<ExitStatus> {
         let status = self.nodes.get_mut(node)?.agent.wait(limit)?;
         let gone = self.nodes.remove(node)?;
         self.pods.remove(&gone.pod);

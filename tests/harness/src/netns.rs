@@ -2,17 +2,50 @@
 //! those of tests that died are swept away.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::skip;
 
 /// Names of ours begin so; the pid and a number follow.
 const PREFIX: &str = "wy-";
+/// Where `ip netns` keeps the names.
+const NAMES: &str = "/var/run/netns";
 
 /// A namespace with its loopback up; deleted, with all that runs in it, when dropped.
 #[derive(Debug)]
-pub struct Namespace(String);
+pub struct Namespace {
+    name: String,
+    entrance: Entrance,
+}
+
+/// A way into a namespace, for those who do not own it. Keeps the namespace itself alive, but not
+/// its name.
+#[derive(Debug, Clone)]
+pub struct Entrance(Arc<File>);
+
+impl Entrance {
+    /// Runs `action` inside, on a thread of its own, so that no other thread ever changes its
+    /// namespace. Sockets, and processes too, stay where they were made.
+    ///
+    /// # Panics
+    /// When `action` does, or the kernel refuses the way in.
+    pub fn within<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            // SAFETY: a plain system call on an open descriptor; it concerns this thread alone.
+            let entered = unsafe { libc::setns(self.0.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(entered, 0, "setns: {}", std::io::Error::last_os_error());
+            action()
+        };
+        let ended = std::thread::scope(|scope| scope.spawn(inside).join());
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
 
 impl Namespace {
     /// Makes one, or says why not and gives `None`.
@@ -22,12 +55,10 @@ impl Namespace {
     #[must_use]
     pub fn new(label: &str) -> Option<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        for tool in ["ip", "nft"] {
-            let version = if tool == "ip" { "-V" } else { "--version" };
-            if !quietly(tool, &[version]) {
-                skip(&format!("no {tool}: needs iproute2 and nftables"));
-                return None;
-            }
+        static TOOLS: OnceLock<bool> = OnceLock::new();
+        if !*TOOLS.get_or_init(|| quietly("ip", &["-V"]) && quietly("nft", &["--version"])) {
+            skip("no ip or no nft: needs iproute2 and nftables");
+            return None;
         }
         sweep();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -36,22 +67,29 @@ impl Namespace {
             skip("no network namespaces: needs root");
             return None;
         }
-        let namespace = Self(name);
-        namespace.run("ip", &["link", "set", "lo", "up"]);
+        let file = File::open(Path::new(NAMES).join(&name)).expect("a namespace that was made");
+        let namespace = Self { name, entrance: Entrance(Arc::new(file)) };
+        namespace.ip("link set lo up");
         Some(namespace)
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0
+        &self.name
     }
 
-    /// A command that will run inside.
+    /// The way in.
+    #[must_use]
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
+    }
+
+    /// A command that will run inside; its process id becomes the program's own.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0]).arg(program);
+        command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
 
@@ -60,18 +98,66 @@ impl Namespace {
     /// # Panics
     /// When it fails.
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let output = self.command(program).args(arguments).output();
-        let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {arguments:?}: {said}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.entrance.within(|| feed(program, arguments, ""))
+    }
+
+    /// Runs `ip` inside, once for each line.
+    ///
+    /// # Panics
+    /// When a line fails.
+    pub fn ip(&self, lines: &str) {
+        self.entrance.within(|| feed("ip", &["-batch", "-"], lines));
+    }
+
+    /// Loads nft rules inside.
+    ///
+    /// # Panics
+    /// When nft refuses them.
+    pub fn nft(&self, rules: &str) {
+        nft(&self.entrance, rules);
+    }
+
+    /// Sets a value below /proc/sys/net/ inside.
+    ///
+    /// # Panics
+    /// When there is no such value.
+    pub fn sysctl(&self, name: &str, value: &str) {
+        let path = Path::new("/proc/sys/net").join(name);
+        let written = self.entrance.within(|| std::fs::write(&path, value));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        remove(&self.0);
+        remove(&self.name);
     }
+}
+
+/// Loads nft rules inside a namespace.
+///
+/// # Panics
+/// When nft refuses them.
+pub fn nft(inside: &Entrance, rules: &str) {
+    inside.within(|| feed("nft", &["-f", "-"], rules));
+}
+
+/// Runs a command to its end with this input, and gives what it printed.
+///
+/// # Panics
+/// When it fails.
+pub fn feed(program: &str, arguments: &[&str], input: &str) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut stdin = child.stdin.take().expect("a pipe was asked for");
+    // One that needs no input may have ended; one that fails tells why below.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}\n{input}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn quietly(program: &str, arguments: &[&str]) -> bool {
@@ -91,11 +177,10 @@ fn remove(name: &str) {
 
 /// Removes what tests that died have left.
 fn sweep() {
-    let Ok(names) = std::fs::read_dir("/var/run/netns") else { return };
+    let Ok(names) = std::fs::read_dir(NAMES) else { return };
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        let dead = pid.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists());
-        if dead {
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             remove(&name);
         }
     }

@@ -1,15 +1,18 @@
-//! An agent as a real process: started, signalled, measured, asked, and never left behind.
+//! An agent as a real process: started, signalled, measured, asked, and never left behind. It runs
+//! beside us, or as a pod in a network namespace of its own.
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::http;
+use crate::netns::{Entrance, Namespace};
 
 /// How to start an agent.
 #[derive(Debug, Clone)]
@@ -31,7 +34,23 @@ pub struct Agent {
     /// Where it listens.
     pub address: SocketAddr,
     log: PathBuf,
+    /// From where it is asked, when not from here.
+    asked_from: Option<Entrance>,
 }
+
+/// What a pod of the manifests has: no privilege at all. The parent's death must be told last, for
+/// the kernel forgets that wish when the user changes.
+const UNPRIVILEGED: [&str; 9] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--no-new-privs",
+    "--pdeathsig=KILL",
+    "--",
+];
 
 /// The program under test: the static release build where `WYLIS_BINARY` names it, else `built`.
 #[must_use]
@@ -43,10 +62,25 @@ impl Agent {
     /// Starts it; does not wait until it answers.
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
+        Self::spawn(Command::new(&settings.binary), settings, None)
+    }
+
+    /// Starts it in a pod, without privileges. It is asked from inside the pod as well, at its own
+    /// address: no fault of the network disturbs who looks.
+    #[must_use]
+    pub fn start_in(pod: &Namespace, settings: &Settings) -> Self {
+        let [program, arguments @ ..] = UNPRIVILEGED;
+        let mut command = pod.command(program);
+        command.args(arguments).arg(&settings.binary);
+        Self::spawn(command, settings, Some(pod.entrance()))
+    }
+
+    fn spawn(mut command: Command, settings: &Settings, asked_from: Option<Entrance>) -> Self {
         let log = File::options().create(true).append(true).open(&settings.log).unwrap();
-        let mut command = Command::new(&settings.binary);
         command
             .env_clear()
+            // For who starts the agent; it does not look itself.
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .envs(settings.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -64,7 +98,7 @@ impl Agent {
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", settings.binary.display()));
-        Self { child, address: settings.address, log: settings.log.clone() }
+        Self { child, address: settings.address, log: settings.log.clone(), asked_from }
     }
 
     /// Its process id.
@@ -151,11 +185,25 @@ impl Agent {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
+    /// From now on it is asked from that namespace.
+    pub fn ask_from(&mut self, namespace: Entrance) {
+        self.asked_from = Some(namespace);
+    }
+
     /// Asks a route; `None` when it does not answer.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let response = http::get(self.address, path).ok()?;
+        let response = self.ask(path, http::DEADLINE).ok()?;
         Some((response.status, response.text()))
+    }
+
+    fn ask(&self, path: &str, limit: Duration) -> io::Result<http::Response> {
+        let connect = || TcpStream::connect_timeout(&self.address, limit);
+        let stream = match &self.asked_from {
+            Some(namespace) => namespace.within(connect),
+            None => connect(),
+        }?;
+        http::exchange_over(stream, http::request(self.address, path, &[]).as_bytes(), limit)
     }
 
     /// What Prometheus would see.
@@ -173,7 +221,7 @@ impl Agent {
     /// As [`Agent::row`], within `limit`.
     #[must_use]
     pub fn row_within(&self, limit: Duration) -> serde_json::Value {
-        let response = http::get_with(self.address, "/api/v1/peers", &[], limit);
+        let response = self.ask("/api/v1/peers", limit);
         let text = response.map(|response| response.text()).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }

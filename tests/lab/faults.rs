@@ -1,0 +1,135 @@
+//! Faults on the network, as nft rules. Each is a table of its own in the namespace concerned,
+//! gone when dropped.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wylis_harness::netns::{self, Entrance, Namespace};
+
+use super::network::pods_of;
+
+/// Rules in force.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    inside: Entrance,
+    table: String,
+}
+
+impl Fault {
+    /// Puts the content of an `inet` table into a namespace.
+    pub(crate) fn put(namespace: &Namespace, content: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let fault = Self { inside: namespace.entrance(), table: format!("fault{number}") };
+        netns::nft(&fault.inside, &format!("table inet {} {{\n{content}\n}}\n", fault.table));
+        fault
+    }
+
+    /// How many packets a named counter has seen.
+    pub(crate) fn packets(&self, counter: &str) -> u64 {
+        let arguments = ["list", "counter", "inet", &self.table, counter];
+        let text = self.inside.within(|| netns::feed("nft", &arguments, ""));
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+        words.next().and_then(|word| word.parse().ok()).expect("a counter shows its packets")
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        let rules = format!("delete table inet {}\n", self.table);
+        netns::nft(&self.inside, &rules);
+    }
+}
+
+/// The cold path: a pair of nodes that sent nothing one way for 3 s loses its next packet that way,
+/// counted as `cold_drops`. To be put into every host.
+pub(crate) fn cold_path() -> String {
+    const NODES: &str = "ip saddr & 255.255.255.0 . ip daddr & 255.255.255.0";
+    format!(
+        "set warm {{ type ipv4_addr . ipv4_addr; flags dynamic,timeout; timeout 3s; size 1024; }}
+counter cold_drops {{ }}
+chain path {{
+  type filter hook forward priority filter; policy accept;
+  iifname != \"cni0\" accept
+  ip daddr != 10.244.0.0/16 accept
+  {NODES} @warm update @warm {{ {NODES} timeout 3s }} accept
+  update @warm {{ {NODES} timeout 3s }} counter name cold_drops drop
+}}"
+    )
+}
+
+/// The first packet of each WireGuard handshake that this host begins is lost, counted as `lost`:
+/// a second one within a minute is the retry. To be put into every host.
+pub(crate) fn lost_handshake() -> String {
+    "set tried { type ipv4_addr; flags dynamic,timeout; timeout 60s; size 1024; }
+counter lost { }
+chain out {
+  type filter hook output priority filter; policy accept;
+  udp dport != 51820 accept
+  udp length != 156 accept
+  @th,64,8 != 1 accept
+  ip daddr @tried accept
+  add @tried { ip daddr timeout 60s } counter name lost drop
+}"
+    .to_owned()
+}
+
+/// What a router does with packets to the tunnel's port that belong to no flow it knows: drops
+/// them, counted as `lost`.
+pub(crate) const NO_WAY_IN: &str = "counter lost { }
+chain in {
+  type filter hook input priority filter; policy accept;
+  iifname \"outside\" udp dport 51820 counter name lost drop
+}";
+
+/// Packets from the pods of one node to those of another.
+fn from_to(source: u8, target: u8) -> String {
+    format!("ip saddr {} ip daddr {}", pods_of(source), pods_of(target))
+}
+
+fn forward(rules: &str) -> String {
+    format!("chain path {{\n  type filter hook forward priority filter; policy accept;\n{rules}}}")
+}
+
+/// Drops what goes from one node to another and matches; for the host of either.
+pub(crate) fn drops(ways: &[(u8, u8, &str)]) -> String {
+    let rules = ways.iter().map(|(source, target, matching)| {
+        format!("  {} {matching} counter drop\n", from_to(*source, *target))
+    });
+    forward(&rules.collect::<String>())
+}
+
+/// Refuses it in that way.
+pub(crate) fn rejects(source: u8, target: u8, matching: &str, way: &str) -> String {
+    let path = from_to(source, target);
+    forward(&format!("  {path} {matching} counter reject with {way}\n"))
+}
+
+/// Drops the first SYN of each connection.
+pub(crate) fn first_syn(source: u8, target: u8) -> String {
+    let path = from_to(source, target);
+    let chain = forward(&format!("  {path} tcp flags & (syn | ack) == syn jump first\n"));
+    format!(
+        "set seen {{ type ipv4_addr . inet_service; flags dynamic,timeout; timeout 30s; size 4096; }}
+chain first {{
+  ip saddr . tcp sport @seen accept
+  add @seen {{ ip saddr . tcp sport timeout 30s }} counter drop
+}}
+{chain}"
+    )
+}
+
+/// Drops every fourth packet of the clients on `source`. (With those of the servers among them, the
+/// rhythm of the probes may put every loss on the same side.) `missed` counts the losses that a
+/// client has to make good: its SYNs and requests, not bare ACKs and resets, which nobody misses.
+pub(crate) fn one_in_four(source: u8, target: u8) -> String {
+    let path = from_to(source, target);
+    let chain = forward(&format!("  {path} tcp dport 9050 numgen inc mod 4 == 0 jump lost\n"));
+    format!(
+        "counter missed {{ }}
+chain lost {{
+  tcp flags & (syn | psh) != 0 counter name missed
+  drop
+}}
+{chain}"
+    )
+}

@@ -1,0 +1,345 @@
+//! The network: a switch, hosts on it, tunnels between the hosts, and the pod network on top.
+//!
+//! | what | addresses |
+//! |---|---|
+//! | underlay, behind the switch | 198.18.0.N, the switch itself at 198.18.0.254 |
+//! | host 1 behind a NAT | 192.0.2.2, its router at 192.0.2.1 and 198.18.0.1 |
+//! | inside WireGuard | 10.99.0.N |
+//! | pods of host N | 10.244.N.0/24, the host itself at 10.244.N.1, the workload at 10.244.N.200 |
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use wylis_harness::device::{Cable, IpInIp};
+use wylis_harness::netns::{Namespace, feed};
+use wylis_harness::wireguard::{self, Peer, WireGuard};
+use wylis_harness::{TempDir, skip, wait_until};
+
+/// How pods of different hosts reach one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// As flannel does: Ethernet frames in UDP.
+    Vxlan,
+    /// As Calico does: protocol 4.
+    IpInIp,
+}
+
+/// What to build.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) size: u8,
+    pub(crate) style: Style,
+    /// Host 1 sits behind a router that translates addresses.
+    pub(crate) nat: bool,
+    /// This host's link is a cable that can be made slow.
+    pub(crate) slow_link: Option<u8>,
+}
+
+impl Plan {
+    pub(crate) const fn of(size: u8) -> Self {
+        Self { size, style: Style::Vxlan, nat: false, slow_link: None }
+    }
+}
+
+/// One pod: a namespace with an address.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) namespace: Namespace,
+    pub(crate) address: IpAddr,
+}
+
+/// One host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    number: u8,
+    next_pod: u8,
+    pub(crate) wireguard: WireGuard,
+    pub(crate) workload: Pod,
+    pub(crate) namespace: Namespace,
+}
+
+/// All of it; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) cable: Option<Cable>,
+    tunnels: Vec<IpInIp>,
+    hosts: Vec<Host>,
+    pub(crate) router: Option<Namespace>,
+    pub(crate) switch: Namespace,
+    style: Style,
+    dir: TempDir,
+}
+
+/// Where the switch itself can be reached, from pods as well.
+pub(crate) const SWITCH: Ipv4Addr = underlay(254);
+/// The last octet of a workload.
+const WORKLOAD: u8 = 200;
+/// The pods of agents come after this.
+const FIRST_POD: u8 = 10;
+
+const fn underlay(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 18, 0, number)
+}
+
+const fn inner(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 0, number)
+}
+
+/// The pods of a host, as a prefix.
+pub(crate) fn pods_of(number: u8) -> String {
+    format!("10.244.{number}.0/24")
+}
+
+/// The Ethernet address of a host's end of the VXLAN.
+fn overlay_mac(number: u8) -> String {
+    format!("02:00:0a:f4:{number:02x}:00")
+}
+
+/// Whether the lab can be built here; tells why not.
+pub(crate) fn able() -> bool {
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    let reason = REASON.get_or_init(|| {
+        let works = |program: &str, argument: &str| {
+            let mut command = Command::new(program);
+            command.arg(argument).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        let tools = [
+            ("wireguard-go", "--version", "wireguard-go"),
+            ("wg", "--version", "wireguard-tools"),
+            ("setpriv", "--version", "util-linux"),
+            ("bridge", "-V", "iproute2"),
+        ];
+        let missing = tools.iter().find(|(program, argument, _)| !works(program, argument));
+        if let Some((program, _, package)) = missing {
+            return Some(format!("no {program}: needs {package}"));
+        }
+        let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+        tun.err().map(|error| format!("no /dev/net/tun: {error}"))
+    });
+    if let Some(reason) = reason {
+        skip(reason);
+    }
+    // Tells by itself why it cannot be made.
+    reason.is_none() && Namespace::new("trial").is_some()
+}
+
+impl Network {
+    /// Builds it, or says why not and gives `None`.
+    pub(crate) fn new(plan: Plan) -> Option<Self> {
+        if !able() {
+            return None;
+        }
+        let dir = TempDir::new("network");
+        let switch = Namespace::new("sw")?;
+        // Bridges get fixed addresses, as CNI's own: else they change with the ports that come and go.
+        switch.ip(&format!(
+            "link add br0 address 02:00:c6:12:00:fe type bridge\naddr add {SWITCH}/24 dev br0\nlink set br0 up\n"
+        ));
+        prepare(&switch);
+        let mut network = Self {
+            cable: None,
+            tunnels: Vec::new(),
+            hosts: Vec::new(),
+            router: None,
+            switch,
+            style: plan.style,
+            dir,
+        };
+        for number in 1..=plan.size {
+            network.add_host(number, plan)?;
+        }
+        network.join_hosts(plan);
+        Some(network)
+    }
+
+    pub(crate) fn host(&self, number: u8) -> &Host {
+        &self.hosts[usize::from(number) - 1]
+    }
+
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter()
+    }
+
+    /// Has every pair of hosts make its WireGuard session. Two that begin at the same moment may
+    /// both fail, and try again after 5 s.
+    pub(crate) fn shake_hands(&self) {
+        for (at, host) in self.hosts.iter().enumerate() {
+            let later = self.hosts[at + 1..].iter().map(|other| inner(other.number));
+            host.namespace.entrance().within(|| {
+                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+                // To the port "discard": nobody listens.
+                later.for_each(|inner| drop(socket.send_to(b"", (inner, 9))));
+            });
+        }
+        let others = self.hosts.len() - 1;
+        wait_until(Duration::from_secs(30), "every pair of hosts has a session", || {
+            self.hosts.iter().all(|host| host.wireguard.sessions() == others)
+        });
+    }
+
+    /// A new pod on a host, at an address that was not given before.
+    pub(crate) fn pod(&mut self, number: u8) -> Pod {
+        let mtu = self.style.mtu();
+        let host = &mut self.hosts[usize::from(number) - 1];
+        host.next_pod += 1;
+        let last = host.next_pod;
+        pod(&host.namespace, number, last, mtu).expect("one was made before")
+    }
+
+    /// A host with its link, its pod bridge and its workload; the tunnels come later.
+    fn add_host(&mut self, number: u8, plan: Plan) -> Option<()> {
+        let namespace = Namespace::new(&format!("h{number}"))?;
+        let log = self.dir.path().join(format!("wireguard{number}.log"));
+        let wireguard = WireGuard::start(&namespace, &log);
+        let (host, switch) = (namespace.name(), self.switch.name());
+        if plan.nat && number == 1 {
+            let router = Namespace::new("nat")?;
+            router.ip(&format!(
+                "link add inside type veth peer name eth0 netns {host}\n\
+                 link add outside type veth peer name p1 netns {switch}\n\
+                 addr add 192.0.2.1/24 dev inside\naddr add {}/24 dev outside\n\
+                 link set inside up\nlink set outside up\n\
+                 route add {} via 192.0.2.2\n",
+                underlay(1),
+                pods_of(1)
+            ));
+            router.nft(MASQUERADE);
+            prepare(&router);
+            namespace.ip(
+                "addr add 192.0.2.2/24 dev eth0\nlink set eth0 up\nroute add default via 192.0.2.1\n",
+            );
+            self.router = Some(router);
+        } else {
+            if plan.slow_link == Some(number) {
+                let port = format!("p{number}");
+                self.cable = Some(Cable::plug((&namespace, "eth0"), (&self.switch, &port)));
+            } else {
+                namespace
+                    .ip(&format!("link add eth0 type veth peer name p{number} netns {switch}\n"));
+            }
+            let address = underlay(number);
+            namespace.ip(&format!("addr add {address}/24 dev eth0\nlink set eth0 up\n"));
+        }
+        self.switch.ip(&format!(
+            "link set p{number} master br0 up\nroute add {} via {}\n",
+            pods_of(number),
+            underlay(number)
+        ));
+        namespace.ip(&format!(
+            "link add cni0 address 02:00:0a:f4:{number:02x}:01 type bridge\n\
+             addr add 10.244.{number}.1/24 dev cni0\nlink set cni0 up\n"
+        ));
+        prepare(&namespace);
+        let workload = pod(&namespace, number, WORKLOAD, plan.style.mtu())?;
+        self.hosts.push(Host { number, next_pod: FIRST_POD, wireguard, workload, namespace });
+        Some(())
+    }
+
+    /// Tunnels and routes between all hosts.
+    fn join_hosts(&mut self, plan: Plan) {
+        for host in &self.hosts {
+            let others = || self.hosts.iter().filter(|other| other.number != host.number);
+            let peers: Vec<Peer<'_>> = others()
+                .map(|other| {
+                    let hidden = plan.nat && other.number == 1;
+                    let at = SocketAddr::new(underlay(other.number).into(), wireguard::PORT);
+                    let endpoint = (!hidden).then_some(at);
+                    Peer { end: &other.wireguard, endpoint, inner: inner(other.number) }
+                })
+                .collect();
+            host.wireguard.configure(&peers);
+            let (device, own) = (host.wireguard.name(), host.number);
+            host.namespace.ip(&format!(
+                "addr add {}/24 dev {device}\nlink set {device} mtu 1420 up\n",
+                inner(own)
+            ));
+            let numbers: Vec<u8> = others().map(|other| other.number).collect();
+            match plan.style {
+                Style::Vxlan => join_by_vxlan(&host.namespace, device, own, &numbers),
+                Style::IpInIp => {
+                    let other_end = |pod: Ipv4Addr| inner(pod.octets()[2]);
+                    self.tunnels.push(IpInIp::open(
+                        &host.namespace,
+                        "ipip0",
+                        inner(own),
+                        other_end,
+                    ));
+                    let mut lines = "link set ipip0 mtu 1400 up\n".to_owned();
+                    for other in numbers {
+                        lines.push_str(&format!("route add {} dev ipip0\n", pods_of(other)));
+                    }
+                    host.namespace.ip(&lines);
+                }
+            }
+        }
+    }
+}
+
+impl Style {
+    /// What is left of the tunnel's 1420 octets.
+    const fn mtu(self) -> u32 {
+        match self {
+            Self::Vxlan => 1370,
+            Self::IpInIp => 1400,
+        }
+    }
+}
+
+/// What a home router does.
+const MASQUERADE: &str = "table ip nat {
+  chain out {
+    type nat hook postrouting priority srcnat;
+    oifname \"outside\" masquerade
+  }
+}
+";
+
+/// The same on every machine, whatever it gives to new namespaces.
+fn prepare(namespace: &Namespace) {
+    namespace.sysctl("ipv4/ip_forward", "1");
+    for name in ["ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"] {
+        namespace.sysctl(name, "0");
+    }
+    // Absent unless the machine filters what bridges carry.
+    let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let _ = namespace.entrance().within(|| std::fs::write(path, "0"));
+}
+
+fn pod(host: &Namespace, number: u8, last: u8, mtu: u32) -> Option<Pod> {
+    let namespace = Namespace::new(&format!("h{number}p{last}"))?;
+    let address = Ipv4Addr::new(10, 244, number, last);
+    host.ip(&format!(
+        "link add pod{last} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}\n\
+         link set pod{last} master cni0 up\n",
+        namespace.name()
+    ));
+    namespace.ip(&format!(
+        "addr add {address}/24 dev eth0\nlink set eth0 up\nroute add default via 10.244.{number}.1\n"
+    ));
+    Some(Pod { namespace, address: address.into() })
+}
+
+fn join_by_vxlan(host: &Namespace, device: &str, own: u8, others: &[u8]) {
+    let mtu = Style::Vxlan.mtu();
+    let mut lines = format!(
+        "link add flannel.1 mtu {mtu} address {} type vxlan id 1 local {} dstport 8472 nolearning dev {device}\n\
+         addr add 10.244.{own}.0/32 dev flannel.1\nlink set flannel.1 up\n",
+        overlay_mac(own),
+        inner(own)
+    );
+    let mut forwarding = String::new();
+    for other in others {
+        let mac = overlay_mac(*other);
+        lines.push_str(&format!(
+            "neigh add 10.244.{other}.0 lladdr {mac} dev flannel.1 nud permanent\n\
+             route add {} via 10.244.{other}.0 dev flannel.1 onlink\n",
+            pods_of(*other)
+        ));
+        forwarding.push_str(&format!("fdb append {mac} dev flannel.1 dst {}\n", inner(*other)));
+    }
+    host.ip(&lines);
+    host.entrance().within(|| feed("bridge", &["-batch", "-"], &forwarding));
+}

@@ -1,0 +1,103 @@
+//! What all agents say of all peers, looked at again and again: nobody may be accused who is not
+//! concerned.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::table::Row;
+use crate::cluster::{Cluster, node};
+
+/// A row that comes later than this is not waited for: the agent is frozen or starved.
+const ROW_WITHIN: Duration = Duration::from_secs(3);
+
+/// Follows a mesh.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// By process and target: failures by reason at the first look.
+    first: HashMap<(u32, u8), BTreeMap<String, u64>>,
+    /// The last entry of each pair.
+    last: BTreeMap<(u8, u8), Value>,
+    /// Nodes that cannot be asked now.
+    pub(super) blind: BTreeSet<u8>,
+    accusations: BTreeSet<String>,
+    pub(super) looks: u32,
+}
+
+impl Watch {
+    /// Looks at every row once.
+    pub(super) fn look(&mut self, cluster: &Cluster, row: &Row) {
+        self.looks += 1;
+        self.last.clear();
+        for source in cluster.pods.keys() {
+            if self.blind.contains(source) {
+                continue;
+            }
+            let Some(there) = cluster.mesh.nodes.get(&node(*source)) else { continue };
+            let answer = there.agent.row_within(ROW_WITHIN);
+            for peer in answer["peers"].as_array().into_iter().flatten() {
+                let name = peer["node"].as_str().unwrap_or_default();
+                let Some(target) = name.strip_prefix('n').and_then(|n| n.parse().ok()) else {
+                    continue;
+                };
+                self.judge(row, there.agent.pid(), (*source, target), peer);
+                self.last.insert((*source, target), peer.clone());
+            }
+        }
+    }
+
+    fn judge(&mut self, row: &Row, pid: u32, (source, target): (u8, u8), peer: &Value) {
+        let expected = row.expects(source, target);
+        let by_reason = |peer: &Value| {
+            let counts = peer["failures_by_reason"].as_object().into_iter().flatten();
+            counts.map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0))).collect()
+        };
+        let counts: BTreeMap<String, u64> = by_reason(peer);
+        let first = self.first.entry((pid, target)).or_insert_with(|| counts.clone());
+        for (reason, count) in &counts {
+            let before = first.get(reason).copied().unwrap_or(0);
+            if *count > before && !expected.allows(reason) {
+                self.accusations.insert(format!("n{source} counts {reason} against n{target}"));
+            }
+        }
+        let verdict = peer["verdict"].as_str().unwrap_or_default();
+        if !expected.is_a_change()
+            && expected != super::table::Expect::NotJudged
+            && !matches!(verdict, "up" | "unknown" | "draining")
+        {
+            self.accusations.insert(format!("n{source} finds n{target} {verdict}"));
+        }
+    }
+
+    /// Whether all pairs among `nodes` that can be seen are as `expected` says.
+    pub(super) fn all(&self, nodes: &[u8], holds: impl Fn(u8, u8, &Value) -> bool) -> bool {
+        let sources = nodes.iter().filter(|source| !self.blind.contains(source));
+        sources.into_iter().all(|source| {
+            nodes.iter().filter(|target| *target != source).all(|target| {
+                let peer = self.last.get(&(*source, *target)).unwrap_or(&Value::Null);
+                holds(*source, *target, peer)
+            })
+        })
+    }
+
+    /// The entry of a pair at the last look.
+    pub(super) fn peer(&self, source: u8, target: u8) -> &Value {
+        self.last.get(&(source, target)).unwrap_or(&Value::Null)
+    }
+
+    /// Everything ever said against a pair that was not concerned.
+    pub(super) fn accusations(&self) -> &BTreeSet<String> {
+        &self.accusations
+    }
+
+    /// The verdicts at the last look, for a failing test.
+    pub(super) fn tell(&self) -> String {
+        let pairs = self.last.iter().map(|((source, target), peer)| {
+            let (verdict, reason) = (&peer["verdict"], &peer["reason"]);
+            let (half, counts) = (&peer["half_heard"], &peer["failures_by_reason"]);
+            format!("n{source} of n{target}: {verdict} {reason} half_heard {half} {counts}\n")
+        });
+        pairs.collect()
+    }
+}
