@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Instant;
 
-use super::event_loop::Event;
 use crate::state::Moment;
 use crate::wire::KeepAlive;
 
@@ -26,19 +25,20 @@ pub(super) struct Request {
 /// Where server threads leave requests.
 pub(super) struct Requests {
     kept: SyncSender<Request>,
-    events: SyncSender<Event>,
+    wake: Box<dyn Fn() + Send + Sync>,
     start: Instant,
     /// When the loop was woken last, in milliseconds since `start`.
     woken: AtomicU64,
 }
 
 impl Requests {
+    /// `wake` has the loop look for what waits in `kept`.
     pub(super) fn new(
         kept: SyncSender<Request>,
-        events: SyncSender<Event>,
+        wake: impl Fn() + Send + Sync + 'static,
         start: Instant,
     ) -> Self {
-        Self { kept, events, start, woken: AtomicU64::new(0) }
+        Self { kept, wake: Box::new(wake), start, woken: AtomicU64::new(0) }
     }
 
     /// Leaves one, and wakes the loop when it is time or when the sender is about to go.
@@ -48,7 +48,7 @@ impl Requests {
         match self.kept.try_send(Request { at, said }) {
             Ok(()) => {}
             Err(TrySendError::Full(request)) => {
-                self.wake();
+                (self.wake)();
                 let _ = self.kept.send(request);
             }
             // The loop is gone only when the process ends.
@@ -58,11 +58,7 @@ impl Requests {
         let now = u64::try_from(now).unwrap_or(u64::MAX);
         if goodbye || now.saturating_sub(self.woken.load(Ordering::Relaxed)) >= WAKE_EVERY {
             self.woken.store(now, Ordering::Relaxed);
-            self.wake();
+            (self.wake)();
         }
-    }
-
-    fn wake(&self) {
-        let _ = self.events.send(Event::Heard);
     }
 }

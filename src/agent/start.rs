@@ -95,7 +95,8 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         move |probed| report(Event::Probed(probed)),
     ));
     let (kept, requests) = sync_channel(requests::CAPACITY);
-    let kept = Requests::new(kept, events.clone(), now);
+    let wake = sender(&events);
+    let kept = Requests::new(kept, move || wake(Event::Heard), now);
     let parts = Parts::start(config, stop, &events, kept, now)?;
     let waker = events.clone();
     // Never waits: a loop with a full channel is awake.

@@ -58,6 +58,19 @@ pub fn binary(built: &str) -> PathBuf {
     std::env::var_os("WYLIS_BINARY").map_or_else(|| built.into(), PathBuf::from)
 }
 
+/// Has the kernel end what `command` starts when we end, however that comes about; and keeps the
+/// terminal's Ctrl-C, which is for the one who started us, from it.
+pub(crate) fn bind_to_us(command: &mut Command) {
+    command.process_group(0);
+    // SAFETY: prctl is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}
+
 impl Agent {
     /// Starts it; does not wait until it answers.
     #[must_use]
@@ -84,17 +97,8 @@ impl Agent {
             .envs(settings.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            // The terminal's Ctrl-C is for the one who started us.
-            .process_group(0);
-        // SAFETY: prctl is async-signal-safe; whoever started the agent must not leave it behind,
-        // however it ends.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
+            .stderr(log);
+        bind_to_us(&mut command);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", settings.binary.display()));

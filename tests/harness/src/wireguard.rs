@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::netns::{Namespace, feed};
+use crate::process::bind_to_us;
 use crate::wait_until;
 
 /// The port of every host.
@@ -59,15 +59,8 @@ impl WireGuard {
             .env("GOMAXPROCS", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second descriptor"))
-            .stderr(log)
-            .process_group(0);
-        // SAFETY: prctl is async-signal-safe; whoever started the process must not leave it behind.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
+            .stderr(log);
+        bind_to_us(&mut command);
         let child = command.spawn().expect("start wireguard-go");
         let private_key = feed("wg", &["genkey"], "");
         let public_key = feed("wg", &["pubkey"], &private_key).trim().to_owned();
