@@ -23,7 +23,7 @@ lab-long: build ## the proofs that need WireGuard's own timers: seven minutes
 
 faults: build ## measures how soon each fault is told, and writes docs/faults.md
 	rm -rf $(faults)
-	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --nocapture --test-threads=10 truth::
+	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --nocapture --test-threads=10 --skip documented truth::
 	WYLIS_FAULTS=$(faults) $(lab) -- --ignored write_the_documented_table
 
 build: ## the static release binary for this machine's architecture

@@ -14,8 +14,10 @@ skip() {
     echo "skipped: $1" >&2
     echo "$1" >>"$WYLIS_SKIPS"
 }
-# However this ends; and before the last line, which is to be the last.
-trap 'scripts/engine.sh stop' EXIT
+# However this ends; and before the last line, which is to be the last. What runs beside us does not
+# hear Ctrl-C.
+beside=()
+trap 'kill "${beside[@]}" 2>/dev/null || true; scripts/engine.sh stop' EXIT
 
 step "what the tests need"
 scripts/setup.sh
@@ -52,9 +54,11 @@ cargo test --workspace --locked --no-run
 apart=$(mktemp -d)
 cargo test --locked --test life -- --test-threads=4 >"$apart/life" 2>&1 &
 life=$!
+beside+=("$life")
 # However few the cores: its tests wait for verdicts, and the longest takes two minutes.
 cargo test --locked --test lab -- --test-threads=10 >"$apart/lab" 2>&1 &
 lab=$!
+beside+=("$lab")
 others=$(cd tests && for test in *; do
     case ${test%.rs} in life | lab | harness) ;; *) echo --test "${test%.rs}" ;; esac
 done)
@@ -67,6 +71,7 @@ failed=false
 } | tee "$log"
 wait "$life" || touch "$apart/failed"
 wait "$lab" || touch "$apart/failed"
+beside=()
 cat "$apart/life" "$apart/lab" | tee -a "$log"
 if [ -e "$apart/failed" ]; then failed=true; fi
 rm -rf "$apart"

@@ -160,6 +160,8 @@ pub struct Report {
     pub due: Instant,
     /// When it did.
     pub started: Instant,
+    /// When it ended; the report may be read later.
+    pub ended: Instant,
     /// What was said.
     pub kind: ProbeKind,
     /// How it ended.

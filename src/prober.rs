@@ -89,9 +89,8 @@ pub struct Prober {
 impl Prober {
     /// A pool without a thread yet.
     ///
-    /// `report` is called once for every probe, on the worker's small stack ([`WORKER_STACK`]) or,
-    /// when no thread could be started, from within [`Prober::submit`]; so it must neither panic
-    /// nor wait for the thread that submits.
+    /// `report` is called once for every probe that a worker makes, on its small stack
+    /// ([`WORKER_STACK`]); so it must neither panic nor wait for the thread that submits.
     #[must_use]
     pub fn new(settings: Settings, report: impl Fn(Report) + Send + Sync + 'static) -> Self {
         Self::with_limits(settings, Limits::default(), report)
@@ -110,7 +109,7 @@ impl Prober {
     /// Hands over a probe; never waits for one. It starts at once when a worker is free or may be
     /// hired, else late, which its report tells.
     ///
-    /// The queue is bounded by the caller, who has at most one blank probe and one goodbye per peer
+    /// The queue is bounded by the caller, who has at most one blank probe, one large one and one goodbye per peer
     /// in flight. After the stop a probe is forgotten.
     ///
     /// Gives back the probes that can never start, this one or any that waited: there is no thread

@@ -16,6 +16,7 @@ use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
 use crate::probe::{KernelView, Outcome, ProbeId, Report};
 use crate::wire::KeepAlive;
+use large::Blank;
 pub use large::Large;
 pub use record::{Histogram, PeerRecord, RECENT, Sample};
 pub use verdict::{Impairment, Verdict};
@@ -188,14 +189,8 @@ impl State {
         }
         let record = Arc::make_mut(record);
         let interval = self.rules.large_interval;
-        let again = record.large.end(now.instant, now.wall, &report.outcome, interval);
-        let mut changes = Vec::new();
-        // Without a blank probe that fails, it is the size.
-        if again && record.is_steady() && record.draining_until.is_none() {
-            changes.push(Change::Large(report.node.clone()));
-        }
-        changes.extend(record.judge(self.rules.failure_threshold));
-        changes
+        record.large.end(now, &report.outcome, interval);
+        record.judge(self.rules.failure_threshold).into_iter().collect()
     }
 
     /// Folds a report in; `None` when it is of a probe that is not in flight, since the peer left or
@@ -220,7 +215,12 @@ impl State {
                     record.stay();
                     let interval = self.rules.large_interval;
                     let share = || self.rules.source.share(&report.node, interval);
-                    if record.large.follows(now.instant, answer.can_large, interval, share) {
+                    let blank = Blank {
+                        began: report.started,
+                        able: answer.can_large,
+                        lossy: record.is_lossy(),
+                    };
+                    if record.large.follows(now.instant, blank, interval, share) {
                         changes.push(Change::Large(report.node.clone()));
                     }
                 }
@@ -230,7 +230,7 @@ impl State {
             Outcome::Failure(reason) => {
                 let first = record.failures_in_row == 0;
                 record.fail(now, *reason, kernel);
-                record.miss(report.started, now.instant, self.rules.interval);
+                record.miss(*reason, report.started, report.ended, self.rules.interval);
                 if first {
                     changes.push(Change::Failing(report.node.clone()));
                 }

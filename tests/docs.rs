@@ -199,6 +199,7 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
             node: node.clone(),
             due: now.instant,
             started: now.instant,
+            ended: now.instant,
             kind: ProbeKind::Blank,
             outcome: outcome.clone(),
             kernel: Some(KernelView { retransmits: 0, rtt, path_mtu: Some(1370) }),

@@ -41,6 +41,8 @@ const KEPT_FROM_RUNNING: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_secs(30);
 /// How long goodbyes may take beyond the drain: one lost SYN, where the drain is shorter.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(1500);
+/// Large probes in flight: where all paths swallow them, they must not hold every worker.
+const LARGE_AT_ONCE: usize = 8;
 /// Events handled before the schedule is looked at again, so that a flood of requests delays no
 /// probe.
 const BURST: usize = 64;
@@ -66,6 +68,8 @@ pub(super) struct EventLoop {
     pub(super) longest_probe: Duration,
     pub(super) drain: Duration,
     pub(super) next_id: ProbeId,
+    /// Large probes handed out and not reported.
+    pub(super) large_in_flight: usize,
     pub(super) next_tick: Instant,
     /// Coming by later than this, we were kept from running.
     pub(super) awake_by: Instant,
@@ -206,6 +210,7 @@ impl EventLoop {
             self.metrics.add_local(error);
         }
         if report.kind == ProbeKind::Large {
+            self.large_in_flight = self.large_in_flight.saturating_sub(1);
             return self.state.report_large(now, report);
         }
         self.metrics.observe_delay(report.started.saturating_duration_since(report.due));
@@ -271,13 +276,15 @@ impl EventLoop {
 
     /// Waits behind every blank probe when workers are short: it measures no latency.
     fn probe_large(&mut self, now: Instant, node: NodeName) {
-        if self.leaving.is_some() {
+        // One too many comes again behind the next blank probe.
+        if self.leaving.is_some() || self.large_in_flight >= LARGE_AT_ONCE {
             return;
         }
         self.next_id += 1;
         let id = self.next_id;
         let Some(record) = self.state.begin_large(&node, id) else { return };
         let address = record.peer.address;
+        self.large_in_flight += 1;
         let (lane, kind) = (Lane::Suspect, ProbeKind::Large);
         self.submit(Probe { id, node, address, due: now, lane, kind });
     }

@@ -62,3 +62,73 @@ impl Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::name::NodeName;
+
+    /// Requests of which so many may wait, and how often the loop was woken.
+    fn requests(capacity: usize) -> (Requests, Receiver<Request>, Arc<AtomicUsize>) {
+        let (kept, waiting) = sync_channel(capacity);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let wake = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        // Started long ago, so that the first one wakes.
+        let start = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        (Requests::new(kept, wake, start), waiting, woken)
+    }
+
+    fn said(goodbye: Option<Duration>) -> Option<KeepAlive> {
+        let node = NodeName::new("n1").unwrap();
+        Some(KeepAlive { node, instance: None, interval: None, goodbye, size: None })
+    }
+
+    #[test]
+    fn many_requests_wake_the_loop_once_in_a_while_and_a_goodbye_at_once() {
+        let (requests, waiting, woken) = requests(CAPACITY);
+        let began = Instant::now();
+        for _ in 0..100 {
+            requests.leave(said(None));
+        }
+        let intervals = began.elapsed().as_millis() / u128::from(WAKE_EVERY);
+        let times = woken.load(Ordering::Relaxed);
+        assert!(times >= 1 && times as u128 <= intervals + 1, "{times} in {intervals} intervals");
+        requests.leave(said(Some(Duration::from_secs(5))));
+        assert_eq!(woken.load(Ordering::Relaxed), times + 1);
+        assert_eq!(waiting.try_iter().count(), 101);
+    }
+
+    #[test]
+    fn whoever_finds_no_room_wakes_the_loop_and_waits() {
+        let (requests, waiting, woken) = requests(1);
+        requests.leave(said(None));
+        let before = woken.load(Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| requests.leave(None));
+            let patience = Instant::now() + Duration::from_secs(30);
+            while woken.load(Ordering::Relaxed) == before {
+                assert!(Instant::now() < patience, "never woken");
+                std::thread::yield_now();
+            }
+            assert!(waiting.recv().unwrap().said.is_some());
+            assert!(waiting.recv().unwrap().said.is_none(), "nothing is lost");
+            second.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn once_the_loop_is_gone_nobody_waits() {
+        let (requests, waiting, _) = requests(1);
+        requests.leave(None);
+        drop(waiting);
+        requests.leave(None);
+    }
+}

@@ -124,6 +124,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         longest_probe: config.timeout + STUCK_AFTER,
         drain: config.drain,
         next_id: 0,
+        large_in_flight: 0,
         next_tick: now,
         awake_by: now + START_WITHIN,
         next_expiry: None,

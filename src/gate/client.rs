@@ -46,8 +46,9 @@ pub(super) struct Client {
     pub(super) born: u64,
     watched: Option<Interest>,
     lane: Lane,
-    /// More may come from the client, or much of the answer may still be on its way.
-    lingers: bool,
+    /// How long its close is waited for: more may come from it, or much of the answer may still be on
+    /// its way.
+    linger: Duration,
     pub(super) label: &'static str,
     pub(super) head_only: bool,
     pub(super) sequence: u64,
@@ -63,7 +64,7 @@ impl Client {
             born,
             watched: None,
             lane: Lane::Small,
-            lingers: false,
+            linger: Duration::ZERO,
             label: "",
             head_only: false,
             sequence: 0,
@@ -113,12 +114,19 @@ impl Port {
     fn forward(&mut self, id: Id, request: &Request) -> Result<(), Broken> {
         let route = (self.route_of)(&request.path);
         self.sequence += 1;
-        let (sequence, deadline) = (self.sequence, self.now + self.limits.wait);
+        let limits = self.limits;
+        let (sequence, deadline) = (self.sequence, self.now + limits.wait);
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         client.state = State::Waiting;
         client.deadline = deadline;
         client.lane = route.lane;
-        client.lingers = route.lane == Lane::Bulk;
+        client.linger = match route.lane {
+            Lane::Bulk => limits.linger,
+            // What does not fit a packet or two is not left to the kernel, where it would count for
+            // nobody. A prober that gets nothing of it must see its own time run out, not our reset.
+            Lane::Small if request.asks_for_more() => limits.small_answer,
+            Lane::Small => Duration::ZERO,
+        };
         client.label = route.label;
         client.head_only = request.head_only;
         client.sequence = sequence;
@@ -138,6 +146,7 @@ impl Port {
         self.counters.reject(rejection);
         self.abandon(id)?;
         let deadline = self.now + self.limits.small_answer;
+        let linger = self.limits.linger;
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         client.buffer.clear();
         match rejection.status() {
@@ -146,7 +155,7 @@ impl Port {
         }
         client.state = State::Answering { whole: true };
         // It may send on what we do not want: only a lingering close lets the answer arrive.
-        client.lingers = true;
+        client.linger = linger;
         client.deadline = deadline;
         self.due(deadline);
         self.push(id)
@@ -171,7 +180,8 @@ impl Port {
             }
         };
         client.buffer.drain(..sent.min(client.buffer.len()));
-        let (lane, lingers, watched) = (client.lane, client.lingers, client.watched);
+        let (lane, lingers) = (client.lane, !client.linger.is_zero());
+        let watched = client.watched;
         match result {
             Ok(()) if whole && lingers => self.linger(id),
             Ok(()) if whole => self.close(id),
@@ -191,8 +201,9 @@ impl Port {
 
     /// All is written: says so, and waits for the client to close.
     fn linger(&mut self, id: Id) -> Result<(), Broken> {
-        let deadline = self.now + self.limits.linger;
+        let now = self.now;
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
+        let deadline = now + client.linger;
         client.buffer = Vec::new();
         client.state = State::Lingering { discarded: 0 };
         client.deadline = deadline;

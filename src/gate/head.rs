@@ -166,6 +166,11 @@ fn plain(value: &[u8]) -> Option<String> {
 }
 
 impl Request {
+    /// Whether it names the size of its answer, which may then be large.
+    pub(super) fn asks_for_more(&self) -> bool {
+        self.passed.iter().any(|(name, _)| *name == wire::SIZE)
+    }
+
     /// The request as forwarded.
     pub(super) fn render(&self, sequence: u64) -> String {
         let method = if self.head_only { "HEAD" } else { "GET" };

@@ -140,7 +140,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family(
         "wylis_peer_half_heard",
         "pair",
-        "While the peer is down by connect_timeout: 1 when its own SYNs come here, 0 when not; else absent.",
+        "While the peer is down by connect_timeout: 1 when its own SYNs come here and lead to nothing, else 0; absent otherwise.",
         MetricType::GAUGE,
         |pairs, record, metrics| pairs.gauge(record, record.half_heard.map(truth), metrics),
     ),
@@ -170,7 +170,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ..family(
             "wylis_incoming_requests_total",
             "pair",
-            "Keep-alive requests answered; source_node is the sender, or unknown.",
+            "Blank keep-alive requests answered; source_node is the sender, or unknown.",
             MetricType::COUNTER,
             |pairs, record, metrics| {
                 let labels = labels(record.peer.node.as_str(), pairs.source.as_str(), &[]);

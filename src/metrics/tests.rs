@@ -54,6 +54,7 @@ fn probe(state: &mut State, node: &NodeName, outcome: Outcome, retransmits: u32)
         node: node.clone(),
         due: now.instant,
         started: now.instant,
+        ended: now.instant,
         kind: ProbeKind::Blank,
         outcome,
         kernel,

@@ -28,6 +28,8 @@ use crate::wire::{KeepAlive, LARGE, MAX_ANSWER};
 /// from running, and saw neither the peer nor the clock.
 const LATE: Duration = Duration::from_millis(250);
 
+/// Less than any agent waits for a request once it has the connection.
+const PEERS_PATIENCE: Duration = Duration::from_secs(4);
 /// When to look for the SYNs of others, and how often: between our own ones, which go out after 0, 1
 /// and 3 s (TCP_TIMEOUT_INIT), so that no answer to them waits for a look.
 const FIRST_LOOK: Duration = Duration::from_millis(1500);
@@ -54,7 +56,8 @@ pub(super) fn perform(
         Err(error) => return (classify(Step::Open, &error), None),
     };
     let due = if probe.kind == ProbeKind::Large { Due::Large } else { Due::Blank };
-    let attempt = Attempt { stream: &stream, half_open, started, deadline, due };
+    let opened = Instant::now();
+    let attempt = Attempt { stream: &stream, half_open, started, opened, deadline, due };
     let mut handshake = None;
     let outcome = match attempt.run(pending, &request(settings, probe), &probe.node, &mut handshake)
     {
@@ -62,6 +65,9 @@ pub(super) fn perform(
         Err(outcome) => outcome,
     };
     let outcome = unless_late(outcome, Instant::now().saturating_duration_since(deadline));
+    if outcome == Outcome::Failure(FailureReason::ConnectTimeout) {
+        half_open.look();
+    }
     let kernel = tcp_info::read(&stream).map(|end| tcp_info::view(handshake, end));
     close(stream);
     (outcome, kernel)
@@ -72,17 +78,6 @@ fn unless_late(outcome: Outcome, overdue: Duration) -> Outcome {
     match outcome {
         Outcome::Success { .. } if !overdue.is_zero() => Outcome::Local(LocalError::Late),
         Outcome::Failure(_) if overdue > LATE => Outcome::Local(LocalError::Late),
-        other => other,
-    }
-}
-
-/// A peer that we kept waiting for our request, since the handshake was done, had less time to answer
-/// than we meant it to have.
-fn unless_delayed(outcome: Outcome, delay: Duration) -> Outcome {
-    match outcome {
-        Outcome::Failure(FailureReason::ResponseTimeout) if delay > LATE => {
-            Outcome::Local(LocalError::Late)
-        }
         other => other,
     }
 }
@@ -132,6 +127,8 @@ struct Attempt<'a> {
     stream: &'a TcpStream,
     half_open: &'a Watch,
     started: Instant,
+    /// When the first SYN went out.
+    opened: Instant,
     deadline: Instant,
     due: Due,
 }
@@ -146,14 +143,16 @@ impl Attempt<'_> {
         handshake: &mut Option<Info>,
     ) -> Result<(Timings, Answer), Outcome> {
         pending.map_err(|error| classify(Step::Open, &error))?;
-        self.established().map_err(|error| classify(Step::Connect, &error))?;
+        let opening = self.opened.saturating_duration_since(self.started);
+        self.established()
+            .map_err(|error| self.unless_delayed(classify(Step::Connect, &error), opening))?;
         let established = Instant::now();
         *handshake = tcp_info::read(self.stream);
         self.send(request.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
         let sent = Instant::now();
         let noticed = handshake.map(Info::since_last_ack).unwrap_or_default();
-        let delay = noticed + sent.saturating_duration_since(established);
-        let received = self.receive().map_err(|outcome| unless_delayed(outcome, delay))?;
+        let delay = opening + noticed + sent.saturating_duration_since(established);
+        let received = self.receive().map_err(|outcome| self.unless_delayed(outcome, delay))?;
         let (node, answer) = received;
         let read = Instant::now();
         if node != *meant {
@@ -165,6 +164,17 @@ impl Attempt<'_> {
             total: read.saturating_duration_since(self.started),
         };
         Ok((timings, answer))
+    }
+
+    /// A failure is not the peer's when `delay` of the budget passed before our SYN or our request
+    /// went out: it had less time than we meant it to have, and may have given up on us.
+    fn unless_delayed(&self, outcome: Outcome, delay: Duration) -> Outcome {
+        let budget = self.deadline.saturating_duration_since(self.started);
+        if delay > (budget / 2).min(PEERS_PATIENCE) {
+            Outcome::Local(LocalError::Late)
+        } else {
+            outcome
+        }
     }
 
     /// Waits for the handshake's end (connect(2), EINPROGRESS). While that is overdue, looks who
@@ -275,13 +285,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_that_we_kept_waiting_has_not_timed_out() {
-        let timeout = Outcome::Failure(FailureReason::ResponseTimeout);
-        let late = Outcome::Local(LocalError::Late);
-        assert_eq!(unless_delayed(timeout.clone(), Duration::from_millis(9)), timeout);
-        assert_eq!(unless_delayed(timeout, Duration::from_secs(3)), late);
-        let reset = Outcome::Failure(FailureReason::Reset);
-        assert_eq!(unless_delayed(reset.clone(), Duration::from_secs(3)), reset);
+    fn a_peer_that_we_kept_waiting_is_not_to_blame() {
+        let (stream, _) = open("127.64.4.1:9".parse().unwrap()).unwrap();
+        let (half_open, now) = (Watch::new(9050), Instant::now());
+        let of = |seconds, delay| {
+            let deadline = now + Duration::from_secs(seconds);
+            let (stream, half_open, due) = (&stream, &half_open, Due::Blank);
+            let attempt = Attempt { stream, half_open, started: now, opened: now, deadline, due };
+            let reset = Outcome::Failure(FailureReason::Reset);
+            attempt.unless_delayed(reset.clone(), Duration::from_millis(delay)) == reset
+        };
+        assert!(of(5, 300), "a slow board is late at every probe, and a frozen peer is frozen");
+        assert!(of(5, 2500) && !of(5, 2501), "half of the budget");
+        assert!(of(60, 4000) && !of(60, 4001), "the peer's own patience");
     }
 
     #[test]

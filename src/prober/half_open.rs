@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::{BufReader, ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const LISTS: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// The least time between two looks.
 const SPACING: Duration = Duration::from_secs(1);
+/// And the most.
+const SPACING_MOST: Duration = Duration::from_secs(60);
 /// A look that took long comes again after this many times as long: one percent of a core.
 const SHARE: u32 = 100;
 /// How much of a list is read: seven thousand sockets.
@@ -66,16 +68,21 @@ impl Watch {
         state.next = Some(began + Duration::from_secs(3600));
         drop(state);
         let mut seen = HalfOpen::new();
+        let mut complete = true;
         for list in LISTS {
-            // Not there, or not for us: then nothing is seen.
-            if let Ok(file) = File::open(list) {
-                read(BufReader::new(file.take(MOST)), self.port, began, &mut seen);
+            match File::open(list) {
+                Ok(file) => read(BufReader::new(file.take(MOST)), self.port, began, &mut seen),
+                Err(error) => complete &= error.kind() == ErrorKind::NotFound,
             }
         }
         let took = began.elapsed();
         let mut state = self.lock();
-        state.next = Some(began + SPACING.max(took * SHARE));
-        state.seen = seen;
+        // Time in which we did not run ourselves is no cost: a bound.
+        state.next = Some(began + (took * SHARE).clamp(SPACING, SPACING_MOST));
+        // Without a descriptor we saw nothing, which is not that there is nothing.
+        if complete {
+            state.seen = seen;
+        }
     }
 
     /// What the last look saw.
@@ -93,7 +100,9 @@ impl Watch {
 fn read(mut list: impl std::io::BufRead, port: u16, now: Instant, seen: &mut HalfOpen) {
     let mut line = Vec::new();
     while list.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-        if let Some((address, age)) = half_open(&line, port)
+        // Only whole lines: half a number is another one.
+        if line.ends_with(b"\n")
+            && let Some((address, age)) = half_open(&line, port)
             && let Some(came) = now.checked_sub(age)
             && (seen.len() < MOST_ADDRESSES || seen.contains_key(&address))
         {
@@ -180,9 +189,13 @@ mod tests {
         assert_eq!(of("10.244.10.2"), Some(Duration::from_millis(500)));
         assert_eq!(seen.len(), 1);
         seen.clear();
-        read(LIST.lines().nth(3).unwrap().as_bytes(), 9050, now, &mut seen);
+        let only = format!("{}\n", LIST.lines().nth(3).unwrap());
+        read(only.as_bytes(), 9050, now, &mut seen);
         let of = |text: &str| seen.get(&text.parse::<IpAddr>().unwrap()).map(|came| now - *came);
         assert_eq!(of("10.244.10.2"), Some(Duration::from_secs(6)));
+        seen.clear();
+        read(only.trim_end().as_bytes(), 9050, now, &mut seen);
+        assert!(seen.is_empty(), "a line that is cut off");
     }
 
     #[test]

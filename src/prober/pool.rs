@@ -311,5 +311,5 @@ impl State {
 fn report(probe: Probe, started: Instant, result: (Outcome, Option<KernelView>)) -> Report {
     let (outcome, kernel) = result;
     let Probe { id, node, due, kind, .. } = probe;
-    Report { id, node, due, started, kind, outcome, kernel }
+    Report { id, node, due, started, ended: Instant::now(), kind, outcome, kernel }
 }

@@ -152,13 +152,18 @@ pub struct PeerRecord {
     pub draining_until: Option<Instant>,
     /// The goodbye that was believed last.
     goodbye: Option<Box<Goodbye>>,
-    /// Since when it is up, and not draining.
-    up_since: Option<Instant>,
+    /// Since when its requests are due: up, its last probe succeeded, not draining.
+    due_since: Option<Instant>,
     /// The probe in flight, and since when.
     pub(super) in_flight: Option<(ProbeId, Instant)>,
     /// What all of this amounts to.
     pub verdict: Verdict,
 }
+
+/// Successful probes that needed a retransmit, among the last twenty, that make a path lossy: one
+/// is chance, as on every path through the Internet; two in three minutes are not. Failures do not
+/// count: an outage loses every packet, and is told as what it is.
+const LOSSY_PROBES: usize = 2;
 
 /// After what silence something that comes once an interval is missing: it may be lost twice, and be
 /// as late as the longest default timeout.
@@ -200,7 +205,7 @@ impl PeerRecord {
             answering: None,
             draining_until: None,
             goodbye: None,
-            up_since: None,
+            due_since: None,
             in_flight: None,
             verdict: Verdict::Unknown,
         }
@@ -212,10 +217,16 @@ impl PeerRecord {
         self.failures.iter().sum()
     }
 
-    /// Whether the last probe succeeded.
+    /// Whether the last probe succeeded, at the place where it is now.
     #[must_use]
     pub fn is_steady(&self) -> bool {
-        self.last_success.is_some() && self.failures_in_row == 0
+        self.up == Some(true) && self.failures_in_row == 0
+    }
+
+    /// Whether so many of the last probes needed a retransmit that the path loses packets.
+    pub(super) fn is_lossy(&self) -> bool {
+        let mended = |sample: &&Sample| sample.result().is_ok() && sample.retransmits > 0;
+        self.recent.iter().filter(mended).count() >= LOSSY_PROBES
     }
 
     /// Retransmits for each successful one of the last probes; `None` without any.
@@ -247,15 +258,15 @@ impl PeerRecord {
         self.path_mtu = kernel.path_mtu.or(self.path_mtu);
         self.largest_path_mtu = largest(self.largest_path_mtu, kernel);
         self.last_success = Some(now.wall);
+        if self.up != Some(true) || self.failures_in_row > 0 {
+            self.up = Some(true);
+            // Whatever it was silent for, neither did ours reach it.
+            self.due_since = Some(now.instant);
+            self.silent = false;
+        }
         self.failures_in_row = 0;
         self.missed_in_row = 0;
         self.failing_since = None;
-        if self.up != Some(true) {
-            self.up = Some(true);
-            self.up_since = Some(now.instant);
-            // Whatever it was silent for, it was down.
-            self.silent = false;
-        }
         self.sample(now, Ok(timings), kernel);
     }
 
@@ -272,17 +283,28 @@ impl PeerRecord {
             *count += 1;
         }
         self.last_failure = Some((reason, now.wall));
+        self.large.excuse();
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         self.sample(now, Err(reason), kernel);
     }
 
-    /// The failing probe ran from `began` to `now`: its own slot brought nothing, nor did those that
-    /// came meanwhile. So a timeout above the interval delays no verdict.
-    pub(super) fn miss(&mut self, began: Instant, now: Instant, interval: Duration) {
+    /// The failing probe ran from `began` to `ended`. Its own slot brought nothing, and where nobody
+    /// answered, nor did those that came meanwhile: a timeout above the interval delays no verdict.
+    pub(super) fn miss(
+        &mut self,
+        reason: FailureReason,
+        began: Instant,
+        ended: Instant,
+        interval: Duration,
+    ) {
         self.failing_since.get_or_insert(began);
-        let took = now.saturating_duration_since(began);
-        let held_up = took.as_nanos() / interval.as_nanos().max(1);
-        let held_up = u32::try_from(held_up).unwrap_or(u32::MAX);
+        let took = ended.saturating_duration_since(began);
+        let held_up = match reason {
+            FailureReason::ConnectTimeout | FailureReason::ResponseTimeout => {
+                u32::try_from(took.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX)
+            }
+            _ => 0,
+        };
         self.missed_in_row = self.missed_in_row.saturating_add(1).saturating_add(held_up);
     }
 
@@ -300,9 +322,12 @@ impl PeerRecord {
     pub(super) fn hear(&mut self, now: Moment, said: &KeepAlive) {
         self.incoming += 1;
         self.last_heard = Some(now);
-        if self.is_known_life(said.instance.as_ref()) {
-            self.announced_interval = said.interval.or(self.announced_interval);
-        }
+        self.announced_interval = if self.is_known_life(said.instance.as_ref()) {
+            said.interval.or(self.announced_interval)
+        } else {
+            // Perhaps a new life with other settings: more patience harms nobody, less might.
+            said.interval.max(self.announced_interval)
+        };
         self.silent = false;
     }
 
@@ -365,14 +390,14 @@ impl PeerRecord {
     /// Its goodbye is over: what it was silent for since, it had announced.
     pub(super) fn outstay(&mut self, now: Instant) {
         self.draining_until = None;
-        self.up_since = self.up_since.map(|_| now);
+        self.due_since = self.due_since.map(|_| now);
     }
 
     /// Whether requests that should come do not: for three announced intervals and a timeout.
     /// Judged only when it was heard before, so that upgrades with mixed settings accuse nobody, and
     /// only for the time that it was up: after an outage our probe may come through first.
     pub(super) fn is_silent(&self, now: Instant, awake_since: Option<Instant>) -> bool {
-        match (self.last_heard, self.announced_interval, self.up_since) {
+        match (self.last_heard, self.announced_interval, self.due_since) {
             (Some(heard), Some(interval), Some(up)) if self.draining_until.is_none() => {
                 let since = heard.instant.max(up).max(awake_since.unwrap_or(up));
                 now.saturating_duration_since(since) > lateness(interval)
@@ -381,13 +406,17 @@ impl PeerRecord {
         }
     }
 
-    /// Whether a SYN of it that came then, and led to nothing, tells that the way from it is whole:
-    /// only one that came after ours began to fail. One that was under way when both directions broke
-    /// is listed as well.
+    /// Whether a SYN of it that came then, and led to nothing, tells that the way to it is broken and
+    /// the one from it is not. It must have come after ours began to fail: one that was under way when
+    /// both broke is listed as well. And none of its requests may have come whole since: then our
+    /// SYN-ACK reached it, and the path loses packets at random, or swallows new connections only.
     pub(super) fn proves_half_heard(&self, now: Instant, came: Instant) -> bool {
-        let proof = self.failing_since.is_some_and(|since| came > since + LONGEST_TRIP);
+        let Some(failing) = self.failing_since.map(|since| since + LONGEST_TRIP) else {
+            return false;
+        };
+        let whole = self.last_heard.is_some_and(|heard| heard.instant > failing);
         let interval = self.announced_interval.unwrap_or(UNKNOWN_INTERVAL);
-        proof && now.saturating_duration_since(came) <= lateness(interval)
+        came > failing && !whole && now.saturating_duration_since(came) <= lateness(interval)
     }
 
     /// Brings the verdict up to date, and says when it changed.
@@ -395,14 +424,13 @@ impl PeerRecord {
         if self.missed_in_row >= failure_threshold {
             self.up = Some(false);
         }
-        let mended = |sample: &&Sample| sample.result().is_ok() && sample.retransmits > 0;
         let evidence = Evidence {
             draining: self.draining_until.is_some(),
             up: self.up,
             last_failure: self.last_failure.map(|(reason, _)| reason),
             // A peer that our probes do not reach either is on its way down.
             silent: self.silent && self.failures_in_row == 0,
-            mended: self.recent.iter().filter(mended).count(),
+            lossy: self.is_lossy(),
             small_only: self.large.is_swallowed(),
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
         };

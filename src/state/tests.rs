@@ -79,6 +79,7 @@ impl Lab {
             node: name(number),
             due: self.now.instant,
             started: self.now.instant,
+            ended: self.now.instant,
             kind: ProbeKind::Blank,
             outcome: success(),
             kernel: None,
@@ -132,22 +133,75 @@ fn a_peer_is_down_after_three_failures_in_a_row_and_up_after_one_success() {
 
 #[test]
 fn slots_that_a_failing_probe_held_up_count_towards_down() {
-    for (took, failures) in [(5, 3), (9, 3), (15, 2), (25, 1)] {
+    let timeout = FailureReason::ConnectTimeout;
+    for (reason, took, failures) in [
+        (timeout, 5, 3),
+        (timeout, 9, 3),
+        (timeout, 15, 2),
+        (timeout, 25, 1),
+        (FailureReason::Closed, 25, 3),
+    ] {
         let mut lab = Lab::new([peer(1, None)]);
         lab.probe(1, success(), 0);
-        let down = Verdict::Down(FailureReason::ConnectTimeout);
         for number in 1..=failures {
             assert_eq!(lab.verdict(1), Verdict::Up, "{took} s, before failure {number}");
-            let outcome = Outcome::Failure(FailureReason::ConnectTimeout);
-            let report = Report { outcome, ..lab.begin(1) };
+            let report = Report { outcome: Outcome::Failure(reason), ..lab.begin(1) };
             lab.pass(Duration::from_secs(took));
-            lab.state.report(lab.now, &report);
+            lab.state.report(lab.now, &Report { ended: lab.now.instant, ..report });
         }
-        assert_eq!(lab.verdict(1), down, "{took} s");
+        assert_eq!(lab.verdict(1), Verdict::Down(reason), "{took} s");
         lab.probe(1, success(), 0);
         lab.fail(1);
         assert_eq!(lab.verdict(1), Verdict::Up, "counted anew");
     }
+}
+
+#[test]
+fn a_report_that_we_read_late_counts_once() {
+    let mut lab = Lab::new([peer(1, None)]);
+    lab.probe(1, success(), 0);
+    let outcome = Outcome::Failure(FailureReason::ConnectTimeout);
+    let report = Report { outcome, ..lab.begin(1) };
+    lab.pass(Duration::from_secs(100));
+    lab.state.report(lab.now, &report);
+    assert_eq!(lab.verdict(1), Verdict::Up, "it failed at once; the rest was our sleep");
+}
+
+#[test]
+fn a_short_outage_both_ways_makes_nobody_one_way() {
+    let mut lab = Lab::new([peer(1, None)]);
+    lab.probe(1, success(), 0);
+    lab.hear(1, "a", None);
+    lab.pass(Duration::from_secs(5));
+    for _ in 0..2 {
+        lab.fail(1);
+        lab.pass(Duration::from_secs(16));
+    }
+    lab.probe(1, success(), 0);
+    assert_eq!(lab.verdict(1), Verdict::Up, "our probe came through first");
+    lab.pass(Duration::from_secs(34));
+    assert_eq!(lab.verdict(1), Verdict::Up);
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(lab.verdict(1), Verdict::OneWay, "from then on its requests are due");
+}
+
+#[test]
+fn a_new_life_with_a_longer_interval_is_given_the_time() {
+    let mut lab = Lab::new([peer(1, None)]);
+    let said = |life: &str, seconds: u64| KeepAlive {
+        node: name(1),
+        instance: Some(instance(life)),
+        interval: Some(Duration::from_secs(seconds)),
+        goodbye: None,
+        size: None,
+    };
+    let Outcome::Success { timings, answer } = success() else { unreachable!() };
+    let answer = Answer { instance: Some(instance("a")), ..answer };
+    lab.probe(1, Outcome::Success { timings, answer }, 0);
+    lab.state.heard(lab.now, Some(&said("a", 1)));
+    lab.state.heard(lab.now, Some(&said("b", 60)));
+    lab.pass(Duration::from_secs(59));
+    assert_eq!(lab.verdict(1), Verdict::Up);
 }
 
 #[test]

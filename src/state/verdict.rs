@@ -34,11 +34,6 @@ pub enum Impairment {
     Mtu,
 }
 
-/// Successful probes that needed a retransmit, among the last twenty, that make a path lossy: one
-/// is chance, as on every path through the Internet; two in three minutes are not. Failures do not
-/// count: an outage loses every packet, and is told as what it is.
-const LOSSY_PROBES: usize = 2;
-
 /// What a verdict rests on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence {
@@ -46,8 +41,8 @@ pub(super) struct Evidence {
     pub(super) up: Option<bool>,
     pub(super) last_failure: Option<FailureReason>,
     pub(super) silent: bool,
-    /// Recent successful probes that needed a retransmit.
-    pub(super) mended: usize,
+    /// Recent probes succeeded only after a retransmit.
+    pub(super) lossy: bool,
     /// Large probes in a row were swallowed.
     pub(super) small_only: bool,
     pub(super) path_mtu_shrunk: bool,
@@ -60,7 +55,7 @@ impl Evidence {
             Self { up: None, .. } => Verdict::Unknown,
             Self { up: Some(false), last_failure: Some(reason), .. } => Verdict::Down(reason),
             Self { silent: true, .. } => Verdict::OneWay,
-            Self { mended: LOSSY_PROBES.., .. } => Verdict::Lossy,
+            Self { lossy: true, .. } => Verdict::Lossy,
             Self { small_only: true, .. } | Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
             Self { .. } => Verdict::Up,
         }
@@ -124,7 +119,7 @@ mod tests {
         up: Some(true),
         last_failure: None,
         silent: false,
-        mended: 0,
+        lossy: false,
         small_only: false,
         path_mtu_shrunk: false,
     };
@@ -138,7 +133,7 @@ mod tests {
         evidence.small_only = false;
         evidence.path_mtu_shrunk = true;
         assert_eq!(evidence.verdict(), Verdict::Mtu);
-        evidence.mended = 2;
+        evidence.lossy = true;
         assert_eq!(evidence.verdict(), Verdict::Lossy);
         evidence.silent = true;
         assert_eq!(evidence.verdict(), Verdict::OneWay);
@@ -148,11 +143,5 @@ mod tests {
         evidence.draining = true;
         assert_eq!(evidence.verdict(), Verdict::Draining);
         assert_eq!(Evidence { up: None, ..WELL }.verdict(), Verdict::Unknown);
-    }
-
-    #[test]
-    fn one_loss_is_chance() {
-        assert_eq!(Evidence { mended: 1, ..WELL }.verdict(), Verdict::Up);
-        assert_eq!(Evidence { mended: 2, ..WELL }.verdict(), Verdict::Lossy);
     }
 }

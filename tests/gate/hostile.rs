@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::child::{Agents, Options, PATIENCE};
-use crate::client::{End, ask, code, connect, probe, probes_pass, read_all, reset};
+use crate::client::{End, ask, code, connect, connect_narrow, probe, probes_pass, read_all, reset};
 
 /// Threads of a child: two of the test framework, the gate, and four of the server; tiny_http's
 /// spare ones live for five seconds.
@@ -206,6 +206,36 @@ fn more_clients_than_places_evict_the_oldest_head() {
     drop(silent);
     agents.awaits("connections", |open| open == 0);
     cost_is_bounded(&agents, before, 4096);
+}
+
+/// How many sockets the kernel keeps for an address after their process has closed them, with
+/// something still to send.
+fn orphans(address: std::net::SocketAddr) -> usize {
+    let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!() };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Without a user's socket there is no inode.
+    let orphaned = |fields: &Vec<&str>| fields.get(1) == Some(&local.as_str()) && fields[9] == "0";
+    fields.filter(orphaned).count()
+}
+
+#[test]
+fn large_answers_that_nobody_reads_are_not_left_to_the_kernel() {
+    let agents = Agents::start(&Options::new(9));
+    let request =
+        b"GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: n\r\nWylis-Size: 10240\r\n\r\n";
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        let mut client = connect_narrow(agents.address);
+        client.write_all(request).unwrap();
+        clients.push(client);
+        assert!(orphans(agents.address) <= 2, "{} orphans", orphans(agents.address));
+    }
+    let mut agents = agents;
+    probes_pass(&mut agents);
+    agents.awaits("connections", |open| open <= 40);
+    assert!(orphans(agents.address) <= 2, "{} orphans", orphans(agents.address));
 }
 
 #[test]

@@ -6,9 +6,9 @@ impl Lab {
     /// A probe whose SYNs nobody answers for five seconds.
     fn unanswered(&mut self, number: u8) {
         let outcome = Outcome::Failure(FailureReason::ConnectTimeout);
-        let report = Report { outcome, ..self.begin(number) };
+        let began = self.begin(number);
         self.pass(Duration::from_secs(5));
-        self.state.report(self.now, &report);
+        self.state.report(self.now, &Report { outcome, ended: self.now.instant, ..began });
     }
 
     /// A SYN of n1 that came so long ago was seen.
@@ -74,4 +74,14 @@ fn nothing_is_half_heard_of_a_peer_that_is_down_for_another_reason() {
     lab.fail(1);
     assert_eq!(lab.verdict(1), Verdict::Down(FailureReason::Refused));
     assert_eq!((lab.syn(1), lab.half_heard()), (vec![], None));
+}
+
+#[test]
+fn a_peer_whose_requests_come_whole_is_not_half_heard() {
+    let mut lab = down();
+    lab.syn(1);
+    assert_eq!(lab.half_heard(), Some(true));
+    lab.hear(1, "a", None);
+    lab.syn(1);
+    assert_eq!(lab.half_heard(), Some(false), "what we answered reached it");
 }

@@ -28,11 +28,18 @@ impl Lab {
     }
 
     fn begin_large(&mut self) -> Report {
-        let blank = self.begin(1);
-        self.state.report(self.now, &blank);
         self.next += 1;
         self.state.begin_large(&name(1), self.next);
-        Report { id: self.next, kind: ProbeKind::Large, ..blank }
+        Report {
+            id: self.next,
+            node: name(1),
+            due: self.now.instant,
+            started: self.now.instant,
+            ended: self.now.instant,
+            kind: ProbeKind::Large,
+            outcome: success(),
+            kernel: None,
+        }
     }
 }
 
@@ -60,13 +67,23 @@ fn a_peer_that_can_is_asked_once_an_interval_from_its_own_moment_on() {
     assert_eq!(lab.state.get(&name(1)).unwrap().large.successes, 3);
 }
 
+/// Swallows a large probe that is in flight, and says whether the blank one after it calls for another.
+fn swallow(lab: &mut Lab) -> bool {
+    lab.large(swallowed());
+    lab.pass(Duration::from_secs(1));
+    asks(&lab.probe(1, able(), 0))
+}
+
 #[test]
 fn a_path_that_swallows_two_large_probes_but_no_blank_one_has_an_mtu_fault() {
     let mut lab = Lab::new([peer(1, None)]);
     lab.until_large(400).unwrap();
-    assert!(asks(&lab.large(swallowed())), "chance, or not? at once");
+    assert!(swallow(&mut lab), "chance, or not? at once");
     assert_eq!(lab.verdict(1), Verdict::Up);
-    assert!(!asks(&lab.large(swallowed())));
+    lab.large(swallowed());
+    assert_eq!(lab.verdict(1), Verdict::Up, "not before a blank one passes");
+    lab.pass(Duration::from_secs(1));
+    assert!(!asks(&lab.probe(1, able(), 0)));
     assert_eq!(lab.verdict(1), Verdict::Mtu);
     assert_eq!(lab.state.get(&name(1)).unwrap().up, Some(true));
     let again = lab.until_large(400).unwrap();
@@ -75,6 +92,50 @@ fn a_path_that_swallows_two_large_probes_but_no_blank_one_has_an_mtu_fault() {
     assert_eq!(lab.verdict(1), Verdict::Up);
     let large = &lab.state.get(&name(1)).unwrap().large;
     assert_eq!((large.successes, large.failures), (1, 2));
+}
+
+#[test]
+fn a_large_probe_is_excused_when_blank_ones_fail_or_packets_get_lost_at_random() {
+    let mut lab = Lab::new([peer(1, None)]);
+    lab.until_large(400).unwrap();
+    for _ in 0..5 {
+        lab.large(swallowed());
+        lab.fail(1);
+        lab.probe(1, able(), 0);
+        assert_eq!(lab.verdict(1), Verdict::Up, "a frozen peer");
+    }
+    lab.probe(1, able(), 1);
+    lab.probe(1, able(), 1);
+    assert_eq!(lab.verdict(1), Verdict::Lossy);
+    for _ in 0..5 {
+        swallow(&mut lab);
+    }
+    for _ in 0..RECENT {
+        lab.probe(1, able(), 0);
+    }
+    assert_eq!(lab.verdict(1), Verdict::Up, "what was lost then says nothing of the size");
+}
+
+#[test]
+fn a_blank_probe_that_began_before_the_large_one_ended_proves_nothing() {
+    let mut lab = Lab::new([peer(1, None)]);
+    lab.until_large(400).unwrap();
+    let large = lab.begin_large();
+    let blank = Report { outcome: able(), ..lab.begin(1) };
+    lab.pass(Duration::from_secs(3));
+    lab.state.report_large(lab.now, &Report { outcome: swallowed(), ..large });
+    assert!(!asks(&lab.state.report(lab.now, &blank).unwrap()));
+}
+
+#[test]
+fn a_peer_that_answers_no_large_probes_any_more_has_no_mtu_fault() {
+    let mut lab = Lab::new([peer(1, None)]);
+    lab.until_large(400).unwrap();
+    swallow(&mut lab);
+    swallow(&mut lab);
+    assert_eq!(lab.verdict(1), Verdict::Mtu);
+    lab.probe(1, success(), 0);
+    assert_eq!(lab.verdict(1), Verdict::Up, "another release runs there now");
 }
 
 #[test]
@@ -89,19 +150,6 @@ fn only_a_large_probe_that_was_connected_and_swallowed_tells_of_the_size() {
         }
     }
     assert_eq!(lab.state.get(&name(1)).unwrap().large.failures, 5, "ours are not the peer's");
-}
-
-#[test]
-fn a_peer_whose_blank_probes_fail_is_not_asked_again() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.until_large(400).unwrap();
-    let report = Report { outcome: swallowed(), ..lab.begin_large() };
-    lab.fail(1);
-    assert_eq!(lab.state.report_large(lab.now, &report), vec![]);
-    for _ in 0..2 {
-        lab.fail(1);
-    }
-    assert_eq!(lab.verdict(1), Verdict::Down(FailureReason::Refused));
 }
 
 #[test]

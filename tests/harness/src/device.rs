@@ -177,7 +177,10 @@ fn transmit(ends: &[File; 2], micros: &AtomicU64, stopped: &PipeReader) {
     loop {
         let next = under_way.front().map(|(due, _, _)| *due);
         let left = next.map(|due| due.saturating_duration_since(Instant::now()));
-        let descriptors = [ends[0].as_raw_fd(), ends[1].as_raw_fd(), stopped.as_raw_fd()];
+        // poll(2) passes over a negative one: a full cable is not asked for more.
+        let full = under_way.len() >= UNDER_WAY;
+        let end = |end: &File| if full { -1 } else { end.as_raw_fd() };
+        let descriptors = [end(&ends[0]), end(&ends[1]), stopped.as_raw_fd()];
         let [first, second, stop] = readable(descriptors, left);
         if stop {
             return;
@@ -185,10 +188,7 @@ fn transmit(ends: &[File; 2], micros: &AtomicU64, stopped: &PipeReader) {
         let delay = Duration::from_micros(micros.load(Ordering::Relaxed));
         for (from, ready) in [(0, first), (1, second)] {
             let mut end = &ends[from];
-            if ready
-                && under_way.len() < UNDER_WAY
-                && let Ok(length) = end.read(&mut buffer)
-            {
+            if ready && let Ok(length) = end.read(&mut buffer) {
                 under_way.push_back((Instant::now() + delay, 1 - from, buffer[..length].to_vec()));
             }
         }

@@ -59,7 +59,8 @@ pub fn binary(built: &str) -> PathBuf {
 }
 
 /// Has the kernel end what `command` starts when we end, however that comes about; and keeps the
-/// terminal's Ctrl-C, which is for the one who started us, from it.
+/// terminal's Ctrl-C, which is for the one who started us, from it. "We" are the thread that starts it
+/// (prctl(2), PR_SET_PDEATHSIG): it must outlive what it starts.
 pub(crate) fn bind_to_us(command: &mut Command) {
     command.process_group(0);
     // SAFETY: prctl is async-signal-safe.

@@ -18,6 +18,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WYLIS_INTERVAL", "2s"),
     ("WYLIS_TIMEOUT", "5s"),
     ("WYLIS_FAILURE_THRESHOLD", "3"),
+    // As often as the blank ones: whatever would make them lie shall show.
+    ("WYLIS_LARGE_INTERVAL", "2s"),
     ("WYLIS_REFRESH_INTERVAL", "5s"),
     ("WYLIS_DRAIN", "2s"),
 ];

@@ -178,9 +178,31 @@ impl Expect {
         }
     }
 
-    /// Whether anything is to be awaited.
-    pub(super) fn is_a_change(self) -> bool {
-        !matches!(self, Self::Up | Self::NotJudged)
+    /// Whether such a verdict may ever be told of such a pair, as the log tells it: `down (refused)`.
+    pub(super) fn permits(self, verdict: &str) -> bool {
+        let down = verdict.strip_prefix("down (").and_then(|rest| rest.strip_suffix(')'));
+        if let Some(reason) = down {
+            return matches!(
+                self,
+                Self::Down(_)
+                    | Self::DownByAny(_)
+                    | Self::DownAndHalfHeard(_)
+                    | Self::LossyOrDown(_)
+                    | Self::NotJudged
+            ) && self.allows(reason);
+        }
+        match verdict {
+            "up" | "unknown" | "draining" => true,
+            "lossy" => matches!(self, Self::Lossy | Self::LossyOrDown(_) | Self::NotJudged),
+            "mtu" => matches!(self, Self::Mtu | Self::NotJudged),
+            "one-way" => matches!(self, Self::OneWay | Self::NotJudged),
+            _ => self == Self::NotJudged,
+        }
+    }
+
+    /// Whether the peer may be half-heard.
+    pub(super) fn permits_half_heard(self) -> bool {
+        matches!(self, Self::DownAndHalfHeard(true) | Self::NotJudged)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::network::{Plan, able};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A look at all rows takes this long at most on a busy machine.
+/// Beyond every bound: a look at all rows takes this long at most on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 /// Waiting goes on beyond a bound, so that the failure tells by how much.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -83,6 +83,14 @@ impl Trial {
         self.verdict_after = Some(after);
     }
 
+    /// The agents say still what they should.
+    pub(super) fn reach_still(&self) {
+        let (row, nodes) = (self.row, (1..=self.size).collect::<Vec<u8>>());
+        let holds =
+            self.watch.all(&nodes, |source, target, peer| row.expects(source, target).holds(peer));
+        assert!(holds, "{}: no longer as expected\n{}", row.name, self.watch.tell());
+    }
+
     /// Looks on until `done`, while the fault lasts.
     pub(super) fn until(&mut self, what: &str, mut done: impl FnMut(&Watch, Duration) -> bool) {
         let since = self.since;
@@ -96,6 +104,7 @@ impl Trial {
         let after =
             self.poll("everybody is up again", PATIENCE, |watch, nodes| watch.all(nodes, is_up));
         self.up_after = Some(after);
+        self.watch.read_logs(&self.cluster, self.row);
         self.report();
         self
     }

@@ -61,12 +61,29 @@ impl Watch {
                 self.accusations.insert(format!("n{source} counts {reason} against n{target}"));
             }
         }
-        let verdict = peer["verdict"].as_str().unwrap_or_default();
-        if !expected.is_a_change()
-            && expected != super::table::Expect::NotJudged
-            && !matches!(verdict, "up" | "unknown" | "draining")
-        {
+        let mut verdict = peer["verdict"].as_str().unwrap_or_default().to_owned();
+        if let Some(reason) = peer["reason"].as_str() {
+            verdict = format!("{verdict} ({reason})");
+        }
+        if !expected.permits(&verdict) {
             self.accusations.insert(format!("n{source} finds n{target} {verdict}"));
+        }
+        if peer["half_heard"] == true && !expected.permits_half_heard() {
+            self.accusations.insert(format!("n{source} half-hears n{target}"));
+        }
+    }
+
+    /// Reads what the agents logged of one another: every verdict, also between two looks and while
+    /// an agent could not be asked.
+    pub(super) fn read_logs(&mut self, cluster: &Cluster, row: &Row) {
+        for source in cluster.pods.keys() {
+            let Some(there) = cluster.mesh.nodes.get(&node(*source)) else { continue };
+            for line in there.agent.log().lines() {
+                let Some((target, verdict)) = told(line) else { continue };
+                if !row.expects(*source, target).permits(verdict) {
+                    self.accusations.insert(format!("n{source} told that n{target} is {verdict}"));
+                }
+            }
         }
     }
 
@@ -100,4 +117,19 @@ impl Watch {
         });
         pairs.collect()
     }
+}
+
+/// Node and verdict of a line `… peer "n2" is down (refused), was up`.
+fn told(line: &str) -> Option<(u8, &str)> {
+    let (_, rest) = line.split_once("peer \"n")?;
+    let (number, rest) = rest.split_once("\" is ")?;
+    let (verdict, _) = rest.split_once(", was ")?;
+    Some((number.parse().ok()?, verdict))
+}
+
+#[test]
+fn a_verdict_is_read_from_the_log() {
+    let line = "[2026-01-01T00:00:00Z WARN  wylis::agent] peer \"n2\" is down (refused), was up";
+    assert_eq!(told(line), Some((2, "down (refused)")));
+    assert_eq!(told("goodbye to the peers that stay (2)"), None);
 }
