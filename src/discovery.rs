@@ -219,8 +219,10 @@ impl Discovery {
                 self.tell_recovery();
                 self.tell_changes(set);
                 let last = self.last.take();
-                let finish =
-                    Finish::Listed(if self.plan.source.is_shared() { set.len() } else { 0 });
+                let finish = Finish::Listed {
+                    peers: if self.plan.source.is_shared() { set.len() } else { 0 },
+                    starting: set.pods.pending + set.pods.no_ip > 0,
+                };
                 self.cadence.finished(now, finish, |cause| helped(cause, last.as_ref(), set));
                 self.last = Some(set.clone());
             }

@@ -11,6 +11,9 @@
 //! | 300 | 30 s | 3 s | 20 MB/s, 60 MB/s |
 //! | 1,000 | 330 s | 33 s | 20 MB/s, 200 MB/s |
 //! | 5,000 | 1 h | 825 s | 46 MB/s, 200 MB/s |
+//!
+//! A list with pods that are about to run is followed by another after 10 s (the early window where that
+//! is longer), then 20 s, and so on up to the regular spacing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -61,8 +64,13 @@ pub enum EarlyCause {
 /// What came of a refresh.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Finish {
-    /// A list with so many peers.
-    Listed(usize),
+    /// A list.
+    Listed {
+        /// Its peers.
+        peers: usize,
+        /// It has pods that are about to run: not started, or without an address yet.
+        starting: bool,
+    },
     /// No list; the server may have said when to come back.
     Failed(Option<Duration>),
 }
@@ -81,6 +89,8 @@ pub(super) struct Cadence {
     random: Random,
     peers: usize,
     failures: u32,
+    /// Lists in a row with pods that are about to run.
+    incomplete: u32,
     last_early: Option<Instant>,
     /// The regular refresh, or the retry after a failure.
     regular: Instant,
@@ -101,6 +111,7 @@ impl Cadence {
             random,
             peers: 0,
             failures: 0,
+            incomplete: 0,
             last_early: None,
             regular: now,
             early: None,
@@ -165,12 +176,13 @@ impl Cadence {
         helped: impl Fn(&EarlyCause) -> bool,
     ) {
         match finish {
-            Finish::Listed(peers) => {
+            Finish::Listed { peers, starting } => {
                 self.peers = peers;
                 self.failures = 0;
-                let interval = self.regular_spacing();
+                self.incomplete = if starting { self.incomplete.saturating_add(1) } else { 0 };
+                let interval = self.spacing();
                 self.regular =
-                    now + self.random.between(interval.mul_f64(0.9), self.regular_within());
+                    now + self.random.between(interval.mul_f64(0.9), interval.mul_f64(1.1));
                 self.early = None;
                 self.judge(now, helped);
             }
@@ -249,6 +261,14 @@ impl Cadence {
         self.regular_spacing().mul_f64(1.1)
     }
 
+    /// To the next list, if nothing happens. Pods that are about to run are looked for sooner, and less
+    /// and less so, since some never will.
+    fn spacing(&self) -> Duration {
+        let regular = self.regular_spacing();
+        let Some(times) = self.incomplete.checked_sub(1) else { return regular };
+        doubled(EARLY_SPACING.max(self.window()), times, regular)
+    }
+
     fn regular_spacing(&self) -> Duration {
         self.interval.max(squared(REGULAR_MICROS, self.peers).min(REGULAR_MOST))
     }
@@ -274,202 +294,4 @@ fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const INTERVAL: Duration = Duration::from_secs(30);
-
-    fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn node(name: &str) -> NodeName {
-        NodeName::new(name).unwrap()
-    }
-
-    /// A cadence after one good list, at `now`.
-    fn listed(peers: usize, now: Instant) -> Cadence {
-        let mut cadence = Cadence::new(INTERVAL, Random::seeded(7), now);
-        assert_eq!(cadence.due(), now);
-        cadence.started(now);
-        cadence.finished(now, Finish::Listed(peers), |_| true);
-        cadence
-    }
-
-    #[test]
-    fn the_regular_spacing_bounds_the_bytes_of_the_whole_mesh() {
-        for (peers, least, most) in
-            [(1, 27, 33), (300, 27, 33), (1000, 297, 363), (5000, 3240, 3960)]
-        {
-            let now = Instant::now();
-            let spacing = listed(peers, now).due() - now;
-            assert!((secs(least)..=secs(most)).contains(&spacing), "{peers}: {spacing:?}");
-        }
-    }
-
-    #[test]
-    fn a_newcomer_in_a_small_mesh_is_found_within_eleven_seconds() {
-        let now = Instant::now();
-        let mut cadence = listed(8, now);
-        cadence.note(EarlyCause::Unknown(node("new"), None), now);
-        let first = cadence.due();
-        assert!(first - now <= Duration::from_millis(250), "a regular refresh delays no early one");
-        cadence.started(first);
-        cadence.finished(first, Finish::Listed(9), |_| true);
-        cadence.note(EarlyCause::Unknown(node("newer"), None), first);
-        let wait = cadence.due() - first;
-        assert!((secs(10)..=secs(11)).contains(&wait), "{wait:?}");
-    }
-
-    #[test]
-    fn early_refreshes_of_a_large_mesh_are_spread() {
-        let now = Instant::now();
-        let mut cadence = listed(1000, now);
-        cadence.note(EarlyCause::Failing(node("n")), now + secs(60));
-        let wait = cadence.due() - (now + secs(60));
-        assert!(wait <= secs(33), "{wait:?}");
-        cadence.note(EarlyCause::Failing(node("m")), now + secs(61));
-        assert_eq!(cadence.due() - (now + secs(60)), wait);
-    }
-
-    #[test]
-    fn a_name_that_did_not_help_backs_off_up_to_ten_minutes() {
-        let mut now = Instant::now();
-        let mut cadence = listed(8, now);
-        let stranger = EarlyCause::Unknown(node("stranger"), None);
-        let mut waits = Vec::new();
-        for _ in 0..9 {
-            let start = now;
-            loop {
-                cadence.note(stranger.clone(), now);
-                if cadence.early.is_some() {
-                    break;
-                }
-                now += secs(1);
-            }
-            waits.push((now - start).as_secs());
-            now = now.max(cadence.due());
-            cadence.started(now);
-            cadence.finished(now, Finish::Listed(8), |_| false);
-        }
-        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 600, 600]);
-    }
-
-    #[test]
-    fn a_successor_does_not_pay_for_the_name_of_a_pod_that_left() {
-        let now = Instant::now();
-        let mut cadence = listed(8, now);
-        let cause = |life: &str| EarlyCause::Unknown(node("n"), Some(Instance::new(life).unwrap()));
-        cadence.note(cause("old"), now);
-        let refresh = cadence.due();
-        cadence.started(refresh);
-        cadence.finished(refresh, Finish::Listed(8), |_| false);
-        cadence.note(cause("old"), refresh);
-        assert_eq!(cadence.early, None, "it did not help");
-        cadence.note(cause("new"), refresh);
-        assert!(cadence.early.is_some());
-    }
-
-    #[test]
-    fn a_name_that_helped_is_not_held_against_it() {
-        let now = Instant::now();
-        let mut cadence = listed(8, now);
-        let cause = EarlyCause::NewInstance(node("n"), Instance::new("i").unwrap());
-        for round in 1..4_u32 {
-            let later = now + secs(20) * round;
-            cadence.note(cause.clone(), later);
-            assert!(cadence.due() <= later + secs(1));
-            cadence.started(later);
-            cadence.finished(later, Finish::Listed(8), |_| true);
-        }
-        assert!(cadence.strikes.is_empty());
-    }
-
-    #[test]
-    fn a_stranger_with_ever_new_names_is_bounded() {
-        let mut now = Instant::now();
-        let end = now + secs(3600);
-        let mut cadence = listed(8, now);
-        let (mut early, mut number) = (0, 0);
-        while now < end {
-            number += 1;
-            cadence.note(EarlyCause::Unknown(node(&format!("n{number}")), None), now);
-            if now >= cadence.due() {
-                early += u32::from(cadence.early.is_some());
-                cadence.started(now);
-                cadence.finished(now, Finish::Listed(8), |_| false);
-            }
-            assert!(cadence.strikes.len() <= CAUSES_MOST && cadence.pending.len() <= CAUSES_MOST);
-            now += secs(1);
-        }
-        assert!(early <= CREDIT_MOST + 24 + 1, "{early}");
-        cadence.note(EarlyCause::Failing(node("peer")), now);
-        assert!(cadence.early.is_some(), "our own observation needs no credit");
-    }
-
-    #[test]
-    fn failures_back_off_and_keep_what_was_asked() {
-        let mut now = Instant::now();
-        let mut cadence = listed(8, now);
-        let cause = EarlyCause::Unknown(node("new"), None);
-        cadence.note(cause.clone(), now + secs(20));
-        for (round, most) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
-            now = cadence.due();
-            cadence.started(now);
-            cadence.finished(now, Finish::Failed(None), |_| false);
-            let pause = cadence.due() - now;
-            assert!((secs(most) / 2..=secs(most)).contains(&pause), "{round}: {pause:?}");
-        }
-        assert_eq!(cadence.pending, [cause]);
-        now = cadence.due();
-        cadence.finished(now, Finish::Listed(9), |_| true);
-        assert!(cadence.pending.is_empty());
-        assert!(cadence.due() - now >= secs(27));
-    }
-
-    #[test]
-    fn retry_after_is_honoured_up_to_a_minute() {
-        for (asked, least, most) in [(5, 5, 7), (59, 59, 74), (3600, 60, 75), (0, 0, 1)] {
-            let now = Instant::now();
-            let mut cadence = listed(8, now);
-            cadence.finished(now, Finish::Failed(Some(secs(asked))), |_| false);
-            cadence.note(EarlyCause::Failing(node("n")), now);
-            let pause = cadence.due() - now;
-            assert!((secs(least)..=secs(most)).contains(&pause), "{asked}: {pause:?}");
-        }
-    }
-
-    proptest! {
-        /// Whatever happens, two early refreshes that succeed are at least their spacing apart.
-        #[test]
-        fn refreshes_keep_their_distance(
-            steps in proptest::collection::vec((0_u8..4, 0_u64..40), 1..200),
-            peers in 0_usize..2000,
-        ) {
-            let mut now = Instant::now();
-            let mut cadence = listed(peers, now);
-            let mut last = now;
-            let mut last_early = None;
-            for (step, pause) in steps {
-                now += secs(pause);
-                match step {
-                    0 => cadence.note(EarlyCause::Failing(node("a")), now),
-                    1 => cadence.note(EarlyCause::Unknown(node("b"), None), now),
-                    _ => {}
-                }
-                if now >= cadence.due() {
-                    if cadence.early.is_some_and(|early| early <= now) {
-                        let before = last_early.replace(now);
-                        prop_assert!(before.is_none_or(|before| now - before >= EARLY_SPACING));
-                    }
-                    cadence.started(now);
-                    cadence.finished(now, Finish::Listed(peers), |_| step == 3);
-                    last = now;
-                }
-                prop_assert!(cadence.due() - last <= REGULAR_MOST.mul_f64(1.1));
-            }
-        }
-    }
-}
+mod tests;
