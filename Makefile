@@ -7,7 +7,7 @@ version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## a small mesh on this machine, with faults on demand (needs Rust and a C compiler only)
+demo: ## a small mesh on this machine, with one fault after another (needs Rust and a C compiler only)
 	cargo build --locked --bin wylis
 	WYLIS_BINARY="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/wylis" cargo run --locked --quiet -p wylis-harness --bin demo
 

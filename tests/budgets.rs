@@ -50,8 +50,8 @@ fn the_binary_is_small() {
 fn crowd(binary: &Path, size: u16, bound: f64) {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (dir, net) = (TempDir::new("crowd"), Net::new());
-    let peer_port = 19_051;
-    let mut farm = Farm::start(size, 10, peer_port);
+    let mut farm = Farm::start(size, 10);
+    let peer_port = farm.port;
     let authority = Authority::new("crowd");
     let host = net.host(250);
     let pods = PodTable::new();

@@ -26,8 +26,7 @@ const ROUNDS: usize = 5;
 const RUN: Duration = Duration::from_secs(10);
 /// Probes or requests a second.
 const PACE: u32 = 100;
-/// Where the farm answers, and the second octet of its addresses.
-const FARM_PORT: u16 = 19_061;
+/// The second octet of the farm's addresses.
 const FARM_NET: u8 = 11;
 /// The argument that makes this program a bare tiny_http server.
 const BARE: &str = "--bare-server";
@@ -62,7 +61,8 @@ fn start(binary: &Path, dir: &TempDir, address: SocketAddr, more: &[(&str, Strin
     Agent::start(&Settings { binary: binary.to_owned(), environment, address, log })
 }
 
-fn peers(farm: &Farm, port: u16) -> String {
+fn peers(farm: &Farm) -> String {
+    let port = farm.port;
     let entry = |(name, ip): &(String, std::net::IpAddr)| format!("{name}={ip}:{port}");
     farm.nodes().iter().map(entry).collect::<Vec<_>>().join(",")
 }
@@ -82,7 +82,7 @@ fn pairs(what: &str, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> 
 
 /// A probing agent against the same system calls in a loop of C.
 fn probes(binary: &Path) {
-    let farm = Farm::start(u16::try_from(PACE).unwrap(), FARM_NET, FARM_PORT);
+    let farm = Farm::start(u16::try_from(PACE).unwrap(), FARM_NET);
     let dir = TempDir::new("bench");
     let program = dir.path().join("loop");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pace/loop.c");
@@ -95,7 +95,7 @@ fn probes(binary: &Path) {
             binary,
             &dir,
             address,
-            &[("WYLIS_PEERS", peers(&farm, FARM_PORT)), ("WYLIS_INTERVAL", "1s".to_owned())],
+            &[("WYLIS_PEERS", peers(&farm)), ("WYLIS_INTERVAL", "1s".to_owned())],
         );
         let probed = || farm.answered();
         let begun = probed();
@@ -107,7 +107,7 @@ fn probes(binary: &Path) {
     };
     let theirs = || {
         let pause = (1_000_000 / PACE).to_string();
-        let words = [FARM_PORT.to_string(), count.to_string(), pause, FARM_NET.to_string()];
+        let words = [farm.port.to_string(), count.to_string(), pause, FARM_NET.to_string()];
         let mut child = Command::new(&program).args(words).spawn().unwrap();
         std::thread::sleep(RUN - Duration::from_millis(300));
         let used = cpu(child.id());
@@ -170,8 +170,8 @@ fn lateness(binary: &Path) {
     let dir = TempDir::new("bench");
     let hole = BlackHole::open();
     let hole_port = hole.port;
-    let farm = Farm::start(900, FARM_NET, FARM_PORT);
-    let mut list = peers(&farm, FARM_PORT);
+    let farm = Farm::start(900, FARM_NET);
+    let mut list = peers(&farm);
     for number in 0..100 {
         list.push_str(&format!(",hole{number}=127.{FARM_NET}.200.{number}:{hole_port}"));
     }

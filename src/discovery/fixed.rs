@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use log::info;
+
 use super::failure::DiscoveryError;
 use super::pods::MAX_PEERS;
 use super::{Source, Told};
@@ -174,6 +176,8 @@ pub struct FixedSource {
     /// The last addresses of host names: a name server that is away costs no peer.
     known: BTreeMap<String, Vec<IpAddr>>,
     unresolved: Told,
+    /// No entry bears our own name.
+    unnamed: bool,
 }
 
 impl FixedSource {
@@ -181,7 +185,7 @@ impl FixedSource {
     #[must_use]
     pub fn new(list: FixedList, own: NodeName) -> Self {
         let unresolved = Told::new("host names of the fixed list without an address");
-        Self { list, own, known: BTreeMap::new(), unresolved }
+        Self { list, own, known: BTreeMap::new(), unresolved, unnamed: false }
     }
 
     fn entries(&self) -> Result<Vec<Entry>, FixedListError> {
@@ -234,7 +238,17 @@ impl Source for FixedSource {
 
     fn list(&mut self, _: SystemTime) -> Result<PeerSet, DiscoveryError> {
         let mut entries = self.entries()?;
+        let all = entries.len();
         entries.retain(|entry| entry.node != self.own);
+        let unnamed = entries.len() == all;
+        if unnamed && !std::mem::replace(&mut self.unnamed, unnamed) {
+            info!(
+                "discovery: the fixed list has no {:?}: an entry that means this node must have that \
+                 very name",
+                self.own.as_str()
+            );
+        }
+        self.unnamed = unnamed;
         let hosts: BTreeSet<&str> = entries.iter().map(|entry| entry.host.as_str()).collect();
         self.known.retain(|host, _| hosts.contains(host.as_str()));
         let deadline = Instant::now() + RESOLVE_LIMIT;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Answers for many nodes. Stops when dropped.
 pub struct Farm {
-    port: u16,
+    /// Where all of them answer.
+    pub port: u16,
     addresses: Vec<(String, IpAddr)>,
     answered: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -20,12 +21,12 @@ pub struct Farm {
 }
 
 impl Farm {
-    /// Nodes `p0000` and so on, at addresses of 127.`second`.0.0/16.
+    /// Nodes `p0000` and so on, at addresses of 127.`second`.0.0/16, on a free port.
     ///
     /// # Panics
-    /// When the port is in use.
+    /// When there is none.
     #[must_use]
-    pub fn start(size: u16, second: u8, port: u16) -> Self {
+    pub fn start(size: u16, second: u8) -> Self {
         let address = |number: u16| {
             let [high, low] = (number + 256).to_be_bytes();
             IpAddr::V4(Ipv4Addr::new(127, second, high, low))
@@ -34,8 +35,8 @@ impl Farm {
             (0..size).map(|number| (format!("p{number:04}"), address(number))).collect();
         let names: HashMap<IpAddr, String> =
             addresses.iter().map(|(name, ip)| (*ip, name.clone())).collect();
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-            .unwrap_or_else(|error| panic!("port {port}: {error}"));
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+        let port = listener.local_addr().expect("a bound socket").port();
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&answered));

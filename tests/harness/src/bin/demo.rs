@@ -60,7 +60,7 @@ const SCENES: &[Scene] = &[
     },
     Scene {
         seconds: 12,
-        text: "osaka is rolled over: it says goodbye, drains, and comes back as another pod. No failure.",
+        text: "osaka is rolled over: it says goodbye, drains, and comes back as another pod, without a failure.",
         act: |demo| {
             demo.mesh.begin_delete(ROLLED);
             demo.rolling = true;
@@ -173,29 +173,35 @@ impl Demo {
             // Home, and clear what was below.
             picture.push_str("\x1b[H\x1b[J");
         }
-        picture.push_str(&format!("\n{text}\n\n{:>12}", "from \\ to"));
+        picture.push_str(&format!("\n{text}\n\n{:>13}", "from \\ to"));
         for target in NODES {
-            picture.push_str(&format!("{target:>12}"));
+            picture.push_str(&format!("{target:>13}"));
         }
         picture.push('\n');
         let rows: Vec<Value> = NODES.iter().map(|source| self.row(source)).collect();
         for (source, row) in NODES.iter().zip(&rows) {
-            picture.push_str(&format!("{source:>12}"));
+            picture.push_str(&format!("{source:>13}"));
             for target in NODES {
                 let (cell, colour) = cell(source, target, row);
                 if self.coloured {
-                    picture.push_str(&format!("\x1b[{colour}m{cell:>12}\x1b[0m"));
+                    picture.push_str(&format!("\x1b[{colour}m{cell:>13}\x1b[0m"));
                 } else {
-                    picture.push_str(&format!("{cell:>12}"));
+                    picture.push_str(&format!("{cell:>13}"));
                 }
             }
             picture.push('\n');
         }
-        let [successes, failures] = ["successes", "failures"]
-            .map(|field| rows.iter().map(|row| total(row, field)).sum::<u64>());
+        picture.push_str(&format!("{:>13}", "failed"));
+        for target in NODES {
+            let failed: u64 = rows.iter().map(|row| failures(row, target)).sum();
+            picture.push_str(&format!("{failed:>13}"));
+        }
         picture.push_str(&format!(
-            "\nProbes answered: {successes}, failed: {failures}, as counted by the agents that run now.\n\
-             Cells: latency, or why the peer is down; \"2 failed\": not yet down; \"-\": the row's agent does not answer.\n"
+            "\n\nProbes each {}, timeout {}. \"failed\": probes of that column, as counted by the agents that run now.\n\
+             Cells: latency, or why the peer is down; \"2 failed\": not yet down; \"…\": not tried yet;\n\
+             \"draining\": it said goodbye; \"not listed\": no pod there; \"-\": the row's agent does not answer.\n\
+             A round takes a minute. Ctrl-C ends the demo.\n",
+            SETTINGS[0].1, SETTINGS[1].1
         ));
         say(&picture);
     }
@@ -206,9 +212,10 @@ impl Demo {
     }
 }
 
-fn total(row: &Value, field: &str) -> u64 {
+/// What the row's agent counts against a node.
+fn failures(row: &Value, target: &str) -> u64 {
     let peers = row["peers"].as_array().into_iter().flatten();
-    peers.filter_map(|peer| peer[field].as_u64()).sum()
+    peers.filter(|peer| peer["node"] == target).filter_map(|peer| peer["failures"].as_u64()).sum()
 }
 
 /// The text of a cell and the colour of it, an ANSI number.
@@ -227,9 +234,14 @@ fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
     let last = peer["recent"].as_array().and_then(|recent| recent.last());
     match peer["verdict"].as_str().unwrap_or("?") {
         "down" => {
-            // Four columns fewer: seven of them fit a terminal.
+            // Seven columns fit a terminal.
             let reason = peer["reason"].as_str().unwrap_or("down");
-            (reason.replace("response", "resp").replace("connect", "conn"), RED)
+            (
+                reason
+                    .replace("response_timeout", "no response")
+                    .replace("connect_timeout", "no connect"),
+                RED,
+            )
         }
         "draining" => ("draining".to_owned(), YELLOW),
         "unknown" => ("…".to_owned(), GREY),
