@@ -198,7 +198,7 @@ impl Demo {
         }
         picture.push_str(&format!(
             "\n\nProbes each {}, timeout {}. \"failed\": probes of that column, as counted by the agents that run now.\n\
-             Cells: latency, or why the peer is down; \"2 failed\": not yet down; \"…\": not tried yet;\n\
+             Cells: latency, or why the peer is down (no response: response_timeout); \"2 failed\": not yet down; \"…\": not tried yet;\n\
              \"draining\": it said goodbye; \"not listed\": no pod there; \"-\": the row's agent does not answer.\n\
              A round takes a minute. Ctrl-C ends the demo.\n",
             SETTINGS[0].1, SETTINGS[1].1
