@@ -1,11 +1,11 @@
 # The one place to find what can be done here; the work itself is in scripts/ and in the tests.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab-long faults build image budgets bench fmt lint setup clean
+.PHONY: help demo test e2e cluster-up cluster-down lab-long faults build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## a small mesh on this machine, with one fault after another (needs Rust and a C compiler only)
 	cargo build --locked --bin wylis
@@ -13,6 +13,15 @@ demo: ## a small mesh on this machine, with one fault after another (needs Rust 
 
 test: ## everything that must hold; installs what is missing where it may
 	@scripts/test.sh
+
+e2e: build ## the agent on a real Kubernetes: KUBECONFIG's, or one brought up on this machine (root, Go)
+	@scripts/e2e.sh
+
+cluster-up: build ## a real Kubernetes on this machine, with three nodes, to look at (root, Go)
+	tests/cluster/cluster.sh up
+
+cluster-down: ## takes it down
+	tests/cluster/cluster.sh down
 
 # Against the static binary where it can be built, as `make test` does.
 lab := cargo test --locked --test lab

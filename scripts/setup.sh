@@ -13,6 +13,8 @@ has_target() { [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]
 has_venv() { [ "$(cat build/venv/holds 2>/dev/null)" = "$schemas" ]; }
 # Debian splits the module that makes virtual environments from the interpreter.
 has_python() { has_venv || python3 -c 'import ensurepip, venv' 2>/dev/null; }
+# Debian's is too old to build Kubernetes.
+has_go() { [ "$(printf '%s\n' go1.24 "$(go env GOVERSION)" | sort -V | head -n 1)" = go1.24 ]; }
 # An engine that answers (a developer's own, perhaps not on this machine) needs no dockerd here.
 has_engine() { command -v docker && { command -v dockerd || timeout 10 docker info; }; } >/dev/null 2>&1
 
@@ -32,6 +34,11 @@ util-linux|command -v setpriv && command -v prlimit|util-linux||the lab: the pro
 curl|command -v curl|curl||the count of packets per probe
 a container engine|has_engine|docker.io||the image tests
 promtool|command -v promtool|prometheus||the check of the metrics' format, the scrape by a real Prometheus
+Go 1.24 or newer|has_go|||make e2e on this machine
+containerd|command -v containerd && command -v ctr|containerd||make e2e on this machine
+runc|command -v runc|runc||make e2e on this machine
+CNI plugins|[ -x /usr/lib/cni/bridge ]|containernetworking-plugins||make e2e on this machine
+openssl|command -v openssl|openssl||make e2e on this machine
 Python with venv|has_python|python3-venv||the check of the manifests against Kubernetes' schemas
 PARTS
     # The image's second architecture; there is no recipe the other way round to prove it on.
@@ -72,6 +79,7 @@ install_packages() {
     for package in "${wanted[@]}"; do
         case $package in
             docker.io) units=(docker.service docker.socket containerd.service) ;;
+            containerd) units=(containerd.service) ;;
             prometheus) units=(prometheus.service) ;;
             *) continue ;;
         esac

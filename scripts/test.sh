@@ -60,7 +60,7 @@ cargo test --locked --test lab -- --test-threads=10 >"$apart/lab" 2>&1 &
 lab=$!
 beside+=("$lab")
 others=$(cd tests && for test in *; do
-    case ${test%.rs} in life | lab | harness) ;; *) echo --test "${test%.rs}" ;; esac
+    case ${test%.rs} in life | lab | harness | cluster | e2e) ;; *) echo --test "${test%.rs}" ;; esac
 done)
 failed=false
 {

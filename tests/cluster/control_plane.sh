@@ -1,0 +1,92 @@
+# The control plane: etcd, API server, controller manager and scheduler, in a namespace of their own.
+# Sourced.
+# shellcheck shell=bash disable=SC2154 # from lib.sh
+
+kubectl() { "$bin/kubectl" "$@"; }
+
+plane_process() {
+    local name=$1
+    shift
+    spawn "$name" "$group/plane" nsenter "--net=/run/netns/$plane" -- "$@"
+}
+
+start_etcd() {
+    # Nobody else can reach the namespace's loopback. Without fsync: nothing here outlives the machine.
+    plane_process etcd "$bin/etcd" --name plane --data-dir "$state/etcd-data" --unsafe-no-fsync \
+        --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
+        --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 \
+        --initial-cluster plane=http://127.0.0.1:2380 --log-level warn
+}
+
+# The newest key signs tokens; those of all keys that are left are accepted.
+newest_token_key() { find "$pki" -name 'service-account-*.key' | sort | tail -n 1; }
+
+make_token_key() {
+    local name
+    name=$pki/service-account-$(date +%s%N)
+    openssl ecparam -genkey -noout -name prime256v1 -out "$name.key"
+    openssl ec -in "$name.key" -pubout -out "$name.pub" 2>/dev/null
+}
+
+drop_old_token_keys() {
+    local newest key
+    newest=$(newest_token_key)
+    for key in "$pki"/service-account-*.key; do
+        [ "$key" = "$newest" ] || rm "$key" "${key%.key}.pub"
+    done
+}
+
+start_apiserver() {
+    local key accepted=()
+    for key in "$pki"/service-account-*.pub; do accepted+=(--service-account-key-file "$key"); done
+    plane_process apiserver "$bin/kube-apiserver" --advertise-address "$plane_ip" --secure-port 6443 \
+        --etcd-servers http://127.0.0.1:2379 --authorization-mode Node,RBAC \
+        --enable-admission-plugins NodeRestriction,PodSecurity,ServiceAccount \
+        --client-ca-file "$pki/ca.crt" \
+        --tls-cert-file "$pki/apiserver.crt" --tls-private-key-file "$pki/apiserver.key" \
+        --kubelet-certificate-authority "$pki/ca.crt" --kubelet-preferred-address-types InternalIP \
+        --kubelet-client-certificate "$pki/apiserver-kubelet.crt" --kubelet-client-key "$pki/apiserver-kubelet.key" \
+        --service-account-issuer https://kubernetes.default.svc.cluster.local \
+        --service-account-signing-key-file "$(newest_token_key)" "${accepted[@]}" \
+        --service-cluster-ip-range 10.96.0.0/16 --allow-privileged
+}
+
+start_controller_manager() {
+    # A dead node is noticed within 20 s rather than 50, so that a test need not wait as long.
+    plane_process controller-manager "$bin/kube-controller-manager" --bind-address 127.0.0.1 --leader-elect=false \
+        --kubeconfig "$state/controller-manager.conf" --use-service-account-credentials \
+        --service-account-private-key-file "$(newest_token_key)" --root-ca-file "$pki/trusted.crt" \
+        --node-monitor-period 2s --node-monitor-grace-period 20s
+}
+
+start_scheduler() {
+    plane_process scheduler "$bin/kube-scheduler" --bind-address 127.0.0.1 --leader-elect=false \
+        --kubeconfig "$state/scheduler.conf"
+}
+
+start_part() {
+    case $1 in
+        etcd) start_etcd ;;
+        apiserver)
+            start_apiserver
+            await 60 apiserver kubectl get --raw /readyz
+            ;;
+        controller-manager) start_controller_manager ;;
+        scheduler) start_scheduler ;;
+        *) die "no part called $1" ;;
+    esac
+}
+
+make_network() {
+    ip netns add "$switch"
+    ip -n "$switch" link add br0 type bridge
+    ip -n "$switch" link set br0 up
+    make_host "$plane" "$plane_ip"
+    route_to_pods "$plane"
+    # This machine has a cable too: kubectl and the tests speak to the API server and to the pods.
+    ip link add wyk-host type veth peer name host netns "$switch"
+    ip -n "$switch" link set host master br0 up
+    ip addr add "$machine_ip/24" dev wyk-host
+    ip link set wyk-host up
+    route_to_pods ""
+}

@@ -1,0 +1,146 @@
+# What the parts of the cluster share: where things are, control groups, processes. Sourced.
+# shellcheck shell=bash disable=SC2034 # used by those who source it
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+project=$(cd "$here/../.." && pwd)
+# One cluster a machine, at one place: so a run finds, and removes, what a run that died has left.
+state=/tmp/wylis-cluster
+bin=$("$here/build.sh" --path)
+pki=$state/pki
+export KUBECONFIG=$state/admin.conf
+
+# Addresses of the range for benchmarks, which no network uses. The last part of a node's address and
+# the third part of its pods' is the node's number.
+switch=wyk-sw
+plane=wyk-cp
+machine_ip=198.18.77.1
+plane_ip=198.18.77.2
+node_ip() { echo "198.18.77.1${1#n}"; }
+pods_of() { echo "198.19.${1#n}"; }
+service_ip=10.96.0.1
+# As many as may ever join: each node knows the ways to all of them beforehand.
+all_nodes=(n1 n2 n3 n4 n5)
+
+# Everything that runs is in this control group, and nothing else is. A pid file may name a stranger
+# after a crash; the group does not.
+group=wylis-cluster
+
+say() { echo "cluster: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+is_v2() { [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ]; }
+hierarchies() { if is_v2; then echo /sys/fs/cgroup; else awk '$3 == "cgroup" { print $2 }' /proc/mounts; fi; }
+# The one hierarchy that is asked who is in a group.
+members_root() { if is_v2; then echo /sys/fs/cgroup; else echo /sys/fs/cgroup/memory; fi; }
+
+# Makes a group below ours in every hierarchy.
+make_group() {
+    local root part path
+    while read -r root; do
+        path=$root
+        for part in ${1//\// }; do
+            if is_v2; then echo "+cpu +cpuset +memory +pids" >"$path/cgroup.subtree_control"; fi
+            [ -d "$path/$part" ] || mkdir "$path/$part"
+            # A new group of version 1 has neither processors nor memory to run on.
+            if [ -e "$path/$part/cpuset.cpus" ] && ! is_v2; then
+                cat "$path/cpuset.cpus" >"$path/$part/cpuset.cpus"
+                cat "$path/cpuset.mems" >"$path/$part/cpuset.mems"
+            fi
+            path=$path/$part
+        done
+    done < <(hierarchies)
+}
+
+# All pids in a group and below it.
+members() {
+    local root
+    root=$(members_root)
+    [ ! -d "$root/$1" ] || find "$root/$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true
+}
+
+# Ends all that is in a group, at once and without a word, and removes the group.
+kill_group() {
+    local pids root
+    for _ in $(seq 200); do
+        pids=$(members "$1")
+        [ -n "$pids" ] || break
+        # shellcheck disable=SC2086 # one word a pid
+        kill -9 $pids 2>/dev/null || true
+        sleep 0.05
+    done
+    [ -z "$(members "$1")" ] || die "some of $1 does not end: $(members "$1" | tr '\n' ' ')"
+    while read -r root; do
+        [ ! -d "$root/$1" ] || find "$root/$1" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    # Where both versions are mounted, the runtime has made groups in the other one as well.
+    done < <(awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/mounts)
+}
+
+# Runs in a group: `in_group GROUP command…`; becomes the command.
+in_group() {
+    local root wanted=$1
+    shift
+    while read -r root; do echo "$BASHPID" >"$root/$wanted/cgroup.procs"; done < <(hierarchies)
+    exec "$@"
+}
+
+pid_of() {
+    local pid
+    pid=$(cat "$state/$1.pid" 2>/dev/null) || return 1
+    grep -qs "/$group/" "/proc/$pid/cgroup" || return 1
+    echo "$pid"
+}
+
+# Starts a process: `spawn NAME GROUP command…`; its log and its pid are in the state, under its name.
+spawn() {
+    local name=$1 wanted=$2
+    shift 2
+    if pid_of "$name" >/dev/null; then return; fi
+    mkdir -p "$(dirname "$state/$name")"
+    # Apart from our terminal and our pipes, or whoever reads our output would wait for its end.
+    (in_group "$wanted" setsid "$@") </dev/null >>"$state/$name.log" 2>&1 9>&- &
+    echo $! >"$state/$name.pid"
+}
+
+# Ends a process as its init system would.
+stop_process() {
+    local pid
+    pid=$(pid_of "$1") || return 0
+    kill "$pid"
+    for _ in $(seq 300); do
+        pid_of "$1" >/dev/null || return 0
+        sleep 0.05
+    done
+    kill -9 "$pid"
+}
+
+# Polls a command until it succeeds: `await SECONDS NAME command…`; the log of NAME tells why not.
+await() {
+    local seconds=$1 name=$2 end
+    shift 2
+    end=$((SECONDS + seconds))
+    until ("$@") >/dev/null 2>&1; do
+        if [ $SECONDS -ge $end ]; then
+            tail -n 20 "$state/$name.log" >&2 || true
+            die "$name is not ready after $seconds s: $*"
+        fi
+        sleep 0.1
+    done
+}
+
+# A namespace with a cable into the switch: `make_host NAMESPACE ADDRESS`.
+make_host() {
+    ip netns add "$1"
+    ip -n "$1" link set lo up
+    ip link add "$1" netns "$switch" type veth peer name eth0 netns "$1"
+    ip -n "$switch" link set "$1" master br0 up
+    ip -n "$1" addr add "$2/24" dev eth0
+    ip -n "$1" link set eth0 up
+}
+
+# The ways to the pods of all nodes but, perhaps, one; in a namespace, or on this machine for "".
+route_to_pods() {
+    local node
+    for node in "${all_nodes[@]}"; do
+        [ "$node" = "${2:-}" ] || ip ${1:+-n "$1"} route replace "$(pods_of "$node").0/24" via "$(node_ip "$node")"
+    done
+}

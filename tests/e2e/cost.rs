@@ -1,0 +1,193 @@
+//! What one refresh costs the API server, as it sees it itself, at 3 and at 1,000 pods, for several
+//! ways to list pods.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wylis_harness::http;
+use wylis_harness::process::Metrics;
+
+use crate::cluster::{Cluster, NAMESPACE};
+
+/// The crowd's namespace: theirs must not disturb the agents'.
+const CROWD: &str = "wylis-crowd";
+const MANY: usize = 1000;
+/// Requests of one kind, to have a mean.
+const TIMES: u32 = 20;
+const LIMIT: Duration = Duration::from_secs(30);
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+const PARTIAL: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+
+/// The ways: name, the query after the selector, Accept, Accept-Encoding.
+const WAYS: [(&str, &str, &str, &str); 9] = [
+    ("full list from etcd", "", "application/json", "identity"),
+    ("full list, resourceVersion=0", "&resourceVersion=0", "application/json", "identity"),
+    ("the same, gzip", "&resourceVersion=0", "application/json", "gzip"),
+    ("protobuf", "&resourceVersion=0", "application/vnd.kubernetes.protobuf", "identity"),
+    ("table without objects", "&resourceVersion=0&includeObject=None", TABLE, "identity"),
+    ("the same, gzip", "&resourceVersion=0&includeObject=None", TABLE, "gzip"),
+    ("table with metadata", "&resourceVersion=0&includeObject=Metadata", TABLE, "identity"),
+    ("metadata alone", "&resourceVersion=0", PARTIAL, "identity"),
+    ("metadata alone, gzip", "&resourceVersion=0", PARTIAL, "gzip"),
+];
+
+/// kubectl's proxy: plain HTTP to the API server with our rights. Ended when dropped.
+struct Proxy {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Proxy {
+    fn start(cluster: &Cluster) -> Self {
+        let mut command = cluster.command(&["proxy", "--port=0"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().rsplit(' ').next().unwrap().parse().expect("an address");
+        Self { child, address }
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> http::Response {
+        http::get_with(self.address, path, headers, LIMIT).unwrap()
+    }
+
+    fn send(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        let answer = http::exchange(self.address, request.as_bytes(), LIMIT).unwrap();
+        assert!(answer.status < 300, "{method} {path}: {}", answer.text());
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// What the server has counted of lists of pods so far: requests, seconds, bytes; and its CPU.
+    fn counted(&self) -> [f64; 4] {
+        let metrics = Metrics::parse(&self.get("/metrics", &[]).text());
+        let labels = ["resource=\"pods\"", "verb=\"LIST\"", "scope=\"namespace\""];
+        let sum = |name| metrics.sum(name, &labels);
+        [
+            sum("apiserver_request_duration_seconds_count"),
+            sum("apiserver_request_duration_seconds_sum"),
+            sum("apiserver_response_sizes_sum"),
+            metrics.sum("process_cpu_seconds_total", &[]),
+        ]
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A pod as one of the agents is, with what the controller and the kubelet have written of it; but
+/// for no node, and nobody who would clear it away.
+fn copies(cluster: &Cluster) -> (Value, Value) {
+    let list = cluster.json(&["-n", NAMESPACE, "get", "pods"]);
+    let mut pod = list["items"][0].clone();
+    let status = pod["status"].take();
+    let metadata = &pod["metadata"];
+    let metadata = json!({
+        "labels": metadata["labels"], "annotations": metadata["annotations"], "namespace": CROWD,
+    });
+    let mut spec = pod["spec"].take();
+    let fields = spec.as_object_mut().unwrap();
+    // The scheduler and the controllers must leave it alone.
+    fields.remove("nodeName");
+    fields.insert("schedulerName".to_owned(), "nobody".into());
+    fields.insert("serviceAccountName".to_owned(), "default".into());
+    fields.insert("serviceAccount".to_owned(), "default".into());
+    for field in ["priorityClassName", "priority", "preemptionPolicy"] {
+        fields.remove(field);
+    }
+    (json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), status)
+}
+
+fn crowd(cluster: &Cluster, proxy: &Proxy) {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CROWD}});
+    proxy.send("POST", "/api/v1/namespaces", &namespace);
+    cluster.wait(LIMIT, "the crowd has a service account", || {
+        cluster.attempt(&["-n", CROWD, "get", "serviceaccount", "default"]).is_ok()
+    });
+    let (pod, status) = copies(cluster);
+    let pods = format!("/api/v1/namespaces/{CROWD}/pods");
+    let one = |number: usize| {
+        let mut pod = pod.clone();
+        pod["metadata"]["name"] = format!("wylis-{number:05}").into();
+        let mut made =
+            proxy.send("POST", &format!("{pods}?fieldManager=kube-controller-manager"), &pod);
+        made["status"] = status.clone();
+        let ip = format!("10.{}.{}.7", number / 250, number % 250);
+        made["status"]["podIP"] = ip.clone().into();
+        made["status"]["podIPs"] = json!([{"ip": ip}]);
+        let path = format!("{pods}/wylis-{number:05}/status?fieldManager=kubelet");
+        proxy.send("PUT", &path, &made);
+    };
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let one = &one;
+            scope.spawn(move || (0..MANY).filter(|number| number % 4 == worker).for_each(one));
+        }
+    });
+}
+
+/// Asks in every way, and prints a line for each: bytes, and what the server spent.
+fn measure(proxy: &Proxy, namespace: &str, pods: usize) -> Vec<usize> {
+    let selector = "labelSelector=app.kubernetes.io%2Fname%3Dwylis";
+    let mut sizes = Vec::new();
+    for (name, query, accept, encoding) in WAYS {
+        let path = format!("/api/v1/namespaces/{namespace}/pods?{selector}{query}");
+        let headers = [("Accept", accept), ("Accept-Encoding", encoding)];
+        let (before, begun) = (proxy.counted(), Instant::now());
+        let mut answer = None;
+        for _ in 0..TIMES {
+            answer = Some(proxy.get(&path, &headers));
+        }
+        let wall = begun.elapsed() / TIMES;
+        let after = proxy.counted();
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        let times = f64::from(TIMES);
+        let [count, seconds, bytes, cpu] = [0, 1, 2, 3].map(|at| after[at] - before[at]);
+        println!(
+            "{pods:5} pods, {name:28}: {:8} bytes{}; the server: {:6.1} ms, {:8.0} bytes a list, \
+             CPU {:5.1} ms; here {:6.1} ms",
+            answer.body.len(),
+            answer.header("Content-Encoding").map_or(String::new(), |how| format!(" ({how})")),
+            seconds / count * 1e3,
+            bytes / count,
+            cpu / times * 1e3,
+            wall.as_secs_f64() * 1e3,
+        );
+        sizes.push(answer.body.len());
+    }
+    sizes
+}
+
+#[test]
+fn the_cost_of_one_refresh_to_the_api_server() {
+    let Some(cluster) = Cluster::find() else { return };
+    let pods = cluster.with_agents();
+    let proxy = Proxy::start(&cluster);
+    let few = measure(&proxy, NAMESPACE, pods.len());
+    cluster.kubectl(&["delete", "namespace", CROWD, "--ignore-not-found", "--timeout=120s"]);
+    crowd(&cluster, &proxy);
+    let many = measure(&proxy, CROWD, MANY);
+    let table = proxy.get(
+        &format!("/api/v1/namespaces/{NAMESPACE}/pods?includeObject=None&resourceVersion=0"),
+        &[("Accept", TABLE)],
+    );
+    println!("the table: {}", table.text());
+    cluster.kubectl(&["delete", "namespace", CROWD, "--wait=false"]);
+    // What the design counts with: 6.6 kB a pod.
+    println!("a pod: {} bytes among few, {} among many", few[1] / pods.len(), many[1] / MANY);
+    assert!(many[1] / MANY < 10_000, "a pod is larger than the figures in the README have it");
+}
