@@ -1,7 +1,7 @@
 //! Ties the parts together: starts the named threads, owns the schedule and the state, stops all.
 //!
 //! The agent's loop runs on the thread that calls [`run`]. It alone touches schedule and state;
-//! everything reaches it through one bounded channel, and it blocks on nothing else.
+//! everything reaches it through bounded channels, and it blocks on nothing else.
 
 mod event_loop;
 mod requests;

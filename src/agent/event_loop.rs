@@ -269,8 +269,7 @@ impl EventLoop {
     fn probe(&mut self, now: Instant, node: NodeName, due: Instant) {
         self.next_id += 1;
         let Some(record) = self.state.begin(&node, self.next_id, now) else { return };
-        let lane = if record.is_steady() { Lane::Steady } else { Lane::Suspect };
-        let (id, address) = (self.next_id, record.peer.address);
+        let (id, lane, address) = (self.next_id, record.lane(), record.peer.address);
         self.submit(Probe { id, node, address, due, lane, kind: ProbeKind::Blank });
     }
 
@@ -317,7 +316,7 @@ impl EventLoop {
                 node: record.peer.node.clone(),
                 address: record.peer.address,
                 due: now,
-                lane: if record.is_steady() { Lane::Steady } else { Lane::Suspect },
+                lane: record.lane(),
                 kind: ProbeKind::Goodbye { drain: self.drain },
             });
         }

@@ -81,8 +81,8 @@ mod tests {
         let wake = move || {
             count.fetch_add(1, Ordering::Relaxed);
         };
-        // Started long ago, so that the first one wakes.
-        let start = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        // Started long enough ago for the first one to wake.
+        let start = Instant::now().checked_sub(Duration::from_millis(WAKE_EVERY)).unwrap();
         (Requests::new(kept, wake, start), waiting, woken)
     }
 

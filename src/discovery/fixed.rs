@@ -241,7 +241,7 @@ impl Source for FixedSource {
         let all = entries.len();
         entries.retain(|entry| entry.node != self.own);
         let unnamed = entries.len() == all;
-        if unnamed && !std::mem::replace(&mut self.unnamed, unnamed) {
+        if unnamed && !self.unnamed {
             info!(
                 "discovery: the fixed list has no {:?}: an entry that means this node must have that \
                  very name",

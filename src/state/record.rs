@@ -8,7 +8,7 @@ use super::verdict::{Evidence, Verdict};
 use super::{Change, Moment, largest};
 use crate::name::Instance;
 use crate::peer::Peer;
-use crate::probe::{FailureReason, KernelView, ProbeId, Timings};
+use crate::probe::{FailureReason, KernelView, Lane, ProbeId, Timings};
 use crate::wire::KeepAlive;
 
 /// How many of the last probes are kept for people and for the judgement of loss: three minutes at
@@ -218,9 +218,14 @@ impl PeerRecord {
     }
 
     /// Whether the last probe succeeded, at the place where it is now.
-    #[must_use]
-    pub fn is_steady(&self) -> bool {
+    fn is_steady(&self) -> bool {
         self.up == Some(true) && self.failures_in_row == 0
+    }
+
+    /// Where its next probe waits when workers are short.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        if self.is_steady() { Lane::Steady } else { Lane::Suspect }
     }
 
     /// Whether so many of the last probes needed a retransmit that the path loses packets.

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use crate::child::{Agents, Options, PATIENCE, metrics};
-use crate::client::{End, ask, code, connect, get, probe, probes_pass, read_all};
+use crate::client::{End, ask, code, connect, get, listed, probe, probes_pass, read_all};
 
 /// Undoes the chunks of a body.
 pub(crate) fn unchunk(mut body: &str) -> String {
@@ -125,13 +125,9 @@ fn a_probers_reset_is_no_fault_and_leaves_nothing_behind() {
     assert_eq!(agents.counter("client_gone"), 0);
     assert_eq!(agents.counter("/keepalive:204"), 300);
     agents.awaits("connections", |open| open == 0);
-    // The address too: others may have a port of that number.
-    let std::net::IpAddr::V4(ip) = agents.address.ip() else { unreachable!() };
-    let ip = u32::from_ne_bytes(ip.octets());
-    let local = format!(" {ip:08X}:{:04X} ", agents.address.port());
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    assert!(sockets.lines().any(|line| line.contains(&local)), "the listener itself");
-    let waits = sockets.lines().filter(|line| line.contains(&local) && line.contains(" 06 "));
+    let sockets = listed(agents.address);
+    assert!(!sockets.is_empty(), "the listener itself");
+    let waits = sockets.iter().filter(|fields| fields[3] == "06");
     assert_eq!(waits.count(), 0, "TIME_WAIT");
 }
 

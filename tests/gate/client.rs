@@ -102,6 +102,15 @@ pub(crate) fn probe(address: SocketAddr) -> Option<Duration> {
     good.then(|| begin.elapsed())
 }
 
+/// The fields of every socket that the kernel lists for this local address (proc(5), /proc/net/tcp).
+pub(crate) fn listed(address: SocketAddr) -> Vec<Vec<String>> {
+    let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!("tests of the gate use IPv4") };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = sockets.lines().map(|line| line.split_whitespace().map(str::to_owned).collect());
+    fields.filter(|fields: &Vec<String>| fields.get(1) == Some(&local)).collect()
+}
+
 /// Twenty of twenty probes are answered, each within its timeout.
 pub(crate) fn probes_pass(agents: &mut Agents) {
     for number in 0..20 {

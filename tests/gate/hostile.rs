@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::child::{Agents, Options, PATIENCE};
-use crate::client::{End, ask, code, connect, connect_narrow, probe, probes_pass, read_all, reset};
+use crate::client::{
+    End, ask, code, connect, connect_narrow, listed, probe, probes_pass, read_all, reset,
+};
 
 /// Threads of a child: two of the test framework, the gate, and four of the server; tiny_http's
 /// spare ones live for five seconds.
@@ -211,13 +213,8 @@ fn more_clients_than_places_evict_the_oldest_head() {
 /// How many sockets the kernel keeps for an address after their process has closed them, with
 /// something still to send.
 fn orphans(address: std::net::SocketAddr) -> usize {
-    let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!() };
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     // Without a user's socket there is no inode.
-    let orphaned = |fields: &Vec<&str>| fields.get(1) == Some(&local.as_str()) && fields[9] == "0";
-    fields.filter(orphaned).count()
+    listed(address).iter().filter(|fields| fields[9] == "0").count()
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //!
 //! The figures are in docs/the-door.md; `cargo test --test lab door -- --nocapture` prints them.
 
-use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use super::cluster::Cluster;
@@ -29,14 +28,23 @@ impl Run {
     }
 }
 
+/// Does something with each at the same time, and gives what came of it.
+pub(crate) fn at_once<A: Send, T: Send, const N: usize>(
+    all: [A; N],
+    act: impl Fn(A) -> T + Sync,
+) -> [T; N] {
+    let act = &act;
+    std::thread::scope(|scope| {
+        all.map(|one| scope.spawn(move || act(one)))
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
 /// Runs labs side by side; `None` when one could not be built.
 pub(crate) fn side_by_side<const N: usize, T: Send>(
     labs: [Box<dyn FnOnce() -> Option<T> + Send + '_>; N],
 ) -> Option<[T; N]> {
-    let results =
-        std::thread::scope(|scope| labs.map(|lab| scope.spawn(lab)).map(ScopedJoinHandle::join));
-    let results =
-        results.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+    let results = at_once(labs, |lab| lab());
     let results: Option<Vec<T>> = results.into_iter().collect();
     results.and_then(|results| <[T; N]>::try_from(results).ok())
 }
@@ -78,11 +86,7 @@ fn cold_path(style: Style, pairs: [(u8, u8); 3], agents: bool) -> Option<Run> {
         }
         ((source, target), tally)
     };
-    let pairs = std::thread::scope(|scope| {
-        pairs
-            .map(|pair| scope.spawn(move || run_pair(pair)))
-            .map(|pair| pair.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
+    let pairs = at_once(pairs, run_pair);
     Some(Run { pairs: pairs.into(), drops: (before, drops(&faults, "cold_drops")) })
 }
 
@@ -145,11 +149,7 @@ fn lost_handshake(agents: bool) -> Option<Run> {
         tally.add(link.connect(PATIENCE));
         ((source, target), tally)
     };
-    let pairs = std::thread::scope(|scope| {
-        pairs
-            .map(|pair| scope.spawn(move || first(pair)))
-            .map(|pair| pair.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
+    let pairs = at_once(pairs, first);
     Some(Run { pairs: pairs.into(), drops: (before, drops(&faults, "lost")) })
 }
 
@@ -209,12 +209,7 @@ fn forgetful_nat(agents: bool) -> Option<(Tally, Run)> {
         std::thread::sleep(FORGOTTEN);
         // Side by side, and given up before WireGuard's keepalive opens the way.
         let limit = Duration::from_secs(3);
-        let took = std::thread::scope(|scope| {
-            inward
-                .each_ref()
-                .map(|(_, link)| scope.spawn(move || link.connect(limit)))
-                .map(|connection| connection.join().expect("a connection or none"))
-        });
+        let took = at_once(inward.each_ref(), |(_, link)| link.connect(limit));
         pairs.iter_mut().zip(took).for_each(|((_, tally), took)| tally.add(took));
     }
     Some((opened, Run { pairs: pairs.into(), drops: (before, gate.packets("lost")) }))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::door::{PATIENCE, Run, faulty, side_by_side};
+use super::door::{PATIENCE, Run, at_once, faulty, side_by_side};
 use super::faults::{self, Fault};
 use super::network::{Plan, able};
 use super::workload::{Link, Tally};
@@ -25,12 +25,7 @@ fn sessions_expire(agents: bool) -> Option<(Run, f64)> {
         if round > 0 {
             std::thread::sleep(EXPIRED);
         }
-        let took = std::thread::scope(|scope| {
-            links
-                .each_ref()
-                .map(|(_, link)| scope.spawn(move || link.connect(PATIENCE)))
-                .map(|connection| connection.join().expect("a connection or none"))
-        });
+        let took = at_once(links.each_ref(), |(_, link)| link.connect(PATIENCE));
         pairs.iter_mut().zip(took).for_each(|((_, tally), took)| tally.add(took));
     }
     Some((Run { pairs: pairs.into(), drops: (before, lost()) }, failures() - failed_before))
