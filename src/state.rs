@@ -278,7 +278,7 @@ impl State {
         let mut changes = Vec::new();
         for (node, shared) in &mut self.records {
             let over = shared.draining_until.is_some_and(|until| until <= now);
-            let silent = !over && shared.is_silent(now, self.awake_since);
+            let silent = shared.is_silent(now, self.awake_since);
             if !over && silent == shared.silent {
                 continue;
             }

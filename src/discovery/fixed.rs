@@ -215,18 +215,19 @@ impl FixedSource {
                     ips.push(address.ip());
                 }
             }
-            let used = self.known.get(&entry.host).and_then(|before| before.first().copied());
-            keep_first(used, &mut ips);
-            self.known.insert(entry.host.clone(), ips);
+            self.remember(&entry.host, ips);
         }
         self.known.get(&entry.host).cloned().unwrap_or_default()
     }
-}
 
-/// A name with several addresses may give them in turn: a peer does not move by that.
-fn keep_first(used: Option<IpAddr>, ips: &mut [IpAddr]) {
-    if let Some(place) = ips.iter().position(|ip| Some(*ip) == used) {
-        ips.swap(0, place);
+    /// The addresses of a host, as long as there are no others. The one in use stays first: a name
+    /// with several may give them in turn, and a peer does not move by that.
+    fn remember(&mut self, host: &str, mut ips: Vec<IpAddr>) {
+        let used = self.known.get(host).and_then(|before| before.first());
+        if let Some(place) = ips.iter().position(|ip| Some(ip) == used) {
+            ips.swap(0, place);
+        }
+        self.known.insert(host.to_owned(), ips);
     }
 }
 
@@ -353,12 +354,15 @@ mod tests {
     #[test]
     fn a_name_that_gives_its_addresses_in_turn_moves_no_peer() {
         let ip = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let mut turned = [ip(2), ip(3), ip(1)];
-        keep_first(Some(ip(1)), &mut turned);
-        assert_eq!(turned[0], ip(1));
-        let mut others = [ip(2), ip(3)];
-        keep_first(Some(ip(1)), &mut others);
-        assert_eq!(others[0], ip(2), "an address that is gone is given up");
+        let list = FixedList::Entries(Vec::new());
+        let mut source = FixedSource::new(list, NodeName::new("me").unwrap());
+        let mut first_of = |ips: &[IpAddr]| {
+            source.remember("host", ips.to_vec());
+            source.known["host"][0]
+        };
+        assert_eq!(first_of(&[ip(1), ip(2), ip(3)]), ip(1));
+        assert_eq!(first_of(&[ip(2), ip(3), ip(1)]), ip(1));
+        assert_eq!(first_of(&[ip(2), ip(3)]), ip(2), "an address that is gone is given up");
     }
 
     proptest! {

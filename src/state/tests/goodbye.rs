@@ -120,10 +120,12 @@ fn an_answer_that_says_draining_is_a_goodbye() {
 #[test]
 fn the_silence_that_a_goodbye_announced_is_not_one_way() {
     let mut lab = Lab::new([peer(1, Some("a"))]);
+    // Believed for longer than its silence would be.
+    lab.state.peers([peer(1, Some("a"))].into_iter().collect(), 2 * REFRESH);
     lab.probe(1, success(), 0);
     lab.hear(1, "a", None);
     lab.hear(1, "a", Some(DRAIN));
-    for _ in 0..40 {
+    for _ in 0..70 {
         lab.pass(Duration::from_secs(1));
         assert_ne!(lab.verdict(1), Verdict::OneWay);
     }
