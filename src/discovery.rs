@@ -13,6 +13,7 @@ pub mod kubernetes;
 mod loose;
 mod pods;
 mod random;
+mod rows;
 mod time;
 mod told;
 
@@ -47,12 +48,13 @@ const PULSE_SLACK: Duration = Duration::from_secs(60);
 
 /// Where peers come from.
 pub trait Source: Send {
-    /// The peers of this moment; blocks within a deadline of its own. `wall` is the clock on the
-    /// wall, to compare with the dates of others.
+    /// The peers of this moment, or `None` when they are those that this source gave last; blocks
+    /// within a deadline of its own. `wall` is the clock on the wall, to compare with the dates of
+    /// others.
     ///
     /// # Errors
     /// When there is no list to be had, or none that can be ours. The last one stays in force.
-    fn list(&mut self, wall: SystemTime) -> Result<PeerSet, DiscoveryError>;
+    fn list(&mut self, wall: SystemTime) -> Result<Option<PeerSet>, DiscoveryError>;
 
     /// Whether all agents ask the same server, so that a large mesh must ask more seldom.
     fn is_shared(&self) -> bool {
@@ -212,6 +214,7 @@ impl Discovery {
         let start = Instant::now();
         self.cadence.started(start);
         let result = self.plan.source.list(SystemTime::now());
+        let result = result.map(|set| set.or_else(|| self.last.clone()).unwrap_or_default());
         let took = start.elapsed();
         let now = Instant::now();
         match &result {

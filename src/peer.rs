@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::name::{Instance, NodeName};
 
@@ -37,10 +38,10 @@ pub struct PodCounts {
     pub terminating: u64,
 }
 
-/// The peers of one moment, at most one a node, in the order of their names.
+/// The peers of one moment, at most one a node, in the order of their names. Clones share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerSet {
-    peers: BTreeMap<NodeName, Peer>,
+    peers: Arc<BTreeMap<NodeName, Peer>>,
     /// The pods behind the set; all zero but `peer` for a fixed list.
     pub pods: PodCounts,
 }
@@ -59,7 +60,7 @@ pub struct PeerDiff {
 impl PeerSet {
     /// Adds a peer; a second one of the same node replaces the first.
     pub fn insert(&mut self, peer: Peer) {
-        self.peers.insert(peer.node.clone(), peer);
+        Arc::make_mut(&mut self.peers).insert(peer.node.clone(), peer);
     }
 
     /// The peer of a node.

@@ -13,5 +13,7 @@ mod kept;
 mod lists;
 #[path = "discovery/rig.rs"]
 mod rig;
+#[path = "discovery/rows.rs"]
+mod rows;
 #[path = "discovery/thread.rs"]
 mod thread;

@@ -1,16 +1,18 @@
 //! When to refresh next: regularly, early, or after a failure. Pure: takes `now`, waits for nothing.
 //!
-//! A full list is the dearest thing this agent asks of anybody. With `n` agents that each list `n`
-//! pods of about 6.6 KB every `T` seconds, the API server sends `n² · 6.6 KB / T`. So the spacings
+//! A list of whole pods is the dearest thing this agent asks of anybody. With `n` agents that each list
+//! `n` pods of about 8.8 KB every `T` seconds, the API server sends `n² · 8.8 KB / T`. So the spacings
 //! grow with the square of the number of peers, which bounds the bytes whatever `n` is:
 //!
-//! | agents | regular | early, within | together at most |
-//! |---|---|---|---|
-//! | 10 | 30 s | 0.25 s | 20 KB/s, 66 KB/s while something changes |
-//! | 100 | 30 s | 0.33 s | 2 MB/s, 6.6 MB/s |
-//! | 300 | 30 s | 3 s | 20 MB/s, 60 MB/s |
-//! | 1,000 | 330 s | 33 s | 20 MB/s, 200 MB/s |
-//! | 5,000 | 1 h | 825 s | 46 MB/s, 200 MB/s |
+//! | agents | regular | early, within | together at most | at rest |
+//! |---|---|---|---|---|
+//! | 10 | 30 s | 0.25 s | 88 KB/s while something changes | 3 KB/s |
+//! | 100 | 30 s | 0.33 s | 8.8 MB/s | 0.2 MB/s |
+//! | 300 | 30 s | 3 s | 79 MB/s | 1.7 MB/s |
+//! | 1,000 | 330 s | 33 s | 270 MB/s | 1.7 MB/s |
+//! | 5,000 | 1 h | 825 s | 270 MB/s | 4 MB/s |
+//!
+//! At rest most refreshes read rows alone (see `kubernetes`); but something may change all the time.
 //!
 //! A list with pods that are about to run is followed by another after 10 s (the early window where that
 //! is longer), then 20 s, and so on up to the regular spacing.
@@ -21,12 +23,12 @@ use std::time::{Duration, Instant};
 use super::random::Random;
 use crate::name::{Instance, NodeName};
 
-/// The regular spacing for `n` peers, in microseconds per `n²`: a pod of 6.6 KB against 20 MB/s.
+/// The regular spacing for `n` peers, in microseconds per `n²`: a pod of 8.8 KB against 27 MB/s.
 const REGULAR_MICROS: u64 = 330;
 /// No mesh is so large that its members may be unknown for longer.
 const REGULAR_MOST: Duration = Duration::from_secs(3600);
-/// The window over which early refreshes spread, in microseconds per `n²`: 6.6 KB against
-/// 200 MB/s, since all agents see the same change at the same time.
+/// The window over which early refreshes spread, in microseconds per `n²`: 8.8 KB against
+/// 270 MB/s, since all agents see the same change at the same time.
 const EARLY_MICROS: u64 = 33;
 /// The least window: a handful of agents need not land in the same millisecond.
 const EARLY_WINDOW_LEAST: Duration = Duration::from_millis(250);

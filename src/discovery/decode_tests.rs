@@ -168,3 +168,39 @@ proptest! {
         let _ = read(&bytes[..], None);
     }
 }
+
+/// The sum of a table's rows; of cells in the order Name, Ready, Status, Age, IP, Node.
+fn summed(rows: &[[&str; 6]]) -> RowSum {
+    let columns =
+        ["Name", "Ready", "Status", "Age", "IP", "Node"].map(|name| json!({"name": name}));
+    let rows: Vec<Value> =
+        rows.iter().map(|cells| json!({"cells": cells, "object": null})).collect();
+    let text = json!({"kind": "Table", "columnDefinitions": columns, "rows": rows}).to_string();
+    // Maps of this crate are sorted by key, so the columns come first, as the real server has them.
+    decoded(&text).rows.unwrap()
+}
+
+#[test]
+fn rows_are_the_same_whatever_their_order_and_age() {
+    let a = ["a", "1/1", "Running", "7s", "10.0.0.1", "n1"];
+    let b = ["b", "1/1", "Running", "7s", "10.0.0.2", "n2"];
+    let older = ["a", "1/1", "Running", "8m", "10.0.0.1", "n1"];
+    assert_eq!(summed(&[a, b]), summed(&[b, older]));
+    assert_ne!(summed(&[a, b]), summed(&[a]));
+    assert_ne!(summed(&[a, a]), summed(&[b, b]));
+    for (place, value) in [(0, "c"), (1, "0/1"), (2, "Terminating"), (4, "10.0.0.3"), (5, "n3")] {
+        let mut changed = b;
+        changed[place] = value;
+        assert_ne!(summed(&[a, b]), summed(&[a, changed]), "{value}");
+    }
+    // What moves from one column to another is a change.
+    let swapped = ["a", "1/1", "Running", "7s", "n1", "10.0.0.1"];
+    assert_ne!(summed(&[a]), summed(&[swapped]));
+}
+
+#[test]
+fn a_table_of_nothing_is_one() {
+    let text = json!({"kind": "Table", "columnDefinitions": [], "rows": []}).to_string();
+    assert!(read(text.as_bytes(), None).1.is_err(), "without columns nothing can be told");
+    assert_eq!(summed(&[]), RowSum::default());
+}

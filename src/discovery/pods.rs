@@ -94,6 +94,14 @@ impl Pod {
     }
 }
 
+/// Until when the same pods amount to the same peers, in seconds since 1970: then the first of those
+/// that are being deleted is overdue.
+pub(super) fn same_until(pods: &[Pod], now: i64) -> i64 {
+    let overdue =
+        |pod: &Pod| pod.deadline.map(|deadline| deadline.saturating_add(LEFT_BEHIND_AFTER));
+    pods.iter().filter_map(overdue).filter(|overdue| *overdue >= now).min().unwrap_or(i64::MAX)
+}
+
 /// What the pods of one node amount to.
 #[derive(Default)]
 struct Node<'a> {
@@ -300,6 +308,22 @@ mod tests {
             assert_eq!(set.len(), peers, "{late}");
             assert_eq!(set.pods.terminating, 1 - peers as u64, "{late}");
         }
+    }
+
+    #[test]
+    fn the_same_pods_are_the_same_peers_until_the_first_of_them_is_overdue() {
+        let mut leaving = pod("a", "node-a", "10.0.0.2");
+        leaving.deadline = Some(NOW + 10);
+        let mut later = pod("b", "node-b", "10.0.0.3");
+        later.deadline = Some(NOW + 20);
+        let pods = [me(), leaving, later];
+        let peers = |now: i64| choose(&pods, 0, &own(), 9050, now).unwrap();
+        for begin in [NOW, NOW + 41, NOW + 51] {
+            let until = same_until(&pods, begin);
+            assert_eq!(peers(begin), peers(until.min(NOW + 1_000_000)), "{begin}");
+            assert!(until == i64::MAX || peers(begin) != peers(until + 1), "{begin}");
+        }
+        assert_eq!(same_until(&pods, NOW + 51), i64::MAX);
     }
 
     #[test]

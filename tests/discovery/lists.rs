@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::SystemTime;
 
+use wylis::discovery::Source as _;
 use wylis::name::NodeName;
 use wylis_harness::api::{Behaviour, LABEL, NAMESPACE, TestPod, uid_of};
 use wylis_harness::pki::Validity;
@@ -40,13 +41,9 @@ fn the_request_is_the_one_that_the_role_allows() {
     assert_eq!(request.method, "GET");
     assert!(request.target.starts_with("/api/v1/namespaces/wylis/pods?"), "{}", request.target);
     assert_eq!(request.query("labelSelector").unwrap(), format!("{}={}", LABEL.0, LABEL.1));
-    let header = |name: &str| {
-        let found = request.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_str())
-    };
-    assert_eq!(header("accept"), Some("application/json"));
-    assert_eq!(header("accept-encoding"), None, "nothing that we could not read");
-    assert!(header("user-agent").unwrap().starts_with("wylis/"));
+    assert_eq!(request.header("accept"), Some("application/json"));
+    assert_eq!(request.header("accept-encoding"), None, "nothing that we could not read");
+    assert!(request.header("user-agent").unwrap().starts_with("wylis/"));
 }
 
 #[test]
@@ -54,8 +51,9 @@ fn the_version_is_carried_on_and_dropped_when_it_is_refused() {
     let rig = Rig::new("127.62.3.1");
     let mut source = rig.source();
     let mut asked = |expected: &str| {
-        let _ = wylis::discovery::Source::list(&mut source, SystemTime::now());
-        let request = rig.server.log().pop().unwrap();
+        let seen = rig.server.requests();
+        let _ = source.list(SystemTime::now());
+        let request = &rig.server.log()[seen];
         assert_eq!(request.query("resourceVersion").as_deref(), Some(expected));
         let matching = (expected != "0").then_some("NotOlderThan");
         assert_eq!(request.query("resourceVersionMatch").as_deref(), matching);
@@ -131,8 +129,7 @@ fn a_rolling_pair_on_a_node_is_one_peer() {
 #[test]
 fn whether_a_deletion_is_overdue_goes_by_the_clock_that_set_it() {
     let rig = Rig::new("127.62.16.1");
-    let mut source = rig.source();
-    let mut peers = || listed(&mut source).len();
+    let peers = || listed(&mut rig.source()).len();
     // Two hours ahead of us, as for a board without a clock.
     rig.server.set_clock_ahead(std::time::Duration::from_secs(7200));
     rig.server.pods().terminate("wylis-a", now() + 7210);

@@ -241,7 +241,7 @@ impl Running {
     }
 }
 
-/// The peers that a source lists now.
+/// The peers that a source lists now; others than before.
 pub(crate) fn listed(source: &mut dyn Source) -> PeerSet {
-    source.list(std::time::SystemTime::now()).unwrap()
+    source.list(std::time::SystemTime::now()).unwrap().expect("something has changed")
 }

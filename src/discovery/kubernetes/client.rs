@@ -14,7 +14,7 @@ use super::resolver::AddressFirst;
 use crate::discovery::decode::{self, Listing};
 use crate::discovery::failure::DiscoveryError;
 
-/// Longest body: 5,000 nodes in the middle of a rolling update, 6.6 KB a pod.
+/// Longest body: 5,000 nodes in the middle of a rolling update, 8.8 KB a pod.
 const MAX_BODY: u64 = 64 << 20;
 /// Longest head of an answer; the API server's has about 600 bytes.
 const MAX_HEAD: usize = 8192;
@@ -27,11 +27,26 @@ const DECODE_BUFFER: usize = 16 * 1024;
 /// Longest `Retry-After` in digits: more than the cap has in any case.
 const MAX_RETRY_AFTER_DIGITS: usize = 9;
 
+/// Rows where the server can make them, else objects.
+const TABLE: HeaderValue =
+    HeaderValue::from_static("application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// In which form a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The rows that kubectl prints.
+    Table,
+    /// Whole objects.
+    Objects,
+}
+
 /// What is asked for.
 pub(super) struct Target<'a> {
     pub(super) namespace: &'a str,
     pub(super) selector: &'a str,
     pub(super) version: &'a str,
+    pub(super) form: Form,
     pub(super) own_name: Option<&'a str>,
     /// For the error's text.
     pub(super) limit: Duration,
@@ -74,6 +89,7 @@ impl Client {
         let request = agent
             .get(url(&self.server, target))
             .header(header::AUTHORIZATION, token)
+            .header(header::ACCEPT, if target.form == Form::Table { TABLE } else { JSON })
             .config()
             .timeout_global(Some(left))
             .build();
@@ -165,7 +181,6 @@ fn agent(ca: &CaFile) -> ureq::Agent {
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("wylis/", env!("CARGO_PKG_VERSION")))
-        .accept("application/json")
         .max_response_header_size(MAX_HEAD)
         .input_buffer_size(INPUT_BUFFER)
         .output_buffer_size(OUTPUT_BUFFER)
@@ -210,7 +225,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn url(server: &str, target: &Target<'_>) -> String {
-    let Target { namespace, selector, version, .. } = target;
+    let Target { namespace, selector, version, form, .. } = target;
     let mut url = format!(
         "https://{server}/api/v1/namespaces/{}/pods?labelSelector={}&resourceVersion={version}",
         Encoded(namespace),
@@ -220,6 +235,9 @@ fn url(server: &str, target: &Target<'_>) -> String {
     // exact one on some releases.
     if *version != super::ANY_VERSION {
         url.push_str("&resourceVersionMatch=NotOlderThan");
+    }
+    if *form == Form::Table {
+        url.push_str("&includeObject=None");
     }
     url
 }
@@ -245,7 +263,8 @@ mod tests {
     use super::*;
 
     fn target<'a>(namespace: &'a str, selector: &'a str, version: &'a str) -> Target<'a> {
-        Target { namespace, selector, version, own_name: None, limit: Duration::ZERO }
+        let form = Form::Objects;
+        Target { namespace, selector, version, form, own_name: None, limit: Duration::ZERO }
     }
 
     #[test]

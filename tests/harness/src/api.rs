@@ -45,6 +45,19 @@ impl Request {
     pub fn query(&self, name: &str) -> Option<String> {
         connection::query(&self.target, name)
     }
+
+    /// A header, whatever the case of its name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it would rather have the rows that kubectl prints than objects.
+    #[must_use]
+    pub fn wants_table(&self) -> bool {
+        self.header("accept").is_some_and(|accept| accept.contains("as=Table"))
+    }
 }
 
 /// The server. Dropping it stops it.
@@ -72,6 +85,8 @@ struct Shared {
     bytes: AtomicU64,
     /// Seconds that its clock is ahead of ours.
     ahead: AtomicU64,
+    /// Whether it knows the table form.
+    tables: AtomicBool,
     /// Open connections, so that a stop can break them off.
     open: Mutex<HashMap<u64, TcpStream>>,
 }
@@ -120,6 +135,7 @@ impl ApiServer {
                 connections: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
                 ahead: AtomicU64::new(0),
+                tables: AtomicBool::new(true),
                 open: Mutex::default(),
             }),
             running: None,
@@ -204,6 +220,11 @@ impl ApiServer {
         self.shared.ahead.store(by.as_secs(), Ordering::Relaxed);
     }
 
+    /// Answers with whole objects whatever the client would rather have.
+    pub fn know_no_tables(&self) {
+        self.shared.tables.store(false, Ordering::Relaxed);
+    }
+
     /// The next `times` answers go this way.
     pub fn next(&self, times: usize, behaviour: &Behaviour) {
         lock(&self.shared.plan).push(times, behaviour);
@@ -218,6 +239,12 @@ impl ApiServer {
     #[must_use]
     pub fn log(&self) -> Vec<Request> {
         lock(&self.shared.log).clone()
+    }
+
+    /// How many requests so far that wanted objects, and not rows.
+    #[must_use]
+    pub fn whole_lists(&self) -> usize {
+        lock(&self.shared.log).iter().filter(|request| !request.wants_table()).count()
     }
 
     /// How many requests so far.

@@ -159,10 +159,13 @@ fn namespace(path: &str) -> Option<&str> {
 fn listing(request: &Request, shared: &Shared) -> String {
     let path = request.target.split('?').next().unwrap_or("");
     let selector = request.query("labelSelector").unwrap_or_default();
-    shared.pods.list(namespace(path).unwrap_or(""), &selector).body
+    let namespace = namespace(path).unwrap_or("");
+    if request.wants_table() && shared.tables.load(Ordering::Relaxed) {
+        return shared.pods.rows(namespace, &selector).body;
+    }
+    shared.pods.list(namespace, &selector).body
 }
 
-/// One pod after another, for ever.
 /// A list that begins so, and goes on for ever.
 fn endless(writer: &mut Counted<'_>, begin: &str, piece: &str) -> io::Result<bool> {
     head(writer, 200, &[("Transfer-Encoding", "chunked")])?;

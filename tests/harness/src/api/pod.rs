@@ -2,6 +2,7 @@
 //! about.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ContainerState, ContainerStateRunning, ContainerStatus,
@@ -84,6 +85,34 @@ impl TestPod {
             spec: Some(self.spec()),
             status: Some(self.status()),
         }
+    }
+
+    /// What kubectl prints of it, in the order of the API server's columns.
+    #[must_use]
+    pub fn cells(&self) -> Vec<String> {
+        let status = match self.phase.as_str() {
+            _ if self.deleted.is_some() => "Terminating",
+            "Succeeded" => "Completed",
+            "Failed" => "Error",
+            "Pending" if self.node.is_some() => "ContainerCreating",
+            phase => phase,
+        };
+        // The column looks at the container, not at the condition of the pod.
+        let ready = if self.ready && self.phase == "Running" { "1/1" } else { "0/1" };
+        let or_none = |text: Option<&String>| text.map_or("<none>", String::as_str).to_owned();
+        let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX).saturating_sub(self.created);
+        vec![
+            self.name.clone(),
+            ready.to_owned(),
+            status.to_owned(),
+            "0".to_owned(),
+            format!("{age}s"),
+            or_none(self.ips.first()),
+            or_none(self.node.as_ref()),
+            "<none>".to_owned(),
+            "<none>".to_owned(),
+        ]
     }
 
     fn metadata(&self, resource_version: u64) -> ObjectMeta {

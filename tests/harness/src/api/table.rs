@@ -1,5 +1,5 @@
 //! The pods that the stand-in knows: editable while it runs, shared by several servers where a
-//! test wants more than one.
+//! test wants more than one. Listed as objects, or as the rows that kubectl prints.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pod::TestPod;
 
+/// As a real API server (1.34) gives them, with descriptions that are most of a small answer.
+const COLUMNS: &str = include_str!("columns.json");
 /// The first resource version of a table; etcd never starts at 0 for a pod.
 const FIRST_VERSION: u64 = 1000;
 
@@ -43,6 +45,39 @@ impl Pods {
         let entry = Entry { labels: pod.labels.clone(), text, pod: Some(pod.clone()) };
         self.entries.insert((pod.namespace, pod.name), entry);
     }
+
+    /// A list of a kind that begins so, with what `text` makes of each entry that is asked for.
+    fn answer(
+        &self,
+        kind: &str,
+        begin: &str,
+        namespace: &str,
+        selector: &str,
+        text: impl Fn(&str, &Entry) -> String,
+    ) -> Listing {
+        let version = self.version;
+        let mut body = format!(
+            "{{\"kind\":\"{kind}\",\"metadata\":{{\"resourceVersion\":\"{version}\"}},{begin}"
+        );
+        let found = self
+            .entries
+            .iter()
+            .filter(|((known, _), entry)| known == namespace && matches(selector, &entry.labels));
+        for (number, ((_, name), entry)) in found.enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            // Writing to a String cannot fail.
+            let _ = write!(body, "{comma}{}", text(name, entry));
+        }
+        body.push_str("]}\n");
+        Listing { version, body }
+    }
+}
+
+/// What is printed of an object of which nothing is known but its name.
+fn bare_cells(name: &str) -> Vec<String> {
+    [name, "0/0", "Unknown", "0", "<unknown>", "<none>", "<none>", "<none>", "<none>"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// One answer to a list request.
@@ -141,23 +176,24 @@ impl PodTable {
     /// The list of a namespace, of the items that a label selector matches.
     #[must_use]
     pub fn list(&self, namespace: &str, selector: &str) -> Listing {
-        let pods = self.lock();
-        let version = pods.version;
-        let mut body = format!(
-            "{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\
-             \"metadata\":{{\"resourceVersion\":\"{version}\"}},\"items\":["
-        );
-        let found = pods
-            .entries
-            .iter()
-            .filter(|((known, _), entry)| known == namespace && matches(selector, &entry.labels));
-        for (number, (_, entry)) in found.enumerate() {
-            let comma = if number == 0 { "" } else { "," };
-            // Writing to a String cannot fail.
-            let _ = write!(body, "{comma}{}", entry.text);
-        }
-        body.push_str("]}\n");
-        Listing { version, body }
+        self.lock().answer(
+            "PodList\",\"apiVersion\":\"v1",
+            "\"items\":[",
+            namespace,
+            selector,
+            |_, entry| entry.text.clone(),
+        )
+    }
+
+    /// The same as a `Table` without objects (`includeObject=None`).
+    #[must_use]
+    pub fn rows(&self, namespace: &str, selector: &str) -> Listing {
+        let columns = format!("\"columnDefinitions\":{COLUMNS},\"rows\":[");
+        let kind = "Table\",\"apiVersion\":\"meta.k8s.io/v1";
+        self.lock().answer(kind, &columns, namespace, selector, |name, entry| {
+            let cells = entry.pod.as_ref().map_or_else(|| bare_cells(name), TestPod::cells);
+            serde_json::json!({"cells": cells, "object": null}).to_string()
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Pods> {
@@ -249,5 +285,33 @@ mod tests {
         assert_eq!(item["status"]["podIPs"][0]["ip"], "10.0.0.1");
         assert!(item.get("kind").is_none());
         assert!((4_000..9_000).contains(&listing.body.len()), "{}", listing.body.len());
+    }
+
+    #[test]
+    fn a_row_says_what_kubectl_prints() {
+        let table = PodTable::new();
+        table.put(TestPod::new("wylis-a", "node-a", "10.0.0.1"));
+        let row = || {
+            let body = table.rows("wylis", "app.kubernetes.io/name=wylis").body;
+            let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(
+                (&value["kind"], &value["rows"][0]["object"]),
+                (&"Table".into(), &().into())
+            );
+            let columns = value["columnDefinitions"].as_array().unwrap().iter();
+            let cells = value["rows"][0]["cells"].as_array().unwrap().clone();
+            let named: BTreeMap<String, serde_json::Value> = columns
+                .map(|column| column["name"].as_str().unwrap().to_owned())
+                .zip(cells)
+                .collect();
+            ["Name", "Ready", "Status", "IP", "Node"]
+                .map(|name| named[name].as_str().unwrap().to_owned())
+        };
+        assert_eq!(row(), ["wylis-a", "1/1", "Running", "10.0.0.1", "node-a"]);
+        table.edit("wylis-a", |pod| (pod.ready, pod.phase) = (false, "Pending".to_owned()));
+        table.edit("wylis-a", |pod| (pod.ips, pod.node) = (Vec::new(), None));
+        assert_eq!(row(), ["wylis-a", "0/1", "Pending", "<none>", "<none>"]);
+        table.terminate("wylis-a", 1_900_000_000);
+        assert_eq!(row()[2], "Terminating");
     }
 }
