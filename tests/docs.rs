@@ -4,6 +4,8 @@
 
 #[path = "docs/costs.rs"]
 mod costs;
+#[path = "docs/installing.rs"]
+mod installing;
 #[path = "docs/row.rs"]
 mod row_as_json;
 
@@ -339,7 +341,12 @@ fn the_exit_codes_are_those_of_main() {
 #[test]
 fn every_relative_link_leads_somewhere() {
     let mut found = Vec::new();
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    let mut documents =
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned).to_vec();
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let docs = docs.map(|name| format!("docs/{}", name.to_string_lossy()));
+    documents.extend(docs.filter(|name| name.ends_with(".md")));
+    for document in &documents {
         let text = read(document);
         found.extend(links(&text).into_iter().filter_map(|link| broken(document, &text, link)));
     }

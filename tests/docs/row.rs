@@ -12,7 +12,7 @@ use super::{read, section, snapshot, success, table};
 const HEADING: &str = "The row as JSON";
 
 /// A row in which every field has something: a probe that succeeded, and one that failed.
-fn rendered() -> Value {
+pub(super) fn rendered() -> Value {
     let [node, instance] = ["source", "0f8fad5b"];
     let (node, instance) = (NodeName::new(node).unwrap(), Instance::new(instance).unwrap());
     let known = snapshot(&[success(), Outcome::Failure(FailureReason::Refused)]);
