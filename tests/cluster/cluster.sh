@@ -14,10 +14,13 @@
 #   cluster.sh server-authority announce|switch|forget  replaces the one who vouches for the API server
 #   cluster.sh new-token-key   makes the key that signs tokens from the next start of the API server on
 #   cluster.sh drop-old-token-keys  what the others signed is refused from the next start on
+#   cluster.sh authorization broken|whole  the API server cannot tell what the agents may, and answers 500
 #   cluster.sh kubeconfig      prints where it is
+#   cluster.sh group           prints the control group of all that runs
 #   cluster.sh logs            the end of each log
 #
-# Everything of it is in /tmp/wylis-cluster; the programs are where build.sh says.
+# Several can run beside each other: WYLIS_CLUSTER is the number of the one that is meant, from 0 (the
+# default) to 9. Everything of it is in /tmp/wylis-cluster-NUMBER; the programs are where build.sh says.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -34,8 +37,8 @@ source "$here/node.sh"
 down() {
     local name
     kill_group "$group"
-    for name in $(ip netns list | awk '$1 ~ /^wyk-/ { print $1 }'); do ip netns del "$name"; done
-    ip link del wyk-host 2>/dev/null || true
+    for name in $(ip netns list | awk -v ours="^$prefix-" '$1 ~ ours { print $1 }'); do ip netns del "$name"; done
+    ip link del "$prefix-host" 2>/dev/null || true
     rm -rf "$state"
 }
 
@@ -49,10 +52,20 @@ check_needs() {
     [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (scripts/setup.sh installs them)"
 }
 
+# Each kubelet takes six, and a machine gives 128 to each user.
+raise_limits() {
+    local limit=fs.inotify.max_user_instances most=1024
+    if [ "$(sysctl -n $limit)" -lt $most ]; then
+        sysctl -qw $limit=$most
+        say "$limit is $most from now on"
+    fi
+}
+
 up() {
     local node nodes=() began=$SECONDS waiting=()
     for node in $(seq "${1:-3}"); do nodes+=("n$node"); done
     check_needs
+    raise_limits
     "$here/build.sh" >/dev/null
     down
     mkdir -p "$state"
@@ -82,7 +95,7 @@ up() {
 
 # One at a time, whoever calls.
 exclusively() {
-    exec 9>/run/wylis-cluster.lock
+    exec 9>"/run/wylis-cluster-$number.lock"
     flock 9
     "$@"
 }
@@ -105,7 +118,9 @@ case "${1:-}" in
     server-authority) replace_server_authority "$2" ;;
     new-token-key) make_token_key ;;
     drop-old-token-keys) drop_old_token_keys ;;
+    authorization) write_authorization "$2" ;;
     kubeconfig) echo "$KUBECONFIG" ;;
+    group) echo "$group" ;;
     hold) hold_node "$2" ;;
     logs) for log in "$state"/*.log "$state"/n*/*.log; do echo "== $log" && tail -n "${2:-5}" "$log"; done ;;
     *) sed -n 's/^#   //p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;

@@ -3,30 +3,36 @@
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 project=$(cd "$here/../.." && pwd)
-# One cluster a machine, at one place: so a run finds, and removes, what a run that died has left.
-state=/tmp/wylis-cluster
+say() { echo "cluster: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Up to ten beside each other, each at one place: so a run finds, and removes, what a run that died has
+# left. All that is of the machine and not of the cluster (names, addresses) has its number.
+number=${WYLIS_CLUSTER:-0}
+[[ $number =~ ^[0-9]$ ]] || die "WYLIS_CLUSTER is '$number', and must be a number from 0 to 9"
+state=/tmp/wylis-cluster-$number
 bin=$("$here/build.sh" --path)
 pki=$state/pki
 export KUBECONFIG=$state/admin.conf
 
-# Addresses of the range for benchmarks, which no network uses. The last part of a node's address and
-# the third part of its pods' is the node's number.
-switch=wyk-sw
-plane=wyk-cp
-machine_ip=198.18.77.1
-plane_ip=198.18.77.2
-node_ip() { echo "198.18.77.1${1#n}"; }
-pods_of() { echo "198.19.${1#n}"; }
+# Of network namespaces, and of the cable to this machine.
+prefix=wyk$number
+switch=$prefix-sw
+plane=$prefix-cp
+# Addresses of the range for benchmarks, which no network uses: ten networks for each cluster. The last
+# part of a node's address is 1 and its number; its pods' network is so many after that of the nodes.
+network=$((100 + 10 * number))
+machine_ip=198.18.$network.1
+plane_ip=198.18.$network.2
+node_ip() { echo "198.18.$network.1${1#n}"; }
+pods_of() { echo "198.18.$((network + ${1#n}))"; }
 service_ip=10.96.0.1
 # As many as may ever join: each node knows the ways to all of them beforehand.
 all_nodes=(n1 n2 n3 n4 n5)
 
 # Everything that runs is in this control group, and nothing else is. A pid file may name a stranger
 # after a crash; the group does not.
-group=wylis-cluster
-
-say() { echo "cluster: $*" >&2; }
-die() { say "$*"; exit 1; }
+group=wylis-cluster-$number
 
 is_v2() { [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ]; }
 hierarchies() { if is_v2; then echo /sys/fs/cgroup; else awk '$3 == "cgroup" { print $2 }' /proc/mounts; fi; }
@@ -101,12 +107,13 @@ spawn() {
     echo $! >"$state/$name.pid"
 }
 
-# Ends a process as its init system would.
+# Ends a process as an init system would, but for its patience: the API server waits a minute for its
+# watches to end, if it is let.
 stop_process() {
     local pid
     pid=$(pid_of "$1") || return 0
     kill "$pid"
-    for _ in $(seq 300); do
+    for _ in $(seq 40); do
         pid_of "$1" >/dev/null || return 0
         sleep 0.05
     done

@@ -46,12 +46,12 @@ node_process() {
 
 make_node_network() {
     local node=$1
-    make_host "wyk-$node" "$(node_ip "$node")"
-    ip -n "wyk-$node" route add default via "$plane_ip"
-    route_to_pods "wyk-$node" "$node"
-    nsenter "--net=/run/netns/wyk-$node" sysctl -qw net.ipv4.ip_forward=1
+    make_host "$prefix-$node" "$(node_ip "$node")"
+    ip -n "$prefix-$node" route add default via "$plane_ip"
+    route_to_pods "$prefix-$node" "$node"
+    nsenter "--net=/run/netns/$prefix-$node" sysctl -qw net.ipv4.ip_forward=1
     # All that kube-proxy would do here: the one service that the agents use.
-    nsenter "--net=/run/netns/wyk-$node" nft -f - <<NFT
+    nsenter "--net=/run/netns/$prefix-$node" nft -f - <<NFT
 table ip services {
   chain prerouting {
     type nat hook prerouting priority dstnat;
@@ -84,7 +84,8 @@ version = 2
     bin_dir = "/usr/lib/cni"
     conf_dir = "/var/lib/cni/net.d"
 TOML
-    # No eviction and no clearing of images: how full this machine's disk is says nothing of the node.
+    # No eviction and no clearing of images: how full this machine's disk is says nothing of the node. The
+    # volumes of a pod are looked at every 10 s rather than every minute, so that a test need not wait.
     cat >"$dir/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -103,6 +104,7 @@ resolvConf: /dev/null
 evictionHard: {imagefs.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%"}
 imageGCHighThresholdPercent: 100
 nodeStatusUpdateFrequency: 4s
+syncFrequency: 10s
 nodeLeaseDurationSeconds: 20
 YAML
 }
@@ -112,12 +114,12 @@ prepare_node() {
     local node=$1
     mkdir -p "$state/$node"
     make_group "$group/$node/daemons"
-    ip netns pids "wyk-$node" >/dev/null 2>&1 || make_node_network "$node"
+    ip netns pids "$prefix-$node" >/dev/null 2>&1 || make_node_network "$node"
     [ -e "$state/$node/kubelet.conf" ] || make_node_identity "$node"
     write_node_configuration "$node"
     rm -f "$state/$node/lib/cni/net.d/"*
     [ "${2:-}" = without-network ] || write_network_configuration "$node"
-    spawn "$node/holder" "$group/$node/daemons" nsenter "--net=/run/netns/wyk-$node" -- \
+    spawn "$node/holder" "$group/$node/daemons" nsenter "--net=/run/netns/$prefix-$node" -- \
         unshare --mount --propagation slave -- bash "$here/cluster.sh" hold "$node"
     await 10 "$node/holder" in_node "$node" test -e /run/node-is-up
     node_process "$node" containerd containerd --config "$state/$node/containerd.toml"
@@ -170,7 +172,7 @@ secret_of() {
 # As when the power goes: all of it at once, and silence on the wire. Its disk stays for a new start.
 crash_node() {
     # The cable by name: sockets that wait for an answer keep the namespace a while, without its name.
-    ip -n "$switch" link del "wyk-$1" 2>/dev/null || true
+    ip -n "$switch" link del "$prefix-$1" 2>/dev/null || true
     kill_group "$group/$1"
-    ip netns del "wyk-$1" 2>/dev/null || true
+    ip netns del "$prefix-$1" 2>/dev/null || true
 }

@@ -36,7 +36,9 @@ pub(crate) struct Pod {
     pub(crate) uid: String,
     pub(crate) node: String,
     pub(crate) ip: String,
-    pub(crate) terminating: bool,
+    /// When it was made, and, of one that is being deleted, until when it may stay: text that sorts.
+    pub(crate) created: String,
+    pub(crate) deadline: Option<String>,
     pub(crate) ready: bool,
 }
 
@@ -224,7 +226,7 @@ impl Cluster {
         let mut pods = Vec::new();
         self.wait(Duration::from_secs(120), "an agent on every node, every pair probed", || {
             pods = self.pods();
-            let settled = pods.iter().all(|pod| pod.ready && !pod.terminating);
+            let settled = pods.iter().all(|pod| pod.ready && pod.deadline.is_none());
             settled && pods.len() == self.nodes().len() && self.unprobed(&pods).is_empty()
         });
         pods
@@ -258,7 +260,8 @@ impl Pod {
             uid: text(&item["metadata"]["uid"])?,
             node: text(&item["spec"]["nodeName"])?,
             ip: text(&item["status"]["podIP"])?,
-            terminating: item["metadata"]["deletionTimestamp"].is_string(),
+            created: text(&item["metadata"]["creationTimestamp"])?,
+            deadline: text(&item["metadata"]["deletionTimestamp"]),
             ready: conditions.any(|known| known["type"] == "Ready" && known["status"] == "True"),
         })
     }

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use wylis_harness::watch::Watch;
+
 use crate::cluster::{Cluster, NAMESPACE, Pod};
-use crate::watch::Watch;
+use crate::watch;
 
 /// A drain, a start, a list: all of it many times over.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -14,7 +16,8 @@ const AFTERWARDS: Duration = Duration::from_secs(15);
 fn settle(cluster: &Cluster, watch: &mut Watch, what: &str) -> Duration {
     let begun = Instant::now();
     let mut settled = None;
-    let done = watch.until(
+    let done = watch::until(
+        watch,
         cluster,
         PATIENCE,
         || cluster.pods(),
@@ -37,17 +40,20 @@ fn all_up(cluster: &Cluster, pods: &[Pod]) -> bool {
         })
     };
     pods.len() == cluster.nodes().len()
-        && pods.iter().all(|pod| pod.ready && !pod.terminating && pairs(pod))
+        && pods.iter().all(|pod| pod.ready && pod.deadline.is_none() && pairs(pod))
 }
 
 #[test]
 fn a_deleted_pod_is_followed_by_another_without_a_failed_probe() {
     let Some(cluster) = Cluster::find() else { return };
     let pods = cluster.with_agents();
-    let mut watch = Watch::begin(&cluster, &pods);
+    let mut watch = watch::begin(&cluster, &pods);
     cluster.kubectl(&["-n", NAMESPACE, "delete", "pod", &pods[0].name, "--wait=false"]);
     let gone = |now: &[Pod]| now.iter().all(|pod| pod.uid != pods[0].uid);
-    assert!(watch.until(&cluster, PATIENCE, || cluster.pods(), gone), "it does not go");
+    assert!(
+        watch::until(&mut watch, &cluster, PATIENCE, || cluster.pods(), gone),
+        "it does not go"
+    );
     let took = settle(&cluster, &mut watch, "pod deleted");
     println!("pod deleted: all pairs up {took:.1?} after it was gone, {} failures", watch.failures);
     assert_eq!(watch.failures, 0, "{:#?}", watch.failed);
@@ -58,7 +64,7 @@ fn a_node_that_is_cordoned_and_drained_goes_on_being_probed() {
     let Some(cluster) = Cluster::find() else { return };
     let pods = cluster.with_agents();
     let node = pods.last().unwrap().node.as_str();
-    let mut watch = Watch::begin(&cluster, &pods);
+    let mut watch = watch::begin(&cluster, &pods);
     cluster.kubectl(&["drain", node, "--ignore-daemonsets", "--timeout=60s"]);
     let took = settle(&cluster, &mut watch, "drained");
     cluster.kubectl(&["uncordon", node]);
@@ -68,14 +74,17 @@ fn a_node_that_is_cordoned_and_drained_goes_on_being_probed() {
     assert_eq!(watch.failures, 0, "{:#?}", watch.failed);
 }
 
-/// Takes a node out of the cluster for good, and waits until no agent has a trace of it.
-fn remove(cluster: &Cluster, node: &str) -> Duration {
-    cluster.script(&["crash", node]);
-    cluster.kubectl(&["delete", "node", node, "--ignore-not-found"]);
+/// Takes nodes out of the cluster for good, and waits until no agent has a trace of them.
+fn remove(cluster: &Cluster, nodes: [&str; 2]) -> Duration {
+    nodes.iter().for_each(|node| cluster.script(&["crash", node]));
+    cluster.kubectl(&["delete", "node", nodes[0], nodes[1], "--ignore-not-found"]);
     let begun = Instant::now();
-    let forgotten = |pod: &Pod| cluster.metrics(pod).of_node(node).is_empty();
-    cluster.wait(PATIENCE + PATIENCE, "no series of the node is left", || {
-        cluster.pods().iter().all(|pod| pod.node != node && forgotten(pod))
+    cluster.wait(PATIENCE + PATIENCE, "no series of the nodes is left", || {
+        cluster.pods().iter().all(|pod| {
+            let metrics = cluster.metrics(pod);
+            let forgotten = |node: &&str| metrics.of_node(node).is_empty();
+            !nodes.contains(&pod.node.as_str()) && nodes.iter().all(forgotten)
+        })
     });
     begun.elapsed()
 }
@@ -89,11 +98,9 @@ fn boot(cluster: &Cluster, node: &str) {
 fn a_node_that_joins_is_probed_one_that_dies_stays_visible_and_one_that_is_deleted_is_forgotten() {
     let Some(cluster) = Cluster::ours() else { return };
     // What an earlier run may have left.
-    for node in ["n4", "n5"] {
-        remove(&cluster, node);
-    }
+    remove(&cluster, ["n4", "n5"]);
     let pods = cluster.with_agents();
-    let mut watch = Watch::begin(&cluster, &pods);
+    let mut watch = watch::begin(&cluster, &pods);
     let begun = Instant::now();
     // Five: a quarter of them is two, of which the dead one will take one. In a smaller cluster the
     // controller waits with its update until the dead node is deleted.
@@ -114,11 +121,26 @@ fn a_node_that_joins_is_probed_one_that_dies_stays_visible_and_one_that_is_delet
     cluster.wait(PATIENCE, "n4 is not ready", || !is_ready(&cluster, "n4"));
     println!("n4 NotReady after {:.1?}", crashed.elapsed());
     roll_beside_the_dead(&cluster, &others);
-    cluster.wait(PATIENCE, "n4 is still visible as down", || live(&cluster).iter().all(down));
+    assert_known_to_newcomers(&cluster);
+    println!("n4 and n5 deleted: no series left after {:.1?}", remove(&cluster, ["n4", "n5"]));
+}
 
-    cluster.kubectl(&["delete", "node", "n4"]);
-    println!("n4 deleted: no series of it left after {:.1?}", remove(&cluster, "n4"));
-    remove(&cluster, "n5");
+/// The rollout has marked n4's pod, which nobody can take away; an agent that starts after its deadline
+/// never knew it alive, and must tell of it all the same.
+fn assert_known_to_newcomers(cluster: &Cluster) {
+    let pods = cluster.pods();
+    let dead = pods.iter().find(|pod| pod.node == "n4").expect("n4's pod was taken away");
+    let deadline = dead.deadline.as_ref().expect("the rollout has not marked n4's pod");
+    let newcomers = pods.iter().filter(|pod| pod.created > *deadline).count();
+    assert!(newcomers > 0, "no agent is younger than {deadline}: {pods:#?}");
+    let told_of = |pod: &Pod| {
+        let peer = cluster.peer(pod, "n4");
+        peer["verdict"] == "down" && peer["instance"] == dead.uid && peer["successes"] == 0
+    };
+    cluster.wait(PATIENCE, "n4 is down for those that never knew it", || {
+        live(cluster).iter().all(told_of)
+    });
+    println!("n4 is down for all new agents, {newcomers} of them younger than its pod's deadline");
 }
 
 fn live(cluster: &Cluster) -> Vec<Pod> {
@@ -127,14 +149,14 @@ fn live(cluster: &Cluster) -> Vec<Pod> {
 
 /// A dead node's pod can only be marked; all others must be replaced meanwhile.
 fn roll_beside_the_dead(cluster: &Cluster, others: &[Pod]) {
-    let mut watch = Watch::begin(cluster, others);
+    let mut watch = watch::begin(cluster, others);
     let begun = Instant::now();
     cluster.kubectl(&["-n", NAMESPACE, "rollout", "restart", "daemonset/wylis"]);
     let replaced = |now: &[Pod]| {
         let new = now.iter().filter(|pod| others.iter().all(|old| old.uid != pod.uid));
         new.filter(|pod| pod.ready).count() == others.len() && now.len() == others.len()
     };
-    let done = watch.until(cluster, PATIENCE + PATIENCE, || live(cluster), replaced);
+    let done = watch::until(&mut watch, cluster, PATIENCE + PATIENCE, || live(cluster), replaced);
     assert!(done, "the rollout is blocked");
     let failed: Vec<_> = watch.failed.iter().filter(|told| !told.contains(" to n4:")).collect();
     println!(

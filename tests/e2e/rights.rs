@@ -5,7 +5,7 @@ use wylis_harness::TempDir;
 
 use crate::cluster::{Cluster, NAMESPACE};
 
-const ACCOUNT: &str = "system:serviceaccount:wylis:wylis";
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:wylis:wylis";
 const VERBS: [&str; 9] =
     ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*"];
 /// What a thief of the token would look for: group, resource, subresource.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, NAMESPACE, Pod};
-use crate::watch::Watch;
+use crate::watch;
 
 /// Each node takes a drain, a start and `minReadySeconds`; one at a time in a small cluster.
 const PER_NODE: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ fn a_rolling_update_of_every_agent_counts_no_failed_probe() {
     let before = cluster.with_agents();
     let nodes = u32::try_from(before.len()).unwrap();
     let image = std::env::var("WYLIS_NEXT_IMAGE").unwrap_or_else(|_| "wylis:next".to_owned());
-    let mut watch = Watch::begin(&cluster, &before);
+    let mut watch = watch::begin(&cluster, &before);
     let begun = Instant::now();
     cluster.kubectl(&[
         "-n",
@@ -27,7 +27,8 @@ fn a_rolling_update_of_every_agent_counts_no_failed_probe() {
         &format!("wylis={image}"),
     ]);
     let mut settled_at = None;
-    let done = watch.until(
+    let done = watch::until(
+        &mut watch,
         &cluster,
         PER_NODE * nodes + AFTERWARDS,
         || cluster.pods(),
@@ -42,14 +43,16 @@ fn a_rolling_update_of_every_agent_counts_no_failed_probe() {
     );
     assert!(done, "the update does not end");
     let took = settled_at.unwrap() - begun;
-    let gap = watch.longest_gap().map(|(pair, gap)| format!("{pair:?} {gap:.1?}"));
     let probes: u64 = watch.successes.values().sum();
+    let (failures, failed) = (watch.failures, std::mem::take(&mut watch.failed));
+    let gaps = watch.gaps();
+    let (pair, longest) = gaps.iter().max_by_key(|(_, gap)| **gap).unwrap();
     println!(
-        "rolling update of {nodes} agents in {took:.0?}: {probes} probes succeeded, {} failed, \
-         longest pair without one: {gap:?}",
-        watch.failures
+        "rolling update of {nodes} agents in {took:.0?}: {probes} probes succeeded, {failures} failed, \
+         longest pair without a request: {longest:.1?} ({} to {})",
+        pair.0, pair.1
     );
-    assert_eq!(watch.failures, 0, "{:#?}", watch.failed);
+    assert_eq!(failures, 0, "{failed:#?}");
     for pod in cluster.pods() {
         let metrics = cluster.metrics(&pod);
         assert_eq!(metrics.sum("wylis_local_errors_total", &[]), 0.0, "{}", pod.node);

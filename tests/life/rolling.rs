@@ -1,10 +1,9 @@
 //! Restarts and newcomers at default settings.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use wylis_harness::mesh::Mesh;
+use wylis_harness::watch::Watch;
 use wylis_harness::{manifest, wait_until};
 
 use super::binary;
@@ -21,76 +20,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Looks are this far apart, and a probe is seen this late at most on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
-type Pair = (String, String);
-
-/// Follows the counters of all pairs over the lives of their agents: a counter that starts anew
-/// loses nothing that was seen before.
-#[derive(Default)]
-struct Watch {
-    /// By the process and its peer: what it counted at the last look.
-    seen: HashMap<(u32, String), Counts>,
-    failures: u64,
-    failed: Vec<String>,
-    /// When a request last went from one node to the other: answered there, or heard here.
-    last_request: HashMap<Pair, Instant>,
-    longest: HashMap<Pair, Duration>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    successes: u64,
-    failures: u64,
-    incoming: u64,
-}
-
-impl Watch {
-    fn look(&mut self, mesh: &Mesh) {
-        for (name, node) in &mesh.nodes {
-            let row = node.agent.row_within(Duration::from_secs(2));
-            for peer in row["peers"].as_array().into_iter().flatten() {
-                self.fold(node.agent.pid(), name, peer);
-            }
-        }
-    }
-
-    fn fold(&mut self, pid: u32, node: &str, peer: &Value) {
-        let other = peer["node"].as_str().unwrap().to_owned();
-        let count = |field: &str| peer[field].as_u64().unwrap();
-        let now = Counts {
-            successes: count("successes"),
-            failures: count("failures"),
-            incoming: count("incoming_requests"),
-        };
-        let old = self.seen.insert((pid, other.clone()), now).unwrap_or_default();
-        // A peer that left and came back begins at zero.
-        let anew = now.successes < old.successes || now.incoming < old.incoming;
-        let old = if anew { Counts::default() } else { old };
-        if now.failures > old.failures {
-            self.failures += now.failures - old.failures;
-            self.failed.push(format!("{node} to {other}: {peer}"));
-        }
-        if now.successes > old.successes {
-            self.request((node.to_owned(), other.clone()));
-        }
-        if now.incoming > old.incoming {
-            self.request((other, node.to_owned()));
-        }
-    }
-
-    fn request(&mut self, pair: Pair) {
-        let now = Instant::now();
-        if let Some(last) = self.last_request.insert(pair.clone(), now) {
-            let gap = self.longest.entry(pair).or_default();
-            *gap = (*gap).max(now - last);
-        }
-    }
-
-    /// How long each pair was without a request at most, until now.
-    fn gaps(mut self) -> HashMap<Pair, Duration> {
-        for pair in self.last_request.clone().into_keys() {
-            self.request(pair);
-        }
-        self.longest
+fn look(watch: &mut Watch, mesh: &Mesh) {
+    for node in mesh.nodes.values() {
+        watch.see(&node.agent.row_within(Duration::from_secs(2)));
     }
 }
 
@@ -102,7 +34,7 @@ fn ready(mesh: &Mesh, node: &str) -> bool {
 fn watch_until(watch: &mut Watch, mesh: &Mesh, what: &str, mut done: impl FnMut(&Mesh) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        watch.look(mesh);
+        look(watch, mesh);
         if done(mesh) {
             return;
         }
@@ -117,7 +49,7 @@ fn restart(mesh: &mut Mesh, watch: &mut Watch, nodes: &[String]) -> Duration {
     nodes.iter().for_each(|node| mesh.begin_delete(node));
     let mut ending = nodes.to_vec();
     while !ending.is_empty() {
-        watch.look(mesh);
+        look(watch, mesh);
         ending.retain(|node| {
             let Some(status) = mesh.finish_delete(node, LOOK) else { return true };
             assert!(status.success(), "{node}: {status}\n{}", mesh.logs());

@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod netns;
 pub mod pki;
 pub mod process;
+pub mod watch;
 pub mod wireguard;
 
 use std::io::Write as _;
