@@ -1,6 +1,6 @@
 # The one place to find what can be done here; the work itself is in scripts/ and in the tests.
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e cluster-up cluster-down lab-long faults build image budgets bench fmt lint setup clean
+.PHONY: help demo test control e2e cluster-up cluster-down lab-long faults build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -16,6 +16,9 @@ test: ## everything that must hold; installs what is missing where it may
 
 e2e: build ## the agent on a real Kubernetes: KUBECONFIG's, or one brought up on this machine (root, Go)
 	@scripts/e2e.sh
+
+control: build ## the agents before a real API server, without nodes; a part of `make test` (root, Go)
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" scripts/control.sh
 
 cluster-up: build ## a real Kubernetes on this machine, with three nodes, to look at (root, Go)
 	tests/cluster/cluster.sh up

@@ -17,6 +17,8 @@ scripts/setup.sh
 if [ -z "${KUBECONFIG:-}" ] && [ $# = 0 ]; then
     cargo test --locked --test e2e --no-run
     tests/cluster/build.sh >/dev/null
+    WYLIS_MONITORING=$(tests/cluster/build.sh monitoring)
+    export WYLIS_MONITORING
     logs=$(mktemp -d)
     parts=()
     part() {
@@ -34,6 +36,9 @@ if [ -z "${KUBECONFIG:-}" ] && [ $# = 0 ]; then
     part --skip nodes:: --skip outage:: --skip rolling::
     part nodes::
     part outage:: rolling::
+    # Prometheus finds pods that are mere objects as well as those on nodes.
+    WYLIS_CLUSTER=9 setsid scripts/control.sh --ignored >"$logs/${#parts[@]}" 2>&1 &
+    parts+=($!)
     failed=false
     for number in "${!parts[@]}"; do
         wait "${parts[number]}" || failed=true

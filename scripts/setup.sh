@@ -13,8 +13,8 @@ has_target() { [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]
 has_venv() { [ "$(cat build/venv/holds 2>/dev/null)" = "$schemas" ]; }
 # Debian splits the module that makes virtual environments from the interpreter.
 has_python() { has_venv || python3 -c 'import ensurepip, venv' 2>/dev/null; }
-# Debian's is too old to build Kubernetes.
-has_go() { [ "$(printf '%s\n' go1.24 "$(go env GOVERSION)" | sort -V | head -n 1)" = go1.24 ]; }
+# Debian's is too old to build Kubernetes, or its Prometheus.
+has_go() { [ "$(printf '%s\n' "go$1" "$(go env GOVERSION)" | sort -V | head -n 1)" = "go$1" ]; }
 # An engine that answers (a developer's own, perhaps not on this machine) needs no dockerd here.
 has_engine() { command -v docker && { command -v dockerd || timeout 10 docker info; }; } >/dev/null 2>&1
 
@@ -26,19 +26,20 @@ musl-gcc|command -v musl-gcc|musl-tools||the static binary, and so the image and
 Rust's musl target|has_target "$machine-unknown-linux-musl"||target add MACHINE-unknown-linux-musl|the static binary, and so the image and most integration tests
 clippy|cargo clippy --version||component add clippy|make lint
 rustfmt|cargo fmt --version||component add rustfmt|make fmt, make lint
-iproute2|command -v ip|iproute2||the tests with several hosts
+iproute2|command -v ip|iproute2||the tests with several hosts, those before a real API server
 nftables|command -v nft|nftables||the tests with faults on the path, the count of packets per probe
 wireguard-go|command -v wireguard-go|wireguard-go||the lab: the proof of the door, the truth table of faults
 wireguard-tools|command -v wg|wireguard-tools||the lab: the proof of the door, the truth table of faults
-util-linux|command -v setpriv && command -v prlimit|util-linux||the lab: the proof of the door, the truth table of faults
-curl|command -v curl|curl||the count of packets per probe
+util-linux|command -v setpriv && command -v prlimit && command -v nsenter|util-linux||the lab: the proof of the door, the truth table of faults; the tests before a real API server
+curl|command -v curl|curl||the count of packets per probe, the tests before a real API server
 a container engine|has_engine|docker.io||the image tests
 promtool|command -v promtool|prometheus||the check of the metrics' format, the scrape by a real Prometheus
-Go 1.24 or newer|has_go|||make e2e on this machine
+Go 1.24 or newer|has_go 1.24|||the tests before a real API server
+Go 1.25 or newer|has_go 1.25|||make e2e on this machine
 containerd|command -v containerd && command -v ctr|containerd||make e2e on this machine
 runc|command -v runc|runc||make e2e on this machine
 CNI plugins|[ -x /usr/lib/cni/bridge ]|containernetworking-plugins||make e2e on this machine
-openssl|command -v openssl|openssl||make e2e on this machine
+openssl|command -v openssl|openssl||the tests before a real API server, make e2e on this machine
 Python with venv|has_python|python3-venv||the check of the manifests against Kubernetes' schemas
 PARTS
     # The image's second architecture; there is no recipe the other way round to prove it on.

@@ -1,41 +1,92 @@
 #!/usr/bin/env bash
-# Builds the parts of a real cluster from Go modules, once for each state of go.mod and go.sum, and
-# prints the folder that holds them. With --path it only prints it. GOFLAGS=-p=1 spares a busy machine.
+# Builds the parts of a real cluster from Go modules, once for each state of these files, and prints the
+# folder that holds them. `build.sh [--path] [PART…]`: without a part, all of Kubernetes; `control` is what
+# the control plane alone needs, `monitoring` what scrapes the agents. With --path it builds nothing. Where
+# they cannot be had (no Go, no network), it says so and exits with 3. GOFLAGS=-p=1 spares a busy machine.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 cache=${WYLIS_CLUSTER_CACHE:-${HOME:-/root}/.cache/wylis-cluster}
-state=$(cat go.mod go.sum build.sh pause.c | sha256sum | cut -c 1-12)
+state=$(cat go.mod go.sum build.sh pause.c prometheus/* pod-monitor/* | sha256sum | cut -c 1-12)
 bin=$cache/$state
 if [ "${1:-}" = --path ]; then echo "$bin"; exit; fi
-if [ -e "$bin/complete" ]; then echo "$bin"; exit; fi
 
-mkdir -p "$bin"
-# Whoever comes second waits for the first; then there is nothing left to do.
-exec 9>"$cache/build.lock"
-flock 9
-if [ -e "$bin/complete" ]; then echo "$bin"; exit; fi
+control=(etcd kube-apiserver)
+monitoring=(prometheus pod-monitor)
+all=("${control[@]}" kubectl kube-controller-manager kube-scheduler kubelet pause)
+case "${1:-}" in
+    "") wanted=("${all[@]}") ;;
+    control) wanted=("${control[@]}") ;;
+    monitoring) wanted=("${monitoring[@]}") ;;
+    *) wanted=("$@") ;;
+esac
 
-kubernetes=$(go list -mod=readonly -m -f '{{.Version}}' k8s.io/kubernetes)
-IFS=. read -r major minor _ <<<"${kubernetes#v}"
-ldflags="-s -w"
-# Without it, the parts tell one another that they are of version 0.0.0, and clients see it.
-for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-    ldflags+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=$major -X $package.gitMinor=$minor"
-done
-echo "cluster: building Kubernetes $kubernetes into $bin (once; some minutes)" >&2
-# Static: they run in namespaces of any make, and need no C compiler.
-export CGO_ENABLED=0
-# One by one, so that a build that was interrupted has something to go on with.
-for part in etcd=go.etcd.io/etcd/server/v3 kubectl kube-apiserver kube-controller-manager kube-scheduler kubelet; do
-    name=${part%%=*}
-    package=${part#*=}
-    [ "$package" != "$name" ] || package=k8s.io/kubernetes/cmd/$name
-    if [ ! -e "$bin/$name" ]; then
-        go build -mod=readonly -trimpath -buildvcs=false -ldflags "$ldflags" -o "$bin/$name" "$package" >&2
+missing() {
+    local part
+    for part in "${wanted[@]}"; do [ -e "$bin/$part" ] || echo "$part"; done
+}
+
+# The folder of the module that a part is built from, and its package there.
+source_of() {
+    case $1 in
+        etcd) echo . go.etcd.io/etcd/server/v3 ;;
+        prometheus) echo prometheus github.com/prometheus/prometheus/cmd/prometheus ;;
+        pod-monitor) echo pod-monitor . ;;
+        *) echo . "k8s.io/kubernetes/cmd/$1" ;;
+    esac
+}
+
+# Downloads what is not here yet, and tells a network that is not there from a module that is wrong.
+fetch() {
+    local module package said
+    read -r module package < <(source_of "$1")
+    said=$(cd "$module" && go list -mod=readonly -deps "$package" 2>&1 >/dev/null) && return
+    echo "$said" | tail -n 5 >&2
+    if grep -qE 'dial tcp|no such host|i/o timeout|proxyconnect|module lookup disabled' <<<"$said"; then
+        echo "cluster: no Go modules: the network is not there" >&2
+        exit 3
     fi
-done
-# The one process of a sandbox. Static, as the image holds nothing else.
-cc -Os -static -o "$bin/pause" pause.c
-touch "$bin/complete"
+    exit 1
+}
+
+build() {
+    local module package arguments=()
+    # The one process of a sandbox. Static, as the image holds nothing else.
+    if [ "$1" = pause ]; then
+        cc -Os -static -o "$bin/pause.new" pause.c
+    else
+        fetch "$1"
+        read -r module package < <(source_of "$1")
+        # Of two dozen kinds of discovery, which are most of the work, one.
+        [ "$1" != prometheus ] || arguments=(-tags "remove_all_sd enable_kubernetes_sd")
+        (cd "$module" && go build -mod=readonly "${arguments[@]}" -trimpath -buildvcs=false -gcflags=all=-dwarf=false \
+            -ldflags "$ldflags" -o "$bin/$1.new" "$package") >&2
+    fi
+    # Whole or not at all, however this ends.
+    mv "$bin/$1.new" "$bin/$1"
+}
+
+if [ -n "$(missing)" ]; then
+    mkdir -p "$bin"
+    # Whoever comes second waits for the first; then there is nothing left to do.
+    exec 9>"$cache/build.lock"
+    flock 9
+    # Go fetches a newer self where it is older than go.mod asks, if it may and can.
+    go env GOVERSION >/dev/null 2>&1 || { echo "cluster: no Go 1.24 or newer" >&2; exit 3; }
+    fetch etcd
+    kubernetes=$(go list -mod=readonly -m -f '{{.Version}}' k8s.io/kubernetes)
+    IFS=. read -r major minor _ <<<"${kubernetes#v}"
+    ldflags="-s -w"
+    # Without it, the parts tell one another that they are of version 0.0.0, and clients see it.
+    for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+        ldflags+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=$major -X $package.gitMinor=$minor"
+    done
+    # Static: they run in namespaces of any make, and need no C compiler. The compiler's garbage is
+    # collected less often than usual: some time for some memory.
+    export CGO_ENABLED=0 GOGC=${GOGC:-400}
+    for part in $(missing); do
+        echo "cluster: building $part into $bin, for Kubernetes $kubernetes (once)" >&2
+        build "$part"
+    done
+fi
 echo "$bin"

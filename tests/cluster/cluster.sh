@@ -3,6 +3,7 @@
 # with real kubelets and containerd, in network namespaces of their own. Needs root.
 #
 #   cluster.sh up [NODES]      brings one up with so many nodes (3), after taking down what is left of another
+#   cluster.sh up-plane        brings up etcd and the API server alone, for pods that are objects only
 #   cluster.sh down            takes it down: all its processes, namespaces and files
 #   cluster.sh stop PART       etcd, apiserver, controller-manager, scheduler, or NODE/kubelet
 #   cluster.sh start PART      the same again, ready when this returns
@@ -15,8 +16,11 @@
 #   cluster.sh new-token-key   makes the key that signs tokens from the next start of the API server on
 #   cluster.sh drop-old-token-keys  what the others signed is refused from the next start on
 #   cluster.sh authorization broken|whole  the API server cannot tell what the agents may, and answers 500
+#   cluster.sh save-etcd       keeps a copy of what etcd holds; it is stopped meanwhile
+#   cluster.sh restore-etcd    puts that copy back, as from a backup; the API server is to be started after
 #   cluster.sh kubeconfig      prints where it is
 #   cluster.sh group           prints the control group of all that runs
+#   cluster.sh state           prints where all of it is: keys in pki/, what the agents asked in audit.jsonl
 #   cluster.sh logs            the end of each log
 #
 # Several can run beside each other: WYLIS_CLUSTER is the number of the one that is meant, from 0 (the
@@ -42,14 +46,12 @@ down() {
     rm -rf "$state"
 }
 
+# What this machine cannot do is told by the exit code 3, as build.sh does.
 check_needs() {
     local program missing=()
-    [ "$(id -u)" = 0 ] || die "needs root, for network namespaces and control groups"
-    for program in containerd runc ctr nft ip nsenter openssl; do
-        command -v $program >/dev/null || missing+=("$program")
-    done
-    [ -x /usr/lib/cni/bridge ] || missing+=("/usr/lib/cni/bridge")
-    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (scripts/setup.sh installs them)"
+    [ "$(id -u)" = 0 ] || { say "needs root, for network namespaces and control groups"; exit 3; }
+    for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
+    [ ${#missing[@]} = 0 ] || { say "missing: ${missing[*]} (scripts/setup.sh installs them)"; exit 3; }
 }
 
 # Each kubelet takes six, and a machine gives 128 to each user.
@@ -61,12 +63,8 @@ raise_limits() {
     fi
 }
 
-up() {
-    local node nodes=() began=$SECONDS waiting=()
-    for node in $(seq "${1:-3}"); do nodes+=("n$node"); done
-    check_needs
-    raise_limits
-    "$here/build.sh" >/dev/null
+# All that has no need of a node, but for the wait.
+begin_plane() {
     down
     mkdir -p "$state"
     make_group "$group/plane"
@@ -74,12 +72,30 @@ up() {
     make_network
     start_etcd
     start_apiserver
+}
+
+up_plane() {
+    local began=$SECONDS
+    check_needs curl ip nsenter openssl
+    "$here/build.sh" control >/dev/null
+    begin_plane
+    await_apiserver
+    say "the control plane is up after $((SECONDS - began)) s"
+}
+
+up() {
+    local node nodes=() began=$SECONDS waiting=()
+    for node in $(seq "${1:-3}"); do nodes+=("n$node"); done
+    check_needs curl ip nsenter openssl containerd runc ctr nft /usr/lib/cni/bridge
+    raise_limits
+    "$here/build.sh" >/dev/null
+    begin_plane
     make_images
     for node in "${nodes[@]}"; do
         prepare_node "$node" &
         waiting+=($!)
     done
-    await 60 apiserver kubectl get --raw /readyz
+    await_apiserver
     start_controller_manager
     start_scheduler
     for node in "${waiting[@]}"; do wait "$node"; done
@@ -102,6 +118,7 @@ exclusively() {
 
 case "${1:-}" in
     up) exclusively up "${2:-3}" ;;
+    up-plane) exclusively up_plane ;;
     down) exclusively down ;;
     stop) stop_process "$2" ;;
     start)
@@ -119,9 +136,18 @@ case "${1:-}" in
     new-token-key) make_token_key ;;
     drop-old-token-keys) drop_old_token_keys ;;
     authorization) write_authorization "$2" ;;
+    save-etcd) save_etcd ;;
+    restore-etcd) restore_etcd ;;
     kubeconfig) echo "$KUBECONFIG" ;;
     group) echo "$group" ;;
+    state) echo "$state" ;;
     hold) hold_node "$2" ;;
-    logs) for log in "$state"/*.log "$state"/n*/*.log; do echo "== $log" && tail -n "${2:-5}" "$log"; done ;;
+    logs)
+        for log in "$state"/*.log "$state"/n*/*.log; do
+            [ -e "$log" ] || continue
+            echo "== $log"
+            tail -n "${2:-5}" "$log"
+        done
+        ;;
     *) sed -n 's/^#   //p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

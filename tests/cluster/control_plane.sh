@@ -18,6 +18,27 @@ start_etcd() {
         --initial-cluster plane=http://127.0.0.1:2380 --log-level warn
 }
 
+await_etcd() {
+    await 30 etcd nsenter "--net=/run/netns/$plane" -- curl --silent --fail http://127.0.0.1:2379/health
+}
+
+save_etcd() {
+    stop_process etcd
+    rm -rf "$state/etcd-saved"
+    cp -a "$state/etcd-data" "$state/etcd-saved"
+    start_etcd
+    await_etcd
+}
+
+restore_etcd() {
+    stop_process apiserver
+    stop_process etcd
+    rm -rf "$state/etcd-data"
+    cp -a "$state/etcd-saved" "$state/etcd-data"
+    start_etcd
+    await_etcd
+}
+
 # The newest key signs tokens; those of all keys that are left are accepted.
 newest_token_key() { find "$pki" -name 'service-account-*.key' | sort | tail -n 1; }
 
@@ -69,6 +90,9 @@ YAML
 start_apiserver() {
     local key accepted=()
     [ -e "$state/authorization.yaml" ] || write_authorization whole
+    # What the agents ask, and nobody else.
+    printf '%s\n' 'apiVersion: audit.k8s.io/v1' 'kind: Policy' 'omitStages: [RequestReceived]' 'rules:' \
+        '  - {level: Metadata, users: ["system:serviceaccount:wylis:wylis"]}' '  - {level: None}' >"$state/audit.yaml"
     for key in "$pki"/service-account-*.pub; do accepted+=(--service-account-key-file "$key"); done
     plane_process apiserver "$bin/kube-apiserver" --advertise-address "$plane_ip" --secure-port 6443 \
         --etcd-servers http://127.0.0.1:2379 --authorization-config "$state/authorization.yaml" \
@@ -79,7 +103,13 @@ start_apiserver() {
         --kubelet-client-certificate "$pki/apiserver-kubelet.crt" --kubelet-client-key "$pki/apiserver-kubelet.key" \
         --service-account-issuer https://kubernetes.default.svc.cluster.local \
         --service-account-signing-key-file "$(newest_token_key)" "${accepted[@]}" \
-        --service-cluster-ip-range 10.96.0.0/16 --allow-privileged
+        --service-cluster-ip-range 10.96.0.0/16 --allow-privileged \
+        --audit-policy-file "$state/audit.yaml" --audit-log-path "$state/audit.jsonl"
+}
+
+# Whoever may be anybody is told that much.
+await_apiserver() {
+    await 60 apiserver curl --silent --fail --cacert "$pki/trusted.crt" "https://$plane_ip:6443/readyz"
 }
 
 start_controller_manager() {
@@ -97,10 +127,13 @@ start_scheduler() {
 
 start_part() {
     case $1 in
-        etcd) start_etcd ;;
+        etcd)
+            start_etcd
+            await_etcd
+            ;;
         apiserver)
             start_apiserver
-            await 60 apiserver kubectl get --raw /readyz
+            await_apiserver
             ;;
         controller-manager) start_controller_manager ;;
         scheduler) start_scheduler ;;

@@ -1,16 +1,15 @@
 //! What one refresh costs the API server, as it sees it itself, at 3 and at 1,000 pods, for several
 //! ways to list pods.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wylis_harness::http;
+use wylis_harness::kube::{Api as _, JSON};
 use wylis_harness::process::Metrics;
 
 use crate::cluster::{Cluster, NAMESPACE};
+use crate::proxy::Proxy;
 
 /// The crowd's namespace: theirs must not disturb the agents'.
 const CROWD: &str = "wylis-crowd";
@@ -34,58 +33,17 @@ const WAYS: [(&str, &str, &str, &str); 9] = [
     ("metadata alone, gzip", "&resourceVersion=0", PARTIAL, "gzip"),
 ];
 
-/// kubectl's proxy: plain HTTP to the API server with our rights. Ended when dropped.
-struct Proxy {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Proxy {
-    fn start(cluster: &Cluster) -> Self {
-        let mut command = cluster.command(&["proxy", "--port=0"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().rsplit(' ').next().unwrap().parse().expect("an address");
-        Self { child, address }
-    }
-
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> http::Response {
-        http::get_with(self.address, path, headers, LIMIT).unwrap()
-    }
-
-    fn send(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = body.to_string();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        );
-        let answer = http::exchange(self.address, request.as_bytes(), LIMIT).unwrap();
-        assert!(answer.status < 300, "{method} {path}: {}", answer.text());
-        serde_json::from_slice(&answer.body).unwrap()
-    }
-
-    /// What the server has counted of lists of pods so far: requests, seconds, bytes; and its CPU.
-    fn counted(&self) -> [f64; 4] {
-        let metrics = Metrics::parse(&self.get("/metrics", &[]).text());
-        let labels = ["resource=\"pods\"", "verb=\"LIST\"", "scope=\"namespace\""];
-        let sum = |name| metrics.sum(name, &labels);
-        [
-            sum("apiserver_request_duration_seconds_count"),
-            sum("apiserver_request_duration_seconds_sum"),
-            sum("apiserver_response_sizes_sum"),
-            metrics.sum("process_cpu_seconds_total", &[]),
-        ]
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What the server has counted of lists of pods so far: requests, seconds, bytes; and its CPU.
+fn counted(proxy: &Proxy) -> [f64; 4] {
+    let metrics = Metrics::parse(&proxy.get("/metrics").text());
+    let labels = ["resource=\"pods\"", "verb=\"LIST\"", "scope=\"namespace\""];
+    let sum = |name| metrics.sum(name, &labels);
+    [
+        sum("apiserver_request_duration_seconds_count"),
+        sum("apiserver_request_duration_seconds_sum"),
+        sum("apiserver_response_sizes_sum"),
+        metrics.sum("process_cpu_seconds_total", &[]),
+    ]
 }
 
 /// A pod as one of the agents is, with what the controller and the kubelet have written of it; but
@@ -113,7 +71,7 @@ fn copies(cluster: &Cluster) -> (Value, Value) {
 
 fn crowd(cluster: &Cluster, proxy: &Proxy) {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CROWD}});
-    proxy.send("POST", "/api/v1/namespaces", &namespace);
+    proxy.create("/api/v1/namespaces", &namespace);
     cluster.wait(LIMIT, "the crowd has a service account", || {
         cluster.attempt(&["-n", CROWD, "get", "serviceaccount", "default"]).is_ok()
     });
@@ -122,14 +80,13 @@ fn crowd(cluster: &Cluster, proxy: &Proxy) {
     let one = |number: usize| {
         let mut pod = pod.clone();
         pod["metadata"]["name"] = format!("wylis-{number:05}").into();
-        let mut made =
-            proxy.send("POST", &format!("{pods}?fieldManager=kube-controller-manager"), &pod);
+        let mut made = proxy.create(&format!("{pods}?fieldManager=kube-controller-manager"), &pod);
         made["status"] = status.clone();
         let ip = format!("10.{}.{}.7", number / 250, number % 250);
         made["status"]["podIP"] = ip.clone().into();
         made["status"]["podIPs"] = json!([{"ip": ip}]);
         let path = format!("{pods}/wylis-{number:05}/status?fieldManager=kubelet");
-        proxy.send("PUT", &path, &made);
+        proxy.done("PUT", &path, JSON, &made);
     };
     std::thread::scope(|scope| {
         for worker in 0..4 {
@@ -146,13 +103,13 @@ fn measure(proxy: &Proxy, namespace: &str, pods: usize) -> Vec<usize> {
     for (name, query, accept, encoding) in WAYS {
         let path = format!("/api/v1/namespaces/{namespace}/pods?{selector}{query}");
         let headers = [("Accept", accept), ("Accept-Encoding", encoding)];
-        let (before, begun) = (proxy.counted(), Instant::now());
+        let (before, begun) = (counted(proxy), Instant::now());
         let mut answer = None;
         for _ in 0..TIMES {
-            answer = Some(proxy.get(&path, &headers));
+            answer = Some(http::get_with(proxy.address, &path, &headers, LIMIT).unwrap());
         }
         let wall = begun.elapsed() / TIMES;
-        let after = proxy.counted();
+        let after = counted(proxy);
         let answer = answer.unwrap();
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
         let times = f64::from(TIMES);
@@ -176,15 +133,13 @@ fn measure(proxy: &Proxy, namespace: &str, pods: usize) -> Vec<usize> {
 fn the_cost_of_one_refresh_to_the_api_server() {
     let Some(cluster) = Cluster::find() else { return };
     let pods = cluster.with_agents();
-    let proxy = Proxy::start(&cluster);
+    let proxy = Proxy::start(&cluster, &[]);
     let few = measure(&proxy, NAMESPACE, pods.len());
     cluster.kubectl(&["delete", "namespace", CROWD, "--ignore-not-found", "--timeout=120s"]);
     crowd(&cluster, &proxy);
     let many = measure(&proxy, CROWD, MANY);
-    let table = proxy.get(
-        &format!("/api/v1/namespaces/{NAMESPACE}/pods?includeObject=None&resourceVersion=0"),
-        &[("Accept", TABLE)],
-    );
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods?includeObject=None&resourceVersion=0");
+    let table = http::get_with(proxy.address, &path, &[("Accept", TABLE)], LIMIT).unwrap();
     println!("the table: {}", table.text());
     cluster.kubectl(&["delete", "namespace", CROWD, "--wait=false"]);
     // What the design counts with: 6.6 kB a pod.

@@ -14,6 +14,7 @@ mod install;
 mod memory;
 mod nodes;
 mod outage;
+mod proxy;
 mod rights;
 mod rolling;
 mod secrets;

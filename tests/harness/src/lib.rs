@@ -1,5 +1,5 @@
 //! What the tests and the demo share: a stand-in for the API server, its certificates, a small HTTP
-//! client, and the two ways to be honest about time and ability (`wait_until`, `skip`).
+//! client, a way to ask the real API server, and the two ways to be honest about time and ability (`wait_until`, `skip`).
 //!
 //! Speaks to the agent from outside only: it does not depend on the crate `wylis`. A failure here
 //! is a failure of the test, so everything panics rather than returns errors.
@@ -10,11 +10,13 @@ pub mod device;
 pub mod docker;
 pub mod farm;
 pub mod http;
+pub mod kube;
 pub mod manifest;
 pub mod mesh;
 pub mod netns;
 pub mod pki;
 pub mod process;
+pub mod rights;
 pub mod watch;
 pub mod wireguard;
 

@@ -1,0 +1,86 @@
+//! What the real server says of the manifests.
+
+use serde_json::{Value, json};
+use wylis_harness::kube::{Api as _, JSON, Request};
+
+use crate::plane::{DAEMONSET, NAMESPACE, Plane, documents};
+
+#[test]
+fn every_manifest_passes_strict_validation_without_a_warning() {
+    let Some(plane) = Plane::find() else { return };
+    for document in documents() {
+        // What is in a namespace can only be tried once that is there, so each in turn.
+        plane.apply(&document, "&dryRun=All");
+        let applied = plane.apply(&document, "");
+        let object: Value = serde_json::from_slice(&applied.body).unwrap();
+        println!("{} {}: {}", object["kind"], object["metadata"]["name"], applied.status);
+    }
+    let set = documents().into_iter().find(|document| document.contains("kind: DaemonSet"));
+    let wrong = set.unwrap().replace("minReadySeconds:", "minReadyMinutes:");
+    let path = format!("{DAEMONSET}?fieldManager=test&fieldValidation=Strict&dryRun=All");
+    let content_type = "application/apply-patch+yaml";
+    let request = Request { method: "PATCH", path: &path, content_type, body: &wrong };
+    let refused = plane.admin.send(&request).unwrap();
+    // Strictness that lets anything pass would prove nothing above.
+    let said = refused.text();
+    assert!(
+        refused.status >= 400 && said.contains("minReadyMinutes"),
+        "{}: {said}",
+        refused.status
+    );
+}
+
+/// Creates a pod on trial.
+fn try_pod(plane: &Plane, metadata: &Value, spec: &Value) -> (u16, Value) {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+    let path = format!("{NAMESPACE}/pods?dryRun=All&fieldValidation=Strict");
+    let body = pod.to_string();
+    let request = Request { method: "POST", path: &path, content_type: JSON, body: &body };
+    let answer = plane.admin.send(&request).unwrap();
+    assert_eq!(answer.header("Warning"), None, "{pod}");
+    (answer.status, serde_json::from_slice(&answer.body).unwrap())
+}
+
+#[test]
+fn the_namespace_admits_the_agents_pod_and_none_that_asks_for_more() {
+    let Some(plane) = Plane::with_manifests() else { return };
+    let template = plane.admin.read(DAEMONSET)["spec"]["template"].clone();
+    let mut metadata = template["metadata"].clone();
+    metadata["name"] = "on-trial".into();
+
+    let (status, pod) = try_pod(&plane, &metadata, &template["spec"]);
+    assert_eq!(status, 201, "{pod}");
+    // What admission has made of it: a class that exists, and a token of the kind that is replaced.
+    assert_eq!(pod["spec"]["priority"], 2_000_001_000, "{pod}");
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let sources = volumes.iter().filter_map(|volume| volume["projected"]["sources"].as_array());
+    let token = sources.flatten().find(|source| source["serviceAccountToken"].is_object());
+    let expected = json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}});
+    assert_eq!(token, Some(&expected), "{pod}");
+
+    let more = [
+        ("/hostNetwork", json!(true)),
+        ("/securityContext/runAsNonRoot", json!(false)),
+        ("/securityContext/seccompProfile/type", json!("Unconfined")),
+        ("/containers/0/securityContext/privileged", json!(true)),
+        ("/containers/0/securityContext/allowPrivilegeEscalation", json!(true)),
+        ("/containers/0/securityContext/capabilities", json!({"add": ["NET_ADMIN"]})),
+    ];
+    for (field, value) in more {
+        let mut spec = template["spec"].clone();
+        let (parent, name) = field.rsplit_once('/').unwrap();
+        spec.pointer_mut(parent).unwrap()[name] = value;
+        if name == "hostNetwork" {
+            // Validation comes before the policy.
+            spec["containers"][0]["ports"][0]["hostPort"] = 9050.into();
+        }
+        if name == "privileged" {
+            let context = &mut spec["containers"][0]["securityContext"];
+            context["allowPrivilegeEscalation"] = true.into();
+        }
+        let (status, answer) = try_pod(&plane, &metadata, &spec);
+        let said = answer["message"].as_str().unwrap_or_default();
+        let refused = status == 403 && said.contains("violates PodSecurity \"restricted");
+        assert!(refused, "{field}: {status} {said}");
+    }
+}

@@ -1,0 +1,45 @@
+//! kubectl's proxy: plain HTTP to the API server with the rights of whoever kubectl is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use wylis_harness::http::{self, Response};
+use wylis_harness::kube::{Api, Request};
+
+use crate::answers::listening;
+use crate::cluster::Cluster;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Ended when dropped.
+pub(crate) struct Proxy {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Proxy {
+    /// `arguments` tell kubectl who it is.
+    pub(crate) fn start(cluster: &Cluster, arguments: &[&str]) -> Self {
+        // It would refuse some paths by itself, where the server is to be asked.
+        let proxy = ["proxy", "--port=0", "--reject-paths=^nothing$"];
+        let mut command = cluster.command(&[&proxy[..], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let address = listening(&mut child);
+        Self { child, address }
+    }
+}
+
+impl Api for Proxy {
+    fn send(&self, request: &Request<'_>) -> io::Result<Response> {
+        http::exchange(self.address, &request.bytes(self.address, ""), LIMIT)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
