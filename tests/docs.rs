@@ -338,17 +338,22 @@ fn the_exit_codes_are_those_of_main() {
 }
 // ---- Links, targets, machines
 
-#[test]
-fn every_relative_link_leads_somewhere() {
-    let mut found = Vec::new();
+/// What people read, from the root of the project.
+fn documents() -> Vec<String> {
     let mut documents =
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned).to_vec();
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
     let docs = docs.map(|name| format!("docs/{}", name.to_string_lossy()));
     documents.extend(docs.filter(|name| name.ends_with(".md")));
-    for document in &documents {
-        let text = read(document);
-        found.extend(links(&text).into_iter().filter_map(|link| broken(document, &text, link)));
+    documents
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        found.extend(links(&text).into_iter().filter_map(|link| broken(&document, &text, link)));
     }
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -366,7 +371,13 @@ fn missing_targets(text: &str, makefile: &str) -> Vec<String> {
 #[test]
 fn every_make_target_that_is_named_exists() {
     let (text, makefile) = (read("README.md"), read("Makefile"));
-    assert_eq!(missing_targets(&text, &makefile), Vec::<String>::new());
+    for document in documents() {
+        assert_eq!(
+            missing_targets(&read(&document), &makefile),
+            Vec::<String>::new(),
+            "{document}"
+        );
+    }
     for needed in ["make demo", "make test"] {
         let first = text.lines().take(30).any(|line| line.starts_with(needed));
         assert!(first, "a newcomer must find `{needed}` at once");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use wylis::config::SETTINGS;
 use wylis::discovery::DiscoveryError;
+use wylis_harness::manifest;
 
 use super::{read, root};
 
@@ -85,6 +86,27 @@ fn commands_name_what_there_is() {
     assert_eq!(namespaces, BTreeSet::from(["wylis"]));
     assert_eq!(sets, BTreeSet::from(["wylis"]));
     let manifest = read("manifests/50-daemonset.yaml");
+    let port = manifest.lines().find_map(|line| line.trim().strip_prefix("containerPort: "));
+    let label = "app.kubernetes.io/name: wylis";
+    assert!(manifest.contains(&format!("matchLabels:\n      {label}")), "{label}");
+    let (mut ports, mut selectors) = (0, 0);
+    for (command, _) in commands(&text) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        for pair in words.windows(2) {
+            if pair[0] == "-l" {
+                assert_eq!(pair[1], label.replace(": ", "="), "{command}");
+                selectors += 1;
+            }
+            let address = pair[1].strip_prefix("localhost:");
+            let local = address.map(|rest| rest.split('/').next().unwrap_or_default());
+            let forwarded = pair[0].starts_with("pod/").then_some(pair[1]);
+            if let Some(named) = local.or(forwarded) {
+                assert_eq!(Some(named), port, "{command}");
+                ports += 1;
+            }
+        }
+    }
+    assert!(ports > 3 && selectors > 0, "{ports} {selectors}");
     let image = manifest.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
     for word in text.split(|c: char| c.is_whitespace() || "`\"".contains(c)) {
         if let Some((_, version)) = word.split_once("wylis:")
@@ -136,4 +158,102 @@ fn messages_are_quoted_as_they_are_told() {
     let told = wylis::config::read([], [wrong]).unwrap_err();
     let told: Vec<String> = told.iter().map(ToString::to_string).collect();
     quoted(told.iter().find(|told| told.starts_with("WYLIS_INTERVAL")).unwrap());
+}
+
+#[test]
+fn lines_of_the_log_are_those_of_the_code() {
+    let text = read(DOCUMENT);
+    let mut lines = 0;
+    for (command, printed) in commands(&text) {
+        for line in
+            printed.iter().filter(|line| line.contains("Z INFO ") || line.contains("Z WARN "))
+        {
+            let (head, message) = line.split_once("wylis::").unwrap().1.split_once("] ").unwrap();
+            let source = read(&format!("src/{}.rs", head.replace("::", "/")));
+            let known = literals(&source).iter().any(|format| formats(format, message));
+            assert!(known, "{command}: nothing in {head} says {message:?}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 5, "{lines}");
+}
+
+/// The string literals of a source, with the lines joined that a backslash parts.
+fn literals(source: &str) -> Vec<String> {
+    let (mut found, mut literal) = (Vec::new(), None::<String>);
+    let mut chars = source.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, &mut literal) {
+            ('"', None) => literal = Some(String::new()),
+            ('"', Some(_)) => found.extend(literal.take()),
+            ('\\', Some(text)) => match chars.next() {
+                Some('\n') => while chars.next_if(|next| next.is_whitespace()).is_some() {},
+                next => text.extend(next),
+            },
+            (c, Some(text)) => text.push(c),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether `format!` with this literal could have made the message.
+fn formats(literal: &str, message: &str) -> bool {
+    let (first, others) = literal.split_once('{').unwrap_or((literal, ""));
+    let fixed: Vec<&str> =
+        others.split('{').filter_map(|part| Some(part.split_once('}')?.1)).collect();
+    // A literal of nothing but a place to fill would match whatever there is.
+    if first.is_empty() && fixed.iter().all(|part| part.is_empty()) {
+        return false;
+    }
+    let Some(mut rest) = message.strip_prefix(first) else { return false };
+    for part in &fixed {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.is_empty() || fixed.last() == Some(&"")
+}
+
+#[test]
+fn metrics_that_are_printed_have_their_labels() {
+    let text = read(DOCUMENT);
+    let mut series = 0;
+    for line in commands(&text).into_iter().flat_map(|(_, printed)| printed) {
+        let Some((name, rest)) =
+            line.split_once('{').filter(|(name, _)| name.starts_with("wylis_"))
+        else {
+            continue;
+        };
+        let known = wylis::metrics::descriptions().find(|known| known.name == name).unwrap();
+        let known = known.labels.replace("pair", "source_node,target_node");
+        let known: BTreeSet<&str> = known.split(',').collect();
+        let labels = rest.split_once('}').unwrap().0;
+        let shown = labels.split(',').map(|label| label.split_once('=').unwrap().0);
+        assert_eq!(shown.collect::<BTreeSet<_>>(), known, "{line}");
+        series += 1;
+    }
+    assert!(series > 2, "{series}");
+}
+
+#[test]
+fn what_is_said_of_an_update_follows_from_the_manifest() {
+    let text = read(DOCUMENT);
+    let ready = format!("ready for {} s", manifest::min_ready().as_secs());
+    assert!(text.contains(&ready), "{ready}");
+    assert!(text.contains("up to four") && text.contains("a quarter"));
+    assert_eq!([4, 5].map(manifest::max_unavailable), [1, 2]);
+}
+
+#[test]
+fn a_message_is_known_by_its_fixed_parts() {
+    let source =
+        "log::info!(\"peer {node:?} is {to}, \\\n    was {from}\"); \"a \\\"b\\\"\"; \"{error}\"";
+    let found = literals(source);
+    assert_eq!(found, ["peer {node:?} is {to}, was {from}", "a \"b\"", "{error}"]);
+    assert!(formats(&found[0], "peer \"n2\" is down (refused), was up"));
+    assert!(formats("stopped", "stopped"));
+    for other in ["peer \"n2\" was up", "the peer \"n2\" is up, was down", "stopped"] {
+        assert!(!found.iter().any(|literal| formats(literal, other)), "{other}");
+    }
+    assert!(!formats("stopped", "stopped now"));
 }
