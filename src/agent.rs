@@ -3,6 +3,7 @@
 //! The agent's loop runs on the thread that calls [`run`]. It alone touches schedule and state;
 //! everything reaches it through bounded channels, and it blocks on nothing else.
 
+mod collect;
 mod event_loop;
 mod requests;
 mod start;

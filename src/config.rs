@@ -7,6 +7,7 @@ mod parse;
 mod settings;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -127,12 +128,29 @@ pub fn read(
     given.validate().map(|config| Command::Run(Box::new(config)))
 }
 
+/// A duration with its unit, in a range.
+///
+/// # Errors
+/// What it must be, with `example`.
+pub fn duration_between(
+    text: &str,
+    example: Duration,
+    range: RangeInclusive<Duration>,
+) -> Result<Duration, String> {
+    let read = parse::duration(text.trim()).filter(|duration| range.contains(duration));
+    read.ok_or_else(|| {
+        let [example, least, most] = [example, *range.start(), *range.end()].map(parse::shown);
+        format!("must be a duration with its unit, such as {example}, from {least} to {most}")
+    })
+}
+
 /// The text of `--help`.
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
         "Keeps every pair of nodes warm with constant blank requests, and measures them.\n\n\
-         Usage: wylis [--SETTING VALUE]...\n\n\
+         Usage: wylis [--SETTING VALUE]...\n\
+         \x20      wylis peers|cluster|probe ...   what it knows, for people; see their --help\n\n\
          Each setting is a flag or an environment variable; the flag wins.\n\n",
     );
     for setting in SETTINGS {

@@ -40,8 +40,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most connections at once; heads take microseconds, so this is for the hostile.
 const MAX_CONNECTIONS: usize = 512;
-/// Descriptors left to all else: 64 probes, the API server, files, the process's own.
-const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors left to all else: 64 probes, 32 rows of peers, the API server, files, the process's own.
+const RESERVED_DESCRIPTORS: u64 = 160;
 /// Connections that we insist on, when the limit is too low for the reserve.
 const MIN_CONNECTIONS: usize = 16;
 
@@ -52,6 +52,9 @@ pub enum Lane {
     Small,
     /// Answers of any size: one at a time, few waiting.
     Bulk,
+    /// As bulk, for answers that the server must gather from others first. Apart from it, or two who
+    /// gather from each other would each wait behind itself.
+    Gathered,
 }
 
 /// Where a path goes.
@@ -70,6 +73,8 @@ pub struct Backends {
     pub small: UnixStream,
     /// For [`Lane::Bulk`].
     pub bulk: UnixStream,
+    /// For [`Lane::Gathered`].
+    pub gathered: UnixStream,
 }
 
 /// The bounds of a gate.
@@ -85,10 +90,10 @@ pub struct Limits {
     pub wait: Duration,
     /// From the begin of a small answer until the kernel has taken it.
     pub small_answer: Duration,
-    /// From the begin of a bulk answer until the kernel has taken it, at which time Prometheus
+    /// From the begin of a bulk or gathered answer until the kernel has taken it, at which time Prometheus
     /// would give up: 3 MB at 2.4 Mbit/s. Others wait for that long.
     pub bulk_answer: Duration,
-    /// After a refusal or a bulk answer: for the client's close, so that no reset of ours destroys
+    /// After a refusal or an answer of any size: for the client's close, so that no reset of ours destroys
     /// what is on its way to it.
     pub linger: Duration,
     /// Without an octet from the server, while one is due: longer than any client waits, so

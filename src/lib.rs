@@ -2,6 +2,8 @@
 //! them. ARCHITECTURE.md is the map; each module says its own job.
 
 pub mod agent;
+pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod discovery;
 pub mod gate;

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use wylis::agent;
+use wylis::cli::{self, Ending, Environment};
 use wylis::config::{self, Command, Config};
 use wylis::shutdown::StopToken;
 
-/// The agent could not start, or a part of it that it cannot live without broke.
+/// The agent could not start, or a part of it that it cannot live without broke; a command could not
+/// find out what it was asked for.
 const EXIT_FAILURE: u8 = 1;
 /// A setting is wrong; nothing was started.
 const EXIT_USAGE: u8 = 2;
@@ -15,18 +17,39 @@ const EXIT_USAGE: u8 = 2;
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 /// A second signal ended the drain.
 const EXIT_CUT_SHORT: i32 = 3;
+/// A command found something down.
+const EXIT_SICK: u8 = 4;
 
 fn main() -> ExitCode {
-    match config::read(arguments(), environment()) {
+    let all: Vec<String> = arguments().collect();
+    let environment: Vec<(String, String)> = environment().collect();
+    if let Some(command) = cli::command(all.first()) {
+        let rest = all.get(1..).unwrap_or_default();
+        return end(&cli::run(command, rest, &Environment::read(environment), code));
+    }
+    match config::read(all, environment) {
         Ok(Command::Help) => print(&config::help()),
         Ok(Command::Version) => print(concat!("wylis ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(config)) => run(&config),
-        Err(errors) => {
-            for error in errors {
-                complain(&error.to_string());
-            }
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(errors) => end(&Ending::Usage(errors)),
+    }
+}
+
+fn end(ending: &Ending) -> ExitCode {
+    match ending {
+        Ending::Well | Ending::Sick => {}
+        Ending::Failed(why) => complain(why),
+        Ending::Usage(errors) => errors.iter().for_each(|error| complain(&error.to_string())),
+    }
+    ExitCode::from(code(ending))
+}
+
+fn code(ending: &Ending) -> u8 {
+    match ending {
+        Ending::Well => 0,
+        Ending::Sick => EXIT_SICK,
+        Ending::Failed(_) => EXIT_FAILURE,
+        Ending::Usage(_) => EXIT_USAGE,
     }
 }
 

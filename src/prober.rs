@@ -1,4 +1,5 @@
-//! Makes probes: a pool of worker threads, each of which blocks in one probe at a time.
+//! Makes probes: a pool of worker threads, each of which blocks in one probe at a time. Beside them,
+//! on the threads of their callers: single questions ([`knock`]) and documents ([`fetch()`]).
 //!
 //! It decides nothing about peers: what is due and what an outcome means is the caller's. It never
 //! retries, never reuses a connection, and never delays a probe of a healthy peer for one of a
@@ -10,7 +11,9 @@
 mod answer;
 mod exchange;
 mod failure;
+mod fetch;
 mod half_open;
+mod line;
 mod pool;
 mod tcp_info;
 
@@ -19,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use crate::name::{Instance, NodeName};
 use crate::probe::{Probe, Report};
+pub use exchange::{Asking, knock};
+pub use fetch::{Errand, Fault, Fetch, fetch, fetch_one};
 pub use half_open::HalfOpen;
 use pool::Pool;
 

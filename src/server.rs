@@ -1,10 +1,11 @@
 //! tiny_http on a private socket, and the routes it answers.
 //!
-//! Whatever reaches it was checked by the gate. Only two connections ever exist: they are made
+//! Whatever reaches it was checked by the gate. Only three connections ever exist: they are made
 //! here, before anybody else could, and handed to the gate. tiny_http is neither stopped nor
 //! dropped: it lives until the process exits (dropped on an abstract socket, it aborts).
 
 mod body;
+mod document;
 mod json;
 mod private;
 mod routes;
@@ -16,10 +17,11 @@ use std::sync::Arc;
 use crate::name::{Instance, NodeName};
 use crate::wire::KeepAlive;
 
-pub use json::peers_json;
-pub use routes::{LABELS, Route, route};
+pub use document::{Document, NotShown, Shown};
+pub use json::{peer_json, peers_json};
+pub use routes::{LABELS, Route, Weight, route};
 
-/// One request in flight on each of the two connections.
+/// One request in flight on each connection but the third, whose requests have threads of their own.
 const HANDLERS: usize = 2;
 /// For rendering metrics and JSON; virtual until used.
 const HANDLER_STACK: usize = 256 * 1024;
@@ -49,17 +51,42 @@ pub trait Views: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
     /// The Prometheus text; `None` when the agent does not answer.
     fn metrics(&self) -> Option<Chunks>;
-    /// This node's row as JSON; `None` when the agent does not answer.
-    fn peers(&self) -> Option<Chunks>;
+    /// This node's row as JSON, with all details.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    fn peers(&self) -> Shown;
+    /// One peer of that row.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or has no such peer.
+    fn peer(&self, node: &NodeName) -> Shown;
+    /// This node's row as those read it who collect rows.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    fn row(&self) -> Shown;
+    /// The rows of all nodes. May take seconds.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    fn cluster(&self) -> Shown;
+    /// One peer of another node's row. May take seconds.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or either is not known.
+    fn pair(&self, source: &NodeName, target: &NodeName) -> Shown;
 }
 
-/// The only two connections to the server.
+/// The only connections to the server.
 #[derive(Debug)]
 pub struct Kept {
-    /// For the routes of small answers.
+    /// For [`Weight::Small`].
     pub small: UnixStream,
-    /// For the others.
+    /// For [`Weight::Bulk`].
     pub bulk: UnixStream,
+    /// For [`Weight::Gathered`].
+    pub gathered: UnixStream,
 }
 
 /// Starts the server, and its threads "server-0" and "server-1", which end with the process.
@@ -67,7 +94,7 @@ pub struct Kept {
 /// # Errors
 /// When there is no socket, no thread, or no answer.
 pub fn start(views: Arc<dyn Views>) -> io::Result<Kept> {
-    let (listener, door, small, bulk) = private::listen()?;
+    let private::Private { listener, door, streams } = private::listen()?;
     let server = tiny_http::Server::from_listener(listener, None);
     let server = server.map_err(|error| io::Error::other(format!("start the server: {error}")))?;
     // Never dropped: that would abort.
@@ -77,16 +104,17 @@ pub fn start(views: Arc<dyn Views>) -> io::Result<Kept> {
         std::thread::Builder::new()
             .name(format!("server-{number}"))
             .stack_size(HANDLER_STACK)
-            .spawn(move || handle(server, &*views))?;
+            .spawn(move || handle(server, &views))?;
     }
-    for stream in [&small, &bulk] {
+    for stream in &streams {
         private::greet(stream)?;
     }
     drop(door);
-    Ok(Kept { small, bulk })
+    let [small, bulk, gathered] = streams;
+    Ok(Kept { small, bulk, gathered })
 }
 
-fn handle(server: &tiny_http::Server, views: &dyn Views) {
+fn handle(server: &tiny_http::Server, views: &Arc<dyn Views>) {
     loop {
         // An error is only the accept thread's end, told once.
         if let Ok(request) = server.recv() {

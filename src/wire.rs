@@ -12,6 +12,10 @@ use crate::name::{Instance, NodeName};
 
 /// The route of the blank request.
 pub const KEEPALIVE_PATH: &str = "/keepalive";
+/// The route of a node's row in short, which its peers ask for when somebody wants all rows.
+pub const ROW_PATH: &str = "/api/v1/row";
+/// The beginning of the route of one peer of a row; its name follows.
+pub const PEER_PATH: &str = "/api/v1/peers/";
 /// The node that speaks: the source in a request, the answering node in an answer.
 pub const NODE: &str = "Wylis-Node";
 /// One life of the agent that speaks.

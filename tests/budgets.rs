@@ -13,7 +13,7 @@ use wylis_harness::farm::Farm;
 use wylis_harness::mesh::{Mesh, Net, PORT, TOKEN};
 use wylis_harness::netns::Namespace;
 use wylis_harness::pki::{Authority, Validity};
-use wylis_harness::process::{Agent, Metrics, Settings};
+use wylis_harness::process::{Agent, Metrics, Settings, peak_of};
 use wylis_harness::{TempDir, skip, wait_until};
 
 /// One at a time: memory and threads of one are not to be disturbed by the load of another.
@@ -46,65 +46,151 @@ fn the_binary_is_small() {
     within("stripped static binary", bytes as f64 / 1e6, 2.3, "MB");
 }
 
-/// An agent with so many peers, each answering and asking, its list over TLS, scraped each second.
+/// An agent with so many peers, each answering and asking, its list over TLS, its history full.
+struct Crowd {
+    agent: Agent,
+    _farm: Farm,
+    _api: ApiServer,
+    _dir: TempDir,
+}
+
+impl Crowd {
+    fn start(binary: &Path, size: u16) -> Self {
+        let (dir, net) = (TempDir::new("crowd"), Net::new());
+        let mut farm = Farm::start(size, 10);
+        let peer_port = farm.port;
+        let authority = Authority::new("crowd");
+        let host = net.host(250);
+        let pods = PodTable::new();
+        let me = SocketAddr::new(net.host(1), PORT);
+        let own = TestPod::new("wylis-me", "me", &me.ip().to_string());
+        let uid = own.uid.clone();
+        pods.put(own);
+        for (node, ip) in farm.nodes() {
+            pods.put(TestPod::new(&format!("wylis-{node}"), node, &ip.to_string()));
+        }
+        let identity = authority.issue(&[&host.to_string()], Validity::Now);
+        let api = ApiServer::start(SocketAddr::new(host, 6443), &identity, &pods);
+        api.set_tokens(&[TOKEN]);
+        write_service_account(dir.path(), TOKEN, &authority.pem(), NAMESPACE);
+        let pairs = [
+            ("WYLIS_NODE_NAME", "me".to_owned()),
+            ("WYLIS_POD_UID", uid),
+            ("WYLIS_LISTEN", me.to_string()),
+            ("WYLIS_PEER_PORT", peer_port.to_string()),
+            // Faster than the default, so that the history of each peer is full at the end.
+            ("WYLIS_INTERVAL", if size < 1000 { "500ms" } else { "1500ms" }.to_owned()),
+            ("WYLIS_SERVICE_ACCOUNT_DIR", dir.path().display().to_string()),
+            ("KUBERNETES_SERVICE_HOST", host.to_string()),
+            ("KUBERNETES_SERVICE_PORT", "6443".to_owned()),
+        ];
+        let agent = Agent::start(&Settings {
+            binary: binary.to_owned(),
+            environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            address: me,
+            log: dir.path().join("log"),
+        });
+        wait_until(Duration::from_secs(10), "it serves", || agent.get("/healthz").is_some());
+        farm.probe(me, Duration::from_secs(10));
+        let up =
+            || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up > 0.0).count();
+        wait_until(Duration::from_secs(60), "all peers are up", || up() == usize::from(size));
+        // With the scrapes of one Prometheus and the looks of one person.
+        let full = || {
+            let row = agent.row();
+            let peers = row["peers"].as_array().unwrap();
+            peers.iter().all(|peer| peer["recent"].as_array().unwrap().len() == 20)
+        };
+        let end = Instant::now() + Duration::from_secs(60);
+        while !full() {
+            assert!(Instant::now() < end, "the history does not fill");
+            assert!(agent.metrics().count("wylis_peer_up", &[]) > 0);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        Self { agent, _farm: farm, _api: api, _dir: dir }
+    }
+
+    fn assert_no_failure(&self) {
+        let failures = self.agent.metrics().sum("wylis_probe_failures_total", &[]);
+        assert_eq!(failures, 0.0, "{}", self.agent.log());
+    }
+}
+
+/// Memory with so many peers.
 fn crowd(binary: &Path, size: u16, bound: f64) {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (dir, net) = (TempDir::new("crowd"), Net::new());
-    let mut farm = Farm::start(size, 10);
-    let peer_port = farm.port;
-    let authority = Authority::new("crowd");
-    let host = net.host(250);
-    let pods = PodTable::new();
-    let me = SocketAddr::new(net.host(1), PORT);
-    let own = TestPod::new("wylis-me", "me", &me.ip().to_string());
-    let uid = own.uid.clone();
-    pods.put(own);
-    for (node, ip) in farm.nodes() {
-        pods.put(TestPod::new(&format!("wylis-{node}"), node, &ip.to_string()));
-    }
-    let identity = authority.issue(&[&host.to_string()], Validity::Now);
-    let api = ApiServer::start(SocketAddr::new(host, 6443), &identity, &pods);
-    api.set_tokens(&[TOKEN]);
-    write_service_account(dir.path(), TOKEN, &authority.pem(), NAMESPACE);
-    let pairs = [
-        ("WYLIS_NODE_NAME", "me".to_owned()),
-        ("WYLIS_POD_UID", uid),
-        ("WYLIS_LISTEN", me.to_string()),
-        ("WYLIS_PEER_PORT", peer_port.to_string()),
-        // Faster than the default, so that the history of each peer is full at the end.
-        ("WYLIS_INTERVAL", if size < 1000 { "500ms" } else { "1500ms" }.to_owned()),
-        ("WYLIS_SERVICE_ACCOUNT_DIR", dir.path().display().to_string()),
-        ("KUBERNETES_SERVICE_HOST", host.to_string()),
-        ("KUBERNETES_SERVICE_PORT", "6443".to_owned()),
-    ];
-    let agent = Agent::start(&Settings {
-        binary: binary.to_owned(),
-        environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        address: me,
-        log: dir.path().join("log"),
-    });
-    wait_until(Duration::from_secs(10), "it serves", || agent.get("/healthz").is_some());
-    farm.probe(me, Duration::from_secs(10));
-    let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up > 0.0).count();
-    wait_until(Duration::from_secs(60), "all peers are up", || up() == usize::from(size));
-    // With the scrapes of one Prometheus and the looks of one person.
-    let full = |agent: &Agent| {
-        let row = agent.row();
-        let peers = row["peers"].as_array().unwrap();
-        peers.iter().all(|peer| peer["recent"].as_array().unwrap().len() == 20)
-    };
-    let end = Instant::now() + Duration::from_secs(60);
-    while !full(&agent) {
-        assert!(Instant::now() < end, "the history does not fill");
-        assert!(agent.metrics().count("wylis_peer_up", &[]) > 0);
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    let metrics = agent.metrics();
-    assert_eq!(metrics.sum("wylis_probe_failures_total", &[]), 0.0, "{}", agent.log());
+    let crowd = Crowd::start(binary, size);
+    let agent = &crowd.agent;
+    crowd.assert_no_failure();
     let (peak, anonymous) = (agent.status("VmHWM"), agent.status("RssAnon"));
     let threads = agent.status("Threads");
     println!("budget: {size} peers: {threads} threads, anonymous {:.2} MiB", mebibytes(anonymous));
     within(&format!("peak RSS with {size} peers"), mebibytes(peak), bound, "MiB");
+}
+
+/// What a matrix of so many nodes adds to the memory, how long its collection takes, and what the
+/// command takes that shows it; `rows` of them fit.
+fn matrix(
+    binary: &Path,
+    size: u16,
+    rows: std::ops::RangeInclusive<usize>,
+    (bound, cli): (f64, f64),
+) {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let crowd = Crowd::start(binary, size);
+    let agent = &crowd.agent;
+    let (peak, anonymous) = (agent.status("VmHWM"), agent.status("RssAnon"));
+    let mut had = 0;
+    // A page that is looked at for half a minute.
+    for _ in 0..5 {
+        let (code, text) = agent.get("/api/v1/cluster").unwrap();
+        assert_eq!(code, 200);
+        let matrix: serde_json::Value = serde_json::from_str(&text).unwrap();
+        had =
+            matrix["rows"].as_array().unwrap().iter().filter(|row| row["error"].is_null()).count();
+        println!("budget: matrix of {size}: {} s, {} bytes", matrix["took_seconds"], text.len());
+        std::thread::sleep(Duration::from_secs(6));
+    }
+    assert!(rows.contains(&had), "{had} rows");
+    crowd.assert_no_failure();
+    for (name, bound) in [("peers", 8.0), ("cluster", cli)] {
+        let mut command = std::process::Command::new(binary);
+        command.env("WYLIS_LISTEN", agent.address.to_string()).arg(name);
+        let (_, peak) = peak_of(command.stdout(std::process::Stdio::null()));
+        within(&format!("wylis {name} of {size} nodes"), mebibytes(peak), bound, "MiB");
+    }
+    let more = mebibytes(agent.status("VmHWM")) - mebibytes(peak);
+    println!(
+        "budget: matrix of {size}: anonymous {:.2} MiB before, {:.2} MiB afterwards",
+        mebibytes(anonymous),
+        mebibytes(agent.status("RssAnon"))
+    );
+    // Kept by nobody, it is given back.
+    wait_until(Duration::from_secs(30), "what was kept is forgotten", || {
+        agent.status("RssAnon") < anonymous + 512
+    });
+    within(&format!("a matrix of {size} nodes on top"), more, bound, "MiB");
+}
+
+#[test]
+fn memory_of_a_matrix_of_100_nodes() {
+    if let Some(binary) = release() {
+        matrix(&binary, 100, 101..=101, (1.0, 4.0));
+    }
+}
+
+#[test]
+fn memory_of_a_matrix_of_200_nodes() {
+    if let Some(binary) = release() {
+        matrix(&binary, 200, 201..=201, (1.5, 8.0));
+    }
+}
+
+#[test]
+fn memory_of_a_matrix_of_1000_nodes() {
+    if let Some(binary) = release() {
+        matrix(&binary, 1000, 150..=180, (4.0, 20.0));
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 mod costs;
 #[path = "docs/installing.rs"]
 mod installing;
+#[path = "docs/matrix.rs"]
+mod matrix_as_json;
 #[path = "docs/row.rs"]
 mod row_as_json;
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use super::collect::Collector;
 use super::requests::{self, Request};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::gate::{Counters, Rejection};
@@ -60,6 +61,8 @@ pub(super) struct EventLoop {
     pub(super) unheard: u64,
     pub(super) early: EarlyRefresh,
     pub(super) metrics: Arc<AgentMetrics>,
+    /// What it keeps of the last matrix is forgotten when nobody asks for it.
+    pub(super) collector: Arc<Collector>,
     pub(super) shared: Arc<Shared>,
     pub(super) pulse: Pulse,
     /// Promised while no probe is overdue.
@@ -135,6 +138,7 @@ impl EventLoop {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
+        self.collector.forget(now);
         let refused = self.gate.rejected(Rejection::NoDescriptors);
         if std::mem::replace(&mut self.unheard, refused) != refused {
             self.state.was_deaf(now);

@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::collect::Collector;
 use super::event_loop::{Event, EventLoop, Shared};
 use super::requests::{self, Requests};
 use super::views::AgentViews;
@@ -118,6 +119,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         unheard: 0,
         early: parts.early.clone(),
         metrics: Arc::clone(&parts.metrics),
+        collector: Arc::clone(&parts.collector),
         shared: Arc::clone(&parts.shared),
         pulse: parts.loop_pulse.clone(),
         workers_pulse: parts.workers_pulse.clone(),
@@ -151,6 +153,7 @@ struct Parts {
     counters: Arc<gate::Counters>,
     early: EarlyRefresh,
     metrics: Arc<AgentMetrics>,
+    collector: Arc<Collector>,
     shared: Arc<Shared>,
     loop_pulse: Pulse,
     workers_pulse: Pulse,
@@ -179,6 +182,7 @@ impl Parts {
             pulse.promise(now + START_WITHIN);
         }
         let counters = Arc::new(gate::Counters::new(server::LABELS));
+        let collector = Arc::new(Collector::new(config.node.clone()));
         let views = AgentViews {
             node: config.node.clone(),
             instance: config.instance.clone(),
@@ -187,6 +191,7 @@ impl Parts {
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
             gate: Arc::clone(&counters),
+            collector: Arc::clone(&collector),
             pulses: vec![
                 loop_pulse.clone(),
                 workers_pulse.clone(),
@@ -198,7 +203,11 @@ impl Parts {
         let closing = StopToken::new();
         let gate = gate::start(gate::Setup {
             listener,
-            backends: gate::Backends { small: kept.small, bulk: kept.bulk },
+            backends: gate::Backends {
+                small: kept.small,
+                bulk: kept.bulk,
+                gathered: kept.gathered,
+            },
             route_of,
             limits: gate::Limits::of_this_process(),
             counters: Arc::clone(&counters),
@@ -214,6 +223,7 @@ impl Parts {
             counters,
             early,
             metrics,
+            collector,
             shared,
             loop_pulse,
             workers_pulse,
@@ -327,7 +337,11 @@ fn listen(address: Option<SocketAddr>) -> Result<TcpListener, AgentError> {
 /// The gate knows no route, and the server no lane.
 fn route_of(path: &str) -> gate::Route {
     let route = server::route(path);
-    let lane = if route.bulk { gate::Lane::Bulk } else { gate::Lane::Small };
+    let lane = match route.weight {
+        server::Weight::Small => gate::Lane::Small,
+        server::Weight::Bulk => gate::Lane::Bulk,
+        server::Weight::Gathered => gate::Lane::Gathered,
+    };
     gate::Route { label: route.label, lane }
 }
 

@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::collect::Collector;
 use super::event_loop::{Event, Shared};
 use super::requests::Requests;
+use crate::cluster;
 use crate::gate;
 use crate::metrics::{self, AgentMetrics, GateNumbers};
 use crate::name::{Instance, NodeName};
 use crate::pulse::Pulse;
-use crate::server::{self, Chunks, Views};
+use crate::server::{self, Chunks, Document, NotShown, Shown, Views};
 use crate::state::Snapshot;
 use crate::wire::KeepAlive;
 
@@ -27,6 +29,7 @@ pub(super) struct AgentViews {
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<AgentMetrics>,
     pub(super) gate: Arc<gate::Counters>,
+    pub(super) collector: Arc<Collector>,
     pub(super) pulses: Vec<Pulse>,
 }
 
@@ -80,9 +83,33 @@ impl Views for AgentViews {
         Some(Box::new(metrics::render(self.node.clone(), snapshot, agent)))
     }
 
-    fn peers(&self) -> Option<Chunks> {
-        let snapshot = self.snapshot()?;
-        Some(server::peers_json(&self.node, &self.instance, &snapshot))
+    fn peers(&self) -> Shown {
+        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
+        Ok(Document::counted(|| server::peers_json(&self.node, &self.instance, &snapshot)))
+    }
+
+    fn peer(&self, node: &NodeName) -> Shown {
+        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
+        let peer = server::peer_json(&self.node, &self.instance, &snapshot, node);
+        peer.map(Document::whole).ok_or(NotShown::Unknown)
+    }
+
+    fn row(&self) -> Shown {
+        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
+        Ok(Document::counted(|| cluster::row_json(&self.node, &self.instance, &snapshot)))
+    }
+
+    fn cluster(&self) -> Shown {
+        let matrix = self.collector.matrix(|| self.snapshot()).ok_or(NotShown::Silent)?;
+        Ok(Document::counted(|| cluster::matrix_json(&matrix)))
+    }
+
+    fn pair(&self, source: &NodeName, target: &NodeName) -> Shown {
+        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
+        let own = (*source == self.node)
+            .then(|| server::peer_json(&self.node, &self.instance, &snapshot, target));
+        let pair = self.collector.pair(source, target, &snapshot, own);
+        pair.map(Document::whole).ok_or(NotShown::Unknown)
     }
 }
 

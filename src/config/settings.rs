@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::parse;
-use super::{Config, DiscoveryConfig, SettingError};
+use super::{Config, DiscoveryConfig, SettingError, duration_between};
 use crate::discovery::{fixed, kubernetes};
 use crate::name::{Instance, NodeName};
 
@@ -180,14 +180,10 @@ impl Given {
         most: u64,
     ) -> Duration {
         let [default, least, most] = [default, least, most].map(Duration::from_millis);
-        let expected = format!(
-            "a duration with its unit, such as {}, from {} to {}",
-            parse::shown(default),
-            parse::shown(least),
-            parse::shown(most)
-        );
-        self.value(variable, default, &expected, |text| {
-            parse::duration(text).filter(|duration| (least..=most).contains(duration))
+        let Some((name, text)) = self.values.get(variable).cloned() else { return default };
+        duration_between(&text, default, least..=most).unwrap_or_else(|expected| {
+            self.wrong(&name, Some(text), expected);
+            default
         })
     }
 

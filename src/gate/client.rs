@@ -121,7 +121,7 @@ impl Port {
         client.deadline = deadline;
         client.lane = route.lane;
         client.linger = match route.lane {
-            Lane::Bulk => limits.linger,
+            Lane::Bulk | Lane::Gathered => limits.linger,
             // What does not fit a packet or two is not left to the kernel, where it would count for
             // nobody. A prober that gets nothing of it must see its own time run out, not our reset.
             Lane::Small if request.asks_for_more() => limits.small_answer,

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use super::Rejection;
 use crate::wire;
 
-/// Longest path: our longest route takes under 20 octets; a proxy's prefix may be added.
-const MAX_PATH: usize = 256;
+/// Longest path: our longest route holds two names of nodes, of 253 octets each.
+const MAX_PATH: usize = 544;
 /// Longest value passed on: the longest node name.
 const MAX_VALUE: usize = 253;
 /// What of a request is passed on, if its value is plain. Everything else is dropped.

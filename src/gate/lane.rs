@@ -14,12 +14,14 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use super::Lane;
 use super::answer::{Answer, AnswerError};
 use super::client::State;
-use super::poll::{BULK, Interest, SMALL};
+use super::poll::{BULK, GATHERED, Interest, SMALL};
 use super::port::Port;
 use super::slots::Id;
 
 /// Requests that wait for the bulk lane; each may take its whole deadline.
 const BULK_QUEUE: usize = 4;
+/// Requests that wait for the lane of what is gathered; mostly they get what the first one gathered.
+const GATHERED_QUEUE: usize = 16;
 /// Longest answer of the small lane, which is held as a whole.
 const MAX_SMALL_ANSWER: usize = 16 * 1024;
 
@@ -97,12 +99,13 @@ impl LaneState {
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 2] = [Self::Small, Self::Bulk];
+    pub(super) const ALL: [Self; 3] = [Self::Small, Self::Bulk, Self::Gathered];
 
     pub(super) fn name(self) -> u64 {
         match self {
             Self::Small => SMALL,
             Self::Bulk => BULK,
+            Self::Gathered => GATHERED,
         }
     }
 }
@@ -112,6 +115,7 @@ impl Port {
         match lane {
             Lane::Small => &mut self.small,
             Lane::Bulk => &mut self.bulk,
+            Lane::Gathered => &mut self.gathered,
         }
     }
 
@@ -119,7 +123,12 @@ impl Port {
     /// bounded by the connections.
     pub(super) fn enqueue(&mut self, lane: Lane, id: Id) -> bool {
         let state = self.lane(lane);
-        if lane == Lane::Bulk && state.queue.len() >= BULK_QUEUE {
+        let most = match lane {
+            Lane::Small => usize::MAX,
+            Lane::Bulk => BULK_QUEUE,
+            Lane::Gathered => GATHERED_QUEUE,
+        };
+        if state.queue.len() >= most {
             return false;
         }
         state.queue.push_back(id);
@@ -181,7 +190,7 @@ impl Port {
             return Err(Broken::NotSmall);
         }
         // A small answer is delivered as a whole.
-        if lane == Lane::Bulk || done {
+        if lane != Lane::Small || done {
             self.deliver(lane, done)?;
         }
         if done {
@@ -212,7 +221,7 @@ impl Port {
             client.deadline = now
                 + match lane {
                     Lane::Small => limits.small_answer,
-                    Lane::Bulk => limits.bulk_answer,
+                    Lane::Bulk | Lane::Gathered => limits.bulk_answer,
                 };
         }
         client.state = State::Answering { whole: done };
@@ -244,6 +253,7 @@ impl Port {
         let (poll, state) = match lane {
             Lane::Small => (&self.poll, &mut self.small),
             Lane::Bulk => (&self.poll, &mut self.bulk),
+            Lane::Gathered => (&self.poll, &mut self.gathered),
         };
         if state.paused != paused {
             state.paused = paused;

@@ -18,6 +18,7 @@ pub(super) const LISTENER: u64 = u64::MAX;
 pub(super) const STOP: u64 = u64::MAX - 1;
 pub(super) const SMALL: u64 = u64::MAX - 2;
 pub(super) const BULK: u64 = u64::MAX - 3;
+pub(super) const GATHERED: u64 = u64::MAX - 4;
 
 /// What a descriptor is watched for. Hang-ups and errors always come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use rustix::net::{SocketFlags, accept_with};
 
 use super::client::{Client, State};
 use super::lane::{Broken, LaneState};
-use super::poll::{BULK, Interest, LISTENER, Poll, SMALL, STOP};
+use super::poll::{BULK, GATHERED, Interest, LISTENER, Poll, SMALL, STOP};
 use super::slots::{Id, Slots};
 use super::{Counters, Fatal, Lane, Limits, Rejection, Route, Setup};
 use crate::pulse::Pulse;
@@ -49,6 +49,7 @@ pub(super) struct Port {
     pub(super) place_free: bool,
     pub(super) small: LaneState,
     pub(super) bulk: LaneState,
+    pub(super) gathered: LaneState,
     pub(super) route_of: fn(&str) -> Route,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
@@ -68,7 +69,10 @@ impl Port {
         let poll = Poll::new(&setup.stop)?;
         setup.listener.set_nonblocking(true)?;
         poll.add(&setup.listener, LISTENER, Interest::Read)?;
-        for (stream, name) in [(&setup.backends.small, SMALL), (&setup.backends.bulk, BULK)] {
+        let backends = &setup.backends;
+        for (stream, name) in
+            [(&backends.small, SMALL), (&backends.bulk, BULK), (&backends.gathered, GATHERED)]
+        {
             stream.set_nonblocking(true)?;
             poll.add(stream, name, Interest::Read)?;
         }
@@ -84,6 +88,7 @@ impl Port {
             place_free: false,
             small: LaneState::new(setup.backends.small),
             bulk: LaneState::new(setup.backends.bulk),
+            gathered: LaneState::new(setup.backends.gathered),
             route_of: setup.route_of,
             limits: setup.limits,
             counters: setup.counters,
@@ -127,6 +132,7 @@ impl Port {
                     STOP => self.stop()?,
                     SMALL => self.lane_readable(Lane::Small)?,
                     BULK => self.lane_readable(Lane::Bulk)?,
+                    GATHERED => self.lane_readable(Lane::Gathered)?,
                     id => self.client_event(Id::from_u64(id))?,
                 }
             }
@@ -278,7 +284,7 @@ impl Port {
 
     /// Nothing has a deadline.
     fn is_at_rest(&self) -> bool {
-        let lanes = [&self.small, &self.bulk];
+        let lanes = [&self.small, &self.bulk, &self.gathered];
         self.accept_at.is_none()
             && self.stopping.is_none()
             && lanes.iter().all(|lane| lane.exchange.is_none())

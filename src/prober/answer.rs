@@ -13,13 +13,15 @@ use crate::wire::{CAN, CAN_LARGE, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, c
 /// refused: no agent sends it.
 const END: &[u8] = b"\r\n\r\n";
 
-/// Which of the two answers is due.
+/// Which answer is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// 204 without content.
     Blank,
     /// 200 with [`LARGE`] octets.
     Large,
+    /// 200 with so many octets at most.
+    Document(usize),
 }
 
 impl Due {
@@ -27,14 +29,16 @@ impl Due {
     const fn start(self) -> &'static [u8] {
         match self {
             Self::Blank => b"HTTP/1.1 204",
-            Self::Large => b"HTTP/1.1 200",
+            Self::Large | Self::Document(_) => b"HTTP/1.1 200",
         }
     }
 
-    const fn length(self) -> usize {
+    /// Whether the content may be so long.
+    const fn takes(self, length: usize) -> bool {
         match self {
-            Self::Blank => 0,
-            Self::Large => LARGE,
+            Self::Blank => length == 0,
+            Self::Large => length == LARGE,
+            Self::Document(_) => true,
         }
     }
 }
@@ -46,12 +50,18 @@ pub(super) enum Parsed {
     Incomplete,
     /// Not an answer of ours, whatever may follow.
     Bad,
+    /// No document, but this status.
+    Refused(u16),
+    /// A document longer than that.
+    TooLarge,
     /// A whole head.
     Whole {
         /// Who answered.
         node: NodeName,
         /// What it told.
         answer: Answer,
+        /// Octets of the head; what follows is content.
+        head: usize,
         /// Octets of the content that are still to come.
         left: usize,
     },
@@ -65,22 +75,44 @@ pub(super) fn parse(bytes: &[u8], due: Due) -> Parsed {
     let start = due.start();
     let seen = bytes.len().min(start.len());
     if bytes.get(..seen) != start.get(..seen) || bytes.len() > MAX_ANSWER {
-        return Parsed::Bad;
+        return if matches!(due, Due::Document(_)) { refused(bytes) } else { Parsed::Bad };
     }
     let Some(end) = bytes.windows(END.len()).position(|window| window == END) else {
         return if bytes.len() == MAX_ANSWER { Parsed::Bad } else { Parsed::Incomplete };
     };
-    // A 204 has no content (RFC 9110 section 15.3.5): nothing may follow its head.
-    let content = bytes.len() - end - END.len();
-    let (Some(head), Some(left)) = (bytes.get(..end), due.length().checked_sub(content)) else {
+    let head = end + END.len();
+    let Some((node, answer, length)) = bytes.get(..end).and_then(|head| read_head(head, due))
+    else {
         return Parsed::Bad;
     };
-    let read = read_head(head, due);
-    read.map_or(Parsed::Bad, |(node, answer)| Parsed::Whole { node, answer, left })
+    if let Due::Document(most) = due
+        && length > most
+    {
+        return Parsed::TooLarge;
+    }
+    // Nothing may follow the content; a 204 has none (RFC 9110 section 15.3.5).
+    match length.checked_sub(bytes.len() - head) {
+        Some(left) => Parsed::Whole { node, answer, head, left },
+        None => Parsed::Bad,
+    }
 }
 
-/// Reads a head without its final empty line; `None` when it is malformed or not ours.
-fn read_head(head: &[u8], due: Due) -> Option<(NodeName, Answer)> {
+/// The begin of an answer that does not begin as a document's.
+fn refused(bytes: &[u8]) -> Parsed {
+    const START: &[u8] = b"HTTP/1.1 ";
+    let seen = bytes.len().min(START.len());
+    if bytes.get(..seen) != START.get(..seen) {
+        return Parsed::Bad;
+    }
+    let Some(digits) = bytes.get(START.len()..START.len() + 3) else { return Parsed::Incomplete };
+    let digits = Some(digits).filter(|digits| digits.iter().all(u8::is_ascii_digit));
+    let code = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    code.map_or(Parsed::Bad, Parsed::Refused)
+}
+
+/// Reads a head without its final empty line, and the length that it tells; `None` when it is
+/// malformed or not ours.
+fn read_head(head: &[u8], due: Due) -> Option<(NodeName, Answer, usize)> {
     // Put back the last line's CRLF, so that all lines look alike.
     let mut lines = head.split(|byte| *byte == b'\n').peekable();
     let mut next = || {
@@ -115,12 +147,13 @@ fn read_head(head: &[u8], due: Due) -> Option<(NodeName, Answer)> {
         }
     }
     // In the one spelling; a 204 may leave it out.
-    let length = length.unwrap_or_else(|| "0".to_owned());
-    if length != due.length().to_string() {
+    let text = length.unwrap_or_else(|| "0".to_owned());
+    let length = text.parse().ok().filter(|length| due.takes(*length))?;
+    if text != length.to_string() {
         return None;
     }
     let (instance, draining) = (instance.flatten(), draining.unwrap_or(false));
-    Some((node?, Answer { instance, draining, can_large }))
+    Some((node?, Answer { instance, draining, can_large }, length))
 }
 
 /// Splits one field line (RFC 9112 section 5); no space before the colon, no folded lines.
@@ -159,8 +192,8 @@ mod tests {
 
     fn whole(text: &str) -> Option<(String, Answer)> {
         match parse(text.as_bytes()) {
-            Parsed::Whole { node, answer, left: 0 } => Some((node.to_string(), answer)),
-            Parsed::Whole { .. } | Parsed::Incomplete | Parsed::Bad => None,
+            Parsed::Whole { node, answer, left: 0, .. } => Some((node.to_string(), answer)),
+            _ => None,
         }
     }
 

@@ -23,7 +23,8 @@ struct Head<'a> {
     node: &'a str,
     instance: &'a str,
     at: f64,
-    incoming_unknown: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incoming_unknown: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -90,22 +91,52 @@ struct Probe {
 /// The row of `node`: every peer with what is known of it.
 #[must_use]
 pub fn peers_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>) -> Chunks {
-    let head = Head {
+    let mut opening = opening(node, instance, snapshot, Some(snapshot.incoming_unknown));
+    opening.extend_from_slice(b",\"peers\":[");
+    let rows = snapshot.peers.clone().into_iter().enumerate().map(|(index, record)| {
+        let separator: &[u8] = if index == 0 { b"\n" } else { b",\n" };
+        [separator, &peer_value(&record)].concat()
+    });
+    Box::new(std::iter::once(opening).chain(rows).chain(std::iter::once(b"\n]}\n".to_vec())))
+}
+
+/// One peer of that row; `None` when there is none of that name.
+#[must_use]
+pub fn peer_json(
+    node: &NodeName,
+    instance: &Instance,
+    snapshot: &Snapshot,
+    peer: &NodeName,
+) -> Option<Vec<u8>> {
+    let record = snapshot.peers.iter().find(|record| record.peer.node == *peer)?;
+    let mut document = opening(node, instance, snapshot, None);
+    document.extend_from_slice(b",\"peer\":");
+    document.extend(peer_value(record));
+    document.extend_from_slice(b"}\n");
+    Some(document)
+}
+
+/// What is known of one peer, as it stands in a row.
+fn peer_value(record: &PeerRecord) -> Vec<u8> {
+    text(&row(record))
+}
+
+/// What a document begins with, left open for the rest.
+fn opening(
+    node: &NodeName,
+    instance: &Instance,
+    snapshot: &Snapshot,
+    incoming_unknown: Option<u64>,
+) -> Vec<u8> {
+    let mut opening = text(&Head {
         version: VERSION,
         node: node.as_str(),
         instance: instance.as_str(),
         at: unix(snapshot.taken.wall),
-        incoming_unknown: snapshot.incoming_unknown,
-    };
-    // The head is left open for the peers.
-    let mut opening = text(&head);
-    opening.pop();
-    opening.extend_from_slice(b",\"peers\":[");
-    let rows = snapshot.peers.clone().into_iter().enumerate().map(|(index, record)| {
-        let separator: &[u8] = if index == 0 { b"\n" } else { b",\n" };
-        [separator, &text(&row(&record))].concat()
+        incoming_unknown,
     });
-    Box::new(std::iter::once(opening).chain(rows).chain(std::iter::once(b"\n]}\n".to_vec())))
+    opening.pop();
+    opening
 }
 
 fn text(value: &impl Serialize) -> Vec<u8> {

@@ -10,8 +10,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::wire;
 
-/// With a backlog of one, Linux lets two wait: ours, and no third.
-const BACKLOG: i32 = 1;
+/// With a backlog of two, Linux lets three wait: ours, and no fourth.
+const BACKLOG: i32 = 2;
 /// Somebody else may have connected first; whoever does that all the time is worth an error.
 const ATTEMPTS: usize = 16;
 /// For the first answer on a connection: the threads are starting, on a loaded machine.
@@ -19,9 +19,18 @@ const GREETING: Duration = Duration::from_secs(10);
 /// Longest head of the first answer.
 const MAX_GREETING: usize = 4096;
 
-/// A listener with our two connections waiting in it, which takes no others; the socket that keeps
-/// it shut; and the two.
-pub(super) fn listen() -> io::Result<(UnixListener, UnixListener, UnixStream, UnixStream)> {
+/// What [`listen`] makes.
+pub(super) struct Private {
+    /// Our connections wait in it, and it takes no others.
+    pub(super) listener: UnixListener,
+    /// The same socket, which keeps it shut.
+    pub(super) door: UnixListener,
+    /// Our connections.
+    pub(super) streams: [UnixStream; 3],
+}
+
+/// Opens the socket, connects to it, and shuts the door.
+pub(super) fn listen() -> io::Result<Private> {
     let mut last = io::Error::other("no attempt");
     for _ in 0..ATTEMPTS {
         match attempt() {
@@ -32,7 +41,7 @@ pub(super) fn listen() -> io::Result<(UnixListener, UnixListener, UnixStream, Un
     Err(io::Error::new(last.kind(), format!("open the private socket: {last}")))
 }
 
-fn attempt() -> io::Result<(UnixListener, UnixListener, UnixStream, UnixStream)> {
+fn attempt() -> io::Result<Private> {
     // The process id is 1 in every container: only a random name is our own.
     let name = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     let address = SockAddr::unix(format!("\0wylis-{}", name.trim()))?;
@@ -46,12 +55,12 @@ fn attempt() -> io::Result<(UnixListener, UnixListener, UnixStream, UnixStream)>
         stream.set_nonblocking(false)?;
         Ok::<UnixStream, io::Error>(stream.into())
     };
-    let (small, bulk) = (connect()?, connect()?);
+    let streams = [connect()?, connect()?, connect()?];
     let listener: UnixListener = listener.into();
     let door = listener.try_clone()?;
     // What waits can still be accepted; nothing more can connect.
     rustix::net::shutdown(&door, rustix::net::Shutdown::Both)?;
-    Ok((listener, door, small, bulk))
+    Ok(Private { listener, door, streams })
 }
 
 /// Gets one answer, so that the connection is known to be accepted and served.
@@ -78,12 +87,12 @@ mod tests {
 
     #[test]
     fn nobody_else_gets_in() {
-        let (listener, _door, _small, _bulk) = listen().unwrap();
+        let Private { listener, door: _door, streams } = listen().unwrap();
         let address = listener.local_addr().unwrap();
-        assert!(UnixStream::connect_addr(&address).is_err());
-        assert!(listener.accept().is_ok());
-        assert!(UnixStream::connect_addr(&address).is_err());
-        assert!(listener.accept().is_ok());
+        for _ in &streams {
+            assert!(UnixStream::connect_addr(&address).is_err());
+            assert!(listener.accept().is_ok());
+        }
         assert!(listener.accept().is_err());
         assert!(UnixStream::connect_addr(&address).is_err());
     }

@@ -1,11 +1,13 @@
 //! The routes: what each answers, and which lane the gate shall give it.
 
 use std::io::{Cursor, Read};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
-use super::{Chunks, Views};
+use super::{Chunks, Document, HANDLER_STACK, NotShown, Shown, Views};
+use crate::name::NodeName;
 use crate::wire::{self, KeepAlive};
 
 /// What Prometheus expects of its text format.
@@ -13,33 +15,111 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 /// For people, until there is a page.
-const INDEX: &str = "wylis\n\n/keepalive\n/metrics\n/healthz\n/readyz\n/api/v1/peers\n";
+const INDEX: &str = "wylis\n\n/keepalive\n/metrics\n/healthz\n/readyz\n/api/v1/peers\n/api/v1/row\n/api/v1/cluster\n";
+const SILENT: &str = "the agent does not answer\n";
 /// What paths without a route are counted under.
 const OTHER: &str = "other";
 
 /// Every label that [`route`] gives.
-pub const LABELS: &[&str] =
-    &[wire::KEEPALIVE_PATH, "/metrics", "/healthz", "/readyz", "/api/v1/peers", "/", OTHER];
+pub const LABELS: &[&str] = &[
+    wire::KEEPALIVE_PATH,
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/api/v1/peers",
+    wire::ROW_PATH,
+    "/api/v1/cluster",
+    "/",
+    OTHER,
+];
+
+/// What an answer costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// It is of a known, small size.
+    Small,
+    /// It grows with the number of peers.
+    Bulk,
+    /// It is gathered from the peers first, which takes seconds at most.
+    Gathered,
+}
 
 /// What the gate must know of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// Its name in the counters.
+    /// Its name in the counters; that of its beginning, for a path with names in it.
     pub label: &'static str,
-    /// Whether its answer grows with the number of peers.
-    pub bulk: bool,
+    /// What its answer costs.
+    pub weight: Weight,
+}
+
+/// What a path asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// What has no names in it: its route.
+    Plain(&'static str),
+    Peer(NodeName),
+    Pair(NodeName, NodeName),
+}
+
+/// Reads a path.
+fn asked(path: &str) -> Asked {
+    let name = |text: &str| NodeName::new(text).ok();
+    if let Some(node) = path.strip_prefix(wire::PEER_PATH).and_then(name) {
+        return Asked::Peer(node);
+    }
+    if let Some((source, target)) =
+        path.strip_prefix("/api/v1/cluster/").and_then(|rest| rest.split_once('/'))
+        && let (Some(source), Some(target)) = (name(source), name(target))
+    {
+        return Asked::Pair(source, target);
+    }
+    let plain = LABELS.iter().find(|label| **label == path && path != OTHER);
+    Asked::Plain(plain.copied().unwrap_or(OTHER))
 }
 
 /// Where a path goes.
 #[must_use]
 pub fn route(path: &str) -> Route {
-    let label = LABELS.iter().find(|label| **label == path && path != OTHER);
-    let label = label.copied().unwrap_or(OTHER);
-    Route { label, bulk: matches!(label, "/metrics" | "/api/v1/peers") }
+    let label = match asked(path) {
+        Asked::Plain(label) => label,
+        Asked::Peer(_) => "/api/v1/peers",
+        Asked::Pair(..) => "/api/v1/cluster",
+    };
+    let weight = match label {
+        "/metrics" | "/api/v1/peers" | wire::ROW_PATH => Weight::Bulk,
+        "/api/v1/cluster" => Weight::Gathered,
+        _ => Weight::Small,
+    };
+    Route { label, weight }
 }
 
-/// Answers one request.
-pub(super) fn answer(request: Request, views: &dyn Views) {
+/// Answers one request. What must be gathered first is answered on a thread of its own, so that
+/// neither probes nor scrapes wait for it.
+pub(super) fn answer(request: Request, views: &Arc<dyn Views>) {
+    let path = request.url().split('?').next().unwrap_or_default();
+    if route(path).weight != Weight::Gathered {
+        return answer_here(request, &**views);
+    }
+    // Left where both find it: dropped, it would be answered by tiny_http.
+    let left = Arc::new(Mutex::new(Some(request)));
+    let (given, views) = (Arc::clone(&left), Arc::clone(views));
+    let thread = std::thread::Builder::new()
+        .name("cluster".to_owned())
+        .stack_size(HANDLER_STACK)
+        .spawn(move || take(&given).map_or((), |request| answer_here(request, &*views)));
+    if thread.is_err()
+        && let Some(request) = take(&left)
+    {
+        respond(request, text(503, "no thread for it\n"));
+    }
+}
+
+fn take(left: &Mutex<Option<Request>>) -> Option<Request> {
+    left.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+fn answer_here(request: Request, views: &dyn Views) {
     if !matches!(request.method(), Method::Get | Method::Head) {
         return respond(
             request,
@@ -47,14 +127,18 @@ pub(super) fn answer(request: Request, views: &dyn Views) {
         );
     }
     let path = request.url().split('?').next().unwrap_or_default();
-    match path {
-        wire::KEEPALIVE_PATH => keepalive(request, views),
-        "/metrics" => streamed(request, PROMETHEUS_TEXT, views.metrics()),
-        "/api/v1/peers" => streamed(request, JSON, views.peers()),
-        "/healthz" => health(request, views.healthy()),
-        "/readyz" => health(request, views.ready()),
-        "/" => respond(request, text(200, INDEX)),
-        _ => respond(request, text(404, "not found\n")),
+    match asked(path) {
+        Asked::Plain(wire::KEEPALIVE_PATH) => keepalive(request, views),
+        Asked::Plain("/metrics") => streamed(request, PROMETHEUS_TEXT, views.metrics()),
+        Asked::Plain("/api/v1/peers") => document(request, views, views.peers()),
+        Asked::Plain(wire::ROW_PATH) => document(request, views, views.row()),
+        Asked::Plain("/api/v1/cluster") => document(request, views, views.cluster()),
+        Asked::Plain("/healthz") => health(request, views.healthy()),
+        Asked::Plain("/readyz") => health(request, views.ready()),
+        Asked::Plain("/") => respond(request, text(200, INDEX)),
+        Asked::Plain(_) => respond(request, text(404, "not found\n")),
+        Asked::Peer(node) => document(request, views, views.peer(&node)),
+        Asked::Pair(source, target) => document(request, views, views.pair(&source, &target)),
     }
 }
 
@@ -89,9 +173,25 @@ fn health(request: Request, state: Result<(), String>) {
     }
 }
 
+/// JSON of known length, of one moment.
+fn document(request: Request, views: &dyn Views, shown: Shown) {
+    let Document { length, chunks } = match shown {
+        Ok(document) => document,
+        Err(NotShown::Unknown) => return respond(request, text(404, "not found\n")),
+        Err(NotShown::Silent) => return respond(request, text(503, SILENT)),
+    };
+    let response =
+        Response::new(StatusCode(200), Vec::new(), Body::new(chunks), Some(length), None)
+            // Or tiny_http would send it in chunks, without its length.
+            .with_chunked_threshold(usize::MAX)
+            .with_header_of("Content-Type", JSON)
+            .with_header_of("Cache-Control", "no-store");
+    respond(request, introduced(response, views));
+}
+
 fn streamed(request: Request, content_type: &str, chunks: Option<Chunks>) {
     let Some(chunks) = chunks else {
-        return respond(request, text(503, "the agent does not answer\n"));
+        return respond(request, text(503, SILENT));
     };
     let response = Response::new(StatusCode(200), Vec::new(), Body::new(chunks), None, None);
     respond(request, response.with_header_of("Content-Type", content_type));
@@ -139,9 +239,31 @@ mod tests {
         for label in LABELS.iter().filter(|label| **label != OTHER) {
             assert_eq!(route(label).label, *label);
         }
-        for path in ["/nothing", OTHER, "", "/metrics/"] {
-            assert_eq!(route(path), Route { label: OTHER, bulk: false });
+        for path in ["/nothing", OTHER, "", "/metrics/", "/api/v1/peers/", "/api/v1/cluster/a"] {
+            assert_eq!(route(path), Route { label: OTHER, weight: Weight::Small }, "{path}");
         }
-        assert!(route("/metrics").bulk && !route("/keepalive").bulk);
+        let weights = ["/metrics", "/keepalive", "/api/v1/cluster"].map(|path| route(path).weight);
+        assert_eq!(weights, [Weight::Bulk, Weight::Small, Weight::Gathered]);
+    }
+
+    #[test]
+    fn paths_with_names_are_counted_under_their_beginning() {
+        let name = |text: &str| NodeName::new(text).unwrap();
+        let long = "n".repeat(253);
+        assert_eq!(asked(&format!("/api/v1/peers/{long}")), Asked::Peer(name(&long)));
+        assert_eq!(route("/api/v1/peers/n1").label, "/api/v1/peers");
+        let pair = format!("/api/v1/cluster/{long}/n2");
+        assert_eq!(asked(&pair), Asked::Pair(name(&long), name("n2")));
+        let expected = Route { label: "/api/v1/cluster", weight: Weight::Gathered };
+        assert_eq!(route(&pair), expected);
+        for path in [
+            "/api/v1/peers/a~b",
+            "/api/v1/peers/a/b",
+            "/api/v1/cluster/a/b/c",
+            "/api/v1/cluster//b",
+            &format!("/api/v1/peers/{long}n"),
+        ] {
+            assert_eq!(asked(path), Asked::Plain(OTHER), "{path}");
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn rendered() -> Value {
 }
 
 /// The names of the fields of an object and, behind a dot, of those within it.
-fn fields(value: &Value) -> BTreeSet<String> {
+pub(super) fn fields(value: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     match value {
         Value::Array(all) => found.extend(all.iter().flat_map(fields)),

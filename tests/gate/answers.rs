@@ -66,6 +66,34 @@ fn a_large_probe_gets_what_it_asks_for_and_nobody_more_than_the_bound() {
 }
 
 #[test]
+fn a_document_tells_its_length_and_who_gives_it() {
+    let agents = Agents::start(&Options { metrics: 100_000, ..Options::new(61) });
+    let answer = get(agents.address, "/api/v1/row");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("\r\nWylis-Node: test-node\r\n"), "{head}");
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+    assert!(!head.contains("chunked"), "{head}");
+    let expected: Vec<u8> = metrics(100_000).flatten().collect();
+    assert!(body.as_bytes() == expected, "the body differs");
+    let head = ask(agents.address, b"HEAD /api/v1/row HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(head.ends_with("\r\n\r\n") && head.contains("Content-Length"), "{head}");
+}
+
+#[test]
+fn paths_may_hold_names_of_nodes() {
+    let mut agents = Agents::start(&Options::new(60));
+    let long = "n".repeat(253);
+    let answer = get(agents.address, &format!("/api/v1/peers/{long}"));
+    assert!(answer.ends_with(&format!("\r\n\r\n{long}")), "{answer}");
+    let pair = format!("/api/v1/cluster/{long}/{long}");
+    assert_eq!(code(&get(agents.address, &pair)), Some(404));
+    // The server's own word: the gate let it through.
+    assert_eq!(agents.counter("/api/v1/cluster:404"), 1);
+    assert_eq!(agents.counter("/api/v1/peers:200"), 1);
+}
+
+#[test]
 fn each_route_answers() {
     let agents = Agents::start(&Options::new(2));
     let healthy = get(agents.address, "/healthz");

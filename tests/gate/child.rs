@@ -12,11 +12,13 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use wylis::gate::{self, Backends, Counters, Lane, Limits, Rejection, Route, Setup};
 use wylis::name::{Instance, NodeName};
 use wylis::pulse::Pulse;
-use wylis::server::{self, Chunks, Views};
+use wylis::server::{self, Chunks, Document, NotShown, Shown, Views, Weight};
 use wylis::shutdown::StopToken;
 use wylis::wire::KeepAlive;
 
 const CHILD: &str = "WYLIS_GATE_CHILD";
+/// How long the gathered route takes.
+pub(crate) const GATHERING: Duration = Duration::from_secs(2);
 /// Longest wait for anything that must happen: a machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -92,9 +94,24 @@ impl Views for Agent {
         Some(Box::new(metrics(self.metrics)))
     }
     /// Stands for a slow view.
-    fn peers(&self) -> Option<Chunks> {
+    fn peers(&self) -> Shown {
         std::thread::sleep(Duration::from_secs(1));
-        None
+        Err(NotShown::Silent)
+    }
+    fn peer(&self, node: &NodeName) -> Shown {
+        Ok(Document::whole(node.to_string().into_bytes()))
+    }
+    fn row(&self) -> Shown {
+        let octets = self.metrics;
+        Ok(Document::counted(move || Box::new(metrics(octets))))
+    }
+    /// Stands for peers that do not answer.
+    fn cluster(&self) -> Shown {
+        std::thread::sleep(GATHERING);
+        Ok(Document::whole(b"{}\n".to_vec()))
+    }
+    fn pair(&self, _: &NodeName, _: &NodeName) -> Shown {
+        Err(NotShown::Unknown)
     }
 }
 
@@ -138,10 +155,15 @@ fn child() {
     };
     let thread = gate::start(Setup {
         listener,
-        backends: Backends { small: kept.small, bulk: kept.bulk },
+        backends: Backends { small: kept.small, bulk: kept.bulk, gathered: kept.gathered },
         route_of: |path| {
             let route = server::route(path);
-            Route { label: route.label, lane: if route.bulk { Lane::Bulk } else { Lane::Small } }
+            let lane = match route.weight {
+                Weight::Small => Lane::Small,
+                Weight::Bulk => Lane::Bulk,
+                Weight::Gathered => Lane::Gathered,
+            };
+            Route { label: route.label, lane }
         },
         limits,
         counters: Arc::clone(&counters),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::answers::unchunk;
-use crate::child::{Agents, Options, metrics};
+use crate::child::{Agents, GATHERING, Options, metrics};
 use crate::client::{End, code, connect, connect_narrow, get, probes_pass, read_all};
 
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -106,11 +106,35 @@ fn many_answers_at_once_reach_whom_they_are_for() {
         ask("/healthz", "\r\n\r\nok\n"),
         ask("/keepalive", "\r\n\r\n"),
         ask("/nothing", "\r\n\r\nnot found\n"),
-        ask("/", "/api/v1/peers\n"),
+        ask("/", "/api/v1/cluster\n"),
         ask("/metrics", "\r\n0\r\n\r\n"),
     ];
     for thread in threads {
         thread.join().unwrap();
     }
     probes_pass(&mut agents);
+}
+
+#[test]
+fn what_is_gathered_delays_neither_probes_nor_scrapes_and_many_may_wait_for_it() {
+    let mut agents = Agents::start(&Options::new(45));
+    let address = agents.address;
+    let begin = Instant::now();
+    let askers: Vec<_> =
+        (0..3).map(|_| std::thread::spawn(move || get(address, "/api/v1/cluster"))).collect();
+    agents.awaits("connections", |open| open == 3);
+    probes_pass(&mut agents);
+    for path in ["/metrics", "/api/v1/row", "/healthz"] {
+        assert_eq!(code(&get(address, path)), Some(200), "{path}");
+    }
+    // All of that came before the first of them had its answer.
+    assert!(begin.elapsed() < GATHERING, "{:?}", begin.elapsed());
+    assert!(askers.iter().all(|asker| !asker.is_finished()));
+    for asker in askers {
+        let answer = asker.join().unwrap();
+        assert!(answer.ends_with("\r\n\r\n{}\n"), "{answer}");
+        assert!(answer.contains("\r\nCache-Control: no-store\r\n"), "{answer}");
+    }
+    // One after the other: this view keeps nothing.
+    assert!(begin.elapsed() >= 3 * GATHERING);
 }

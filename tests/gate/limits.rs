@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use wylis::gate::{Limits, Rejection};
 
 use crate::child::{Agents, Options};
-use crate::client::{connect, get, probe, probes_pass, read_all, try_connect};
+use crate::client::{code, connect, get, probe, probes_pass, read_all, try_connect};
 use crate::wrong::{Alone, head, sequence};
 
 /// "nobody", whom a limit of threads binds; root it does not.
@@ -40,7 +40,7 @@ fn without_descriptors_connections_wait_and_are_answered_later() {
 
 #[test]
 fn few_descriptors_mean_few_places_and_the_port_survives_a_flood() {
-    let mut agents = Agents::start(&Options { descriptors: Some(160), ..Options::new(51) });
+    let mut agents = Agents::start(&Options { descriptors: Some(192), ..Options::new(51) });
     let silent: Vec<_> = (0..300).map(|_| connect(agents.address)).collect();
     agents.awaits("evicted", |count| count >= 200);
     probes_pass(&mut agents);
@@ -63,6 +63,8 @@ fn without_threads_all_is_answered_because_none_is_started() {
         assert!(probe(agents.address).is_some());
         assert!(get(agents.address, "/metrics").ends_with("\r\n0\r\n\r\n"));
     }
+    // Only what is gathered has a thread of its own; without one, it is refused.
+    assert_eq!(code(&get(agents.address, "/api/v1/cluster")), Some(503));
     drop(silent);
     probes_pass(&mut agents);
 }

@@ -35,6 +35,9 @@ impl Alone {
         let address = listener.local_addr().unwrap();
         let (small, near_small) = UnixStream::pair().unwrap();
         let (bulk, near_bulk) = UnixStream::pair().unwrap();
+        // Nobody asks for what takes it.
+        let (gathered, near_gathered) = UnixStream::pair().unwrap();
+        std::mem::forget(gathered);
         for stream in [&small, &bulk] {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
         }
@@ -43,7 +46,7 @@ impl Alone {
         let stop = StopToken::new();
         let setup = Setup {
             listener,
-            backends: Backends { small: near_small, bulk: near_bulk },
+            backends: Backends { small: near_small, bulk: near_bulk, gathered: near_gathered },
             route_of: |path| Route {
                 label: "test",
                 lane: if path == "/bulk" { Lane::Bulk } else { Lane::Small },

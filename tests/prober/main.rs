@@ -4,6 +4,7 @@
 
 mod child;
 mod exchange;
+mod fetch;
 mod large;
 mod peer;
 mod pool;

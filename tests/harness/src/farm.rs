@@ -98,7 +98,8 @@ impl Drop for Farm {
 /// Longer than anything on loopback takes, so that one lost client cannot stop the farm.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(2));
 
-fn read_head(stream: &mut TcpStream) -> Option<()> {
+/// The head, as text.
+fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut buffer = [0; 2048];
     let mut filled = 0;
     while !buffer[..filled].ends_with(b"\r\n\r\n") {
@@ -107,15 +108,33 @@ fn read_head(stream: &mut TcpStream) -> Option<()> {
             _ => return None,
         }
     }
-    Some(())
+    String::from_utf8(buffer.get(..filled)?.to_vec()).ok()
 }
 
 fn answer(mut stream: TcpStream, names: &HashMap<IpAddr, String>) -> Option<()> {
     stream.set_read_timeout(PATIENCE).ok()?;
     let name = names.get(&stream.local_addr().ok()?.ip())?;
-    read_head(&mut stream)?;
-    let text = format!("HTTP/1.1 204 No Content\r\nWylis-Node: {name}\r\n\r\n");
+    let head = read_head(&mut stream)?;
+    let text = if head.starts_with("GET /api/v1/row ") {
+        let row = row(name, names.values());
+        let length = row.len();
+        format!("HTTP/1.1 200 OK\r\nWylis-Node: {name}\r\nContent-Length: {length}\r\n\r\n{row}")
+    } else {
+        format!("HTTP/1.1 204 No Content\r\nWylis-Node: {name}\r\n\r\n")
+    };
     stream.write_all(text.as_bytes()).ok()
+}
+
+/// The row of a node that finds all others up.
+fn row<'a>(name: &str, all: impl Iterator<Item = &'a String>) -> String {
+    let cell = |other: &String| {
+        format!(
+            "{{\"node\":\"{other}\",\"verdict\":\"up\",\"latency_seconds\":0.012345,\"at\":1790000000.123}}"
+        )
+    };
+    let cells: Vec<String> = all.filter(|other| *other != name).map(cell).collect();
+    let cells = cells.join(",\n");
+    format!("{{\"version\":1,\"node\":\"{name}\",\"at\":1790000001.5,\"cells\":[{cells}]}}")
 }
 
 fn ask(agent: SocketAddr, name: &str, interval: Duration) -> Option<()> {
@@ -126,5 +145,5 @@ fn ask(agent: SocketAddr, name: &str, interval: Duration) -> Option<()> {
         interval.as_millis()
     );
     stream.write_all(text.as_bytes()).ok()?;
-    read_head(&mut stream)
+    read_head(&mut stream).map(drop)
 }

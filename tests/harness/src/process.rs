@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -113,10 +113,8 @@ impl Agent {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.pid()).unwrap();
-        // SAFETY: a child that we have not yet waited for keeps its pid.
-        unsafe { libc::kill(pid, signal) };
+    pub fn signal(&self, number: i32) {
+        signal(self.pid(), number);
     }
 
     /// Asks it to stop, as the kubelet does.
@@ -264,6 +262,32 @@ impl Drop for Agent {
         // A frozen one dies as well.
         self.kill();
     }
+}
+
+/// Sends a signal to a child that was not waited for, which so keeps its id.
+pub fn signal(pid: u32, number: i32) {
+    let pid = i32::try_from(pid).unwrap();
+    // SAFETY: it touches no memory of ours.
+    unsafe { libc::kill(pid, number) };
+}
+
+/// Runs a program to its end: how it ended, and the most memory that it had at once, in kB.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
+pub fn peak_of(command: &mut Command) -> (ExitStatus, u64) {
+    let child = command.spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both are writable, and the child was not waited for; nobody else does.
+    let ended = unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) };
+    assert_eq!(ended, pid, "{}", io::Error::last_os_error());
+    // SAFETY: all fields are integers, and every octet was zeroed.
+    let usage = unsafe { usage.assume_init() };
+    (ExitStatus::from_raw(status), u64::try_from(usage.ru_maxrss).unwrap())
 }
 
 /// A number of /proc/PID/status; 0 when there is none.

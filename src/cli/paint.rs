@@ -1,0 +1,89 @@
+//! Colours where they are wanted, columns, and the width that there is.
+
+use std::io::IsTerminal as _;
+
+use super::Environment;
+use crate::state::Verdict;
+
+/// For what is no terminal, and tells no other.
+const WIDTH: usize = 80;
+const WIDEST: usize = 1000;
+
+/// A colour, as ECMA-48 numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Grey = 90,
+}
+
+impl Colour {
+    /// Of a verdict.
+    pub(super) fn of(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Up => Self::Green,
+            Verdict::Down(_) => Self::Red,
+            Verdict::OneWay | Verdict::Lossy | Verdict::Mtu => Self::Yellow,
+            Verdict::Draining | Verdict::Unknown => Self::Grey,
+        }
+    }
+}
+
+/// How to paint, and how wide.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    pub(super) coloured: bool,
+    pub(super) width: usize,
+}
+
+impl Paint {
+    pub(super) fn new(environment: &Environment) -> Self {
+        let out = std::io::stdout();
+        let told = environment.columns.as_ref().and_then(|columns| columns.trim().parse().ok());
+        let width = match rustix::termios::tcgetwinsize(&out) {
+            Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+            _ => told.unwrap_or(WIDTH),
+        };
+        let coloured = out.is_terminal() && !environment.no_color;
+        Self { coloured, width: width.clamp(1, WIDEST) }
+    }
+
+    /// The text, padded to so many columns on its right, and then coloured.
+    pub(super) fn cell(self, text: &str, width: usize, colour: Option<Colour>) -> String {
+        match colour.filter(|_| self.coloured) {
+            Some(colour) => format!("\x1b[{}m{text:<width$}\x1b[0m", colour as u8),
+            None => format!("{text:<width$}"),
+        }
+    }
+}
+
+/// Lines of columns, each as wide as its widest cell; the colour is the whole line's where it is one's.
+pub(super) fn table(
+    head: &[&str],
+    rows: &[(Vec<String>, Vec<Option<Colour>>)],
+    paint: Paint,
+) -> String {
+    let width_of = |column: usize| {
+        let cells = rows.iter().filter_map(|(cells, _)| cells.get(column));
+        let widest = cells.map(String::len).max().unwrap_or(0);
+        widest.max(head.get(column).map_or(0, |head| head.len()))
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width_of).collect();
+    let mut text = String::new();
+    let mut line = |cells: &mut dyn Iterator<Item = (String, Option<Colour>)>| {
+        let mut line = String::new();
+        for ((cell, colour), width) in cells.zip(&widths) {
+            line.push_str(&paint.cell(&cell, *width, colour));
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    line(&mut head.iter().map(|head| ((*head).to_owned(), None)));
+    for (cells, colours) in rows {
+        let colours = colours.iter().copied().chain(std::iter::repeat(None));
+        line(&mut cells.iter().cloned().zip(colours));
+    }
+    text
+}

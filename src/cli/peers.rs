@@ -1,0 +1,57 @@
+//! `wylis peers`: this node's row as a table.
+
+use super::arguments::Given;
+use super::paint::{Colour, Paint, table};
+use super::{Ending, age, document, probe, say, say_document, span, unreadable};
+use crate::cluster::{PeerLine, Peers};
+use crate::state::Verdict;
+
+const PATH: &str = "/api/v1/peers";
+const HEAD: [&str; 9] =
+    ["NODE", "VERDICT", "REASON", "LATENCY", "LOSS", "RETRANSMITS", "RTT", "MTU", "LAST SUCCESS"];
+
+pub(super) fn run(given: &Given, paint: Paint) -> Result<Ending, Ending> {
+    let document = document(probe::resolve(&given.target)?, PATH)?;
+    let peers = Peers::read(&document).map_err(|error| unreadable(PATH, error))?;
+    if given.json {
+        say_document(document)?;
+    } else {
+        say(&shown(&peers, paint))?;
+    }
+    let down = peers.lines.iter().any(|line| matches!(line.verdict, Verdict::Down(_)));
+    Ok(if down { Ending::Sick } else { Ending::Well })
+}
+
+/// The whole text.
+pub(super) fn shown(peers: &Peers, paint: Paint) -> String {
+    let up = peers.lines.iter().filter(|line| line.verdict == Verdict::Up).count();
+    let text = format!("{}: {} peers, {up} up\n", peers.node, peers.lines.len());
+    if peers.lines.is_empty() {
+        return text;
+    }
+    let rows: Vec<_> = peers
+        .lines
+        .iter()
+        .map(|line| (cells(line, peers.at).to_vec(), vec![None, Some(Colour::of(line.verdict))]))
+        .collect();
+    text + &table(&HEAD, &rows, paint)
+}
+
+fn cells(line: &PeerLine, at: u64) -> [String; HEAD.len()] {
+    let reason = match line.verdict {
+        Verdict::Down(reason) => reason.as_str(),
+        _ => "",
+    };
+    let ago = line.last_success.map(|last| age(at.saturating_sub(last)) + " ago");
+    [
+        line.node.to_string(),
+        line.verdict.as_str().to_owned(),
+        reason.to_owned(),
+        line.latency.map(span).unwrap_or_default(),
+        format!("{}/{}", line.failures, line.probes),
+        line.retransmits.to_string(),
+        line.rtt.map(span).unwrap_or_default(),
+        line.path_mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
+        ago.unwrap_or_else(|| "never".to_owned()),
+    ]
+}

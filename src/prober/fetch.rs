@@ -1,0 +1,275 @@
+//! Documents from other agents: many at once on the caller's thread, each a GET over a new connection,
+//! under its own deadline and with bounded octets. It knows no route, reads no document, and takes no
+//! worker: whatever it waits for, no probe starts later for it.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::answer::{Due, Parsed, parse};
+use super::failure::{Step, classify};
+use super::line::{LATE, close, open, wait_for};
+use crate::name::NodeName;
+use crate::probe::{FailureReason, LocalError, Outcome};
+use crate::wire::MAX_ANSWER;
+
+/// One document that is wanted.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    /// Who must answer; `None` for whoever does.
+    pub node: Option<NodeName>,
+    /// Where.
+    pub address: SocketAddr,
+    /// What, of the characters that the gate lets through.
+    pub path: String,
+    /// For all of it, and never beyond the deadline of the whole round.
+    pub within: Duration,
+    /// Octets that it may have.
+    pub most: usize,
+}
+
+/// Why a document was not had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The other side's or the path's.
+    Failure(FailureReason),
+    /// Our own.
+    Local(LocalError),
+    /// It is longer than it may be.
+    TooLarge,
+    /// The other side answered with this status instead.
+    Status(u16),
+}
+
+/// Who wants documents, and gets them.
+pub trait Errand {
+    /// What is wanted next; asked when there is room for one more.
+    fn next(&mut self) -> Option<Fetch>;
+    /// How that went.
+    fn had(&mut self, fetch: Fetch, result: Result<Vec<u8>, Fault>);
+}
+
+/// Fetches whatever is wanted, so many at once. What has not come by the deadline was too slow, what
+/// has not begun by then is not wanted any more.
+pub fn fetch(errand: &mut dyn Errand, at_once: usize, deadline: Instant) {
+    let mut flights: Vec<Flight> = Vec::new();
+    loop {
+        while flights.len() < at_once.max(1) && Instant::now() < deadline {
+            let Some(fetch) = errand.next() else { break };
+            match begin(fetch.address) {
+                Ok(stream) => flights.push(Flight::new(fetch, stream, deadline)),
+                Err(fault) => errand.had(fetch, Err(fault)),
+            }
+        }
+        let Some(first) = flights.iter().map(|flight| flight.deadline).min() else { return };
+        let mut sockets: Vec<PollFd<'_>> = flights.iter().map(Flight::awaits).collect();
+        if wait_for(&mut sockets, first).is_err() {
+            drop(sockets);
+            for flight in flights {
+                errand.had(flight.fetch, Err(Fault::Local(LocalError::Other)));
+            }
+            return;
+        }
+        let ready: Vec<bool> = sockets.iter().map(|socket| !socket.revents().is_empty()).collect();
+        drop(sockets);
+        let now = Instant::now();
+        // From the end: whoever has ended makes place for the last, which was looked at already.
+        for (index, ready) in ready.into_iter().enumerate().rev() {
+            let Some(flight) = flights.get_mut(index) else { continue };
+            let ended = match if ready { flight.advance() } else { Ok(None) } {
+                Ok(None) if flight.deadline <= now => Err(flight.overdue(now)),
+                Ok(None) => continue,
+                Ok(Some(document)) => Ok(document),
+                Err(fault) => Err(fault),
+            };
+            let Flight { fetch, stream, .. } = flights.swap_remove(index);
+            close(stream);
+            errand.had(fetch, ended);
+        }
+    }
+}
+
+/// Fetches one document.
+///
+/// # Errors
+/// Why it was not had.
+pub fn fetch_one(wanted: Fetch) -> Result<Vec<u8>, Fault> {
+    let now = Instant::now();
+    let deadline = now.checked_add(wanted.within).unwrap_or(now);
+    let mut errand = One { wanted: Some(wanted), had: Err(Fault::Local(LocalError::NotStarted)) };
+    fetch(&mut errand, 1, deadline);
+    errand.had
+}
+
+struct One {
+    wanted: Option<Fetch>,
+    had: Result<Vec<u8>, Fault>,
+}
+
+impl Errand for One {
+    fn next(&mut self) -> Option<Fetch> {
+        self.wanted.take()
+    }
+
+    fn had(&mut self, _: Fetch, result: Result<Vec<u8>, Fault>) {
+        self.had = result;
+    }
+}
+
+/// A document under way.
+struct Flight {
+    fetch: Fetch,
+    stream: TcpStream,
+    deadline: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    Connecting,
+    /// The request, as far as it was not sent.
+    Sending(Vec<u8>),
+    /// The head as far as it came.
+    Head(Vec<u8>),
+    /// The document as far as it came, and how long it will be.
+    Content(Vec<u8>, usize),
+}
+
+impl Flight {
+    fn new(fetch: Fetch, stream: TcpStream, deadline: Instant) -> Self {
+        let own = Instant::now().checked_add(fetch.within).unwrap_or(deadline);
+        Self { fetch, stream, deadline: own.min(deadline), stage: Stage::Connecting }
+    }
+
+    fn awaits(&self) -> PollFd<'_> {
+        let events = match self.stage {
+            Stage::Connecting | Stage::Sending(_) => PollFlags::OUT,
+            Stage::Head(_) | Stage::Content(..) => PollFlags::IN,
+        };
+        PollFd::new(&self.stream, events)
+    }
+
+    /// Why it has not come by its deadline.
+    fn overdue(&self, now: Instant) -> Fault {
+        if now.saturating_duration_since(self.deadline) > LATE {
+            return Fault::Local(LocalError::Late);
+        }
+        Fault::Failure(match self.stage {
+            Stage::Connecting => FailureReason::ConnectTimeout,
+            Stage::Sending(_) | Stage::Head(_) | Stage::Content(..) => {
+                FailureReason::ResponseTimeout
+            }
+        })
+    }
+
+    /// Goes on until the socket has no more to give or to take; the whole document at the end.
+    fn advance(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        loop {
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(document)) => return Ok(Some(document)),
+                Err(Halt::Wait) => return Ok(None),
+                Err(Halt::End(fault)) => return Err(fault),
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Vec<u8>>, Halt> {
+        match &mut self.stage {
+            Stage::Connecting => {
+                let error = self.stream.take_error().unwrap_or_else(Some);
+                if let Some(error) = error {
+                    return Err(Halt::End(fault(Step::Connect, &error)));
+                }
+                let Fetch { path, address, .. } = &self.fetch;
+                let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+                self.stage = Stage::Sending(request.into_bytes());
+            }
+            Stage::Sending(request) => {
+                let sent = self.stream.write(request)?;
+                request.drain(..sent.min(request.len()));
+                if request.is_empty() {
+                    self.stage = Stage::Head(Vec::new());
+                }
+            }
+            Stage::Head(head) => {
+                let room = MAX_ANSWER.saturating_sub(head.len());
+                receive(&self.stream, head, room)?;
+                let (from, left) = match parse(head, Due::Document(self.fetch.most)) {
+                    Parsed::Incomplete => return Ok(None),
+                    Parsed::Bad => return Err(failure(FailureReason::BadResponse)),
+                    Parsed::Refused(status) => return Err(Halt::End(Fault::Status(status))),
+                    Parsed::TooLarge => return Err(Halt::End(Fault::TooLarge)),
+                    Parsed::Whole { node, .. }
+                        if self.fetch.node.as_ref().is_some_and(|meant| *meant != node) =>
+                    {
+                        return Err(failure(FailureReason::WrongPeer));
+                    }
+                    Parsed::Whole { head, left, .. } => (head, left),
+                };
+                let length = head.len().saturating_sub(from) + left;
+                let mut content = Vec::with_capacity(length);
+                content.extend_from_slice(head.get(from..).unwrap_or_default());
+                self.stage = Stage::Content(content, length);
+            }
+            Stage::Content(content, length) => {
+                let left = length.saturating_sub(content.len());
+                if left == 0 {
+                    return Ok(Some(std::mem::take(content)));
+                }
+                receive(&self.stream, content, left)?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Why a step was not the last one, or was.
+enum Halt {
+    /// The socket is not ready.
+    Wait,
+    /// It is over.
+    End(Fault),
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => Self::Wait,
+            _ => Self::End(fault(Step::Exchange, &error)),
+        }
+    }
+}
+
+/// Begins to connect.
+fn begin(address: SocketAddr) -> Result<TcpStream, Fault> {
+    let (stream, pending) = open(address).map_err(|error| fault(Step::Open, &error))?;
+    pending.map_err(|error| fault(Step::Open, &error))?;
+    Ok(stream)
+}
+
+/// Appends what has come, at most `room` octets.
+fn receive(mut stream: &TcpStream, into: &mut Vec<u8>, room: usize) -> Result<(), Halt> {
+    let mut piece = [0; 4096];
+    let room = room.min(piece.len());
+    let count = stream.read(piece.get_mut(..room).unwrap_or_default())?;
+    if count == 0 {
+        return Err(failure(FailureReason::Closed));
+    }
+    into.extend_from_slice(piece.get(..count).unwrap_or_default());
+    Ok(())
+}
+
+fn failure(reason: FailureReason) -> Halt {
+    Halt::End(Fault::Failure(reason))
+}
+
+fn fault(step: Step, error: &io::Error) -> Fault {
+    match classify(step, error) {
+        Outcome::Failure(reason) => Fault::Failure(reason),
+        Outcome::Local(error) => Fault::Local(error),
+        // It never is; and nothing is known of the peer.
+        Outcome::Success { .. } => Fault::Local(LocalError::Other),
+    }
+}

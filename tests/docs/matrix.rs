@@ -1,0 +1,93 @@
+//! The section on `/api/v1/cluster`: its tables and its example against a matrix that was read and
+//! written; and the table of the commands.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use wylis::cluster::{Matrix, Missing, matrix_json, row_json};
+use wylis::name::{Instance, NodeName};
+use wylis::probe::{FailureReason, Outcome};
+
+use super::row_as_json::fields;
+use super::{Row, differences, read, row, section, snapshot, success, table};
+
+const HEADING: &str = "The matrix as JSON";
+
+fn example() -> String {
+    let text = read("README.md");
+    let lines = section(&text, HEADING).unwrap();
+    let from_json = lines.into_iter().skip_while(|line| *line != "```json").skip(1);
+    from_json.take_while(|line| *line != "```").collect()
+}
+
+/// What the agent writes of a matrix.
+fn written(matrix: Matrix) -> Value {
+    let text: Vec<u8> = matrix_json(&Arc::new(matrix)).flatten().collect();
+    serde_json::from_slice(&text).unwrap()
+}
+
+fn told(number: usize) -> BTreeSet<String> {
+    let rows = table(&read("README.md"), HEADING, number).unwrap();
+    let told: BTreeSet<String> = rows.iter().filter_map(|row| row.first().cloned()).collect();
+    assert_eq!(told.len(), rows.len(), "a row stands twice");
+    told
+}
+
+#[test]
+fn the_example_is_what_the_agent_would_write() {
+    let text = example();
+    let matrix = Matrix::read(text.as_bytes()).expect("a matrix");
+    assert_eq!(written(matrix), serde_json::from_str::<Value>(&text).unwrap());
+}
+
+#[test]
+fn every_field_of_a_matrix_is_told_and_no_other() {
+    // Each field has something in the example, and what the agent writes of a view has no other.
+    let example: Value = serde_json::from_str(&example()).unwrap();
+    assert_eq!(told(0), fields(&example));
+    let node = NodeName::new("source").unwrap();
+    let known = snapshot(&[success(), Outcome::Failure(FailureReason::Refused)]);
+    let mut matrix = Matrix::new(&node, &known, Duration::from_secs(2));
+    matrix.miss(&NodeName::new("target").unwrap(), Missing::Busy);
+    let real = fields(&written(matrix.finish(Duration::ZERO)));
+    assert_eq!(real.difference(&told(0)).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(real.len() > 10, "{real:?}");
+}
+
+#[test]
+fn the_short_row_has_the_fields_of_a_cell() {
+    let node = NodeName::new("source").unwrap();
+    let known = snapshot(&[success()]);
+    let text: Vec<u8> = row_json(&node, &Instance::new("i").unwrap(), &known).flatten().collect();
+    let short = fields(&serde_json::from_slice(&text).unwrap());
+    let told = told(0);
+    for field in short {
+        let of_cell = field.strip_prefix("cells.").map(|field| format!("rows.cells.{field}"));
+        let known = of_cell.is_some_and(|field| told.contains(&field));
+        let named = ["version", "node", "instance", "at", "cells", "cells.node"];
+        assert!(known || named.contains(&field.as_str()), "{field}");
+    }
+}
+
+#[test]
+fn the_errors_of_rows_are_those_of_the_code() {
+    let errors: BTreeSet<String> =
+        Missing::OTHERS.iter().map(|missing| missing.as_str().to_owned()).collect();
+    assert_eq!(told(1), errors);
+    // Does not compile when one is missing above.
+    match Missing::Busy {
+        Missing::Failure(_) | Missing::TooLarge | Missing::Busy => {}
+        Missing::Unsupported | Missing::NoPeer => {}
+    }
+}
+
+#[test]
+fn the_commands_are_those_of_the_code() {
+    let known: Vec<Row> =
+        wylis::cli::COMMANDS.iter().map(|(usage, what)| row([*usage, *what])).collect();
+    let told = table(&read("README.md"), "On call", 0).unwrap();
+    let found = differences(&told, &known);
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -1,0 +1,189 @@
+//! Peers that answer whatever they like, in a mesh of a fixed list.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use serde_json::Value;
+use wylis_harness::mesh::{Net, PORT};
+use wylis_harness::process::{Agent, Settings};
+use wylis_harness::{TempDir, wait_until};
+
+use crate::{DEADLINE, PATIENCE, SLACK, binary, document, row};
+
+/// Answers keep-alive requests as the agent of `node`, and all else by `behave`.
+fn peer(
+    address: SocketAddr,
+    node: &'static str,
+    behave: fn(&str, TcpStream) -> std::io::Result<()>,
+) {
+    let listener = TcpListener::bind(address).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = stream?;
+                let mut head = Vec::new();
+                let mut octet = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut octet)? == 1 {
+                    head.push(octet[0]);
+                }
+                if head.starts_with(b"GET /keepalive ") {
+                    let text = format!("HTTP/1.1 204 No Content\r\nWylis-Node: {node}\r\n\r\n");
+                    return stream.write_all(text.as_bytes());
+                }
+                behave(node, stream)
+            });
+        }
+    });
+}
+
+/// A document, and then the end.
+fn give(node: &str, mut stream: TcpStream, content: &str) -> std::io::Result<()> {
+    let length = content.len();
+    let head = format!("HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(content.as_bytes())
+}
+
+fn row_with(node: &str, rest: &str) -> String {
+    format!(r#"{{"version":1,"node":"{node}","at":1.5,"cells":[{rest}]}}"#)
+}
+
+fn honest(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    let cells = r#"{"node":"me","verdict":"up","latency_seconds":0.5}"#;
+    give(node, stream, &row_with(node, cells))
+}
+
+fn broken(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    give(node, stream, &row_with(node, "{"))
+}
+
+fn lying(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    give(node, stream, &row_with("honest", ""))
+}
+
+fn deep(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    give(node, stream, &format!(r#"{{"version":1,"x":{}"#, "[".repeat(100_000)))
+}
+
+fn markup(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    give(node, stream, &row_with(node, r#"{"node":"<script>","verdict":"up"}"#))
+}
+
+fn crowded(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    let cells: Vec<String> =
+        (0..4000).map(|n| format!(r#"{{"node":"s{n}","verdict":"up"}}"#)).collect();
+    give(node, stream, &row_with(node, &cells.join(",")))
+}
+
+fn old(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nnot found\n")
+}
+
+fn overloaded(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+}
+
+fn large(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nContent-Length: 1000000000\r\n\r\n")?;
+    loop {
+        stream.write_all(&[b' '; 4096])?;
+    }
+}
+
+fn endless(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nX: ")?;
+    loop {
+        stream.write_all(&[b'x'; 4096])?;
+    }
+}
+
+fn dripping(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nContent-Length: 90000\r\n\r\n")?;
+    loop {
+        stream.write_all(b" ")?;
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+fn closing(_: &str, _: TcpStream) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// A peer that does one thing, and what its row is then called; `null` for a row.
+type Case = (&'static str, fn(&str, TcpStream) -> std::io::Result<()>, Option<&'static str>);
+
+const CASES: [Case; 13] = [
+    ("broken", broken, Some("bad_response")),
+    ("closing", closing, Some("closed")),
+    ("crowded", crowded, None),
+    ("deep", deep, Some("bad_response")),
+    ("dripping", dripping, Some("response_timeout")),
+    ("endless", endless, Some("bad_response")),
+    ("honest", honest, None),
+    ("large", large, Some("too_large")),
+    ("lying", lying, Some("wrong_peer")),
+    ("markup", markup, Some("bad_response")),
+    ("old", old, Some("unsupported")),
+    ("overloaded", overloaded, Some("busy")),
+    ("second", honest, None),
+];
+
+#[test]
+fn whatever_peers_answer_is_named_bounded_and_spoils_nothing() {
+    let (dir, net) = (TempDir::new("hostile"), Net::new());
+    let at = |last: usize| SocketAddr::new(net.host(u8::try_from(last).unwrap()), PORT);
+    for (number, (node, behave, _)) in (10..).zip(CASES) {
+        peer(at(number), node, behave);
+    }
+    let list: Vec<String> =
+        (10..).zip(CASES).map(|(number, (node, ..))| format!("{node}={}", at(number))).collect();
+    let pairs = [
+        ("WYLIS_NODE_NAME", "me".to_owned()),
+        ("WYLIS_LISTEN", at(1).to_string()),
+        ("WYLIS_PEERS", list.join(",")),
+        ("WYLIS_INTERVAL", "1s".to_owned()),
+    ];
+    let mut agent = Agent::start(&Settings {
+        binary: binary(),
+        environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        address: at(1),
+        log: dir.path().join("log"),
+    });
+    let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 1.0).count();
+    wait_until(PATIENCE, "all are up", || up() == CASES.len());
+    let before = agent.status("VmRSS");
+    let (matrix, took) = document(agent.address, "/api/v1/cluster");
+    assert!(took < DEADLINE + SLACK, "{took:?}");
+    for (node, _, error) in CASES {
+        let row = row(&matrix, node);
+        assert_eq!(row["error"].as_str(), error, "{node}: {}", row["error"]);
+    }
+    // The one of the crowd brought as many names as there is room for, and no more.
+    assert_eq!(matrix["nodes"].as_array().unwrap().len(), 2 * (CASES.len() + 1) + 64);
+    for node in ["honest", "second"] {
+        assert_eq!(crate::cell(&matrix, node, "me")["latency_seconds"], 0.5);
+    }
+    let text = matrix.to_string();
+    assert!(!text.contains("script"), "a name that is none");
+    // Each pair as well.
+    for (node, _, error) in CASES {
+        let response =
+            wylis_harness::http::get(agent.address, &format!("/api/v1/cluster/{node}/me")).unwrap();
+        let pair: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let expected = match node {
+            "old" => (404, None),
+            // What they give is a row and not a peer.
+            "honest" | "second" | "lying" | "markup" | "broken" => (200, Some("bad_response")),
+            // More than a peer's details may have.
+            "crowded" | "deep" | "dripping" => (200, Some("too_large")),
+            _ => (200, error),
+        };
+        assert_eq!((response.status, pair["error"].as_str()), expected, "{node}");
+    }
+    assert!(agent.is_alive(), "{}", agent.log());
+    let peak = agent.status("VmHWM");
+    assert!(peak < before + 3 * 1024, "{before} kB before, {peak} kB at the peak");
+    let metrics = agent.metrics();
+    assert_eq!(metrics.sum("wylis_probe_failures_total", &[]), 0.0, "only rows were bad");
+    assert_eq!(metrics.sum("wylis_local_errors_total", &[]), 0.0);
+}

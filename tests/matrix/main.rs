@@ -1,0 +1,54 @@
+//! The matrix of all nodes: collected by real agents, from peers that answer, freeze, lie or are old.
+#![cfg(test)]
+
+mod collect;
+mod hostile;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use wylis_harness::http;
+
+/// The agent under test.
+fn binary() -> PathBuf {
+    wylis_harness::process::binary(env!("CARGO_BIN_EXE_wylis"))
+}
+
+/// Ten times faster than the defaults.
+const FAST: &[(&str, &str)] = &[
+    ("WYLIS_INTERVAL", "1s"),
+    ("WYLIS_TIMEOUT", "2s"),
+    ("WYLIS_REFRESH_INTERVAL", "2s"),
+    ("WYLIS_DRAIN", "1s"),
+];
+/// The deadline of a collection.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// What may come on top of it on a busy machine.
+const SLACK: Duration = Duration::from_secs(1);
+/// How long a matrix is kept.
+const KEPT: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A document of an agent, and how long it took.
+fn document(agent: SocketAddr, path: &str) -> (Value, Duration) {
+    let began = Instant::now();
+    let response = http::get(agent, path).unwrap();
+    assert_eq!(response.status, 200, "{path}: {}", response.text());
+    assert_eq!(response.header("Cache-Control"), Some("no-store"));
+    (serde_json::from_slice(&response.body).unwrap(), began.elapsed())
+}
+
+/// The row of a node in a matrix.
+fn row<'a>(matrix: &'a Value, node: &str) -> &'a Value {
+    let rows = matrix["rows"].as_array().unwrap();
+    rows.iter().find(|row| row["node"] == node).unwrap_or(&Value::Null)
+}
+
+/// What `source` says of `target` in a matrix.
+fn cell<'a>(matrix: &'a Value, source: &str, target: &str) -> &'a Value {
+    let nodes = matrix["nodes"].as_array().unwrap();
+    let index = nodes.iter().position(|node| node == target).unwrap();
+    &row(matrix, source)["cells"][index]
+}
