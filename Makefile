@@ -1,6 +1,6 @@
 # The one place to find what can be done here; the work itself is in scripts/ and in the tests.
 .DEFAULT_GOAL := help
-.PHONY: help demo test control e2e cluster-up cluster-down lab-long faults build image budgets bench fmt lint setup clean
+.PHONY: help demo test control e2e cluster-up cluster-down lab-long faults screenshots build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -37,6 +37,9 @@ faults: build ## measures how soon each fault is told, and writes docs/faults.md
 	rm -rf $(faults)
 	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --nocapture --test-threads=10 --skip documented truth::
 	WYLIS_FAULTS=$(faults) $(lab) -- --ignored write_the_documented_table
+
+screenshots: build ## the pictures in docs/: a real mesh in a real browser (root)
+	scripts/screenshots.sh
 
 build: ## the static release binary for this machine's architecture
 	scripts/build.sh

@@ -40,6 +40,8 @@ containerd|command -v containerd && command -v ctr|containerd||make e2e on this 
 runc|command -v runc|runc||make e2e on this machine
 CNI plugins|[ -x /usr/lib/cni/bridge ]|containernetworking-plugins||make e2e on this machine
 openssl|command -v openssl|openssl||the tests before a real API server, make e2e on this machine
+Chromium|command -v chromium && command -v chromedriver|chromium chromium-driver fonts-dejavu-core||the tests of the page in a browser, its screenshots
+pngquant|command -v pngquant|pngquant||make screenshots
 Python with venv|has_python|python3-venv||the check of the manifests against Kubernetes' schemas
 PARTS
     # The image's second architecture; there is no recipe the other way round to prove it on.

@@ -7,6 +7,7 @@
 mod body;
 mod document;
 mod json;
+mod page;
 mod private;
 mod routes;
 
@@ -19,6 +20,7 @@ use crate::wire::KeepAlive;
 
 pub use document::{Document, NotShown, Shown};
 pub use json::{peer_json, peers_json};
+pub use page::{PAGE, PAGE_HEADERS};
 pub use routes::{LABELS, Route, Weight, route};
 
 /// One request in flight on each connection but the third, whose requests have threads of their own.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
+use super::page::{PAGE, PAGE_HEADERS};
 use super::{Chunks, Document, HANDLER_STACK, NotShown, Shown, Views};
 use crate::name::NodeName;
 use crate::wire::{self, KeepAlive};
@@ -14,8 +15,6 @@ use crate::wire::{self, KeepAlive};
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
-/// For people, until there is a page.
-const INDEX: &str = "wylis\n\n/keepalive\n/metrics\n/healthz\n/readyz\n/api/v1/peers\n/api/v1/row\n/api/v1/cluster\n";
 const SILENT: &str = "the agent does not answer\n";
 /// What paths without a route are counted under.
 const OTHER: &str = "other";
@@ -38,7 +37,7 @@ pub const LABELS: &[&str] = &[
 pub enum Weight {
     /// It is of a known, small size.
     Small,
-    /// It grows with the number of peers.
+    /// It is large, or grows with the number of peers.
     Bulk,
     /// It is gathered from the peers first, which takes seconds at most.
     Gathered,
@@ -87,7 +86,7 @@ pub fn route(path: &str) -> Route {
         Asked::Pair(..) => "/api/v1/cluster",
     };
     let weight = match label {
-        "/metrics" | "/api/v1/peers" | wire::ROW_PATH => Weight::Bulk,
+        "/" | "/metrics" | "/api/v1/peers" | wire::ROW_PATH => Weight::Bulk,
         "/api/v1/cluster" => Weight::Gathered,
         _ => Weight::Small,
     };
@@ -135,7 +134,7 @@ fn answer_here(request: Request, views: &dyn Views) {
         Asked::Plain("/api/v1/cluster") => document(request, views, views.cluster()),
         Asked::Plain("/healthz") => health(request, views.healthy()),
         Asked::Plain("/readyz") => health(request, views.ready()),
-        Asked::Plain("/") => respond(request, text(200, INDEX)),
+        Asked::Plain("/") => page(request),
         Asked::Plain(_) => respond(request, text(404, "not found\n")),
         Asked::Peer(node) => document(request, views, views.peer(&node)),
         Asked::Pair(source, target) => document(request, views, views.pair(&source, &target)),
@@ -171,6 +170,14 @@ fn health(request: Request, state: Result<(), String>) {
         Ok(()) => respond(request, text(200, "ok\n")),
         Err(reason) => respond(request, text(503, &format!("{reason}\n"))),
     }
+}
+
+fn page(request: Request) {
+    let length = Some(PAGE.len());
+    let page = Response::new(StatusCode(200), Vec::new(), PAGE.as_bytes(), length, None)
+        .with_chunked_threshold(usize::MAX);
+    let add = |page: Response<_>, (name, value): (&str, &str)| page.with_header_of(name, value);
+    respond(request, PAGE_HEADERS.into_iter().fold(page, add));
 }
 
 /// JSON of known length, of one moment.

@@ -106,7 +106,7 @@ fn many_answers_at_once_reach_whom_they_are_for() {
         ask("/healthz", "\r\n\r\nok\n"),
         ask("/keepalive", "\r\n\r\n"),
         ask("/nothing", "\r\n\r\nnot found\n"),
-        ask("/", "/api/v1/cluster\n"),
+        ask("/", "</script>\n"),
         ask("/metrics", "\r\n0\r\n\r\n"),
     ];
     for thread in threads {

@@ -1,11 +1,13 @@
 //! What the tests and the demo share: a stand-in for the API server, its certificates, a small HTTP
-//! client, a way to ask the real API server, and the two ways to be honest about time and ability (`wait_until`, `skip`).
+//! client, a browser, a way to ask the real API server, and the two ways to be honest about time and ability
+//! (`wait_until`, `skip`).
 //!
 //! Speaks to the agent from outside only: it does not depend on the crate `wylis`. A failure here
 //! is a failure of the test, so everything panics rather than returns errors.
 
 pub mod api;
 pub mod black_hole;
+pub mod browser;
 pub mod device;
 pub mod docker;
 pub mod farm;

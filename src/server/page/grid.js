@@ -1,0 +1,182 @@
+const $ = (id) => document.getElementById(id);
+const grid = $("grid"), main = document.querySelector("main");
+let now = null; // the matrix that is shown, its census, when it came
+let order; // who stands where, as indices into its names
+let places = []; // for each row its elements, and what its cells said
+let heads = []; // the column headers
+let focus = [], aimed = null; // the pair that the Tab key leads to, by names, and its cell
+let under = null; // the place that the pointer is on
+
+function element(tag, role, parent, text) {
+  const made = document.createElement(tag);
+  if (role) made.setAttribute("role", role);
+  if (text) made.textContent = text;
+  parent?.append(made);
+  return made;
+}
+
+// Which nodes stand in the rows and the columns, and in which order.
+function arrange({ m, c }) {
+  const natural = new Intl.Collator("en", { numeric: true });
+  let cols = m.names.map((_, i) => i).sort((a, b) => natural.compare(m.names[a], m.names[b]));
+  const by = { worst: c.bad, slow: c.slow.map((times) => median(times) || 0) }[$("sort").value];
+  if (by) cols.sort((a, b) => by[b] - by[a]);
+  const wanted = (id) => {
+    const words = $(id).value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    return (i) => !words.length || words.some((word) => m.names[i].toLowerCase().includes(word));
+  };
+  let rows = cols.filter(wanted("rows"));
+  cols = cols.filter(wanted("cols"));
+  if ($("faulty").checked) {
+    const fault = (i, j) => { const cell = m.at(i, j); return cell && verdict(cell)[2] > 1; };
+    const all = rows;
+    rows = rows.filter((i) => m.rows[i].error || cols.some((j) => fault(i, j)));
+    cols = cols.filter((j) => all.some((i) => fault(i, j)));
+  }
+  return { rows, cols };
+}
+
+// As many places as are needed; made anew only when their number changes.
+function build(height, width) {
+  if (places.length === height && heads.length === width) return;
+  const all = document.createDocumentFragment(), top = element("div", "row", all), model = element("div", "row");
+  top.className = "heads";
+  element("span", "columnheader", top, "from ↓ to →");
+  heads = Array.from({ length: width }, () => element("span", "columnheader", top));
+  element("span", "rowheader", model);
+  for (let c = 0; c < width; c++) element("i", "gridcell", model);
+  places = Array.from({ length: height }, (_, r) => {
+    const row = model.cloneNode(true), [head, ...cells] = row.children;
+    cells.forEach((cell, c) => { cell.place = [r, c]; });
+    all.append(row);
+    return { row, head, cells, said: [] };
+  });
+  for (const id of ["rowbar", "colbar"]) element("div", "presentation", all).id = id;
+  under = null;
+  grid.replaceChildren(all);
+}
+
+// Cells as large as the window lets them be, and as small as can still be read.
+let wide = false;
+function fit(names) {
+  const longest = Math.max(3, ...names.map((name) => name.length)), count = heads.length;
+  const name = Math.max(84, Math.min(longest, 24) * 7 + 22);
+  const c = Math.max(12, Math.min(64, Math.floor((main.clientWidth - name - 40) / count) - 1));
+  wide = c >= 25;
+  const kinds = { flat: longest * 7 + 6 <= c, tight: c < 34, small: c < 18 };
+  grid.className = Object.keys(kinds).filter((kind) => kinds[kind]).join(" ");
+  for (const [key, value] of Object.entries({ c: `${c}px`, name: `${name}px`, n: count, h: `${Math.min(c, wide ? 28 : 18)}px` })) grid.style.setProperty(`--${key}`, value);
+}
+
+function head(element, name, short) {
+  if (element.title === name && element.textContent === short) return;
+  element.title = name;
+  element.setAttribute("aria-label", name);
+  element.textContent = short;
+}
+
+function render() {
+  const { m } = now, { names, short } = m, held = grid.contains(document.activeElement);
+  order = arrange(now);
+  const { rows, cols } = order;
+  $("none").hidden = rows.length > 0 && cols.length > 0;
+  grid.hidden = !$("none").hidden;
+  if (grid.hidden) return;
+  build(rows.length, cols.length);
+  fit(short);
+  cols.forEach((j, c) => head(heads[c], names[j], short[j]));
+  rows.forEach((i, r) => {
+    const { row, head: header, cells, said: before } = places[r];
+    head(header, names[i], short[i]);
+    row.className = m.rows[i].error ? "silent" : "";
+    cols.forEach((j, c) => {
+      const [kind, mark, figure, words] = said(m, i, j), text = wide ? mark + figure : mark, whole = kind + text + words;
+      if (before[c] === whole) return;
+      before[c] = whole;
+      cells[c].className = kind;
+      cells[c].setAttribute("aria-label", words);
+      if (cells[c].textContent !== text) cells[c].textContent = text;
+    });
+  });
+  // The pair that had the focus may stand elsewhere now, or nowhere.
+  aim(placeOf(focus) || [0, Math.min(1, cols.length - 1)], held);
+  point();
+}
+
+const nameAt = ([r, c]) => [now.m.names[order.rows[r]], now.m.names[order.cols[c]]];
+function placeOf([source, target]) {
+  const { names } = now.m, place = [order.rows.indexOf(names.indexOf(source)), order.cols.indexOf(names.indexOf(target))];
+  return place.includes(-1) ? null : place;
+}
+
+// Makes a cell the one that the Tab key leads to.
+function aim(place, take) {
+  const cell = places[place[0]].cells[place[1]];
+  aimed?.removeAttribute("tabindex");
+  aimed = cell;
+  cell.tabIndex = 0;
+  if (take) { focus = nameAt(place); cell.focus({ preventScroll: cell === document.activeElement }); }
+}
+
+// The crosshair and the line at the bottom: where the pointer is, else where the focus is.
+function point() {
+  const place = under || (grid.contains(document.activeElement) && document.activeElement.place), bars = ["rowbar", "colbar"].map($);
+  grid.querySelectorAll(".on").forEach((one) => one.classList.remove("on"));
+  bars.forEach((bar) => { if (bar) bar.hidden = !place; });
+  if (!place) return ($("status").textContent = "Point at a cell, or walk with the arrow keys; Enter opens the pair.");
+  const [r, c] = place, { m } = now, { row, head, cells } = places[r], i = order.rows[r], j = order.cols[c];
+  head.classList.add("on");
+  heads[c].classList.add("on");
+  bars[0].style.top = `${row.offsetTop}px`;
+  bars[1].style.left = `${heads[c].offsetLeft}px`;
+  const age = m.rows[i].at - m.at(i, j)?.at + since();
+  $("status").textContent = said(m, i, j)[3] + (isNumber(age) ? `, probed ${ago(age)} ago` : "");
+}
+// How old the matrix is, in seconds.
+const since = () => now.age + (performance.now() - now.came) / 1000;
+
+grid.addEventListener("pointerover", (event) => { under = event.target.place; point(); });
+grid.addEventListener("pointerleave", () => { under = null; point(); });
+grid.addEventListener("focusin", (event) => { focus = nameAt(event.target.place); point(); });
+grid.addEventListener("focusout", () => setTimeout(point));
+grid.addEventListener("click", ({ target: { place } }) => { if (place) { aim(place, true); open(place); } });
+grid.addEventListener("keydown", (event) => {
+  const [r, c] = event.target.place, bottom = places.length - 1, right = heads.length - 1, all = event.ctrlKey;
+  const to = {
+    ArrowUp: [r - 1, c], ArrowDown: [r + 1, c], ArrowLeft: [r, c - 1], ArrowRight: [r, c + 1], PageUp: [r - 10, c], PageDown: [r + 10, c],
+    Home: [all ? 0 : r, 0], End: [all ? bottom : r, right],
+  }[event.key];
+  if (event.altKey || event.metaKey) return;
+  if (to) { under = null; aim([Math.min(Math.max(to[0], 0), bottom), Math.min(Math.max(to[1], 0), right)], true); }
+  else if (event.key === "Enter" || event.key === " ") open(event.target.place);
+  else return;
+  event.preventDefault();
+});
+$("view").addEventListener("input", () => now && render());
+$("view").addEventListener("submit", (event) => event.preventDefault());
+new ResizeObserver(() => now && render()).observe(main);
+
+// What stands above the matrix.
+function tell() {
+  const { m, c } = now, { doc, short, rows } = m, [bad, clauses] = sentence(m, c), [i, j, seconds] = c.slowest || [];
+  // Written only when it changes: a screen reader speaks it.
+  if ($("summary").textContent !== clauses.join(";")) {
+    $("summary").replaceChildren(...clauses.map((clause, k) => element("span", "", null, clause + (clauses[k + 1] ? ";" : ""))));
+  }
+  $("summary").dataset.bad = bad;
+  $("from").textContent = `as ${doc.node} collected it`;
+  $("figures").textContent = [
+    many(short.length, "node"), `${digits(c.verdicts.up)} of ${many(c.pairs, "pair")} up`, `median ${latency(median(c.all))}`,
+    c.slowest ? `slowest ${short[i]} → ${short[j]} ${latency(seconds)}` : "", `rows of ${rows.filter((row) => !row.error).length}`, `collected in ${latency(doc.took_seconds)}`,
+  ].filter(Boolean).join(" · ");
+  document.title = `${c.faults ? `${many(c.faults, "fault")} · ` : ""}Wylis`;
+  const key = (kind, text, label) => {
+    const entry = element("span"), box = element("i", "", entry, text);
+    box.className = kind;
+    entry.append(label);
+    return entry;
+  };
+  $("legend").replaceChildren("ms", ...c.depths.map((count, d) => key(`up d${d}`, count, d < 7 ? `<${BOUNDS[d]}` : ["<1 s", "≥1 s"][d - 7])),
+    ...Object.entries(VERDICTS).slice(1).filter(([name]) => c.verdicts[name]).map(([name, [mark, kind]]) => key(kind, mark, `${name} ${c.verdicts[name]}`)),
+    ...(c.missing ? [key("gap", "", `no row ${c.missing}`)] : []));
+}

@@ -1,0 +1,102 @@
+const dialog = $("pair");
+let shown = null; // the two directions that are open, each as two names
+
+function svg(tag, parent, attributes, text = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.textContent = text;
+  parent?.append(made);
+  return made;
+}
+
+// The last probes: a bar each, higher is slower, by decades; failures are crosses.
+function plot(recent, whole) {
+  const times = recent.map((probe) => probe.total_seconds).filter(isNumber), least = Math.min(...times), most = Math.max(...times);
+  const words = `${many(recent.length, "probe")}: `
+    + (times.length ? `${latency(least)} to ${latency(most)}, median ${latency(median(times))}, ` : "") + `${recent.length - times.length} failed`;
+  const image = svg("svg", whole, { viewBox: "0 0 300 80", role: "img", "aria-label": words });
+  const y = (seconds) => 80 - 66 * Math.log(2 * seconds / least) / Math.log(2 * Math.max(most / least, 10));
+  svg("path", image, { d: `M0 79.5h300${times.length ? `M0 ${y(median(times))}h300` : ""}` });
+  recent.forEach((probe, k) => {
+    const fine = isNumber(probe.total_seconds), x = 15 * (20 - recent.length + k), at = fine ? y(probe.total_seconds) : 14;
+    const kind = !fine ? "lost" : probe.retransmits ? "again" : "", group = svg("g", image, { class: kind });
+    svg("title", group, {}, (fine ? latency(probe.total_seconds) : probe.reason) + (probe.retransmits ? `, ${probe.retransmits} sent again` : ""));
+    svg("rect", group, { x: x + 2, y: at, width: 11, height: 80 - at, rx: 1.5 });
+    if (kind) svg("text", group, { x: x + 7.5, y: fine ? at - 3 : 28 }, fine ? "~" : "×");
+  });
+  element("p", "", whole, words);
+}
+
+// A span of time that grows as one looks at it.
+function age(at, taken) {
+  if (!isNumber(at)) return "never";
+  const time = element("time", "", null, `${ago(taken - at)} ago`);
+  time.age = taken - at;
+  time.came = performance.now();
+  time.title = new Date(at * 1000).toLocaleString();
+  return time;
+}
+
+function facts(peer, taken, whole) {
+  const table = element("dl", "", whole), last = peer.last_failure, large = peer.large?.last, reasons = Object.entries(peer.failures_by_reason || {});
+  const fact = (name, ...values) => { element("dt", "", table, name); element("dd", "", table).append(...values); };
+  fact("Kernel RTT", latency(peer.rtt_seconds));
+  fact("Path MTU", isNumber(peer.path_mtu_bytes) ? `${peer.path_mtu_bytes} bytes` : "–");
+  fact("Sent again", isNumber(peer.retransmits_per_probe) ? `${+peer.retransmits_per_probe.toFixed(2)} a probe, ` : "", `${digits(peer.retransmits ?? 0)} in all`);
+  fact("Probes", `${digits(peer.successes ?? 0)} answered, ${digits(peer.failures ?? 0)} failed`, peer.failures_in_row ? `, ${peer.failures_in_row} in a row` : "");
+  if (reasons.length) fact("Failures", reasons.map(([reason, count]) => `${reason} ${digits(count)}`).join(", "));
+  if (last) fact("Last failure", `${last.reason} in ${last.phase}, `, age(last.at, taken));
+  fact("Last answer", age(peer.last_success, taken));
+  if (large) fact("Large probes", `${peer.large.successes} answered, ${peer.large.failures} failed, last ${large.reason || latency(large.total_seconds)} `, age(large.at, taken));
+  else fact("Large probes", "none yet");
+  fact("Its requests", isNumber(peer.announced_interval_seconds) ? `each ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken));
+  if (peer.half_heard) fact("Half-heard", "its SYNs come and lead to nothing: the way to it is broken, the way back works");
+  fact("Pod", `${peer.address}${peer.ready === true ? ", ready" : peer.ready === false ? ", not ready" : ""}`);
+}
+
+// One direction; without a document while it is being read.
+function way(section, [source, target], doc, problem) {
+  const whole = document.createDocumentFragment(), { m } = now, { peer } = doc || {};
+  element("h3", "", whole, `${source} → ${target}`);
+  const cell = peer || m.at(m.names.indexOf(source), m.names.indexOf(target)) || { verdict: "no row", reason: doc?.error };
+  const [mark, kind, , meaning] = verdict(cell), line = element("p", "", whole), chip = element("i", "", line, `${mark} ${cell.verdict}`);
+  line.className = "verdict";
+  chip.className = kind;
+  if (cell.reason) line.append(cell.reason);
+  element("p", "", whole, own(CAUSES, cell.reason) || meaning);
+  if (peer) {
+    plot(peer.recent?.slice(-20) || [], whole);
+    facts(peer, doc.at, whole);
+  }
+  const foot = element("p", "", whole, peer ? `as ${source} saw it ` : doc ? `${source} could not be asked: ${doc.error}` : problem || `asking ${source} …`);
+  foot.className = "foot";
+  if (peer) foot.append(age(doc.at - doc.held, doc.at));
+  section.replaceChildren(whole);
+}
+
+function open(place) {
+  const [source, target] = nameAt(place);
+  if (source === target) return;
+  shown = [[source, target], [target, source]];
+  $("pairname").textContent = `${source} and ${target}`;
+  shown.forEach((pair, k) => way($(`way${k}`), pair));
+  dialog.showModal();
+  soon();
+}
+$("close").addEventListener("click", () => dialog.close());
+// A click beside it closes it too.
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+dialog.addEventListener("close", () => {
+  shown = null;
+  if (placeOf(focus)) aim(placeOf(focus), true);
+});
+
+async function readPair() {
+  const pairs = shown;
+  for (const [k, pair] of pairs.entries()) {
+    let doc = null, problem = "";
+    try { doc = await read(`api/v1/cluster/${pair.map(encodeURIComponent).join("/")}`); } catch (error) { problem = `no answer: ${error.message}`; }
+    if (shown !== pairs) return;
+    way($(`way${k}`), pair, doc, problem);
+  }
+}

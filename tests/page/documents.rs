@@ -1,0 +1,248 @@
+//! Documents of every kind: large, hostile, late, malformed, or none at all.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wylis_harness::browser::{Browser, key};
+use wylis_harness::wait_until;
+
+use super::stand_in::{AT, StandIn, down, matrix, names};
+
+/// Far above what the page needs.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The page with this matrix, once it is shown.
+fn shown(matrix: &Value) -> Option<(StandIn, Browser)> {
+    let browser = Browser::start()?;
+    let agent = StandIn::start(matrix);
+    browser.go(&agent.url());
+    browser.wait_for(SOON, "document.querySelector('[role=gridcell]')");
+    Some((agent, browser))
+}
+
+/// The texts of all elements that a selector finds.
+fn texts(browser: &Browser, selector: &str) -> Vec<String> {
+    let script =
+        "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)";
+    let found = browser.run_with(script, &json!([selector]));
+    serde_json::from_value(found).unwrap()
+}
+
+fn text(browser: &Browser, selector: &str) -> String {
+    texts(browser, selector).concat()
+}
+
+/// Where the focus is: the accessible name.
+fn focused(browser: &Browser) -> String {
+    browser.run("return document.activeElement.getAttribute('aria-label')").to_string()
+}
+
+#[test]
+fn hostile_names_and_reasons_are_shown_as_text() {
+    const SCRIPT: &str = "<script>document.title='taken'</script>";
+    const IMAGE: &str = "<img src=x onerror=\"document.title='taken'\">";
+    let nodes = ["a".to_owned(), SCRIPT.to_owned(), IMAGE.to_owned()];
+    let mut hostile = matrix(&nodes, |source, target| {
+        (source == 0).then(|| match target {
+            1 => json!({"verdict": IMAGE, "reason": SCRIPT, "latency_seconds": IMAGE, "at": SCRIPT}),
+            _ => json!({"verdict": "constructor", "reason": "__proto__", "probes": IMAGE, "failures": SCRIPT}),
+        })
+    });
+    hostile["node"] = json!(IMAGE);
+    hostile["rows"][2] = json!({"node": IMAGE, "error": IMAGE});
+    let Some((agent, browser)) = shown(&hostile) else { return };
+    let peer = json!({"node": SCRIPT, "verdict": IMAGE, "reason": SCRIPT, "address": IMAGE,
+        "failures_by_reason": {IMAGE: SCRIPT}, "recent": [{"reason": IMAGE}, {"total_seconds": SCRIPT}],
+        "last_failure": {"phase": IMAGE, "reason": SCRIPT, "at": AT}, "large": {"last": {"reason": IMAGE}},
+        "ready": SCRIPT, "rtt_seconds": IMAGE, "path_mtu_bytes": SCRIPT, "successes": IMAGE});
+    let there = "api/v1/cluster/a/%3Cscript%3Edocument.title%3D'taken'%3C%2Fscript%3E";
+    agent.serve(
+        there,
+        &json!({"version": 1, "source": "a", "target": SCRIPT, "at": AT, "peer": peer}),
+    );
+    assert_eq!(texts(&browser, "[role=rowheader]"), [IMAGE, SCRIPT, "a"]);
+    browser.click(&browser.find("[role=gridcell][aria-label^='a → <script>']"));
+    browser.wait_for(SOON, "document.querySelector('dialog dl')");
+    let told = text(&browser, "dialog");
+    for part in [IMAGE, SCRIPT] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    // One script is the page's own.
+    let counts = "return [document.scripts.length, document.images.length, document.title]";
+    let counts = browser.run(counts);
+    assert_eq!((&counts[0], &counts[1]), (&json!(1), &json!(0)));
+    assert!(counts[2].as_str().unwrap().ends_with("Wylis"), "{counts}");
+    // The other direction is not served: the one message.
+    let console = browser.console();
+    assert!(console.iter().all(|line| line.contains("404")), "{console:?}");
+}
+
+#[test]
+fn two_hundred_nodes_are_drawn_in_under_a_second() {
+    let nodes: Vec<String> = (0..200)
+        .map(|n| format!("ip-10-0-{}-{}.eu-central-1.compute.internal", n / 20, n % 20 + 100))
+        .collect();
+    let large = matrix(&nodes, |source, target| (target == 7 && source != 8).then(down));
+    let Some((_agent, browser)) = shown(&large) else { return };
+    // From the document to the laid out page, anew each time; the best of several, for the machine
+    // may have other work.
+    let draw = "const { doc } = now.m, begun = performance.now();
+        places = []; heads = []; grid.replaceChildren();
+        const m = matrix(doc);
+        now = { ...now, m, c: census(m) };
+        tell(); render(); grid.getBoundingClientRect();
+        return performance.now() - begun";
+    let best = (0..6).map(|_| browser.run(draw).as_f64().unwrap()).fold(f64::MAX, f64::min);
+    println!("page: 200 nodes drawn in {best:.0} ms");
+    assert!(best < 1000.0, "{best} ms");
+    assert_eq!(texts(&browser, "[role=gridcell]").len(), 40_000);
+    assert_eq!(text(&browser, "#summary"), "0-107 is down for 198 of 199 others");
+    // Names stay legible: no row is lower than its letters, and both headers stay when one scrolls.
+    let seen = "main.scrollTo(2000, 2000);
+        const inside = (one) => { const a = one.getBoundingClientRect(), b = main.getBoundingClientRect();
+            return a.bottom > b.top && a.top < b.bottom && a.right > b.left && a.left < b.right; };
+        return [places[150].head, heads[160]].map((one) => [inside(one), parseFloat(getComputedStyle(one).fontSize)])";
+    assert_eq!(browser.run(seen), json!([[true, 11], [true, 11]]));
+}
+
+#[test]
+fn what_is_no_matrix_is_told_and_the_last_one_stays() {
+    let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
+    assert_eq!(browser.run("return stale.hidden"), true);
+    let bad = [
+        (200, r#"{"version": 2, "nodes": [], "rows": []}"#, "version"),
+        (200, r#"{"version": 1}"#, "version"),
+        (200, "nonsense", "JSON"),
+        (200, "null", "version"),
+        (503, "busy", "503"),
+    ];
+    for (code, body, told) in bad {
+        agent.serve_text("api/v1/cluster", code, body);
+        browser.press(&["r"]);
+        browser.wait_for(SOON, &format!("!stale.hidden && stale.textContent.includes('{told}')"));
+        assert!(
+            text(&browser, "#stale").starts_with("Stale since "),
+            "{}",
+            text(&browser, "#stale")
+        );
+        assert_eq!(texts(&browser, "[role=gridcell]").len(), 9);
+    }
+    // Rows and cells that are missing are gaps.
+    let gaps = json!({"version": 1, "node": "a", "nodes": ["a", "b"], "rows": [{"cells": null}]});
+    agent.serve("api/v1/cluster", &gaps);
+    browser.press(&["r"]);
+    browser.wait_for(SOON, "stale.hidden");
+    assert_eq!(text(&browser, "#summary"), "no row from b (none)");
+    agent.serve("api/v1/cluster", &matrix(&[], |_, _| None));
+    browser.press(&["r"]);
+    browser.wait_for(SOON, "summary.textContent === 'no node is known' && !none.hidden");
+}
+
+#[test]
+fn rows_and_columns_are_sorted_filtered_and_walked_by_keys() {
+    // n10 is down for all others; n3 → n4 is slow; n2 and n5 are cut from each other one way.
+    let odd = |source, target| match (source, target) {
+        (_, 9) => Some(down()),
+        (2, 3) => Some(json!({"verdict": "up", "latency_seconds": 0.4, "at": AT})),
+        (1, 4) => Some(
+            json!({"verdict": "down", "reason": "connect_timeout", "half_heard": true, "at": AT}),
+        ),
+        (4, 1) => Some(down()),
+        _ => None,
+    };
+    let Some((_agent, browser)) = shown(&matrix(&names(12), odd)) else { return };
+    let told = "n10 is down for 11 of 11 others;n2 → n5 is broken, the way back works";
+    assert_eq!(text(&browser, "#summary"), told);
+    let (rows, columns) = ("[role=rowheader]", "[role=columnheader] + [role=columnheader]");
+    assert_eq!(texts(&browser, rows), names(12));
+    let choose = |id: &str, value: &str| {
+        let script = "const one = document.getElementById(arguments[0]);
+            if (one.type === 'checkbox') one.checked = arguments[1] === 'yes'; else one.value = arguments[1];
+            one.dispatchEvent(new Event('input', { bubbles: true }))";
+        browser.run_with(script, &json!([id, value]));
+    };
+    choose("sort", "worst");
+    assert_eq!(texts(&browser, columns)[..3], ["n10", "n2", "n5"]);
+    choose("sort", "slow");
+    choose("sort", "name");
+    choose("rows", "n1 n2");
+    assert_eq!(texts(&browser, rows), ["n1", "n2", "n10", "n11", "n12"]);
+    assert_eq!(texts(&browser, columns), names(12));
+    choose("faulty", "yes");
+    assert_eq!(texts(&browser, rows), ["n1", "n2", "n11", "n12"]);
+    assert_eq!(texts(&browser, columns), ["n5", "n10"]);
+    choose("rows", "nothing");
+    assert!(browser.run("return grid.hidden && !none.hidden").as_bool().unwrap());
+    choose("rows", "");
+    choose("faulty", "no");
+    // Into the matrix, and about in it.
+    browser.run("faulty.focus()");
+    browser.press(&[key::TAB]);
+    assert_eq!(focused(&browser), "\"n1 → n2: up, 2.0 ms\"");
+    browser.press(&[key::DOWN, key::DOWN, key::RIGHT, key::RIGHT]);
+    assert_eq!(focused(&browser), "\"n3 → n4: up, 400 ms\"");
+    assert!(text(&browser, "#status").starts_with("n3 → n4: up, 400 ms, probed "));
+    assert_eq!(texts(&browser, "#grid .on"), ["n4", "n3"]);
+    for (keys, place) in [
+        (key::END, "n3 → n12"),
+        (key::HOME, "n3 → n1"),
+        (key::LEFT, "n3 → n1"),
+        (key::UP, "n2 → n1"),
+    ] {
+        browser.press(&[keys]);
+        assert!(focused(&browser).contains(place), "{place}, not {}", focused(&browser));
+    }
+    // Sorted anew, the focus stays on its pair.
+    choose("sort", "worst");
+    assert!(focused(&browser).contains("n2 → n1:"));
+    assert_eq!(browser.run("return document.querySelectorAll('#grid [tabindex]').length"), 1);
+    assert!(browser.console().is_empty());
+}
+
+#[test]
+fn one_request_at_a_time_and_a_long_one_is_shown() {
+    let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
+    agent.delay(Duration::from_secs(2));
+    let before = agent.asked();
+    browser.press(&["r"]);
+    browser.wait_for(SOON, "busy.textContent.startsWith('reading for')");
+    // Whoever cannot wait gets no more than one more.
+    browser.press(&["r", "r", "r"]);
+    browser.click(&browser.find("[aria-label^='n1 → n2']"));
+    agent.delay(Duration::ZERO);
+    browser.wait_for(SOON, "document.querySelectorAll('dialog .foot').length === 2 && dialog.textContent.includes('HTTP 404')");
+    wait_until(SOON, "all is read", || agent.asked() >= before + 4);
+    assert_eq!(agent.most_at_once(), 1);
+}
+
+#[test]
+fn it_reads_every_ten_seconds_while_somebody_looks() {
+    let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
+    // The browser's own clock, run ahead.
+    let pass = |seconds: u32| {
+        browser.run("window.passed = false; setTimeout(() => { window.passed = true; }, 60000)");
+        let time = json!({"policy": "pauseIfNetworkFetchesPending", "budget": seconds * 1000});
+        browser.devtools("Emulation.setVirtualTimePolicy", &time);
+        browser.wait_for(SOON, "window.passed");
+    };
+    let look = |hidden: bool| {
+        let script = "Object.defineProperty(document, 'hidden', { value: arguments[0], configurable: true });
+            document.dispatchEvent(new Event('visibilitychange'))";
+        browser.run_with(script, &json!([hidden]));
+    };
+    let count = |seconds| {
+        let before = agent.asked();
+        pass(seconds);
+        agent.asked() - before
+    };
+    let seen = count(61);
+    assert!((5..=7).contains(&seen), "{seen} in a minute");
+    look(true);
+    assert_eq!(count(61), 0);
+    look(false);
+    wait_until(SOON, "it reads at once", || agent.asked() > 0);
+    // An agent that fails is asked ever more seldom: after 10, 20, 40 and 60 s.
+    agent.serve_text("api/v1/cluster", 503, "");
+    let failing = count(61);
+    assert!((2..=4).contains(&failing), "{failing} in a minute");
+}

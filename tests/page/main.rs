@@ -1,0 +1,16 @@
+//! The page, in a real browser: with real agents in pods of their own, and with documents that no
+//! agent would send.
+#![cfg(test)]
+
+mod documents;
+mod mesh;
+mod pods;
+mod screenshots;
+mod stand_in;
+
+use std::path::PathBuf;
+
+/// The agent under test.
+fn binary() -> PathBuf {
+    wylis_harness::process::binary(env!("CARGO_BIN_EXE_wylis"))
+}
