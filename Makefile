@@ -1,6 +1,6 @@
 # The one place to find what can be done here; the work itself is in scripts/ and in the tests.
 .DEFAULT_GOAL := help
-.PHONY: help demo test control e2e cluster-up cluster-down lab-long faults screenshots build image budgets bench fmt lint setup clean
+.PHONY: help demo test control e2e cluster-up cluster-down lab-long faults screenshots recordings build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -40,6 +40,9 @@ faults: build ## measures how soon each fault is told, and writes docs/faults.md
 
 screenshots: build ## the pictures in docs/: a real mesh in a real browser (root)
 	scripts/screenshots.sh
+
+recordings: build ## records real agents in the situations that the alerts are tested on: twenty minutes
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --ignored --test-threads=8 recorded_
 
 build: ## the static release binary for this machine's architecture
 	scripts/build.sh

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust and a C compiler, as far as it may: Debian packages as
-# root, Rust's own parts through rustup, a Python package into build/venv. Whatever stays missing is
+# root, Rust's own parts through rustup, Python packages into build/venv. Whatever stays missing is
 # named together with what depends on it, and is no error: the tests skip that much, and say so.
 # Quick and silent on the network when nothing is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 machine=$(uname -m)
-schemas=kubernetes-validate==1.37.0
+# Kubernetes' schemas, and Grafana's published types.
+python=(kubernetes-validate==1.37.0 'grafana-foundation-sdk==1769699998!10.1.0')
 
 has_target() { [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]; }
-has_venv() { [ "$(cat build/venv/holds 2>/dev/null)" = "$schemas" ]; }
+has_venv() { [ "$(cat build/venv/holds 2>/dev/null)" = "${python[*]}" ]; }
 # Debian splits the module that makes virtual environments from the interpreter.
 has_python() { has_venv || python3 -c 'import ensurepip, venv' 2>/dev/null; }
 # Debian's is too old to build Kubernetes, or its Prometheus.
@@ -33,7 +34,8 @@ wireguard-tools|command -v wg|wireguard-tools||the lab: the proof of the door, t
 util-linux|command -v setpriv && command -v prlimit && command -v nsenter|util-linux||the lab: the proof of the door, the truth table of faults; the tests before a real API server
 curl|command -v curl|curl||the count of packets per probe, the tests before a real API server
 a container engine|has_engine|docker.io||the image tests
-promtool|command -v promtool|prometheus||the check of the metrics' format, the scrape by a real Prometheus
+promtool|command -v promtool|prometheus||the check of the metrics' format, the alerts, the scrape by a real Prometheus
+Alertmanager|command -v amtool && command -v prometheus-alertmanager|prometheus-alertmanager||the check of the example for Alertmanager
 Go 1.24 or newer|has_go 1.24|||the tests before a real API server
 Go 1.25 or newer|has_go 1.25|||make e2e on this machine
 containerd|command -v containerd && command -v ctr|containerd||make e2e on this machine
@@ -42,7 +44,7 @@ CNI plugins|[ -x /usr/lib/cni/bridge ]|containernetworking-plugins||make e2e on 
 openssl|command -v openssl|openssl||the tests before a real API server, make e2e on this machine
 Chromium|command -v chromium && command -v chromedriver|chromium chromium-driver fonts-dejavu-core||the tests of the page in a browser, its screenshots
 pngquant|command -v pngquant|pngquant||make screenshots
-Python with venv|has_python|python3-venv||the check of the manifests against Kubernetes' schemas
+Python with venv|has_python|python3-venv||the check of the manifests against Kubernetes' schemas, of the dashboard against Grafana's types
 PARTS
     # The image's second architecture; there is no recipe the other way round to prove it on.
     if [ "$machine" = x86_64 ]; then
@@ -84,6 +86,7 @@ install_packages() {
             docker.io) units=(docker.service docker.socket containerd.service) ;;
             containerd) units=(containerd.service) ;;
             prometheus) units=(prometheus.service) ;;
+            prometheus-alertmanager) units=(prometheus-alertmanager.service) ;;
             *) continue ;;
         esac
         systemctl disable --quiet "${units[@]}" || true
@@ -99,10 +102,10 @@ install_rust_part() {
 }
 
 install_venv() {
-    echo "setup: installing $schemas into build/venv"
+    echo "setup: installing ${python[*]} into build/venv"
     rm -rf build/venv
-    if { python3 -m venv build/venv && build/venv/bin/pip install --quiet "$schemas"; } >build/pip.log 2>&1; then
-        echo "$schemas" >build/venv/holds
+    if { python3 -m venv build/venv && build/venv/bin/pip install --quiet "${python[@]}"; } >build/pip.log 2>&1; then
+        echo "${python[*]}" >build/venv/holds
     else
         echo "setup: pip failed; the end of build/pip.log:"
         tail -n 3 build/pip.log
@@ -124,5 +127,5 @@ each_missing install_rust_part
 has_venv || { has_python && install_venv; } || true
 
 each_missing name_missing
-has_venv || name_missing "$schemas" "" "" "the check of the manifests against Kubernetes' schemas"
+has_venv || name_missing "${python[*]}" "" "" "the check of the manifests against Kubernetes' schemas, of the dashboard against Grafana's types"
 [ "$missing" -gt 0 ] || echo "setup: everything is there"

@@ -8,6 +8,8 @@ mod costs;
 mod installing;
 #[path = "docs/matrix.rs"]
 mod matrix_as_json;
+#[path = "docs/monitoring.rs"]
+mod monitoring;
 #[path = "docs/row.rs"]
 mod row_as_json;
 

@@ -11,6 +11,7 @@ mod faults;
 mod long;
 mod network;
 mod quota;
+mod record;
 mod smoke;
 mod truth;
 mod workload;

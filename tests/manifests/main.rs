@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a JSON value gives null for what it has not")]
 
+mod monitoring;
 mod objects;
 mod promises;
 mod restricted;

@@ -37,7 +37,10 @@ fn validate(validator: &Path, files: &[PathBuf]) -> (bool, String) {
 #[test]
 fn the_schemas_of_three_releases_accept_the_manifests() {
     let Some(validator) = validator() else { return };
-    let (valid, said) = validate(&validator, &files());
+    let monitoring = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/monitoring");
+    // Of what lies there, the kinds that are Kubernetes' own.
+    let own = [monitoring.join("grafana-dashboard-configmap.yaml")];
+    let (valid, said) = validate(&validator, &[&files()[..], &own].concat());
     assert!(valid, "{said}");
     for release in RELEASES {
         let passed = format!(" passed for resource daemonset/wylis against version {release}\n");

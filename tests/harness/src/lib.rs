@@ -21,6 +21,7 @@ pub mod process;
 pub mod rights;
 pub mod watch;
 pub mod wireguard;
+pub mod yaml;
 
 use std::io::Write as _;
 use std::path::PathBuf;

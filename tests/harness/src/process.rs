@@ -215,6 +215,13 @@ impl Agent {
         Metrics::parse(&self.get("/metrics").unwrap_or_default().1)
     }
 
+    /// As [`Agent::metrics`], within `limit`; `None` when it does not answer.
+    #[must_use]
+    pub fn metrics_within(&self, limit: Duration) -> Option<Metrics> {
+        let response = self.ask("/metrics", limit).ok()?;
+        (response.status == 200).then(|| Metrics::parse(&response.text()))
+    }
+
     /// Its row as JSON; null when it does not answer.
     #[must_use]
     pub fn row(&self) -> serde_json::Value {

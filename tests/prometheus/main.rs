@@ -1,21 +1,36 @@
-//! Prometheus itself scrapes a mesh, and a query names the failing pair.
+//! Prometheus itself scrapes a mesh: queries name the failing pair, the rules are evaluated, and every
+//! panel of the dashboard shows something.
 #![cfg(test)]
 
+mod dashboard;
+mod rules;
+mod server;
+
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use server::Prometheus;
+use wylis_harness::black_hole::BlackHole;
 use wylis_harness::mesh::Mesh;
 use wylis_harness::process::binary;
-use wylis_harness::{TempDir, http, skip, wait_until};
+use wylis_harness::{skip, wait_until};
 
-const FAST: &[(&str, &str)] =
-    &[("WYLIS_INTERVAL", "500ms"), ("WYLIS_TIMEOUT", "2s"), ("WYLIS_REFRESH_INTERVAL", "2s")];
+const FAST: &[(&str, &str)] = &[
+    ("WYLIS_INTERVAL", "500ms"),
+    ("WYLIS_TIMEOUT", "2s"),
+    ("WYLIS_LARGE_INTERVAL", "1s"),
+    ("WYLIS_REFRESH_INTERVAL", "2s"),
+];
 
 fn wylis() -> PathBuf {
     binary(env!("CARGO_BIN_EXE_wylis"))
+}
+
+/// A file of manifests/monitoring.
+fn manifest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/monitoring").join(name)
 }
 
 fn is_there(tool: &str) -> bool {
@@ -28,21 +43,18 @@ fn is_there(tool: &str) -> bool {
     there
 }
 
-/// Ends with its test.
-struct Prometheus(Child);
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+/// A mesh of four, of which n4 swallows every packet, and a Prometheus that scrapes it.
+fn with_a_dead_node(jobs: &[&str], more: &str) -> (Mesh, Prometheus, BlackHole) {
+    let mut mesh = Mesh::of(4, &wylis(), FAST);
+    let prometheus = Prometheus::start(&mesh, jobs, more);
+    wait_until(Duration::from_secs(60), "every agent is scraped by every job", || {
+        let pairs = jobs.len() * 12;
+        prometheus.query(&format!("count(wylis_peer_up) == {pairs}")).len() == 1
+    });
+    let address = mesh.agent("n4").address;
+    mesh.kill("n4");
+    let hole = BlackHole::open_at(address);
+    (mesh, prometheus, hole)
 }
 
 #[test]
@@ -75,39 +87,13 @@ fn prometheus_scrapes_a_mesh_and_a_query_gives_the_failing_pairs() {
         return;
     }
     let mut mesh = Mesh::of(3, &wylis(), FAST);
-    let dir = TempDir::new("prometheus");
-    let targets: Vec<String> =
-        mesh.nodes.values().map(|node| format!("\"{}\"", node.agent.address)).collect();
-    let config = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: wylis\n  static_configs:\n  - targets: [{}]\n",
-        targets.join(", ")
-    );
-    let file = dir.path().join("prometheus.yml");
-    std::fs::write(&file, config).unwrap();
-    let address = std::net::SocketAddr::new(mesh.agent("n1").address.ip(), 9090);
-    let _prometheus = Prometheus(
-        Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap(),
-    );
-    let query = |expression: &str| -> Vec<Value> {
-        let path = format!("/api/v1/query?query={}", percent_encoded(expression));
-        let text = http::get(address, &path).map(|answer| answer.text()).unwrap_or_default();
-        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-        answer["data"]["result"].as_array().cloned().unwrap_or_default()
-    };
+    let prometheus = Prometheus::start(&mesh, &["wylis"], "");
     wait_until(Duration::from_secs(60), "every agent is scraped", || {
-        query("sum(wylis_peer_up) == 6").len() == 1
+        prometheus.query("sum(wylis_peer_up) == 6").len() == 1
     });
     mesh.kill("n3");
     wait_until(Duration::from_secs(60), "the query names both pairs", || {
-        let pairs = query("wylis_peer_up == 0");
+        let pairs = prometheus.query("wylis_peer_up == 0");
         let mut named: Vec<String> = pairs
             .iter()
             .map(|pair| {
@@ -121,7 +107,7 @@ fn prometheus_scrapes_a_mesh_and_a_query_gives_the_failing_pairs() {
     wait_until(Duration::from_secs(60), "the ratio of failures is one", || {
         let ratio = "sum by (source_node, target_node) (rate(wylis_probes_total{result=\"failure\"}[5s])) \
                      / sum by (source_node, target_node) (rate(wylis_probes_total[5s])) > 0.99";
-        query(ratio).len() == 2
+        prometheus.query(ratio).len() == 2
     });
-    assert!(query("absent(wylis_probe_failures_total{reason=\"refused\"})").is_empty());
+    assert!(prometheus.query("absent(wylis_probe_failures_total{reason=\"refused\"})").is_empty());
 }

@@ -1,0 +1,242 @@
+//! Which alerts fire in which situation, and that no other one ever does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::promtool::{is_there, run};
+use crate::recording::folder;
+use crate::rules;
+
+/// One alert that fires.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fires {
+    pub(crate) alert: &'static str,
+    pub(crate) nodes: &'static [(&'static str, &'static str)],
+}
+
+/// One situation.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// A file of recordings/.
+    pub(crate) recording: &'static str,
+    /// The nodes whose agents Prometheus sees; all, when there are none.
+    pub(crate) seen_from: &'static [&'static str],
+    /// All alerts that fire, once or longer; each of them just before `until`.
+    pub(crate) fires: &'static [Fires],
+    /// A mark of the recording.
+    pub(crate) until: &'static str,
+    /// All that fire at the end of the recording.
+    pub(crate) afterwards: &'static [Fires],
+}
+
+impl Case {
+    pub(crate) fn name(&self) -> String {
+        let from = self.seen_from.join(" and ");
+        if from.is_empty() {
+            self.recording.to_owned()
+        } else {
+            format!("{} seen from {from}", self.recording)
+        }
+    }
+}
+
+const fn node(alert: &'static str, nodes: &'static [(&'static str, &'static str); 1]) -> Fires {
+    Fires { alert, nodes }
+}
+
+const fn pair(alert: &'static str, nodes: &'static [(&'static str, &'static str); 2]) -> Fires {
+    Fires { alert, nodes }
+}
+
+const fn alone(alert: &'static str) -> Fires {
+    Fires { alert, nodes: &[] }
+}
+
+const ALL: &[&str] = &[];
+const N1_TO_N2: &[(&str, &str); 2] = &[("source_node", "n1"), ("target_node", "n2")];
+const N2_TO_N1: &[(&str, &str); 2] = &[("source_node", "n2"), ("target_node", "n1")];
+const FROM_N1: &[(&str, &str); 1] = &[("source_node", "n1")];
+const FROM_N2: &[(&str, &str); 1] = &[("source_node", "n2")];
+const FROM_N3: &[(&str, &str); 1] = &[("source_node", "n3")];
+const TO_N1: &[(&str, &str); 1] = &[("target_node", "n1")];
+const TO_N2: &[(&str, &str); 1] = &[("target_node", "n2")];
+const TO_N4: &[(&str, &str); 1] = &[("target_node", "n4")];
+
+const fn during(
+    recording: &'static str,
+    seen_from: &'static [&'static str],
+    fires: &'static [Fires],
+) -> Case {
+    Case { recording, seen_from, fires, until: "cure", afterwards: &[] }
+}
+
+const fn always(
+    recording: &'static str,
+    seen_from: &'static [&'static str],
+    fires: &'static [Fires],
+) -> Case {
+    Case { recording, seen_from, fires, until: "end", afterwards: fires }
+}
+
+const CASES: &[Case] = &[
+    // Nothing is wrong.
+    always("healthy", ALL, &[]),
+    always("single_node", ALL, &[]),
+    always("rolling_update", ALL, &[]),
+    always("node_deleted", ALL, &[]),
+    always("pod_deleted", ALL, &[]),
+    always("prometheus_restarted", ALL, &[]),
+    // It is over before anybody need be woken.
+    always("agent_restarted", ALL, &[]),
+    always("api_server_restarted", ALL, &[]),
+    // A node is down: one alert, whoever sees it.
+    during("node_killed", ALL, &[node("WylisNodeDown", TO_N4)]),
+    during("node_switched_off", ALL, &[node("WylisNodeDown", TO_N4)]),
+    during("tunnel_frozen", ALL, &[node("WylisNodeDown", TO_N2)]),
+    // The agents that cannot be scraped are missing, but are not told so while nothing reaches them.
+    Case {
+        recording: "tunnel_frozen",
+        seen_from: &["n2"],
+        fires: &[node("WylisNodeCutOff", FROM_N2)],
+        until: "cure",
+        afterwards: &[
+            node("WylisAgentMissing", TO_N1),
+            node("WylisAgentMissing", &[("target_node", "n3")]),
+            node("WylisAgentMissing", TO_N4),
+        ],
+    },
+    // An agent that is down most of the time is told as its node is; that no packet is lost, too.
+    during("agent_crashing", ALL, &[node("WylisNodeDown", TO_N4)]),
+    // Nobody can tell the node from the path.
+    during("two_nodes_one_killed", ALL, &[pair("WylisPairDown", N1_TO_N2)]),
+    // Paths.
+    during(
+        "pair_black_holed",
+        ALL,
+        &[pair("WylisPairDown", N1_TO_N2), pair("WylisPairDown", N2_TO_N1)],
+    ),
+    during(
+        "prometheus_restarted_in_an_outage",
+        ALL,
+        &[pair("WylisPairDown", N1_TO_N2), pair("WylisPairDown", N2_TO_N1)],
+    ),
+    during("firewall_one_way", ALL, &[pair("WylisPairDown", N1_TO_N2)]),
+    Case {
+        recording: "firewall_one_way",
+        seen_from: &["n2", "n3"],
+        fires: &[pair("WylisPairOneWay", N2_TO_N1), node("WylisAgentMissing", TO_N1)],
+        until: "cure",
+        afterwards: &[node("WylisAgentMissing", TO_N1)],
+    },
+    during("peer_missing_in_one_list", ALL, &[pair("WylisPairOneWay", N1_TO_N2)]),
+    during("lossy", ALL, &[pair("WylisPairLossy", N1_TO_N2)]),
+    during(
+        "lossy_and_flapping",
+        ALL,
+        &[pair("WylisPairLossy", N1_TO_N2), pair("WylisPairLossy", N2_TO_N1)],
+    ),
+    during("mtu", ALL, &[pair("WylisPairMtu", N1_TO_N2), pair("WylisPairMtu", N2_TO_N1)]),
+    // Agents.
+    always("healthy", &["n1", "n3"], &[node("WylisAgentMissing", TO_N2)]),
+    during("agent_pending", ALL, &[alone("WylisAgentPending")]),
+    always("agent_not_probing", ALL, &[node("WylisAgentNotProbing", FROM_N3)]),
+    always("uninstalled", ALL, &[alone("WylisAgentsAbsent")]),
+    during(
+        "api_server_away",
+        ALL,
+        &[
+            node("WylisPeerListStale", FROM_N1),
+            node("WylisPeerListStale", FROM_N2),
+            node("WylisPeerListStale", FROM_N3),
+        ],
+    ),
+    // It probes nobody any more, and knows why.
+    during(
+        "ports_used_up",
+        ALL,
+        &[
+            node("WylisAgentNotProbing", FROM_N2),
+            node("WylisLocalErrors", FROM_N2),
+            node("WylisPeerListStale", FROM_N2),
+        ],
+    ),
+    // A link of one node: its pairs in both directions, and no others.
+    during(
+        "slow",
+        ALL,
+        &[
+            pair("WylisPairSlow", N1_TO_N2),
+            pair("WylisPairSlow", N2_TO_N1),
+            pair("WylisPairSlow", &[("source_node", "n2"), ("target_node", "n3")]),
+            pair("WylisPairSlow", &[("source_node", "n3"), ("target_node", "n2")]),
+        ],
+    ),
+];
+
+#[test]
+fn in_each_situation_these_alerts_fire_and_no_others() {
+    if !is_there("promtool") {
+        return;
+    }
+    // promtool needs a core of its own for each.
+    let said: Vec<String> = std::thread::scope(|scope| {
+        let parts = CASES.chunks(CASES.len().div_ceil(4)).map(|cases| {
+            scope.spawn(|| cases.iter().filter_map(|case| run(case).err()).collect::<Vec<_>>())
+        });
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    assert!(said.is_empty(), "{} of {}:\n{}", said.len(), CASES.len(), said.join("\n"));
+}
+
+#[test]
+fn every_alert_fires_somewhere_and_is_silent_elsewhere_and_every_recording_is_used() {
+    let mut firing: BTreeMap<String, usize> = BTreeMap::new();
+    for case in CASES {
+        let names: BTreeSet<&str> = case.fires.iter().map(|fires| fires.alert).collect();
+        for name in names {
+            *firing.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    let mut count = (0, 0);
+    for alert in rules::alerts() {
+        let name = alert["alert"].as_str().unwrap();
+        let fires = firing.remove(name).unwrap_or(0);
+        let silent = CASES.len() - fires;
+        println!("{name}: fires in {fires} situations, silent in {silent}");
+        assert!(fires > 0 && silent > 0, "{name}");
+        count = (count.0 + fires, count.1 + silent);
+    }
+    println!("{} situations: {} firings and {} silences", CASES.len(), count.0, count.1);
+    assert!(firing.is_empty(), "no such alerts: {firing:?}");
+    let used: BTreeSet<String> = CASES.iter().map(|case| case.recording.to_owned()).collect();
+    let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
+    let there: BTreeSet<String> =
+        files.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    assert_eq!(used, there);
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let told = format!("in {} situations", there.len());
+    assert!(std::fs::read_to_string(readme).unwrap().contains(&told), "README.md: {told}");
+}
+
+#[test]
+fn a_case_that_expects_too_much_or_too_little_fails() {
+    if !is_there("promtool") {
+        return;
+    }
+    const WRONG: [&[Fires]; 4] = [
+        &[],
+        &[pair("WylisPairDown", N1_TO_N2)],
+        &[pair("WylisPairDown", N1_TO_N2), pair("WylisPairLossy", N2_TO_N1)],
+        &[
+            pair("WylisPairDown", N1_TO_N2),
+            pair("WylisPairDown", N2_TO_N1),
+            node("WylisNodeDown", TO_N2),
+        ],
+    ];
+    for fires in WRONG {
+        let case = during("pair_black_holed", ALL, fires);
+        let said = run(&case).expect_err("a wrong case");
+        assert!(said.contains("exp:") && !said.contains("err:"), "{fires:?}: {said}");
+    }
+}

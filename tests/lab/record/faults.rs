@@ -1,0 +1,230 @@
+//! Faults of nodes, of the path between two, and of an agent's own host.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use super::recorder::Recorder;
+use super::{MOST, PAIR, STRETCH, settings};
+use crate::cluster::{Cluster, node};
+use crate::faults::{self, Fault};
+use crate::network::Plan;
+
+/// A mesh whose pairs have all been probed; `None` where the lab cannot be built.
+fn cluster(plan: Plan) -> Option<Cluster> {
+    let settings = settings(STRETCH);
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Cluster::new(plan, &settings)
+}
+
+/// Minutes before, during and after a fault.
+type Minutes = (u32, u32, u32);
+
+/// All is well, the fault, and all is well again.
+fn record<T>(
+    (name, about): (&'static str, &'static str),
+    plan: Plan,
+    (before, during, after): Minutes,
+    fault: impl FnOnce(&mut Cluster) -> T,
+    cure: impl FnOnce(&mut Cluster, T),
+) {
+    let Some(mut cluster) = cluster(plan) else { return };
+    let mut recorder = Recorder::begin(name, about, STRETCH);
+    recorder.minutes(&cluster.mesh, before);
+    recorder.mark("fault");
+    let fault = fault(&mut cluster);
+    recorder.minutes(&cluster.mesh, during);
+    recorder.mark("cure");
+    cure(&mut cluster, fault);
+    recorder.minutes(&cluster.mesh, after);
+    recorder.end();
+}
+
+/// Rules in the host of node 1.
+fn rules(what: (&'static str, &'static str), minutes: Minutes, rules: &str) {
+    let put = |cluster: &mut Cluster| Fault::put(&cluster.network.host(1).namespace, rules);
+    record(what, Plan::of(PAIR), minutes, put, |_, fault| drop(fault));
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_node_killed() {
+    record(
+        ("node_killed", "Node n4 loses its power; later it is back."),
+        Plan::of(MOST),
+        (5, 15, 20),
+        |cluster| {
+            cluster.network.switch.ip("link set p4 down\n");
+            cluster.mesh.kill("n4")
+        },
+        |cluster, pod| {
+            cluster.network.switch.ip("link set p4 up\n");
+            cluster.restart(4, &pod);
+        },
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_node_switched_off() {
+    record(
+        (
+            "node_switched_off",
+            "Node n4 is shut down in good order, its agent says goodbye, and its Node object stays; later it is back.",
+        ),
+        Plan::of(MOST),
+        (5, 20, 10),
+        |cluster| {
+            let four = node(4);
+            cluster.mesh.agent(&four).terminate();
+            let ended = cluster.mesh.agent_mut(&four).wait(Duration::from_secs(15));
+            assert!(ended.is_some_and(|status| status.success()), "{}", cluster.mesh.logs());
+            let pod = cluster.mesh.kill(&four);
+            cluster.network.switch.ip("link set p4 down\n");
+            pod
+        },
+        |cluster, pod| {
+            cluster.network.switch.ip("link set p4 up\n");
+            cluster.restart(4, &pod);
+        },
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_tunnel_frozen() {
+    let signal = |cluster: &Cluster, signal| cluster.network.host(2).wireguard.signal(signal);
+    record(
+        (
+            "tunnel_frozen",
+            "The WireGuard process of node n2 is frozen: no pod there reaches another node, or is reached. Prometheus still sees all agents.",
+        ),
+        Plan::of(MOST),
+        (5, 12, 20),
+        |cluster| signal(cluster, libc::SIGSTOP),
+        |cluster, ()| signal(cluster, libc::SIGCONT),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_pair_black_holed() {
+    rules(
+        ("pair_black_holed", "All packets between nodes n1 and n2 are dropped for 15 minutes."),
+        (5, 15, 20),
+        &faults::drops(&[(1, 2, ""), (2, 1, "")]),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_prometheus_restarted_in_an_outage() {
+    let rules = faults::drops(&[(1, 2, ""), (2, 1, "")]);
+    let Some(cluster) = cluster(Plan::of(PAIR)) else { return };
+    let about = "All packets between nodes n1 and n2 are dropped; meanwhile Prometheus is away for 3 minutes.";
+    let mut recorder = Recorder::begin("prometheus_restarted_in_an_outage", about, STRETCH);
+    recorder.minutes(&cluster.mesh, 5);
+    recorder.mark("fault");
+    let fault = Fault::put(&cluster.network.host(1).namespace, &rules);
+    recorder.minutes(&cluster.mesh, 8);
+    recorder.mark("gap");
+    recorder.gap(3);
+    recorder.minutes(&cluster.mesh, 8);
+    recorder.mark("cure");
+    drop(fault);
+    recorder.minutes(&cluster.mesh, 20);
+    recorder.end();
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_firewall_one_way() {
+    rules(
+        (
+            "firewall_one_way",
+            "New connections from node n1 to node n2 are dropped, those the other way are not.",
+        ),
+        (5, 15, 20),
+        &faults::drops(&[(1, 2, "tcp dport 9050 tcp flags & (syn | ack) == syn")]),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_lossy() {
+    // Every fourth one would hit the same packet of every probe.
+    let lost = "tcp dport 9050 numgen random mod 100 < 25";
+    rules(
+        (
+            "lossy",
+            "One in four packets of the connections from node n1 to node n2 is lost, by chance.",
+        ),
+        (5, 30, 20),
+        &faults::drops(&[(1, 2, lost)]),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_lossy_and_flapping() {
+    let lost = "numgen random mod 100 < 27";
+    rules(
+        (
+            "lossy_and_flapping",
+            "27 % of the packets between nodes n1 and n2 are lost, both ways: the pair is down now and then.",
+        ),
+        (5, 40, 20),
+        &faults::drops(&[(1, 2, lost), (2, 1, lost)]),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_mtu() {
+    let large = "meta length > 1200";
+    rules(
+        ("mtu", "Packets above 1,200 bytes between nodes n1 and n2 are dropped."),
+        (5, 25, 20),
+        &faults::drops(&[(1, 2, large), (2, 1, large)]),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_slow() {
+    let delay = |cluster: &Cluster, millis| {
+        let cable = cluster.network.cable.as_ref().expect("a slow link was asked for");
+        cable.set_delay(Duration::from_millis(millis));
+    };
+    record(
+        ("slow", "After an hour, the link of node n2 takes 100 ms longer each way."),
+        Plan { slow_link: Some(2), ..Plan::of(PAIR) },
+        (65, 30, 15),
+        |cluster| delay(cluster, 100),
+        |cluster, ()| delay(cluster, 0),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_ports_used_up() {
+    let range = |cluster: &Cluster, range| {
+        cluster.pods[&2].namespace.sysctl("ipv4/ip_local_port_range", range);
+    };
+    record(
+        ("ports_used_up", "The pod on node n2 has no free port left for its probes."),
+        Plan::of(PAIR),
+        (5, 40, 30),
+        |cluster| {
+            // Who scrapes needs a port as well, and must not take one there.
+            let host = cluster.network.host(2).namespace.entrance();
+            cluster.mesh.agent_mut("n2").ask_from(host);
+            range(cluster, "61000 61001");
+            let take = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+            cluster.pods[&2].namespace.entrance().within(|| [61_000, 61_001].map(take))
+        },
+        |cluster, taken| {
+            drop(taken);
+            range(cluster, "32768 60999");
+        },
+    );
+}
