@@ -13,7 +13,7 @@ use wylis_harness::farm::Farm;
 use wylis_harness::mesh::{Mesh, Net, PORT, TOKEN};
 use wylis_harness::netns::Namespace;
 use wylis_harness::pki::{Authority, Validity};
-use wylis_harness::process::{Agent, Metrics, Settings, peak_of};
+use wylis_harness::process::{Agent, Metrics, Settings, peak_at_output};
 use wylis_harness::{TempDir, skip, wait_until};
 
 /// One at a time: memory and threads of one are not to be disturbed by the load of another.
@@ -156,7 +156,7 @@ fn matrix(
     for (name, bound) in [("peers", 8.0), ("cluster", cli)] {
         let mut command = std::process::Command::new(binary);
         command.env("WYLIS_LISTEN", agent.address.to_string()).arg(name);
-        let (_, peak) = peak_of(command.stdout(std::process::Stdio::null()));
+        let peak = peak_at_output(&mut command);
         within(&format!("wylis {name} of {size} nodes"), mebibytes(peak), bound, "MiB");
     }
     let more = mebibytes(agent.status("VmHWM")) - mebibytes(peak);

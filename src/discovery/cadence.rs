@@ -97,6 +97,8 @@ pub(super) struct Cadence {
     /// The regular refresh, or the retry after a failure.
     regular: Instant,
     early: Option<Instant>,
+    /// The refresh under way is an early one.
+    is_early: bool,
     /// What the early refresh is for.
     pending: Vec<EarlyCause>,
     strikes: BTreeMap<EarlyCause, Strike>,
@@ -117,6 +119,7 @@ impl Cadence {
             last_early: None,
             regular: now,
             early: None,
+            is_early: false,
             pending: Vec::new(),
             strikes: BTreeMap::new(),
             credit: CREDIT_MOST,
@@ -165,7 +168,8 @@ impl Cadence {
 
     /// A refresh starts; it serves all causes noted before.
     pub(super) fn started(&mut self, now: Instant) {
-        if self.early.is_some_and(|early| early <= now) {
+        self.is_early = self.early.is_some_and(|early| early <= now);
+        if self.is_early {
             self.last_early = Some(now);
         }
     }
@@ -181,7 +185,12 @@ impl Cadence {
             Finish::Listed { peers, starting } => {
                 self.peers = peers;
                 self.failures = 0;
-                self.incomplete = if starting { self.incomplete.saturating_add(1) } else { 0 };
+                self.incomplete = match starting {
+                    // A list that came before its time does not put the next one off.
+                    true if self.is_early => self.incomplete.max(1),
+                    true => self.incomplete.saturating_add(1),
+                    false => 0,
+                };
                 let interval = self.spacing();
                 self.regular =
                     now + self.random.between(interval.mul_f64(0.9), interval.mul_f64(1.1));

@@ -8,8 +8,9 @@ use wylis_harness::wait_until;
 
 use super::pods::{Pods, Site};
 
-/// Enough for twenty probes of every pair, so that no plot is half empty.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Enough for twenty probes of every pair, so that no plot is half empty, and for two looks at half-open
+/// connections.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const fn far(milliseconds: u64) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds))

@@ -70,6 +70,28 @@ fn pods_that_are_about_to_run_are_looked_for_sooner_and_ever_less() {
 }
 
 #[test]
+fn an_early_list_does_not_put_off_the_one_for_pods_that_are_about_to_run() {
+    let now = Instant::now();
+    let mut cadence = Cadence::new(INTERVAL, Random::seeded(7), now);
+    let list = |cadence: &mut Cadence, at: Instant| {
+        cadence.started(at);
+        cadence.finished(at, Finish::Listed { peers: 2, starting: true }, |_| false);
+    };
+    list(&mut cadence, now);
+    let first = cadence.due();
+    assert!((secs(9)..=secs(11)).contains(&(first - now)), "{:?}", first - now);
+    // One of them asks us before its address is told.
+    cadence.note(EarlyCause::Unknown(node("new"), None), now + secs(1));
+    let early = cadence.due();
+    assert!(early < first);
+    list(&mut cadence, early);
+    let next = cadence.due() - early;
+    assert!(next <= secs(11), "{next:?} after the early one");
+    list(&mut cadence, early + secs(11));
+    assert!(cadence.due() - (early + secs(11)) >= secs(18), "and from there on ever less");
+}
+
+#[test]
 fn early_refreshes_of_a_large_mesh_are_spread() {
     let now = Instant::now();
     let mut cadence = listed(1000, now);

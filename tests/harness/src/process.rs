@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::marker::PhantomData;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -278,23 +279,29 @@ pub fn signal(pid: u32, number: i32) {
     unsafe { libc::kill(pid, number) };
 }
 
-/// Runs a program to its end: how it ended, and the most memory that it had at once, in kB.
+/// The most memory that a program has had, in kB, when it writes its first octet: its standard output
+/// is a pipe that is full.
 ///
 /// # Panics
-/// When it cannot be started.
+/// When it cannot be started, or writes nothing.
 #[must_use]
-#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
-pub fn peak_of(command: &mut Command) -> (ExitStatus, u64) {
-    let child = command.spawn().unwrap();
-    let pid = i32::try_from(child.id()).unwrap();
-    let mut status = 0;
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: both are writable, and the child was not waited for; nobody else does.
-    let ended = unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) };
-    assert_eq!(ended, pid, "{}", io::Error::last_os_error());
-    // SAFETY: all fields are integers, and every octet was zeroed.
-    let usage = unsafe { usage.assume_init() };
-    (ExitStatus::from_raw(status), u64::try_from(usage.ru_maxrss).unwrap())
+pub fn peak_at_output(command: &mut Command) -> u64 {
+    let (mut reader, mut writer) = io::pipe().unwrap();
+    // SAFETY: it touches no memory of ours.
+    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    let size = usize::try_from(size).unwrap();
+    writer.write_all(&vec![b'.'; size]).unwrap();
+    let mut child = command.stdout(writer).spawn().unwrap();
+    let waits_in = format!("/proc/{}/wchan", child.id());
+    crate::wait_until(Duration::from_secs(30), "it writes", || {
+        std::fs::read_to_string(&waits_in).is_ok_and(|place| place.contains("pipe_write"))
+    });
+    let peak = status_of(child.id(), "VmHWM");
+    // What the command still holds of the pipe would keep it open.
+    command.stdout(Stdio::null());
+    io::copy(&mut reader, &mut io::sink()).unwrap();
+    child.wait().unwrap();
+    peak
 }
 
 /// A number of /proc/PID/status; 0 when there is none.
