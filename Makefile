@@ -41,8 +41,8 @@ faults: build ## measures how soon each fault is told, and writes docs/faults.md
 screenshots: build ## the pictures in docs/: a real mesh in a real browser (root)
 	scripts/screenshots.sh
 
-recordings: build ## records real agents in the situations that the alerts are tested on: twenty minutes
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --ignored --test-threads=8 recorded_
+recordings: build ## records real agents in the situations that the alerts are tested on: half an hour
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --ignored --test-threads=4 recorded_
 
 build: ## the static release binary for this machine's architecture
 	scripts/build.sh

@@ -17,7 +17,8 @@ pub use json::{matrix_json, pair_json, row_json};
 use names::Names;
 pub use read::{PeerLine, Peers, ReadError, peer_of};
 
-/// Of the matrix, of a row and of a pair: rises when a field changes its meaning or goes.
+/// Of the matrix, of a row and of a pair: rises when a field changes its meaning or goes, and with a new
+/// verdict, reason or error, since a reader refuses words that it does not know.
 pub const VERSION: u32 = 1;
 /// Octets that a peer's row may have: over a thousand peers with names of usual length.
 pub const MAX_ROW: usize = 128 * 1024;

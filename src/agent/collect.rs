@@ -122,9 +122,14 @@ fn wanted(record: &PeerRecord, target: &NodeName) -> Fetch {
         node: Some(record.peer.node.clone()),
         address: record.peer.address,
         path: format!("{}{target}", wire::PEER_PATH),
-        within: DEADLINE,
+        within: patience(record),
         most: MAX_PEER,
     }
+}
+
+/// Who is down gets a chance, and holds nobody up.
+fn patience(record: &PeerRecord) -> Duration {
+    if record.up == Some(false) { DOWN_WITHIN } else { DEADLINE }
 }
 
 fn missing(fault: Fault) -> Missing {
@@ -169,7 +174,7 @@ impl Errand for Rows {
             node: Some(record.peer.node.clone()),
             address: record.peer.address,
             path: wire::ROW_PATH.to_owned(),
-            within: if record.up == Some(false) { DOWN_WITHIN } else { DEADLINE },
+            within: patience(&record),
             most: MAX_ROW,
         })
     }

@@ -60,7 +60,7 @@ pub const COMMANDS: [(&str, &str); 3] = [
     ("wylis cluster [--agent HOST:PORT] [--json]", "how every node sees every other"),
     (
         "wylis probe HOST:PORT [--count N] [--interval TIME] [--timeout TIME]",
-        "probes one agent now; nobody counts it",
+        "probes one agent now; counted for no path",
     ),
 ];
 
@@ -104,7 +104,7 @@ impl Command {
         }
         text.push_str(
             "  -h, --help         print this\n\nExit codes: 0 all is well, 1 it could not be \
-             found out, 2 wrong usage, 4 something is down.\n",
+             found out, 2 wrong usage, 4 something is down or cannot be seen.\n",
         );
         text
     }

@@ -24,8 +24,9 @@ pub(super) fn run(given: &Given, paint: Paint, exit: fn(&Ending) -> u8) -> Resul
     let summary = Arc::new(Mutex::new(Summary::default()));
     let shared = Arc::clone(&summary);
     ctrlc::set_handler(move || {
-        // Held until the end: no line may follow the summary.
-        let summary = lock(&shared);
+        // Held until the end: no line may follow the summary. A line that nobody reads holds it too, and
+        // then there is nothing to be said.
+        let Ok(summary) = shared.try_lock() else { std::process::exit(exit(&Ending::Well).into()) };
         let ended = say(&summary.shown()).map_or_else(|ending| ending, |()| summary.ending());
         std::process::exit(exit(&ended).into());
     })

@@ -90,6 +90,31 @@ fn with(documents: &[(&str, &[u8])]) -> Value {
     shown(matrix)
 }
 
+/// A row with a word that its reader does not know is refused, and told as another version's only if its
+/// version says so.
+#[test]
+fn a_new_word_raises_the_version() {
+    let reasons = FailureReason::ALL.map(FailureReason::as_str);
+    assert_eq!(
+        (VERSION, &reasons[..]),
+        (
+            1,
+            &[
+                "connect_timeout",
+                "refused",
+                "unreachable",
+                "reset",
+                "response_timeout",
+                "closed",
+                "bad_response",
+                "wrong_peer",
+            ][..]
+        )
+    );
+    let others = Missing::OTHERS.map(Missing::as_str);
+    assert_eq!(others, ["too_large", "busy", "unsupported", "no_peer"]);
+}
+
 #[test]
 fn a_row_tells_each_peer_in_short() {
     let twenty = vec![(success(3), 0); 20];

@@ -21,6 +21,8 @@ pub(crate) struct Case {
     pub(crate) recording: &'static str,
     /// The nodes whose agents Prometheus sees; all, when there are none.
     pub(crate) seen_from: &'static [&'static str],
+    /// Milliseconds that are added to every round-trip time.
+    pub(crate) farther: u32,
     /// All alerts that fire, once or longer; each of them just before `until`.
     pub(crate) fires: &'static [Fires],
     /// A mark of the recording.
@@ -32,7 +34,9 @@ pub(crate) struct Case {
 impl Case {
     pub(crate) fn name(&self) -> String {
         let from = self.seen_from.join(" and ");
-        if from.is_empty() {
+        if self.farther > 0 {
+            format!("{} and {} ms farther apart", self.recording, self.farther)
+        } else if from.is_empty() {
             self.recording.to_owned()
         } else {
             format!("{} seen from {from}", self.recording)
@@ -67,7 +71,7 @@ const fn during(
     seen_from: &'static [&'static str],
     fires: &'static [Fires],
 ) -> Case {
-    Case { recording, seen_from, fires, until: "cure", afterwards: &[] }
+    Case { recording, seen_from, fires, farther: 0, until: "cure", afterwards: &[] }
 }
 
 const fn always(
@@ -75,7 +79,7 @@ const fn always(
     seen_from: &'static [&'static str],
     fires: &'static [Fires],
 ) -> Case {
-    Case { recording, seen_from, fires, until: "end", afterwards: fires }
+    Case { recording, seen_from, fires, farther: 0, until: "end", afterwards: fires }
 }
 
 const CASES: &[Case] = &[
@@ -97,6 +101,7 @@ const CASES: &[Case] = &[
     Case {
         recording: "tunnel_frozen",
         seen_from: &["n2"],
+        farther: 0,
         fires: &[node("WylisNodeCutOff", FROM_N2)],
         until: "cure",
         afterwards: &[
@@ -124,6 +129,7 @@ const CASES: &[Case] = &[
     Case {
         recording: "firewall_one_way",
         seen_from: &["n2", "n3"],
+        farther: 0,
         fires: &[pair("WylisPairOneWay", N2_TO_N1), node("WylisAgentMissing", TO_N1)],
         until: "cure",
         afterwards: &[node("WylisAgentMissing", TO_N1)],
@@ -171,6 +177,8 @@ const CASES: &[Case] = &[
             pair("WylisPairSlow", &[("source_node", "n3"), ("target_node", "n2")]),
         ],
     ),
+    // 200 ms more are not twice of 300 ms.
+    Case { farther: 300, ..always("slow", ALL, &[]) },
 ];
 
 #[test]

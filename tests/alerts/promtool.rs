@@ -113,6 +113,7 @@ pub(crate) fn run(case: &Case) -> Result<(), String> {
     if !case.seen_from.is_empty() {
         recording = recording.seen_from(case.seen_from);
     }
+    recording = recording.farther(case.farther);
     let dir = TempDir::new("promtool");
     for scraped in Scraped::ALL {
         let file = dir.path().join("test.yaml");

@@ -111,6 +111,21 @@ impl Recording {
         self
     }
 
+    /// As if every pair were farther apart by so many milliseconds.
+    pub(crate) fn farther(mut self, millis: u32) -> Self {
+        let far = f64::from(millis) / 1000.0;
+        for series in
+            self.series.iter_mut().filter(|series| series.name == "wylis_peer_rtt_seconds")
+        {
+            for sample in &mut series.samples {
+                if let Ok(number) = sample.parse::<f64>() {
+                    *sample = (number + far).to_string();
+                }
+            }
+        }
+        self
+    }
+
     /// What promtool calls `input_series`.
     pub(crate) fn input(&self, scraped: Scraped) -> Value {
         let jobs = scraped.jobs();

@@ -5,8 +5,8 @@ async function read(path) {
   const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(LIMIT * 1000) });
   if (!answer.ok) throw Error(`HTTP ${answer.status}`);
   const doc = Object(await answer.json()), held = Date.parse(answer.headers.get("Date")) / 1000 - doc.at;
-  // An answer may be some seconds old, by the agent's own clock.
-  doc.held = held > 0 && held < PERIOD ? held : 0;
+  // A matrix may be some seconds old, by the clock of the agent that keeps it; a pair is never kept.
+  doc.held = doc.rows && held > 0 && held < PERIOD ? held : 0;
   return doc;
 }
 

@@ -14,11 +14,14 @@ const CAUSES = {
   connect_timeout: "no answer to any SYN: a broken path, a dead node, a firewall that drops",
   refused: "the address lives, nothing listens there: the agent is down or restarting",
   unreachable: "a router, or its own routing table, knows no way",
+  reset: "the connection was reset by the other side, or by something in between",
+  closed: "closed before a whole answer",
   response_timeout: "connected, but no whole answer in time: a stuck agent, or loss after the handshake",
   bad_response: "not an answer of Wylis: something else listens there",
   wrong_peer: "another node answered: an address was reused, or the list is old",
+  too_large: "more than a row may have, or the matrix with it",
   busy: "the collector did not come to it in time",
-  unsupported: "its agent is older than this page",
+  unsupported: "its agent is of another release, or something else answers there",
   no_peer: "known to other nodes only, not to the collector",
 };
 const own = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
