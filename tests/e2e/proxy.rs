@@ -1,6 +1,6 @@
 //! kubectl's proxy: plain HTTP to the API server with the rights of whoever kubectl is.
 
-use std::io;
+use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -8,7 +8,6 @@ use std::time::Duration;
 use wylis_harness::http::{self, Response};
 use wylis_harness::kube::{Api, Request};
 
-use crate::answers::listening;
 use crate::cluster::Cluster;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -26,7 +25,9 @@ impl Proxy {
         let proxy = ["proxy", "--port=0", "--reject-paths=^nothing$"];
         let mut command = cluster.command(&[&proxy[..], arguments].concat());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let address = listening(&mut child);
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().rsplit(' ').next().unwrap().parse().expect("an address");
         Self { child, address }
     }
 }
