@@ -55,6 +55,10 @@ fn six_nodes_with_a_dead_and_a_lossy_pair() {
     wait_until(HALF_HEARD, "n2 half-hears n5", || {
         pods.mesh.agent("n2").peer("n5")["half_heard"] == true
     });
+    // The verdict may come of two probes; the drawing is to show some.
+    wait_until(SOON, "n5 has probed n2 some times", || {
+        pods.mesh.agent("n5").peer("n2")["recent"].as_array().is_some_and(|recent| recent.len() > 3)
+    });
     let Some(browser) = Browser::start_in(&pods.router) else { return };
     let url = pods.url("n1");
     browser.go(&url);
