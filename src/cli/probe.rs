@@ -2,7 +2,7 @@
 //! side counts it against no peer, and leaves the local agent alone.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::arguments::Given;
@@ -10,6 +10,9 @@ use super::paint::{Colour, Paint};
 use super::{Ending, say, span};
 use crate::probe::{KernelView, Outcome};
 use crate::prober::{Asking, knock};
+
+/// How long Ctrl-C waits for a line that is being written.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One address of a host.
 pub(super) fn resolve(target: &str) -> Result<SocketAddr, Ending> {
@@ -24,9 +27,11 @@ pub(super) fn run(given: &Given, paint: Paint, exit: fn(&Ending) -> u8) -> Resul
     let summary = Arc::new(Mutex::new(Summary::default()));
     let shared = Arc::clone(&summary);
     ctrlc::set_handler(move || {
-        // Held until the end: no line may follow the summary. A line that nobody reads holds it too, and
-        // then there is nothing to be said.
-        let Ok(summary) = shared.try_lock() else { std::process::exit(exit(&Ending::Well).into()) };
+        // Held until the end: no line may follow the summary.
+        let Some(summary) = lock_within(&shared, PATIENCE) else {
+            // It is held by a line that nobody reads, and so would the summary be.
+            std::process::exit(exit(&Ending::Failed(String::new())).into())
+        };
         let ended = say(&summary.shown()).map_or_else(|ending| ending, |()| summary.ending());
         std::process::exit(exit(&ended).into());
     })
@@ -52,6 +57,19 @@ pub(super) fn run(given: &Given, paint: Paint, exit: fn(&Ending) -> u8) -> Resul
 // What the lock guards is whole after every statement.
 fn lock(summary: &Mutex<Summary>) -> MutexGuard<'_, Summary> {
     summary.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock, unless it is held for all that time.
+fn lock_within(summary: &Mutex<Summary>, time: Duration) -> Option<MutexGuard<'_, Summary>> {
+    let until = Instant::now() + time;
+    loop {
+        match summary.try_lock() {
+            Ok(summary) => return Some(summary),
+            Err(TryLockError::Poisoned(error)) => return Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 /// One probe in one line.

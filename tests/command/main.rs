@@ -226,6 +226,17 @@ fn ctrl_c_ends_an_endless_probe_with_its_summary() {
 }
 
 #[test]
+fn ctrl_c_ends_a_probe_whose_output_nobody_reads() {
+    let mesh = Mesh::of(2, &binary(), FAST);
+    let target = mesh.agent("n1").address.to_string();
+    let (child, reader) =
+        wylis_harness::process::stuck_in_output(&mut wylis(&["probe", &target, "--count=0"]));
+    wylis_harness::process::signal(child.id(), libc::SIGINT);
+    assert_eq!(end(child), FAILED);
+    drop(reader);
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let mesh = Mesh::of(2, &binary(), FAST);
     let target = mesh.agent("n1").address.to_string();

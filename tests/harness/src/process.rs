@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, PipeReader, Write as _};
 use std::marker::PhantomData;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -279,26 +279,36 @@ pub fn signal(pid: u32, number: i32) {
     unsafe { libc::kill(pid, number) };
 }
 
-/// The most memory that a program has had, in kB, when it writes its first octet: its standard output
-/// is a pipe that is full.
+/// Starts a program whose standard output is a pipe that is full, and waits until it wants to write. Who
+/// reads the other end lets it go on.
 ///
 /// # Panics
 /// When it cannot be started, or writes nothing.
 #[must_use]
-pub fn peak_at_output(command: &mut Command) -> u64 {
-    let (mut reader, mut writer) = io::pipe().unwrap();
+pub fn stuck_in_output(command: &mut Command) -> (Child, PipeReader) {
+    let (reader, mut writer) = io::pipe().unwrap();
     // SAFETY: it touches no memory of ours.
     let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
     let size = usize::try_from(size).unwrap();
     writer.write_all(&vec![b'.'; size]).unwrap();
-    let mut child = command.stdout(writer).spawn().unwrap();
+    let child = command.stdout(writer).spawn().unwrap();
+    // What the command still holds of the pipe would keep it open.
+    command.stdout(Stdio::null());
     let waits_in = format!("/proc/{}/wchan", child.id());
     crate::wait_until(Duration::from_secs(30), "it writes", || {
         std::fs::read_to_string(&waits_in).is_ok_and(|place| place.contains("pipe_write"))
     });
+    (child, reader)
+}
+
+/// The most memory that a program has had, in kB, when it writes its first octet.
+///
+/// # Panics
+/// As [`stuck_in_output`].
+#[must_use]
+pub fn peak_at_output(command: &mut Command) -> u64 {
+    let (mut child, mut reader) = stuck_in_output(command);
     let peak = status_of(child.id(), "VmHWM");
-    // What the command still holds of the pipe would keep it open.
-    command.stdout(Stdio::null());
     io::copy(&mut reader, &mut io::sink()).unwrap();
     child.wait().unwrap();
     peak
