@@ -1,6 +1,6 @@
 # The one place to find what can be done here; the work itself is in scripts/ and in the tests.
 .DEFAULT_GOAL := help
-.PHONY: help demo test control e2e cluster-up cluster-down lab-long faults screenshots recordings build image budgets bench fmt lint setup clean
+.PHONY: help demo test control-plane e2e cluster-up cluster-down tunnels-long lab-long faults screenshots recordings build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -17,8 +17,8 @@ test: ## everything that must hold; installs what is missing where it may
 e2e: build ## the agent on a real Kubernetes: KUBECONFIG's, or one brought up on this machine (root, Go)
 	@scripts/e2e.sh
 
-control: build ## the agents before a real API server, without nodes; a part of `make test` (root, Go)
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" scripts/control.sh
+control-plane: build ## the agents before a real API server, without nodes; a part of `make test` (root, Go)
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" scripts/control-plane.sh
 
 cluster-up: build ## a real Kubernetes on this machine, with three nodes, to look at (root, Go)
 	tests/cluster/cluster.sh up
@@ -27,22 +27,24 @@ cluster-down: ## takes it down
 	tests/cluster/cluster.sh down
 
 # Against the static binary where it can be built, as `make test` does.
-lab := cargo test --locked --test lab
+tunnels := cargo test --locked --test tunnels
 faults := $(CURDIR)/build/faults
 
-lab-long: build ## the proofs that need WireGuard's own timers: seven minutes
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --ignored --nocapture long
+tunnels-long: build ## the proofs that need WireGuard's own timers: seven minutes
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture long
+
+lab-long: tunnels-long
 
 faults: build ## measures how soon each fault is told, and writes docs/faults.md
 	rm -rf $(faults)
-	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --nocapture --test-threads=10 --skip documented truth::
-	WYLIS_FAULTS=$(faults) $(lab) -- --ignored write_the_documented_table
+	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --nocapture --test-threads=10 --skip documented truth::
+	WYLIS_FAULTS=$(faults) $(tunnels) -- --ignored write_the_documented_table
 
 screenshots: build ## the pictures in docs/: a real mesh in a real browser (root)
 	scripts/screenshots.sh
 
 recordings: build ## records real agents in the situations that the alerts are tested on: half an hour
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(lab) -- --ignored --test-threads=4 recorded_
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --test-threads=4 recorded_
 
 build: ## the static release binary for this machine's architecture
 	scripts/build.sh

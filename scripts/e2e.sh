@@ -37,7 +37,7 @@ if [ -z "${KUBECONFIG:-}" ] && [ $# = 0 ]; then
     part nodes::
     part outage:: rolling::
     # Prometheus finds pods that are mere objects as well as those on nodes.
-    WYLIS_CLUSTER=9 setsid scripts/control.sh --ignored >"$logs/${#parts[@]}" 2>&1 &
+    WYLIS_CLUSTER=9 setsid scripts/control-plane.sh --ignored >"$logs/${#parts[@]}" 2>&1 &
     parts+=($!)
     failed=false
     for number in "${!parts[@]}"; do

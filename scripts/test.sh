@@ -57,18 +57,18 @@ scripts/engine.sh start || true
 # print comes whole, one after another, so that it can be read.
 step "tests"
 cargo test --workspace --locked --no-run
-cargo test --locked --test life -- --test-threads=4 >"$apart/life" 2>&1 &
+cargo test --locked --test lifecycle -- --test-threads=4 >"$apart/life" 2>&1 &
 life=$!
 beside+=("$life")
 # However few the cores: its tests wait for verdicts, and the longest takes two minutes.
-cargo test --locked --test lab -- --test-threads=10 >"$apart/lab" 2>&1 &
+cargo test --locked --test tunnels -- --test-threads=10 >"$apart/lab" 2>&1 &
 lab=$!
 beside+=("$lab")
-scripts/control.sh >"$apart/control" 2>&1 &
+scripts/control-plane.sh >"$apart/control" 2>&1 &
 control=$!
 beside+=("$control")
 others=$(cd tests && for test in *; do
-    case ${test%.rs} in life | lab | harness | cluster | e2e | control) ;; *) echo --test "${test%.rs}" ;; esac
+    case $test in lifecycle | tunnels | harness | cluster | e2e | control_plane) ;; *) echo --test "$test" ;; esac
 done)
 failed=false
 {

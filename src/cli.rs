@@ -23,9 +23,9 @@ use std::time::Duration;
 
 pub use arguments::{COMMANDS, Command};
 
-use crate::cluster::ReadError;
 use crate::config::SettingError;
-use crate::prober::{Fault, Fetch, fetch_one};
+use crate::matrix::ReadError;
+use crate::prober::{Fetch, FetchError, fetch};
 use arguments::Given;
 
 /// An agent may gather for two seconds before it answers.
@@ -37,9 +37,9 @@ const MAX_DOCUMENT: usize = 12 * 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
     /// All is well.
-    Well,
+    Healthy,
     /// Something is not: a peer is down, a row is missing, a probe failed.
-    Sick,
+    Unhealthy,
     /// It could not be found out; why.
     Failed(String),
     /// It was asked for wrongly.
@@ -88,7 +88,7 @@ pub fn run(
     exit: fn(&Ending) -> u8,
 ) -> Ending {
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        return say(&command.help()).map_or_else(|ending| ending, |()| Ending::Well);
+        return say(&command.help()).map_or_else(|ending| ending, |()| Ending::Healthy);
     }
     let given = match Given::read(command, arguments, environment) {
         Ok(given) => given,
@@ -108,7 +108,7 @@ fn say(text: &str) -> Result<(), Ending> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Ending::Well),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Ending::Healthy),
         Err(error) => Err(Ending::Failed(format!("write to standard output: {error}"))),
     }
 }
@@ -122,13 +122,15 @@ fn document(address: SocketAddr, path: &str) -> Result<Vec<u8>, Ending> {
         within: ANSWER_WITHIN,
         most: MAX_DOCUMENT,
     };
-    fetch_one(wanted).map_err(|fault| {
+    fetch(wanted).map_err(|fault| {
         let why = match fault {
-            Fault::Failure(reason) => reason.as_str().to_owned(),
-            Fault::Local(error) => format!("a fault of this host: {error}"),
-            Fault::TooLarge => format!("the answer has more than {MAX_DOCUMENT} bytes"),
-            Fault::Status(404) => "an agent of an older release, without this route".to_owned(),
-            Fault::Status(status) => format!("it answers with status {status}"),
+            FetchError::Failure(reason) => reason.as_str().to_owned(),
+            FetchError::Local(error) => format!("a fault of this host: {error}"),
+            FetchError::TooLarge => format!("the answer has more than {MAX_DOCUMENT} bytes"),
+            FetchError::Status(404) => {
+                "an agent of an older release, without this route".to_owned()
+            }
+            FetchError::Status(status) => format!("it answers with status {status}"),
         };
         Ending::Failed(format!("no {path} from the agent at {address}: {why}"))
     })

@@ -1,21 +1,16 @@
 //! Finds the peers, again and again, and keeps the last good set.
 //!
-//! One thread, `discovery`, owns a [`Source`] and reports each refresh. It holds no lock while it
+//! One thread, `discovery`, owns a [`PeerSource`] and reports each refresh. It holds no lock while it
 //! talks to anybody, decides nothing about peers' health, and ends at the stop token: at once from
 //! a wait, within the source's deadline from a request.
 
+mod cache;
 mod cadence;
-mod decode;
-mod failure;
+mod error;
 pub mod fixed;
-mod kept;
 pub mod kubernetes;
-mod loose;
-mod pods;
+mod log_on_change;
 mod random;
-mod rows;
-mod time;
-mod told;
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -24,17 +19,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info, warn};
 
+pub use cache::PeerCache;
 pub use cadence::EarlyCause;
-pub use failure::{DiscoveryError, DiscoveryReason};
-pub use kept::KeptList;
-pub use pods::{MAX_PEERS, Own};
+pub use error::{DiscoveryError, DiscoveryReason};
+pub use kubernetes::Own;
 
+use crate::heartbeat::Heartbeat;
 use crate::peer::PeerSet;
-use crate::pulse::Pulse;
 use crate::shutdown::StopToken;
 use cadence::{Cadence, Finish};
+use log_on_change::LogOnChange;
 use random::Random;
-use told::Told;
 
 /// Room for a TLS handshake and the decoder's frames. A release build uses about 40 KiB, a debug
 /// build ten times that; the rest is only virtual.
@@ -44,10 +39,10 @@ const STACK: usize = 1 << 20;
 const QUEUE: usize = 64;
 /// How late the loop may be before it counts as stuck. A list has its own deadline; a look-up of
 /// host names can block for half a minute beyond it, a write to a tired disk likewise.
-const PULSE_SLACK: Duration = Duration::from_secs(60);
+const HEARTBEAT_SLACK: Duration = Duration::from_secs(60);
 
 /// Where peers come from.
-pub trait Source: Send {
+pub trait PeerSource: Send {
     /// The peers of this moment, or `None` when they are those that this source gave last; blocks
     /// within a deadline of its own. `wall` is the clock on the wall, to compare with the dates of
     /// others.
@@ -66,7 +61,7 @@ pub trait Source: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The file of the last run.
-    Kept,
+    Cache,
     /// The source, just now.
     Fresh,
 }
@@ -105,9 +100,9 @@ impl EarlyRefresh {
 /// What the thread works with.
 pub struct Plan {
     /// Where peers come from.
-    pub source: Box<dyn Source>,
+    pub source: Box<dyn PeerSource>,
     /// Where the last good list is kept.
-    pub kept: Option<KeptList>,
+    pub cache: Option<PeerCache>,
     /// The least spacing of regular refreshes; it grows with the number of peers.
     pub interval: Duration,
 }
@@ -121,7 +116,7 @@ pub fn start(
     plan: Plan,
     report: Box<dyn Fn(Refresh) + Send>,
     stop: StopToken,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 ) -> io::Result<(JoinHandle<()>, EarlyRefresh)> {
     let (sender, events) = sync_channel(QUEUE);
     let waker = sender.clone();
@@ -134,7 +129,7 @@ pub fn start(
         plan,
         report,
         stop,
-        pulse,
+        heartbeat,
         last: None,
         failing: None,
     };
@@ -148,7 +143,7 @@ struct Discovery {
     cadence: Cadence,
     report: Box<dyn Fn(Refresh) + Send>,
     stop: StopToken,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     /// The last good set.
     last: Option<PeerSet>,
     /// The reason of the failures at present.
@@ -157,24 +152,24 @@ struct Discovery {
 
 impl Discovery {
     fn run(mut self, events: &Receiver<Event>) {
-        self.pulse.promise(Instant::now() + PULSE_SLACK);
+        self.heartbeat.expect_by(Instant::now() + HEARTBEAT_SLACK);
         self.recall();
         while self.wait(events) {
-            self.pulse.promise(Instant::now() + PULSE_SLACK);
+            self.heartbeat.expect_by(Instant::now() + HEARTBEAT_SLACK);
             self.refresh();
         }
     }
 
     /// Reports the list of the last run.
     fn recall(&mut self) {
-        let Some(kept) = &mut self.plan.kept else { return };
+        let Some(cache) = &mut self.plan.cache else { return };
         let start = Instant::now();
-        let Some(set) = kept.read(SystemTime::now()) else { return };
+        let Some(set) = cache.read(SystemTime::now()) else { return };
         self.cadence.know(set.len(), Instant::now());
         self.last = Some(set.clone());
         let next_within = self.cadence.regular_within();
         let took = start.elapsed();
-        (self.report)(Refresh { took, origin: Origin::Kept, next_within, result: Ok(set) });
+        (self.report)(Refresh { took, origin: Origin::Cache, next_within, result: Ok(set) });
     }
 
     /// Waits until the next refresh is due; `false` at the stop.
@@ -184,7 +179,7 @@ impl Discovery {
                 return false;
             }
             let due = self.cadence.due();
-            self.pulse.promise(due + PULSE_SLACK);
+            self.heartbeat.expect_by(due + HEARTBEAT_SLACK);
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 // Not until the queue is empty: a flood of causes must not hold up the list.
@@ -238,8 +233,8 @@ impl Discovery {
         let next_within = self.cadence.regular_within();
         (self.report)(Refresh { took, origin: Origin::Fresh, next_within, result });
         // After the report: a tired disk takes its time.
-        if let (true, Some(kept), Some(set)) = (good, &mut self.plan.kept, &self.last) {
-            kept.write(set, SystemTime::now());
+        if let (true, Some(cache), Some(set)) = (good, &mut self.plan.cache, &self.last) {
+            cache.write(set, SystemTime::now());
         }
     }
 

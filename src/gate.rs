@@ -27,7 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub use counters::{Counters, Rejection};
 
-use crate::pulse::Pulse;
+use crate::heartbeat::Heartbeat;
 use crate::shutdown::StopToken;
 
 /// Connections that wait for `accept`: all peers of a large cluster after a power cut.
@@ -136,7 +136,7 @@ pub struct Setup {
     /// Counted into.
     pub counters: Arc<Counters>,
     /// Its signs of life.
-    pub pulse: Pulse,
+    pub heartbeat: Heartbeat,
     /// At the stop: answers what has come, for a second at most, and ends.
     pub stop: StopToken,
     /// Called at most once, by the gate's thread, which then ends.

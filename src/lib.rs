@@ -3,16 +3,16 @@
 
 pub mod agent;
 pub mod cli;
-pub mod cluster;
 pub mod config;
 pub mod discovery;
 pub mod gate;
+pub mod heartbeat;
+pub mod matrix;
 pub mod metrics;
 pub mod name;
 pub mod peer;
 pub mod probe;
 pub mod prober;
-pub mod pulse;
 pub mod schedule;
 pub mod server;
 pub mod shutdown;

@@ -18,7 +18,7 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 /// A second signal ended the drain.
 const EXIT_CUT_SHORT: i32 = 3;
 /// A command found something down.
-const EXIT_SICK: u8 = 4;
+const EXIT_UNHEALTHY: u8 = 4;
 
 fn main() -> ExitCode {
     let all: Vec<String> = arguments().collect();
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 fn end(ending: &Ending) -> ExitCode {
     match ending {
-        Ending::Well | Ending::Sick => {}
+        Ending::Healthy | Ending::Unhealthy => {}
         Ending::Failed(why) => complain(why),
         Ending::Usage(errors) => errors.iter().for_each(|error| complain(&error.to_string())),
     }
@@ -46,8 +46,8 @@ fn end(ending: &Ending) -> ExitCode {
 
 fn code(ending: &Ending) -> u8 {
     match ending {
-        Ending::Well => 0,
-        Ending::Sick => EXIT_SICK,
+        Ending::Healthy => 0,
+        Ending::Unhealthy => EXIT_UNHEALTHY,
         Ending::Failed(_) => EXIT_FAILURE,
         Ending::Usage(_) => EXIT_USAGE,
     }

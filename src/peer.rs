@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crate::name::{Instance, NodeName};
 
+/// Most peers of one agent: Kubernetes is tested up to 5,000 nodes.
+pub const MAX_PEERS: usize = 5000;
+
 /// Another agent, on another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {

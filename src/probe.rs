@@ -23,7 +23,7 @@ pub struct Probe {
     /// When it should start; the difference to the real start is our own lateness.
     pub due: Instant,
     /// Where it waits when workers are short.
-    pub lane: Lane,
+    pub priority: Priority,
     /// What is said.
     pub kind: ProbeKind,
 }
@@ -44,9 +44,9 @@ pub enum ProbeKind {
 
 /// Where a probe waits when workers are short, so that a black hole delays no healthy peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub enum Priority {
     /// The last probe of this peer succeeded.
-    Steady,
+    Healthy,
     /// It failed, or there was none yet.
     Suspect,
 }

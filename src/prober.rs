@@ -1,5 +1,5 @@
 //! Makes probes: a pool of worker threads, each of which blocks in one probe at a time. Beside them,
-//! on the threads of their callers: single questions ([`knock`]) and documents ([`fetch()`]).
+//! on the threads of their callers: single questions ([`probe_once`]) and documents ([`fetch_all`]).
 //!
 //! It decides nothing about peers: what is due and what an outcome means is the caller's. It never
 //! retries, never reuses a connection, and never delays a probe of a healthy peer for one of a
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use crate::name::{Instance, NodeName};
 use crate::probe::{Probe, Report};
-pub use exchange::{Asking, knock};
-pub use fetch::{Errand, Fault, Fetch, fetch, fetch_one};
+pub use exchange::{ProbeResult, probe_once};
+pub use fetch::{Fetch, FetchError, FetchJob, fetch, fetch_all};
 pub use half_open::HalfOpen;
 use pool::Pool;
 
@@ -32,10 +32,10 @@ use pool::Pool;
 /// 1,000 such peers at the default interval and timeout would want 500.
 pub const MAX_WORKERS: usize = 64;
 
-/// Workers that [`Lane::Suspect`](crate::probe::Lane::Suspect) probes leave free. Healthy peers
+/// Workers that [`Priority::Suspect`](crate::probe::Priority::Suspect) probes leave free. Healthy peers
 /// answer within milliseconds, so that four workers make hundreds of their probes a second even
 /// while black holes hold all the others for a whole timeout.
-pub const STEADY_RESERVE: usize = 4;
+pub const HEALTHY_RESERVE: usize = 4;
 
 /// How long a worker stays idle before it ends: a few default intervals, so that a steady load
 /// neither ends nor starts threads.
@@ -79,7 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             workers: MAX_WORKERS,
-            reserve: STEADY_RESERVE,
+            reserve: HEALTHY_RESERVE,
             idle: WORKER_IDLE,
             stack: WORKER_STACK,
         }

@@ -84,7 +84,7 @@ pub enum Change {
         to: Verdict,
     },
     /// It is down, and its own SYNs come here: the way to it is broken, the one from it is not.
-    HalfHeard(NodeName),
+    IncomingSynsOnly(NodeName),
     /// A request named a node that is no peer.
     Unknown(NodeName, Option<Instance>),
     /// A request came from another life of a peer than the one known.
@@ -107,7 +107,7 @@ pub struct Snapshot {
 }
 
 /// The state of all peers.
-pub struct State {
+pub struct MeshState {
     rules: Rules,
     set: PeerSet,
     records: BTreeMap<NodeName, Arc<PeerRecord>>,
@@ -118,7 +118,7 @@ pub struct State {
     awake_since: Option<Instant>,
 }
 
-impl State {
+impl MeshState {
     /// A state without peers.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
@@ -296,23 +296,27 @@ impl State {
     /// Whether somebody is down who could be half-heard.
     #[must_use]
     pub fn awaits_syns(&self) -> bool {
-        self.records.values().any(|record| record.half_heard.is_some())
+        self.records.values().any(|record| record.incoming_syns_only.is_some())
     }
 
     /// Folds in when each address last sent a SYN that led to nothing.
-    pub fn half_heard(&mut self, now: Instant, syns: &BTreeMap<IpAddr, Instant>) -> Vec<Change> {
+    pub fn incoming_syns_only(
+        &mut self,
+        now: Instant,
+        syns: &BTreeMap<IpAddr, Instant>,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         for (node, shared) in &mut self.records {
-            let Some(before) = shared.half_heard else { continue };
+            let Some(before) = shared.incoming_syns_only else { continue };
             let peer = &shared.peer;
             let addresses = peer.other_addresses.iter().copied().chain([peer.address.ip()]);
             let came = addresses.filter_map(|address| syns.get(&address)).max().copied();
-            let heard = came.is_some_and(|came| shared.proves_half_heard(now, came));
+            let heard = came.is_some_and(|came| shared.proves_incoming_syns_only(now, came));
             if heard != before {
-                Arc::make_mut(shared).half_heard = Some(heard);
+                Arc::make_mut(shared).incoming_syns_only = Some(heard);
             }
             if heard && !before {
-                changes.push(Change::HalfHeard(node.clone()));
+                changes.push(Change::IncomingSynsOnly(node.clone()));
             }
         }
         changes

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use wylis_harness::black_hole::BlackHole;
-use wylis_harness::farm::Farm;
+use wylis_harness::fake_peers::FakePeers;
 use wylis_harness::process::{Agent, Settings};
 use wylis_harness::{TempDir, http, wait_until};
 
@@ -26,7 +26,7 @@ const ROUNDS: usize = 5;
 const RUN: Duration = Duration::from_secs(10);
 /// Probes or requests a second.
 const PACE: u32 = 100;
-/// The second octet of the farm's addresses.
+/// The second octet of the fake peers's addresses.
 const FARM_NET: u8 = 11;
 /// The argument that makes this program a bare tiny_http server.
 const BARE: &str = "--bare-server";
@@ -61,7 +61,7 @@ fn start(binary: &Path, dir: &TempDir, address: SocketAddr, more: &[(&str, Strin
     Agent::start(&Settings { binary: binary.to_owned(), environment, address, log })
 }
 
-fn peers(farm: &Farm) -> String {
+fn peers(farm: &FakePeers) -> String {
     let port = farm.port;
     let entry = |(name, ip): &(String, std::net::IpAddr)| format!("{name}={ip}:{port}");
     farm.nodes().iter().map(entry).collect::<Vec<_>>().join(",")
@@ -82,7 +82,7 @@ fn pairs(what: &str, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> 
 
 /// A probing agent against the same system calls in a loop of C.
 fn probes(binary: &Path) {
-    let farm = Farm::start(u16::try_from(PACE).unwrap(), FARM_NET);
+    let farm = FakePeers::start(u16::try_from(PACE).unwrap(), FARM_NET);
     let dir = TempDir::new("bench");
     let program = dir.path().join("loop");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pace/loop.c");
@@ -170,7 +170,7 @@ fn lateness(binary: &Path) {
     let dir = TempDir::new("bench");
     let hole = BlackHole::open();
     let hole_port = hole.port;
-    let farm = Farm::start(900, FARM_NET);
+    let farm = FakePeers::start(900, FARM_NET);
     let mut list = peers(&farm);
     for number in 0..100 {
         list.push_str(&format!(",hole{number}=127.{FARM_NET}.200.{number}:{hole_port}"));

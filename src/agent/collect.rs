@@ -4,10 +4,10 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cluster::{self, MAX_ROW, Matrix, Missing, pair_json};
+use crate::matrix::{self, MAX_ROW, Matrix, Missing, pair_json};
 use crate::name::NodeName;
-use crate::probe::Lane;
-use crate::prober::{self, Errand, Fault, Fetch};
+use crate::probe::Priority;
+use crate::prober::{self, Fetch, FetchError, FetchJob};
 use crate::state::{PeerRecord, Snapshot};
 use crate::wire;
 
@@ -100,14 +100,14 @@ impl Collector {
             None => {
                 let of_source = |record: &&Arc<PeerRecord>| record.peer.node == *source;
                 let record = snapshot.peers.iter().find(of_source)?;
-                match prober::fetch_one(wanted(record, target)) {
-                    Err(Fault::Status(NOT_FOUND)) => return None,
+                match prober::fetch(wanted(record, target)) {
+                    Err(FetchError::Status(NOT_FOUND)) => return None,
                     Err(fault) => return Some(pair_json(source, target, Err(missing(fault)))),
                     Ok(document) => document,
                 }
             }
         };
-        let read = cluster::peer_of(source, target, &document).map_err(Missing::from);
+        let read = matrix::peer_of(source, target, &document).map_err(Missing::from);
         Some(pair_json(source, target, read))
     }
 
@@ -132,28 +132,28 @@ fn patience(record: &PeerRecord) -> Duration {
     if record.up == Some(false) { DOWN_WITHIN } else { DEADLINE }
 }
 
-fn missing(fault: Fault) -> Missing {
+fn missing(fault: FetchError) -> Missing {
     match fault {
-        Fault::Failure(reason) => Missing::Failure(reason),
-        Fault::TooLarge => Missing::TooLarge,
-        Fault::Local(_) | Fault::Status(UNAVAILABLE) => Missing::Busy,
-        Fault::Status(_) => Missing::Unsupported,
+        FetchError::Failure(reason) => Missing::Failure(reason),
+        FetchError::TooLarge => Missing::TooLarge,
+        FetchError::Local(_) | FetchError::Status(UNAVAILABLE) => Missing::Busy,
+        FetchError::Status(_) => Missing::Unsupported,
     }
 }
 
 fn collect(own: &NodeName, snapshot: &Snapshot) -> Matrix {
     let began = Instant::now();
     // The last is asked first: those that answered their last probe, and last those that are down.
-    let rank = |record: &PeerRecord| match (record.up, record.lane()) {
+    let rank = |record: &PeerRecord| match (record.up, record.priority()) {
         (Some(false), _) => 0,
-        (_, Lane::Suspect) => 1,
-        (_, Lane::Steady) => 2,
+        (_, Priority::Suspect) => 1,
+        (_, Priority::Healthy) => 2,
     };
     let of_rank = |wanted| snapshot.peers.iter().filter(move |record| rank(record) == wanted);
     let waiting = (0..3).flat_map(of_rank).cloned().collect();
-    let mut errand = Rows { waiting, matrix: Matrix::new(own, snapshot, DEADLINE) };
-    prober::fetch(&mut errand, AT_ONCE, began + DEADLINE);
-    errand.matrix.finish(began.elapsed())
+    let mut job = Rows { waiting, matrix: Matrix::new(own, snapshot, DEADLINE) };
+    prober::fetch_all(&mut job, AT_ONCE, began + DEADLINE);
+    job.matrix.finish(began.elapsed())
 }
 
 /// The rows of all peers.
@@ -162,7 +162,7 @@ struct Rows {
     matrix: Matrix,
 }
 
-impl Errand for Rows {
+impl FetchJob for Rows {
     fn next(&mut self) -> Option<Fetch> {
         if !self.matrix.has_room() {
             for record in self.waiting.drain(..) {
@@ -179,7 +179,7 @@ impl Errand for Rows {
         })
     }
 
-    fn had(&mut self, fetch: Fetch, result: Result<Vec<u8>, Fault>) {
+    fn finished(&mut self, fetch: Fetch, result: Result<Vec<u8>, FetchError>) {
         let Some(peer) = fetch.node else { return };
         match result {
             Ok(document) => self.matrix.take(&peer, &document),
@@ -262,13 +262,13 @@ mod tests {
     fn every_fault_has_its_word() {
         use crate::probe::{FailureReason, LocalError};
         for (fault, word) in [
-            (Fault::Failure(FailureReason::ConnectTimeout), "connect_timeout"),
-            (Fault::Local(LocalError::NoDescriptors), "busy"),
-            (Fault::Local(LocalError::Late), "busy"),
-            (Fault::TooLarge, "too_large"),
-            (Fault::Status(404), "unsupported"),
-            (Fault::Status(405), "unsupported"),
-            (Fault::Status(503), "busy"),
+            (FetchError::Failure(FailureReason::ConnectTimeout), "connect_timeout"),
+            (FetchError::Local(LocalError::NoDescriptors), "busy"),
+            (FetchError::Local(LocalError::Late), "busy"),
+            (FetchError::TooLarge, "too_large"),
+            (FetchError::Status(404), "unsupported"),
+            (FetchError::Status(405), "unsupported"),
+            (FetchError::Status(503), "busy"),
         ] {
             assert_eq!(missing(fault).as_str(), word, "{fault:?}");
         }

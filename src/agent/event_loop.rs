@@ -9,14 +9,14 @@ use super::collect::Collector;
 use super::requests::{self, Request};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::gate::{Counters, Rejection};
+use crate::heartbeat::Heartbeat;
 use crate::metrics::{AgentMetrics, DiscoveryNumbers};
 use crate::name::NodeName;
-use crate::probe::{Lane, Outcome, Probe, ProbeId, ProbeKind, Report};
+use crate::probe::{Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
 use crate::prober::Prober;
-use crate::pulse::Pulse;
 use crate::schedule::Schedule;
 use crate::shutdown::StopToken;
-use crate::state::{Change, Moment, PeerRecord, Snapshot, State, Verdict};
+use crate::state::{Change, MeshState, Moment, PeerRecord, Snapshot, Verdict};
 
 /// What reaches the loop.
 pub(super) enum Event {
@@ -50,7 +50,7 @@ const BURST: usize = 64;
 
 /// What the loop works with.
 pub(super) struct EventLoop {
-    pub(super) state: State,
+    pub(super) state: MeshState,
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
     /// Requests that wait to be counted.
@@ -64,9 +64,9 @@ pub(super) struct EventLoop {
     /// What it keeps of the last matrix is forgotten when nobody asks for it.
     pub(super) collector: Arc<Collector>,
     pub(super) shared: Arc<Shared>,
-    pub(super) pulse: Pulse,
+    pub(super) heartbeat: Heartbeat,
     /// Promised while no probe is overdue.
-    pub(super) workers_pulse: Pulse,
+    pub(super) workers_pulse: Heartbeat,
     /// A probe in flight for longer is stuck.
     pub(super) longest_probe: Duration,
     pub(super) drain: Duration,
@@ -122,7 +122,7 @@ impl EventLoop {
                 self.tick(now);
             }
             let deadline = self.deadline(now);
-            self.pulse.promise(deadline + SLACK);
+            self.heartbeat.expect_by(deadline + SLACK);
             self.awake_by = deadline + KEPT_FROM_RUNNING;
             match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(event) => {
@@ -145,13 +145,13 @@ impl EventLoop {
         }
         let mut changes = self.state.tick(now);
         if self.state.awaits_syns() {
-            changes.extend(self.state.half_heard(now, &self.prober.half_open()));
+            changes.extend(self.state.incoming_syns_only(now, &self.prober.half_open()));
         }
         self.act(now, changes);
         self.next_expiry = self.state.next_expiry();
         let stuck = self.prober.oldest_running().map(|since| since + self.longest_probe);
         if stuck.is_none_or(|until| until > now) {
-            self.workers_pulse.promise(now + TICK + SLACK);
+            self.workers_pulse.expect_by(now + TICK + SLACK);
         }
     }
 
@@ -239,7 +239,7 @@ impl EventLoop {
                     self.early.request(EarlyCause::NewInstance(node, instance));
                 }
                 Change::Verdict { node, from, to } => tell(&node, from, to),
-                Change::HalfHeard(node) => log::warn!(
+                Change::IncomingSynsOnly(node) => log::warn!(
                     "peer {node:?} tries to reach us, and does not answer: the way to it is broken, \
                      the one from it is not"
                 ),
@@ -273,8 +273,8 @@ impl EventLoop {
     fn probe(&mut self, now: Instant, node: NodeName, due: Instant) {
         self.next_id += 1;
         let Some(record) = self.state.begin(&node, self.next_id, now) else { return };
-        let (id, lane, address) = (self.next_id, record.lane(), record.peer.address);
-        self.submit(Probe { id, node, address, due, lane, kind: ProbeKind::Blank });
+        let (id, priority, address) = (self.next_id, record.priority(), record.peer.address);
+        self.submit(Probe { id, node, address, due, priority, kind: ProbeKind::Blank });
     }
 
     /// Waits behind every blank probe when workers are short: it measures no latency.
@@ -288,8 +288,8 @@ impl EventLoop {
         let Some(record) = self.state.begin_large(&node, id) else { return };
         let address = record.peer.address;
         self.large_in_flight += 1;
-        let (lane, kind) = (Lane::Suspect, ProbeKind::Large);
-        self.submit(Probe { id, node, address, due: now, lane, kind });
+        let (priority, kind) = (Priority::Suspect, ProbeKind::Large);
+        self.submit(Probe { id, node, address, due: now, priority, kind });
     }
 
     /// Hands a probe to the workers; what they can never start is folded in at once.
@@ -320,7 +320,7 @@ impl EventLoop {
                 node: record.peer.node.clone(),
                 address: record.peer.address,
                 due: now,
-                lane: record.lane(),
+                priority: record.priority(),
                 kind: ProbeKind::Goodbye { drain: self.drain },
             });
         }

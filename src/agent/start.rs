@@ -15,15 +15,15 @@ use super::views::AgentViews;
 use crate::config::{Config, DEFAULT_PORT, DiscoveryConfig};
 use crate::discovery::fixed::{FixedList, FixedSource};
 use crate::discovery::kubernetes::{KubernetesSettings, KubernetesSource, LIST_DEADLINE};
-use crate::discovery::{self, DiscoveryReason, EarlyRefresh, KeptList, Own};
+use crate::discovery::{self, DiscoveryReason, EarlyRefresh, Own, PeerCache};
 use crate::gate;
+use crate::heartbeat::Heartbeat;
 use crate::metrics::AgentMetrics;
 use crate::prober::{self, Prober};
-use crate::pulse::Pulse;
 use crate::schedule::Schedule;
 use crate::server;
 use crate::shutdown::StopToken;
-use crate::state::{Rules, State};
+use crate::state::{MeshState, Rules};
 
 /// Events that may wait for the loop. Workers and server threads block beyond it, which slows
 /// them down and loses nothing; the loop itself never waits for them.
@@ -104,7 +104,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
 
     let mut event_loop = EventLoop {
-        state: State::new(Rules {
+        state: MeshState::new(Rules {
             failure_threshold: config.failure_threshold,
             interval: config.interval,
             large_interval: config.large_interval,
@@ -121,7 +121,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         metrics: Arc::clone(&parts.metrics),
         collector: Arc::clone(&parts.collector),
         shared: Arc::clone(&parts.shared),
-        pulse: parts.loop_pulse.clone(),
+        heartbeat: parts.loop_pulse.clone(),
         workers_pulse: parts.workers_pulse.clone(),
         longest_probe: config.timeout + STUCK_AFTER,
         drain: config.drain,
@@ -155,8 +155,8 @@ struct Parts {
     metrics: Arc<AgentMetrics>,
     collector: Arc<Collector>,
     shared: Arc<Shared>,
-    loop_pulse: Pulse,
-    workers_pulse: Pulse,
+    loop_pulse: Heartbeat,
+    workers_pulse: Heartbeat,
     /// Stops the gate, which must outlive the drain.
     closing: StopToken,
     discovery: JoinHandle<()>,
@@ -177,9 +177,9 @@ impl Parts {
         let metrics = Arc::new(AgentMetrics::new(&reasons).map_err(AgentError::Metrics)?);
         let shared = Arc::new(Shared::default());
         let [loop_pulse, workers_pulse, discovery_pulse, gate_pulse] =
-            ["agent", "workers", "discovery", "gate"].map(|name| Pulse::new(name, now));
-        for pulse in [&loop_pulse, &workers_pulse, &discovery_pulse, &gate_pulse] {
-            pulse.promise(now + START_WITHIN);
+            ["agent", "workers", "discovery", "gate"].map(|name| Heartbeat::new(name, now));
+        for heartbeat in [&loop_pulse, &workers_pulse, &discovery_pulse, &gate_pulse] {
+            heartbeat.expect_by(now + START_WITHIN);
         }
         let counters = Arc::new(gate::Counters::new(server::LABELS));
         let collector = Arc::new(Collector::new(config.node.clone()));
@@ -192,7 +192,7 @@ impl Parts {
             metrics: Arc::clone(&metrics),
             gate: Arc::clone(&counters),
             collector: Arc::clone(&collector),
-            pulses: vec![
+            heartbeats: vec![
                 loop_pulse.clone(),
                 workers_pulse.clone(),
                 discovery_pulse.clone(),
@@ -211,7 +211,7 @@ impl Parts {
             route_of,
             limits: gate::Limits::of_this_process(),
             counters: Arc::clone(&counters),
-            pulse: gate_pulse,
+            heartbeat: gate_pulse,
             stop: closing.clone(),
             fatal: Box::new(end),
         })
@@ -250,12 +250,12 @@ impl Parts {
 fn start_discovery(
     config: &Config,
     stop: &StopToken,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     report: Box<dyn Fn(discovery::Refresh) + Send>,
 ) -> Result<(JoinHandle<()>, EarlyRefresh), AgentError> {
     let own = config.node.clone();
     let fixed = |list| Box::new(FixedSource::new(list, own.clone()));
-    let (source, scope): (Box<dyn discovery::Source>, String) = match &config.discovery {
+    let (source, scope): (Box<dyn discovery::PeerSource>, String) = match &config.discovery {
         DiscoveryConfig::Fixed(entries) => {
             (fixed(FixedList::Entries(entries.clone())), "WYLIS_PEERS".to_owned())
         }
@@ -287,9 +287,9 @@ fn start_discovery(
         }
     };
     let kept = config.state_dir.as_ref();
-    let kept = kept.map(|dir| KeptList::new(dir, own.clone(), &scope));
-    let plan = discovery::Plan { source, kept, interval: config.refresh_interval };
-    discovery::start(plan, report, stop.clone(), pulse)
+    let cache = kept.map(|dir| PeerCache::new(dir, own.clone(), &scope));
+    let plan = discovery::Plan { source, cache, interval: config.refresh_interval };
+    discovery::start(plan, report, stop.clone(), heartbeat)
         .map_err(|error| AgentError::Thread("discovery", error))
 }
 

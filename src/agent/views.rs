@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use super::collect::Collector;
 use super::event_loop::{Event, Shared};
 use super::requests::Requests;
-use crate::cluster;
 use crate::gate;
+use crate::heartbeat::Heartbeat;
+use crate::matrix;
 use crate::metrics::{self, AgentMetrics, GateNumbers};
 use crate::name::{Instance, NodeName};
-use crate::pulse::Pulse;
 use crate::server::{self, Chunks, Document, NotShown, Shown, Views};
 use crate::state::Snapshot;
 use crate::wire::KeepAlive;
@@ -30,7 +30,7 @@ pub(super) struct AgentViews {
     pub(super) metrics: Arc<AgentMetrics>,
     pub(super) gate: Arc<gate::Counters>,
     pub(super) collector: Arc<Collector>,
-    pub(super) pulses: Vec<Pulse>,
+    pub(super) heartbeats: Vec<Heartbeat>,
 }
 
 impl AgentViews {
@@ -60,7 +60,10 @@ impl Views for AgentViews {
 
     fn healthy(&self) -> Result<(), String> {
         let now = Instant::now();
-        let stuck = self.pulses.iter().find_map(|pulse| Some((pulse.name(), pulse.overdue(now)?)));
+        let stuck = self
+            .heartbeats
+            .iter()
+            .find_map(|heartbeat| Some((heartbeat.name(), heartbeat.overdue(now)?)));
         match stuck {
             None => Ok(()),
             Some((name, late)) => Err(format!("{name} stuck for {} s", late.as_secs())),
@@ -96,12 +99,12 @@ impl Views for AgentViews {
 
     fn row(&self) -> Shown {
         let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
-        Ok(Document::counted(|| cluster::row_json(&self.node, &self.instance, &snapshot)))
+        Ok(Document::counted(|| matrix::row_json(&self.node, &self.instance, &snapshot)))
     }
 
     fn cluster(&self) -> Shown {
         let matrix = self.collector.matrix(|| self.snapshot()).ok_or(NotShown::Silent)?;
-        Ok(Document::counted(|| cluster::matrix_json(&matrix)))
+        Ok(Document::counted(|| matrix::matrix_json(&matrix)))
     }
 
     fn pair(&self, source: &NodeName, target: &NodeName) -> Shown {

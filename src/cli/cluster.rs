@@ -3,7 +3,7 @@
 use super::arguments::Given;
 use super::paint::{Colour, Paint};
 use super::{Ending, document, probe, say, say_document, span, unreadable};
-use crate::cluster::{Cell, Matrix, Missing};
+use crate::matrix::{Cell, Matrix, Missing};
 use crate::name::NodeName;
 use crate::state::Verdict;
 
@@ -81,7 +81,7 @@ impl<'a> View<'a> {
     pub(super) fn ending(&self) -> Ending {
         let down = self.sick.iter().any(|pair| is_down(pair.cell));
         let blind = self.missing.iter().any(|(_, why)| *why != Missing::NoPeer);
-        if down || blind { Ending::Sick } else { Ending::Well }
+        if down || blind { Ending::Unhealthy } else { Ending::Healthy }
     }
 
     pub(super) fn shown(&self, paint: Paint) -> String {

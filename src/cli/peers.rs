@@ -3,7 +3,7 @@
 use super::arguments::Given;
 use super::paint::{Colour, Paint, table};
 use super::{Ending, age, document, probe, say, say_document, span, unreadable};
-use crate::cluster::{PeerLine, Peers};
+use crate::matrix::{PeerLine, Peers};
 use crate::state::Verdict;
 
 const PATH: &str = "/api/v1/peers";
@@ -19,7 +19,7 @@ pub(super) fn run(given: &Given, paint: Paint) -> Result<Ending, Ending> {
         say(&shown(&peers, paint))?;
     }
     let down = peers.lines.iter().any(|line| matches!(line.verdict, Verdict::Down(_)));
-    Ok(if down { Ending::Sick } else { Ending::Well })
+    Ok(if down { Ending::Unhealthy } else { Ending::Healthy })
 }
 
 /// The whole text.

@@ -9,7 +9,7 @@ use super::arguments::Given;
 use super::paint::{Colour, Paint};
 use super::{Ending, say, span};
 use crate::probe::{KernelView, Outcome};
-use crate::prober::{Asking, knock};
+use crate::prober::{ProbeResult, probe_once};
 
 /// How long Ctrl-C waits for a line that is being written.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(super) fn run(given: &Given, paint: Paint, exit: fn(&Ending) -> u8) -> Resul
     .map_err(|error| Ending::Failed(format!("handle Ctrl-C: {error}")))?;
     let mut next = Instant::now();
     for made in 1_u64.. {
-        let asking = knock(address, given.timeout);
+        let asking = probe_once(address, given.timeout);
         let mut summary = lock(&summary);
         summary.add(&asking);
         say(&line(&asking, address, paint))?;
@@ -73,7 +73,7 @@ fn lock_within(summary: &Mutex<Summary>, time: Duration) -> Option<MutexGuard<'_
 }
 
 /// One probe in one line.
-pub(super) fn line((result, kernel): &Asking, address: SocketAddr, paint: Paint) -> String {
+pub(super) fn line((result, kernel): &ProbeResult, address: SocketAddr, paint: Paint) -> String {
     let kernel = kernel.unwrap_or_default();
     match result {
         Ok((node, timings, answer)) => {
@@ -117,7 +117,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn add(&mut self, (result, kernel): &Asking) {
+    pub(super) fn add(&mut self, (result, kernel): &ProbeResult) {
         match result {
             Ok((_, timings, _)) => {
                 let total = timings.total;
@@ -154,8 +154,8 @@ impl Summary {
     pub(super) fn ending(&self) -> Ending {
         match (self.failed, self.succeeded) {
             (0, 0) => Ending::Failed("no probe was made".to_owned()),
-            (0, _) => Ending::Well,
-            _ => Ending::Sick,
+            (0, _) => Ending::Healthy,
+            _ => Ending::Unhealthy,
         }
     }
 }

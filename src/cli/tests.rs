@@ -7,10 +7,10 @@ use super::cluster::View;
 use super::paint::Paint;
 use super::probe::{Summary, line};
 use super::*;
-use crate::cluster::{Matrix, Peers};
+use crate::matrix::{Matrix, Peers};
 use crate::name::NodeName;
 use crate::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, Timings};
-use crate::prober::Asking;
+use crate::prober::ProbeResult;
 
 const PLAIN: Paint = Paint { coloured: false, width: 80 };
 
@@ -196,7 +196,7 @@ node-003 is down for 3 of 3 (refused)
 node-000 -> node-001  lossy, 3 of 20 failed, 1.20 s
 ";
     assert_eq!(view.shown(PLAIN), expected);
-    assert_eq!(view.ending(), Ending::Sick);
+    assert_eq!(view.ending(), Ending::Unhealthy);
 }
 
 #[test]
@@ -244,10 +244,10 @@ fn two_hundred_nodes_are_told_in_words() {
     let shown = View::new(&lossy).shown(PLAIN);
     assert!(shown.lines().count() < 70, "{}", shown.lines().count());
     assert!(shown.ends_with("and 39740 lines more; wylis cluster --json tells all\n"));
-    assert_eq!(View::new(&lossy).ending(), Ending::Well, "lossy is not down");
+    assert_eq!(View::new(&lossy).ending(), Ending::Healthy, "lossy is not down");
     let well = matrix(200, |_, _| UP);
     assert_eq!(View::new(&well).shown(PLAIN).lines().count(), 1);
-    assert_eq!(View::new(&well).ending(), Ending::Well);
+    assert_eq!(View::new(&well).ending(), Ending::Healthy);
 }
 
 #[test]
@@ -258,11 +258,11 @@ fn a_probe_is_one_line_and_all_of_them_another() {
     let node = NodeName::new("n2").unwrap();
     let kernel = KernelView { retransmits: 1, rtt: Some(time(300)), path_mtu: Some(1370) };
     let good = |total| (Ok((node.clone(), timings(total), Answer::default())), Some(kernel));
-    let failure: Asking = (
+    let failure: ProbeResult = (
         Err(Outcome::Failure(FailureReason::ConnectTimeout)),
         Some(KernelView { retransmits: 2, ..KernelView::default() }),
     );
-    let local: Asking = (Err(Outcome::Local(LocalError::NoPorts)), None);
+    let local: ProbeResult = (Err(Outcome::Local(LocalError::NoPorts)), None);
     assert_eq!(
         line(&good(1200), address, PLAIN),
         "n2 at 10.0.0.1:9050: connect 0.40 ms, response 0.70 ms, total 1.20 ms, retransmits 1, \
@@ -276,7 +276,7 @@ fn a_probe_is_one_line_and_all_of_them_another() {
         line(&local, address, PLAIN),
         "10.0.0.1:9050: not made, a fault of this host: no_ports, retransmits 0\n"
     );
-    let summary = |all: &[&Asking]| {
+    let summary = |all: &[&ProbeResult]| {
         let mut summary = Summary::default();
         all.iter().for_each(|asking| summary.add(asking));
         (summary.shown(), summary.ending())
@@ -286,9 +286,9 @@ fn a_probe_is_one_line_and_all_of_them_another() {
         text,
         "4 probes, 1 failed, 4 retransmits, 1 not made; total least 1.20 ms, mean 2.10 ms, most 3.00 ms\n"
     );
-    assert_eq!(ending, Ending::Sick);
-    assert_eq!(summary(&[&good(1200), &local]).1, Ending::Well);
-    assert_eq!(summary(&[&failure]).1, Ending::Sick);
+    assert_eq!(ending, Ending::Unhealthy);
+    assert_eq!(summary(&[&good(1200), &local]).1, Ending::Healthy);
+    assert_eq!(summary(&[&failure]).1, Ending::Unhealthy);
     let none = Ending::Failed("no probe was made".to_owned());
     assert!(summary(&[&local]).1 == none && summary(&[]).1 == none);
 }

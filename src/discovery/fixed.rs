@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 
-use super::failure::DiscoveryError;
-use super::pods::MAX_PEERS;
-use super::{Source, Told};
+use super::error::DiscoveryError;
+use super::{LogOnChange, PeerSource};
 use crate::name::{NameError, NodeName};
+use crate::peer::MAX_PEERS;
 use crate::peer::{Peer, PeerSet};
 
 /// The longest list: [`MAX_PEERS`] lines of 200 octets.
@@ -175,7 +175,7 @@ pub struct FixedSource {
     own: NodeName,
     /// The last addresses of host names: a name server that is away costs no peer.
     known: BTreeMap<String, Vec<IpAddr>>,
-    unresolved: Told,
+    unresolved: LogOnChange,
     /// No entry bears our own name.
     unnamed: bool,
 }
@@ -184,7 +184,7 @@ impl FixedSource {
     /// A source of this list; the entry of our own node is ourselves.
     #[must_use]
     pub fn new(list: FixedList, own: NodeName) -> Self {
-        let unresolved = Told::new("host names of the fixed list without an address");
+        let unresolved = LogOnChange::new("host names of the fixed list without an address");
         Self { list, own, known: BTreeMap::new(), unresolved, unnamed: false }
     }
 
@@ -231,7 +231,7 @@ impl FixedSource {
     }
 }
 
-impl Source for FixedSource {
+impl PeerSource for FixedSource {
     /// A file or a setting of our own.
     fn is_shared(&self) -> bool {
         false

@@ -6,20 +6,25 @@
 
 mod client;
 mod credentials;
+mod decode;
+mod lenient;
+mod pods;
 mod resolver;
+mod table;
+mod time;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::decode::Listing;
-use super::failure::{DiscoveryError, host_and_port};
-use super::pods::{self, Own};
-use super::rows::RowSum;
-use super::{Source, Told, unix_seconds};
+use super::error::{DiscoveryError, host_and_port};
+use super::{LogOnChange, PeerSource, unix_seconds};
 use crate::peer::PeerSet;
 
 use client::{Client, Form, Target};
 use credentials::Credentials;
+use decode::Listing;
+pub use pods::Own;
+use table::RowSum;
 
 /// The deadline of one whole list, a second attempt after a 401 included: a list of 1,000 pods
 /// takes 0.1 s on a good link and 5 s on one of 10 Mbit/s.
@@ -68,7 +73,7 @@ pub struct KubernetesSource {
     version: String,
     /// What the last set came from; `None` where no table came with it.
     seen: Option<Seen>,
-    malformed: Told,
+    malformed: LogOnChange,
 }
 
 /// The objects that the last set came from.
@@ -91,7 +96,7 @@ impl KubernetesSource {
             credentials: Credentials::new(&settings.service_account_dir),
             version: ANY_VERSION.to_owned(),
             seen: None,
-            malformed: Told::new("malformed items in the pod list"),
+            malformed: LogOnChange::new("malformed items in the pod list"),
             settings,
         }
     }
@@ -184,7 +189,7 @@ impl KubernetesSource {
     }
 }
 
-impl Source for KubernetesSource {
+impl PeerSource for KubernetesSource {
     fn list(&mut self, wall: SystemTime) -> Result<Option<PeerSet>, DiscoveryError> {
         let result = self.look(wall);
         if result.as_ref().is_err_and(refuses_version) {

@@ -13,7 +13,7 @@ use super::lane::{Broken, LaneState};
 use super::poll::{BULK, GATHERED, Interest, LISTENER, Poll, SMALL, STOP};
 use super::slots::{Id, Slots};
 use super::{Counters, Fatal, Lane, Limits, Rejection, Route, Setup};
-use crate::pulse::Pulse;
+use crate::heartbeat::Heartbeat;
 
 /// One read: a bulk answer of a hundred peers in a few.
 const SCRATCH: usize = 16 * 1024;
@@ -53,7 +53,7 @@ pub(super) struct Port {
     pub(super) route_of: fn(&str) -> Route,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     fatal: Fatal,
     pub(super) scratch: Vec<u8>,
     pub(super) sequence: u64,
@@ -92,7 +92,7 @@ impl Port {
             route_of: setup.route_of,
             limits: setup.limits,
             counters: setup.counters,
-            pulse: setup.pulse,
+            heartbeat: setup.heartbeat,
             fatal: setup.fatal,
             scratch: vec![0; SCRATCH],
             sequence: 0,
@@ -121,10 +121,10 @@ impl Port {
         let mut names = Vec::new();
         loop {
             let awake = self.nearest.map_or(self.now + IDLE, |nearest| nearest + PROCESSING);
-            self.pulse.promise(awake);
+            self.heartbeat.expect_by(awake);
             self.poll.wait(self.now, self.nearest, &mut names).map_err(Broken::Poll)?;
             self.now = Instant::now();
-            self.pulse.promise(self.now + PROCESSING);
+            self.heartbeat.expect_by(self.now + PROCESSING);
             let mut newcomers = false;
             for name in &names {
                 match *name {

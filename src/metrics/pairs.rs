@@ -138,11 +138,11 @@ pub(super) static FAMILIES: &[Family] = &[
         },
     ),
     family(
-        "wylis_peer_half_heard",
+        "wylis_peer_incoming_syns_only",
         "pair",
         "While the peer is down by connect_timeout: 1 when its own SYNs come here and lead to nothing, else 0; absent otherwise.",
         MetricType::GAUGE,
-        |pairs, record, metrics| pairs.gauge(record, record.half_heard.map(truth), metrics),
+        |pairs, record, metrics| pairs.gauge(record, record.incoming_syns_only.map(truth), metrics),
     ),
     family(
         "wylis_peer_ready",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::*;
 use crate::peer::Peer;
 use crate::probe::{Answer, FailureReason, KernelView, Outcome, ProbeKind, Report, Timings};
-use crate::state::{Moment, Rules, State};
+use crate::state::{MeshState, Moment, Rules};
 use crate::wire::KeepAlive;
 
 fn name(text: &str) -> NodeName {
@@ -22,10 +22,10 @@ fn peers(count: u8) -> impl Iterator<Item = Peer> {
     })
 }
 
-fn state(count: u8) -> State {
+fn state(count: u8) -> MeshState {
     let bounds = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 3.0].into();
     let drain = Duration::from_secs(5);
-    let mut state = State::new(Rules {
+    let mut state = MeshState::new(Rules {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
         large_interval: Duration::from_secs(300),
@@ -41,7 +41,7 @@ fn moment() -> Moment {
     Moment { instant: Instant::now(), wall: UNIX_EPOCH + Duration::from_millis(1_700_000_000_500) }
 }
 
-fn probe(state: &mut State, node: &NodeName, outcome: Outcome, retransmits: u32) {
+fn probe(state: &mut MeshState, node: &NodeName, outcome: Outcome, retransmits: u32) {
     let now = moment();
     state.begin(node, 7, now.instant);
     let kernel = Some(KernelView {
@@ -68,7 +68,7 @@ fn success(milliseconds: u64) -> Outcome {
     Outcome::Success { timings, answer: Answer::default() }
 }
 
-fn scrape(state: &State) -> String {
+fn scrape(state: &MeshState) -> String {
     let snapshot = Arc::new(state.snapshot(moment()));
     let parts: Vec<Vec<u8>> = render(name("me"), snapshot, Vec::new()).collect();
     String::from_utf8(parts.concat()).unwrap()

@@ -53,11 +53,11 @@ pub(super) fn perform(
 
 /// How one question ended: who answered, how long it took and what was told, or how it failed; and what
 /// the kernel saw.
-pub type Asking = (Result<(NodeName, Timings, Answer), Outcome>, Option<KernelView>);
+pub type ProbeResult = (Result<(NodeName, Timings, Answer), Outcome>, Option<KernelView>);
 
 /// Asks whoever is there the blank question, once. It names no sender and wants the head only, so that
 /// the other side counts it against nobody.
-pub fn knock(address: SocketAddr, budget: Duration) -> Asking {
+pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
     let request = format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n");
     let asked = Asked { address, request: &request, due: Due::Blank, budget };
     ask(asked, None, Instant::now())
@@ -71,7 +71,7 @@ struct Asked<'a> {
     budget: Duration,
 }
 
-fn ask(asked: Asked<'_>, half_open: Option<&Watch>, started: Instant) -> Asking {
+fn ask(asked: Asked<'_>, half_open: Option<&Watch>, started: Instant) -> ProbeResult {
     // The sum overflows for no timeout that a person could mean.
     let deadline = started.checked_add(asked.budget).unwrap_or(started);
     let (stream, pending) = match open(asked.address) {

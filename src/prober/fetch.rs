@@ -32,7 +32,7 @@ pub struct Fetch {
 
 /// Why a document was not had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum FetchError {
     /// The other side's or the path's.
     Failure(FailureReason),
     /// Our own.
@@ -44,23 +44,23 @@ pub enum Fault {
 }
 
 /// Who wants documents, and gets them.
-pub trait Errand {
+pub trait FetchJob {
     /// What is wanted next; asked when there is room for one more.
     fn next(&mut self) -> Option<Fetch>;
     /// How that went.
-    fn had(&mut self, fetch: Fetch, result: Result<Vec<u8>, Fault>);
+    fn finished(&mut self, fetch: Fetch, result: Result<Vec<u8>, FetchError>);
 }
 
 /// Fetches whatever is wanted, so many at once. What has not come by the deadline was too slow, what
 /// has not begun by then is not wanted any more.
-pub fn fetch(errand: &mut dyn Errand, at_once: usize, deadline: Instant) {
+pub fn fetch_all(job: &mut dyn FetchJob, at_once: usize, deadline: Instant) {
     let mut flights: Vec<Flight> = Vec::new();
     loop {
         while flights.len() < at_once.max(1) && Instant::now() < deadline {
-            let Some(fetch) = errand.next() else { break };
+            let Some(fetch) = job.next() else { break };
             match begin(fetch.address) {
                 Ok(stream) => flights.push(Flight::new(fetch, stream, deadline)),
-                Err(fault) => errand.had(fetch, Err(fault)),
+                Err(fault) => job.finished(fetch, Err(fault)),
             }
         }
         let Some(first) = flights.iter().map(|flight| flight.deadline).min() else { return };
@@ -68,7 +68,7 @@ pub fn fetch(errand: &mut dyn Errand, at_once: usize, deadline: Instant) {
         if wait_for(&mut sockets, first).is_err() {
             drop(sockets);
             for flight in flights {
-                errand.had(flight.fetch, Err(Fault::Local(LocalError::Other)));
+                job.finished(flight.fetch, Err(FetchError::Local(LocalError::Other)));
             }
             return;
         }
@@ -86,7 +86,7 @@ pub fn fetch(errand: &mut dyn Errand, at_once: usize, deadline: Instant) {
             };
             let Flight { fetch, stream, .. } = flights.swap_remove(index);
             close(stream);
-            errand.had(fetch, ended);
+            job.finished(fetch, ended);
         }
     }
 }
@@ -95,25 +95,25 @@ pub fn fetch(errand: &mut dyn Errand, at_once: usize, deadline: Instant) {
 ///
 /// # Errors
 /// Why it was not had.
-pub fn fetch_one(wanted: Fetch) -> Result<Vec<u8>, Fault> {
+pub fn fetch(wanted: Fetch) -> Result<Vec<u8>, FetchError> {
     let now = Instant::now();
     let deadline = now.checked_add(wanted.within).unwrap_or(now);
-    let mut errand = One { wanted: Some(wanted), had: Err(Fault::Local(LocalError::NotStarted)) };
-    fetch(&mut errand, 1, deadline);
-    errand.had
+    let mut job = One { wanted: Some(wanted), had: Err(FetchError::Local(LocalError::NotStarted)) };
+    fetch_all(&mut job, 1, deadline);
+    job.had
 }
 
 struct One {
     wanted: Option<Fetch>,
-    had: Result<Vec<u8>, Fault>,
+    had: Result<Vec<u8>, FetchError>,
 }
 
-impl Errand for One {
+impl FetchJob for One {
     fn next(&mut self) -> Option<Fetch> {
         self.wanted.take()
     }
 
-    fn had(&mut self, _: Fetch, result: Result<Vec<u8>, Fault>) {
+    fn finished(&mut self, _: Fetch, result: Result<Vec<u8>, FetchError>) {
         self.had = result;
     }
 }
@@ -151,11 +151,11 @@ impl Flight {
     }
 
     /// Why it has not come by its deadline.
-    fn overdue(&self, now: Instant) -> Fault {
+    fn overdue(&self, now: Instant) -> FetchError {
         if now.saturating_duration_since(self.deadline) > LATE {
-            return Fault::Local(LocalError::Late);
+            return FetchError::Local(LocalError::Late);
         }
-        Fault::Failure(match self.stage {
+        FetchError::Failure(match self.stage {
             Stage::Connecting => FailureReason::ConnectTimeout,
             Stage::Sending(_) | Stage::Head(_) | Stage::Content(..) => {
                 FailureReason::ResponseTimeout
@@ -164,7 +164,7 @@ impl Flight {
     }
 
     /// Goes on until the socket has no more to give or to take; the whole document at the end.
-    fn advance(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+    fn advance(&mut self) -> Result<Option<Vec<u8>>, FetchError> {
         loop {
             match self.step() {
                 Ok(None) => {}
@@ -199,8 +199,8 @@ impl Flight {
                 let (from, left) = match parse(head, Due::Document(self.fetch.most)) {
                     Parsed::Incomplete => return Ok(None),
                     Parsed::Bad => return Err(failure(FailureReason::BadResponse)),
-                    Parsed::Refused(status) => return Err(Halt::End(Fault::Status(status))),
-                    Parsed::TooLarge => return Err(Halt::End(Fault::TooLarge)),
+                    Parsed::Refused(status) => return Err(Halt::End(FetchError::Status(status))),
+                    Parsed::TooLarge => return Err(Halt::End(FetchError::TooLarge)),
                     Parsed::Whole { node, .. }
                         if self.fetch.node.as_ref().is_some_and(|meant| *meant != node) =>
                     {
@@ -230,7 +230,7 @@ enum Halt {
     /// The socket is not ready.
     Wait,
     /// It is over.
-    End(Fault),
+    End(FetchError),
 }
 
 impl From<io::Error> for Halt {
@@ -243,7 +243,7 @@ impl From<io::Error> for Halt {
 }
 
 /// Begins to connect.
-fn begin(address: SocketAddr) -> Result<TcpStream, Fault> {
+fn begin(address: SocketAddr) -> Result<TcpStream, FetchError> {
     let (stream, pending) = open(address).map_err(|error| fault(Step::Open, &error))?;
     pending.map_err(|error| fault(Step::Open, &error))?;
     Ok(stream)
@@ -262,14 +262,14 @@ fn receive(mut stream: &TcpStream, into: &mut Vec<u8>, room: usize) -> Result<()
 }
 
 fn failure(reason: FailureReason) -> Halt {
-    Halt::End(Fault::Failure(reason))
+    Halt::End(FetchError::Failure(reason))
 }
 
-fn fault(step: Step, error: &io::Error) -> Fault {
+fn fault(step: Step, error: &io::Error) -> FetchError {
     match classify(step, error) {
-        Outcome::Failure(reason) => Fault::Failure(reason),
-        Outcome::Local(error) => Fault::Local(error),
+        Outcome::Failure(reason) => FetchError::Failure(reason),
+        Outcome::Local(error) => FetchError::Local(error),
         // It never is; and nothing is known of the peer.
-        Outcome::Success { .. } => Fault::Local(LocalError::Other),
+        Outcome::Success { .. } => FetchError::Local(LocalError::Other),
     }
 }

@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::exchange::perform;
 use super::half_open::{HalfOpen, Watch};
 use super::{Limits, Settings};
-use crate::probe::{KernelView, Lane, LocalError, Outcome, Probe, Report};
+use crate::probe::{KernelView, LocalError, Outcome, Priority, Probe, Report};
 
 /// The last worker does not leave, however long it is idle: when the host gives no more threads
 /// (a pids limit), the agent that keeps one still holds the door.
@@ -89,9 +89,9 @@ impl Pool {
         if state.stopping {
             return Vec::new();
         }
-        match probe.lane {
-            Lane::Steady => state.steady.push_back(probe),
-            Lane::Suspect => state.suspect.push_back(probe),
+        match probe.priority {
+            Priority::Healthy => state.steady.push_back(probe),
+            Priority::Suspect => state.suspect.push_back(probe),
         }
         let unstarted = self.staff(&mut state);
         drop(state);
@@ -200,7 +200,7 @@ impl Pool {
                 }
                 continue;
             };
-            let lane = probe.lane;
+            let priority = probe.priority;
             // Catches up when workers could not be hired before. While this one lives, no probe is
             // given up.
             let _ = self.staff(&mut state);
@@ -211,7 +211,7 @@ impl Pool {
             (self.report)(report(probe, started, result));
             state = self.lock();
             state.set_running(number, None);
-            if lane == Lane::Suspect {
+            if priority == Priority::Suspect {
                 state.suspects_running -= 1;
             }
         }

@@ -24,7 +24,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-dKY+vtMvyuHKoCrNkoWfVKCzS1khgUDr02b/0g9b1X0='"
+        "'sha256-Lg3N6FMYV8uj1ZCzegWwOJFNaBo1PXf34LaNmTYSN8w='"
     };
 }
 
@@ -115,7 +115,7 @@ mod tests {
         let known: Vec<&str> =
             causes.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
         let reasons = crate::probe::FailureReason::ALL.map(|reason| reason.as_str());
-        let others = crate::cluster::Missing::OTHERS.map(|missing| missing.as_str());
+        let others = crate::matrix::Missing::OTHERS.map(|missing| missing.as_str());
         assert_eq!(known.len(), reasons.len() + others.len(), "{known:?}");
         for word in reasons.iter().chain(&others) {
             assert!(known.contains(word), "{word}");

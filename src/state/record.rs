@@ -8,7 +8,7 @@ use super::verdict::{Evidence, Verdict};
 use super::{Change, Moment, largest};
 use crate::name::Instance;
 use crate::peer::Peer;
-use crate::probe::{FailureReason, KernelView, Lane, ProbeId, Timings};
+use crate::probe::{FailureReason, KernelView, Priority, ProbeId, Timings};
 use crate::wire::KeepAlive;
 
 /// How many of the last probes are kept for people and for the judgement of loss: three minutes at
@@ -141,7 +141,7 @@ pub struct PeerRecord {
     pub silent: bool,
     /// While it is down because our SYNs are not answered: whether its own come here. Then the way to
     /// it is broken, and the one from it is not.
-    pub half_heard: Option<bool>,
+    pub incoming_syns_only: Option<bool>,
     /// When the first of the failures since the last success began.
     failing_since: Option<Instant>,
     /// What its large probes tell.
@@ -199,7 +199,7 @@ impl PeerRecord {
             last_heard: None,
             announced_interval: None,
             silent: false,
-            half_heard: None,
+            incoming_syns_only: None,
             failing_since: None,
             large: Large::default(),
             answering: None,
@@ -224,8 +224,8 @@ impl PeerRecord {
 
     /// Where its next probe waits when workers are short.
     #[must_use]
-    pub fn lane(&self) -> Lane {
-        if self.is_steady() { Lane::Steady } else { Lane::Suspect }
+    pub fn priority(&self) -> Priority {
+        if self.is_steady() { Priority::Healthy } else { Priority::Suspect }
     }
 
     /// Whether so many of the last probes needed a retransmit that the path loses packets.
@@ -415,7 +415,7 @@ impl PeerRecord {
     /// the one from it is not. It must have come after ours began to fail: one that was under way when
     /// both broke is listed as well. And none of its requests may have come whole since: then our
     /// SYN-ACK reached it, and the path loses packets at random, or swallows new connections only.
-    pub(super) fn proves_half_heard(&self, now: Instant, came: Instant) -> bool {
+    pub(super) fn proves_incoming_syns_only(&self, now: Instant, came: Instant) -> bool {
         let Some(failing) = self.failing_since.map(|since| since + LONGEST_TRIP) else {
             return false;
         };
@@ -441,7 +441,7 @@ impl PeerRecord {
         };
         let to = evidence.verdict();
         let unanswered = to == Verdict::Down(FailureReason::ConnectTimeout);
-        self.half_heard = unanswered.then(|| self.half_heard.unwrap_or(false));
+        self.incoming_syns_only = unanswered.then(|| self.incoming_syns_only.unwrap_or(false));
         let from = std::mem::replace(&mut self.verdict, to);
         (from != to).then(|| Change::Verdict { node: self.peer.node.clone(), from, to })
     }

@@ -1,7 +1,7 @@
 //! What the state promises, with a clock of our own.
 
 mod goodbye;
-mod half_heard;
+mod incoming_syns;
 mod large;
 
 use proptest::prelude::*;
@@ -53,14 +53,14 @@ fn success() -> Outcome {
 
 /// A state with a clock, and probes that begin and end at once.
 struct Lab {
-    state: State,
+    state: MeshState,
     now: Moment,
     next: ProbeId,
 }
 
 impl Lab {
     fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
-        let mut state = State::new(rules());
+        let mut state = MeshState::new(rules());
         state.peers(peers.into_iter().collect(), REFRESH);
         Self { state, now: Moment::now(), next: 0 }
     }

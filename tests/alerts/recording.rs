@@ -1,4 +1,4 @@
-//! The recordings, as tests/lab/record writes them, and what Prometheus would make of them under
+//! The recordings, as tests/tunnels/record writes them, and what Prometheus would make of them under
 //! different configurations.
 
 use std::fs;

@@ -4,26 +4,26 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
-use wylis::discovery::Source as _;
+use wylis::discovery::PeerSource as _;
 use wylis_harness::api::{ApiServer, Behaviour, PodTable, write_file};
 use wylis_harness::pki::{Authority, Validity, bundle};
 use wylis_harness::wait_until;
 
-use crate::rig::{PATIENCE, Rig, listed, lock};
+use crate::fixture::{Fixture, PATIENCE, listed, lock};
 
 fn survives(ip: &str, behaviour: Behaviour, reason: &str) {
-    let mut rig = Rig::new(ip);
-    rig.run_to_first_list();
-    rig.server.always(behaviour);
-    rig.fails_and_recovers(reason, |rig| rig.server.always(Behaviour::Proper));
+    let mut fixture = Fixture::new(ip);
+    fixture.run_to_first_list();
+    fixture.server.always(behaviour);
+    fixture.fails_and_recovers(reason, |fixture| fixture.server.always(Behaviour::Proper));
 }
 
 #[test]
 fn forbidden_names_the_missing_right() {
-    let mut rig = Rig::new("127.61.1.1");
-    rig.server.always(Behaviour::status(403));
-    rig.fails_from_the_start("forbidden");
-    let log = rig.running().log().join("\n");
+    let mut fixture = Fixture::new("127.61.1.1");
+    fixture.server.always(Behaviour::status(403));
+    fixture.fails_from_the_start("forbidden");
+    let log = fixture.running().log().join("\n");
     for word in ["WARN", "\"list\"", "\"pods\"", "\"wylis\""] {
         assert!(log.contains(word), "{word} in {log}");
     }
@@ -77,32 +77,32 @@ fn an_empty_list_keeps_the_set() {
 
 #[test]
 fn an_endless_body_is_cut_off() {
-    let mut rig = Rig::new("127.61.11.1");
+    let mut fixture = Fixture::new("127.61.11.1");
     // A debug build on a busy machine takes its time for 64 MiB.
-    rig.settings.deadline = 4 * PATIENCE;
+    fixture.settings.deadline = 4 * PATIENCE;
     // Of many pods, or of few that are large: each has its bound, and either is about 64 MiB.
     for (behaviour, bound) in
         [(Behaviour::Endless, "10,000 pods"), (Behaviour::EndlessPod, "64 MiB")]
     {
-        let before = rig.server.bytes_sent();
-        rig.server.always(behaviour);
-        let list = rig.source().list(SystemTime::now());
+        let before = fixture.server.bytes_sent();
+        fixture.server.always(behaviour);
+        let list = fixture.source().list(SystemTime::now());
         let error = list.unwrap_err();
         assert_eq!(error.reason().as_str(), "too_large");
         assert!(error.to_string().ends_with(bound), "{error}");
-        let sent = rig.server.bytes_sent() - before;
+        let sent = fixture.server.bytes_sent() - before;
         assert!(sent < 80 << 20, "{sent}");
     }
 }
 
 #[test]
 fn a_dripping_body_ends_at_the_deadline() {
-    let mut rig = Rig::new("127.61.12.1");
-    rig.settings.deadline = Duration::from_secs(2);
-    rig.run_to_first_list();
-    rig.server.always(Behaviour::Dripping(Duration::from_millis(50)));
-    rig.fails_and_recovers("timeout", |rig| rig.server.always(Behaviour::Proper));
-    let refreshes = lock(&rig.running().refreshes);
+    let mut fixture = Fixture::new("127.61.12.1");
+    fixture.settings.deadline = Duration::from_secs(2);
+    fixture.run_to_first_list();
+    fixture.server.always(Behaviour::Dripping(Duration::from_millis(50)));
+    fixture.fails_and_recovers("timeout", |fixture| fixture.server.always(Behaviour::Proper));
+    let refreshes = lock(&fixture.running().refreshes);
     let late = refreshes.iter().map(|refresh| refresh.took).max().unwrap();
     // The drip would take more than ten minutes.
     assert!(late < PATIENCE / 2, "{late:?}");
@@ -110,26 +110,26 @@ fn a_dripping_body_ends_at_the_deadline() {
 
 #[test]
 fn a_silent_server_ends_at_the_deadline() {
-    let mut rig = Rig::new("127.61.13.1");
-    rig.settings.deadline = Duration::from_secs(2);
-    rig.run_to_first_list();
-    rig.server.always(Behaviour::Silence(Duration::from_secs(20)));
-    rig.fails_and_recovers("timeout", |rig| rig.server.always(Behaviour::Proper));
+    let mut fixture = Fixture::new("127.61.13.1");
+    fixture.settings.deadline = Duration::from_secs(2);
+    fixture.run_to_first_list();
+    fixture.server.always(Behaviour::Silence(Duration::from_secs(20)));
+    fixture.fails_and_recovers("timeout", |fixture| fixture.server.always(Behaviour::Proper));
 }
 
 /// Something that is no TLS server behind the API server's address.
 fn fails_against(ip: &str, answer: &'static [u8], reason: &str) {
-    let mut rig = Rig::new(ip);
+    let mut fixture = Fixture::new(ip);
     let listener = TcpListener::bind((ip, 0)).unwrap();
-    rig.settings.port = listener.local_addr().unwrap().port();
-    rig.settings.deadline = Duration::from_secs(2);
+    fixture.settings.port = listener.local_addr().unwrap().port();
+    fixture.settings.deadline = Duration::from_secs(2);
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(answer).unwrap();
         // Until the client leaves.
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let result = rig.source().list(SystemTime::now());
+    let result = fixture.source().list(SystemTime::now());
     assert_eq!(result.unwrap_err().reason().as_str(), reason);
     server.join().unwrap();
 }
@@ -146,162 +146,167 @@ fn a_server_without_tls_gets_no_token() {
 
 #[test]
 fn a_server_that_is_away_keeps_the_set() {
-    let mut rig = Rig::new("127.61.14.1");
-    rig.run_to_first_list();
-    rig.server.stop();
-    rig.fails_and_recovers("network", |rig| rig.server.restart());
+    let mut fixture = Fixture::new("127.61.14.1");
+    fixture.run_to_first_list();
+    fixture.server.stop();
+    fixture.fails_and_recovers("network", |fixture| fixture.server.restart());
 }
 
 #[test]
 fn a_list_without_ourselves_keeps_the_set() {
-    let mut rig = Rig::new("127.61.15.1");
-    rig.run_to_first_list();
-    let own =
-        wylis_harness::api::TestPod::new(crate::rig::OWN_POD, crate::rig::OWN_NODE, "10.1.0.1");
-    rig.server.pods().remove(crate::rig::OWN_POD);
-    rig.fails_and_recovers("without_self", |rig| rig.server.pods().put(own));
+    let mut fixture = Fixture::new("127.61.15.1");
+    fixture.run_to_first_list();
+    let own = wylis_harness::api::TestPod::new(
+        crate::fixture::OWN_POD,
+        crate::fixture::OWN_NODE,
+        "10.1.0.1",
+    );
+    fixture.server.pods().remove(crate::fixture::OWN_POD);
+    fixture.fails_and_recovers("without_self", |fixture| fixture.server.pods().put(own));
 }
 
 #[test]
 fn throttling_is_heeded_for_as_long_as_asked() {
-    let mut rig = Rig::new("127.61.16.1");
-    rig.run_to_first_list();
-    rig.server.next(1, &Behaviour::retry_after(429, 3));
-    rig.fails_and_recovers("throttled", |_| {});
-    let times: Vec<_> = rig.server.log().iter().map(|request| request.at).collect();
+    let mut fixture = Fixture::new("127.61.16.1");
+    fixture.run_to_first_list();
+    fixture.server.next(1, &Behaviour::retry_after(429, 3));
+    fixture.fails_and_recovers("throttled", |_| {});
+    let times: Vec<_> = fixture.server.log().iter().map(|request| request.at).collect();
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(longest >= Duration::from_secs(3), "{longest:?}");
 }
 
 #[test]
 fn a_redirect_is_not_followed_and_the_token_stays() {
-    let mut rig = Rig::new("127.61.17.1");
+    let mut fixture = Fixture::new("127.61.17.1");
     let thief = "127.61.17.2:0".parse().unwrap();
-    let identity = rig.ca.issue(&["127.61.17.2"], Validity::Now);
+    let identity = fixture.ca.issue(&["127.61.17.2"], Validity::Now);
     let thief = ApiServer::start(thief, &identity, &PodTable::new());
-    rig.run_to_first_list();
+    fixture.run_to_first_list();
     let url = format!("https://{}/api/v1/namespaces/wylis/pods", thief.address());
-    rig.server.always(Behaviour::Redirect(url));
-    rig.fails_and_recovers("redirect", |rig| rig.server.always(Behaviour::Proper));
+    fixture.server.always(Behaviour::Redirect(url));
+    fixture.fails_and_recovers("redirect", |fixture| fixture.server.always(Behaviour::Proper));
     assert_eq!((thief.connections(), thief.requests()), (0, 0));
 }
 
 #[test]
 fn one_refusal_of_the_token_is_retried_at_once() {
-    let rig = Rig::new("127.61.18.1");
-    rig.server.next(1, &Behaviour::status(401));
-    assert_eq!(listed(&mut rig.source()).len(), 2);
-    assert_eq!(rig.server.requests(), 3, "the rows twice, the objects once");
+    let fixture = Fixture::new("127.61.18.1");
+    fixture.server.next(1, &Behaviour::status(401));
+    assert_eq!(listed(&mut fixture.source()).len(), 2);
+    assert_eq!(fixture.server.requests(), 3, "the rows twice, the objects once");
 }
 
 #[test]
 fn a_refused_token_keeps_the_set() {
-    let mut rig = Rig::new("127.61.19.1");
-    rig.run_to_first_list();
-    rig.server.set_tokens(&[]);
-    rig.fails_and_recovers("unauthorized", |rig| rig.server.set_tokens(&[&rig.token]));
+    let mut fixture = Fixture::new("127.61.19.1");
+    fixture.run_to_first_list();
+    fixture.server.set_tokens(&[]);
+    fixture
+        .fails_and_recovers("unauthorized", |fixture| fixture.server.set_tokens(&[&fixture.token]));
 }
 
 #[test]
 fn a_token_that_rotates_is_read_again() {
-    let rig = Rig::new("127.61.20.1");
-    let mut source = rig.source();
+    let fixture = Fixture::new("127.61.20.1");
+    let mut source = fixture.source();
     assert_eq!(listed(&mut source).len(), 2);
-    let next = format!("{}-rotated", rig.token);
-    rig.server.set_tokens(&[&next]);
-    write_file(rig.dir.path(), "token", &format!("{next}\n"));
+    let next = format!("{}-rotated", fixture.token);
+    fixture.server.set_tokens(&[&next]);
+    write_file(fixture.dir.path(), "token", &format!("{next}\n"));
     assert!(source.list(SystemTime::now()).unwrap().is_none(), "the same peers");
-    let last = rig.server.log().pop().unwrap();
+    let last = fixture.server.log().pop().unwrap();
     assert_eq!(last.authorization, Some(format!("Bearer {next}")));
-    assert_eq!(rig.server.requests(), 3, "no refusal in between");
+    assert_eq!(fixture.server.requests(), 3, "no refusal in between");
 }
 
 #[test]
 fn a_missing_or_unusable_token_is_a_fault_of_the_service_account() {
-    let rig = Rig::new("127.61.21.1");
-    let mut source = rig.source();
+    let fixture = Fixture::new("127.61.21.1");
+    let mut source = fixture.source();
     let mut failed = || source.list(SystemTime::now()).unwrap_err();
     for text in ["", "\n", "t0k3n\r\nX-Evil: 1", &"t0k3n".repeat(4000)] {
-        write_file(rig.dir.path(), "token", text);
+        write_file(fixture.dir.path(), "token", text);
         let error = failed();
         assert_eq!(error.reason().as_str(), "credentials", "{error}");
         assert!(!format!("{error} {error:?}").contains("t0k3n"), "{error:?}");
     }
-    std::fs::remove_file(rig.dir.path().join("token")).unwrap();
+    std::fs::remove_file(fixture.dir.path().join("token")).unwrap();
     assert_eq!(failed().reason().as_str(), "credentials");
-    write_file(rig.dir.path(), "token", &rig.token);
-    write_file(rig.dir.path(), "ca.crt", "no certificate here");
+    write_file(fixture.dir.path(), "token", &fixture.token);
+    write_file(fixture.dir.path(), "ca.crt", "no certificate here");
     assert_eq!(failed().reason().as_str(), "credentials");
-    assert_eq!(rig.server.connections(), 0);
+    assert_eq!(fixture.server.connections(), 0);
 }
 
 #[test]
 fn a_long_token_fits() {
-    let rig = Rig::new("127.61.22.1");
-    let long = format!("{}{}", rig.token, "x".repeat(11_000));
-    rig.server.set_tokens(&[&long]);
-    write_file(rig.dir.path(), "token", &long);
-    assert_eq!(listed(&mut rig.source()).len(), 2);
+    let fixture = Fixture::new("127.61.22.1");
+    let long = format!("{}{}", fixture.token, "x".repeat(11_000));
+    fixture.server.set_tokens(&[&long]);
+    write_file(fixture.dir.path(), "token", &long);
+    assert_eq!(listed(&mut fixture.source()).len(), 2);
 }
 
 #[test]
 fn a_bundle_of_two_authorities_is_trusted_whole() {
-    let rig = Rig::new("127.61.23.1");
+    let fixture = Fixture::new("127.61.23.1");
     let other = Authority::new("kubernetes");
-    for authorities in [[&other, &rig.ca], [&rig.ca, &other]] {
-        write_file(rig.dir.path(), "ca.crt", &bundle(&authorities));
-        assert_eq!(listed(&mut rig.source()).len(), 2);
+    for authorities in [[&other, &fixture.ca], [&fixture.ca, &other]] {
+        write_file(fixture.dir.path(), "ca.crt", &bundle(&authorities));
+        assert_eq!(listed(&mut fixture.source()).len(), 2);
     }
 }
 
 #[test]
 fn a_new_authority_is_trusted_as_soon_as_its_file_changes() {
-    let mut rig = Rig::new("127.61.24.1");
-    rig.run_to_first_list();
+    let mut fixture = Fixture::new("127.61.24.1");
+    fixture.run_to_first_list();
     let next = Authority::new("kubernetes");
-    rig.server.set_identity(&next.issue(&["127.61.24.1"], Validity::Now));
-    rig.fails_and_recovers("tls", |rig| write_file(rig.dir.path(), "ca.crt", &next.pem()));
+    fixture.server.set_identity(&next.issue(&["127.61.24.1"], Validity::Now));
+    fixture
+        .fails_and_recovers("tls", |fixture| write_file(fixture.dir.path(), "ca.crt", &next.pem()));
 }
 
 #[test]
 fn a_foreign_authority_is_refused() {
-    let mut rig = Rig::new("127.61.25.1");
-    write_file(rig.dir.path(), "ca.crt", &Authority::new("kubernetes").pem());
-    rig.fails_from_the_start("tls");
-    assert_eq!(rig.server.requests(), 0, "no token went out");
+    let mut fixture = Fixture::new("127.61.25.1");
+    write_file(fixture.dir.path(), "ca.crt", &Authority::new("kubernetes").pem());
+    fixture.fails_from_the_start("tls");
+    assert_eq!(fixture.server.requests(), 0, "no token went out");
 }
 
 #[test]
 fn an_expired_certificate_is_refused() {
-    let mut rig = Rig::with_certificate("127.61.26.1", &["127.61.26.1"], Validity::Expired);
-    rig.fails_from_the_start("tls");
+    let mut fixture = Fixture::with_certificate("127.61.26.1", &["127.61.26.1"], Validity::Expired);
+    fixture.fails_from_the_start("tls");
 }
 
 #[test]
 fn a_certificate_that_is_not_yet_valid_hints_at_the_clock() {
-    let mut rig = Rig::with_certificate("127.61.27.1", &["127.61.27.1"], Validity::NotYet);
-    rig.fails_from_the_start("certificate_not_yet_valid");
-    assert!(rig.running().log().iter().any(|line| line.contains("clock")));
+    let mut fixture = Fixture::with_certificate("127.61.27.1", &["127.61.27.1"], Validity::NotYet);
+    fixture.fails_from_the_start("certificate_not_yet_valid");
+    assert!(fixture.running().log().iter().any(|line| line.contains("clock")));
 }
 
 #[test]
 fn a_certificate_without_the_address_is_refused() {
     for names in [&["kubernetes.default.svc", "127.61.28.2"][..], &[]] {
-        let mut rig = Rig::with_certificate("127.61.28.1", names, Validity::Now);
-        rig.fails_from_the_start("tls");
-        assert_eq!(rig.server.requests(), 0);
+        let mut fixture = Fixture::with_certificate("127.61.28.1", names, Validity::Now);
+        fixture.fails_from_the_start("tls");
+        assert_eq!(fixture.server.requests(), 0);
     }
 }
 
 #[test]
 fn failures_are_told_once_and_so_is_the_recovery() {
-    let mut rig = Rig::new("127.61.29.1");
-    rig.run_to_first_list();
-    rig.server.next(3, &Behaviour::status(500));
-    rig.running().await_verdict(0, "server_error");
-    let seen = rig.running().count();
-    rig.running().await_verdict(seen, "ok");
-    let log = rig.running().log();
+    let mut fixture = Fixture::new("127.61.29.1");
+    fixture.run_to_first_list();
+    fixture.server.next(3, &Behaviour::status(500));
+    fixture.running().await_verdict(0, "server_error");
+    let seen = fixture.running().count();
+    fixture.running().await_verdict(seen, "ok");
+    let log = fixture.running().log();
     let count = |level: &str, word: &str| {
         log.iter().filter(|line| line.starts_with(level) && line.contains(word)).count()
     };
@@ -313,12 +318,14 @@ fn failures_are_told_once_and_so_is_the_recovery() {
 
 #[test]
 fn every_connection_is_closed_after_its_list() {
-    let rig = Rig::new("127.61.30.1");
-    let mut source = rig.source();
+    let fixture = Fixture::new("127.61.30.1");
+    let mut source = fixture.source();
     for ready in [false, true, false] {
-        rig.server.pods().set_ready("wylis-a", ready);
+        fixture.server.pods().set_ready("wylis-a", ready);
         assert_eq!(listed(&mut source).len(), 2);
-        wait_until(PATIENCE, "the connections are closed", || rig.server.open_connections() == 0);
+        wait_until(PATIENCE, "the connections are closed", || {
+            fixture.server.open_connections() == 0
+        });
     }
-    assert_eq!(rig.server.connections(), 6);
+    assert_eq!(fixture.server.connections(), 6);
 }

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::SystemTime;
 
-use wylis::discovery::Source as _;
+use wylis::discovery::PeerSource as _;
 use wylis::name::NodeName;
 use wylis_harness::api::{Behaviour, LABEL, NAMESPACE, TestPod, uid_of};
 use wylis_harness::pki::Validity;
 use wylis_harness::wait_until;
 
-use crate::rig::{PATIENCE, PEER_PORT, Rig, listed};
+use crate::fixture::{Fixture, PATIENCE, PEER_PORT, listed};
 
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -19,12 +19,12 @@ fn now() -> i64 {
 
 #[test]
 fn peers_are_found_with_their_addresses_instances_and_readiness() {
-    let rig = Rig::new("127.62.1.1");
-    rig.server.pods().edit("wylis-b", |pod| {
+    let fixture = Fixture::new("127.62.1.1");
+    fixture.server.pods().edit("wylis-b", |pod| {
         pod.ips.push("fd00:1::3".to_owned());
         pod.ready = false;
     });
-    let set = listed(&mut rig.source());
+    let set = listed(&mut fixture.source());
     assert_eq!((set.pods.peer, set.pods.own), (2, 1));
     let b = set.get(&NodeName::new("node-b").unwrap()).unwrap();
     assert_eq!(b.address, format!("10.1.0.3:{PEER_PORT}").parse().unwrap());
@@ -35,9 +35,9 @@ fn peers_are_found_with_their_addresses_instances_and_readiness() {
 
 #[test]
 fn the_request_is_the_one_that_the_role_allows() {
-    let rig = Rig::new("127.62.2.1");
-    listed(&mut rig.source());
-    let request = rig.server.log().pop().unwrap();
+    let fixture = Fixture::new("127.62.2.1");
+    listed(&mut fixture.source());
+    let request = fixture.server.log().pop().unwrap();
     assert_eq!(request.method, "GET");
     assert!(request.target.starts_with("/api/v1/namespaces/wylis/pods?"), "{}", request.target);
     assert_eq!(request.query("labelSelector").unwrap(), format!("{}={}", LABEL.0, LABEL.1));
@@ -48,33 +48,33 @@ fn the_request_is_the_one_that_the_role_allows() {
 
 #[test]
 fn the_version_is_carried_on_and_dropped_when_it_is_refused() {
-    let rig = Rig::new("127.62.3.1");
-    let mut source = rig.source();
+    let fixture = Fixture::new("127.62.3.1");
+    let mut source = fixture.source();
     let mut asked = |expected: &str| {
-        let seen = rig.server.requests();
+        let seen = fixture.server.requests();
         let _ = source.list(SystemTime::now());
-        let request = &rig.server.log()[seen];
+        let request = &fixture.server.log()[seen];
         assert_eq!(request.query("resourceVersion").as_deref(), Some(expected));
         let matching = (expected != "0").then_some("NotOlderThan");
         assert_eq!(request.query("resourceVersionMatch").as_deref(), matching);
     };
-    let version = || rig.server.pods().version().to_string();
+    let version = || fixture.server.pods().version().to_string();
     asked("0");
     let first = version();
-    rig.server.pods().set_ready("wylis-a", false);
+    fixture.server.pods().set_ready("wylis-a", false);
     asked(&first);
     let second = version();
     // A failure that does not concern the version does not drop it.
-    rig.server.next(1, &Behaviour::status(500));
+    fixture.server.next(1, &Behaviour::status(500));
     asked(&second);
-    rig.server.next(1, &Behaviour::status(410));
+    fixture.server.next(1, &Behaviour::status(410));
     asked(&second);
     asked("0");
-    rig.server.next(1, &Behaviour::status(400));
+    fixture.server.next(1, &Behaviour::status(400));
     asked(&second);
     asked("0");
     // An etcd restored from a backup: the server says 504 until the version is dropped.
-    rig.server.pods().set_version(5);
+    fixture.server.pods().set_version(5);
     asked(&second);
     asked("0");
     asked("5");
@@ -82,7 +82,7 @@ fn the_version_is_carried_on_and_dropped_when_it_is_refused() {
 
 #[test]
 fn only_pods_of_our_namespace_selector_and_daemon_set_are_peers() {
-    let rig = Rig::new("127.62.4.1");
+    let fixture = Fixture::new("127.62.4.1");
     let pod = |name: &str| TestPod::new(name, &format!("node-{name}"), "10.1.9.9");
     let mut elsewhere = pod("elsewhere");
     elsewhere.namespace = "other".to_owned();
@@ -93,21 +93,21 @@ fn only_pods_of_our_namespace_selector_and_daemon_set_are_peers() {
     let mut loose = pod("loose");
     loose.owner = None;
     for pod in [elsewhere, unlabelled, foreign, loose] {
-        rig.server.pods().put(pod);
+        fixture.server.pods().put(pod);
     }
-    assert_eq!(listed(&mut rig.source()).len(), 2);
+    assert_eq!(listed(&mut fixture.source()).len(), 2);
 }
 
 #[test]
 fn a_rolling_pair_on_a_node_is_one_peer() {
-    let rig = Rig::new("127.62.5.1");
-    let mut source = rig.source();
+    let fixture = Fixture::new("127.62.5.1");
+    let mut source = fixture.source();
     let mut peer = || {
         let set = listed(&mut source);
         let instance = set.get(&NodeName::new("node-a").unwrap())?.instance.clone()?;
         Some(instance.to_string())
     };
-    let pods = rig.server.pods();
+    let pods = fixture.server.pods();
     pods.terminate("wylis-a", now() + 30);
     assert_eq!(peer(), None, "a terminating pod is no peer");
     let mut next = TestPod::new("wylis-a2", "node-a", "10.1.0.22");
@@ -128,39 +128,39 @@ fn a_rolling_pair_on_a_node_is_one_peer() {
 
 #[test]
 fn whether_a_deletion_is_overdue_goes_by_the_clock_that_set_it() {
-    let rig = Rig::new("127.62.16.1");
-    let peers = || listed(&mut rig.source()).len();
+    let fixture = Fixture::new("127.62.16.1");
+    let peers = || listed(&mut fixture.source()).len();
     // Two hours ahead of us, as for a board without a clock.
-    rig.server.set_clock_ahead(std::time::Duration::from_secs(7200));
-    rig.server.pods().terminate("wylis-a", now() + 7210);
+    fixture.server.set_clock_ahead(std::time::Duration::from_secs(7200));
+    fixture.server.pods().terminate("wylis-a", now() + 7210);
     assert_eq!(peers(), 1, "it is leaving, in time");
-    rig.server.pods().terminate("wylis-a", now() + 7100);
+    fixture.server.pods().terminate("wylis-a", now() + 7100);
     assert_eq!(peers(), 2, "it should have been gone, if by our clock it has long to go");
 }
 
 #[test]
 fn a_terminating_pod_of_a_dead_node_stays_a_peer() {
-    let rig = Rig::new("127.62.6.1");
-    rig.server.pods().terminate("wylis-a", now() - 120);
-    rig.server.pods().set_ready("wylis-a", false);
-    let set = listed(&mut rig.source());
+    let fixture = Fixture::new("127.62.6.1");
+    fixture.server.pods().terminate("wylis-a", now() - 120);
+    fixture.server.pods().set_ready("wylis-a", false);
+    let set = listed(&mut fixture.source());
     let dead = set.get(&NodeName::new("node-a").unwrap()).unwrap();
     assert_eq!((set.len(), dead.ready), (2, Some(false)));
 }
 
 #[test]
 fn one_malformed_item_costs_itself_and_one_warning() {
-    let mut rig = Rig::new("127.62.7.1");
+    let mut fixture = Fixture::new("127.62.7.1");
     let text = "{\"metadata\":{\"name\":\"evil\\nname\",\"uid\":[1,{\"a\":2}]},\"spec\":7}";
-    rig.server.pods().put_raw(NAMESPACE, "evil", &[LABEL], text);
-    rig.run_to_first_list();
-    let seen = rig.running().count();
-    wait_until(PATIENCE, "three more lists", || rig.running().count() >= seen + 3);
-    rig.server.pods().remove("evil");
+    fixture.server.pods().put_raw(NAMESPACE, "evil", &[LABEL], text);
+    fixture.run_to_first_list();
+    let seen = fixture.running().count();
+    wait_until(PATIENCE, "three more lists", || fixture.running().count() >= seen + 3);
+    fixture.server.pods().remove("evil");
     wait_until(PATIENCE, "the end of it is told", || {
-        rig.running().log().iter().any(|line| line.contains("no more malformed items"))
+        fixture.running().log().iter().any(|line| line.contains("no more malformed items"))
     });
-    let log = rig.running().log();
+    let log = fixture.running().log();
     let warnings: Vec<_> = log.iter().filter(|line| line.starts_with("WARN")).collect();
     assert_eq!(warnings.len(), 1, "{log:#?}");
     assert!(warnings[0].contains("\"evil\\nname\" (metadata.uid has the wrong type)"), "{log:#?}");
@@ -168,39 +168,39 @@ fn one_malformed_item_costs_itself_and_one_warning() {
 
 #[test]
 fn five_thousand_pods_are_read() {
-    let mut rig = Rig::new("127.62.8.1");
+    let mut fixture = Fixture::new("127.62.8.1");
     // A debug build takes a second or two, on a busy machine more.
-    rig.settings.deadline = PATIENCE;
+    fixture.settings.deadline = PATIENCE;
     for number in 0..4997_u32 {
         let ip = format!("10.2.{}.{}", number / 250, number % 250 + 1);
-        rig.server.pods().put(TestPod::new(&format!("w{number}"), &format!("n{number}"), &ip));
+        fixture.server.pods().put(TestPod::new(&format!("w{number}"), &format!("n{number}"), &ip));
     }
-    assert_eq!(listed(&mut rig.source()).len(), 4999);
-    assert!(rig.server.bytes_sent() > 20 << 20, "{}", rig.server.bytes_sent());
+    assert_eq!(listed(&mut fixture.source()).len(), 4999);
+    assert!(fixture.server.bytes_sent() > 20 << 20, "{}", fixture.server.bytes_sent());
 }
 
 #[test]
 fn an_ipv6_api_server_is_reached() {
     for host in ["::1", "[::1]"] {
-        let mut rig = Rig::new("::1");
-        rig.settings.host = host.to_owned();
-        assert_eq!(listed(&mut rig.source()).len(), 2);
+        let mut fixture = Fixture::new("::1");
+        fixture.settings.host = host.to_owned();
+        assert_eq!(listed(&mut fixture.source()).len(), 2);
     }
 }
 
 #[test]
 fn an_api_server_is_reached_by_its_name() {
-    let mut rig = Rig::with_certificate("127.0.0.1", &["localhost"], Validity::Now);
-    rig.settings.host = "localhost".to_owned();
-    assert_eq!(listed(&mut rig.source()).len(), 2);
+    let mut fixture = Fixture::with_certificate("127.0.0.1", &["localhost"], Validity::Now);
+    fixture.settings.host = "localhost".to_owned();
+    assert_eq!(listed(&mut fixture.source()).len(), 2);
 }
 
 #[test]
 fn proxies_in_the_environment_are_ignored() {
     const CHILD: &str = "WYLIS_TEST_PROXY_CHILD";
     if std::env::var_os(CHILD).is_some() {
-        let rig = Rig::new("127.62.9.2");
-        assert_eq!(listed(&mut rig.source()).len(), 2);
+        let fixture = Fixture::new("127.62.9.2");
+        assert_eq!(listed(&mut fixture.source()).len(), 2);
         return;
     }
     let mut child = Command::new(std::env::current_exe().unwrap());

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use wylis::discovery::fixed::{FixedList, FixedSource};
-use wylis::discovery::{DiscoveryError, EarlyCause, Plan, Source};
+use wylis::discovery::{DiscoveryError, EarlyCause, PeerSource, Plan};
 use wylis::name::NodeName;
 use wylis::peer::PeerSet;
 use wylis_harness::api::{Behaviour, Request, TestPod};
 use wylis_harness::{TempDir, wait_until};
 
-use crate::rig::{INTERVAL, PATIENCE, Rig, run};
+use crate::fixture::{Fixture, INTERVAL, PATIENCE, run};
 
 /// A mesh of one, which counts how often it is asked.
 struct Counting(Arc<AtomicUsize>);
 
-impl Source for Counting {
+impl PeerSource for Counting {
     fn list(&mut self, _: SystemTime) -> Result<Option<PeerSet>, DiscoveryError> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Ok(Some(PeerSet::default()))
@@ -28,7 +28,7 @@ fn a_flood_of_causes_neither_holds_up_nor_hurries_the_list() {
     let asked = Arc::new(AtomicUsize::new(0));
     let source = Box::new(Counting(Arc::clone(&asked)));
     let interval = Duration::from_secs(1);
-    let running = run(Plan { source, kept: None, interval });
+    let running = run(Plan { source, cache: None, interval });
     let over = Arc::new(AtomicBool::new(false));
     let (early, seen) = (running.early.clone(), Arc::clone(&over));
     let flood = std::thread::spawn(move || {
@@ -51,37 +51,37 @@ fn a_flood_of_causes_neither_holds_up_nor_hurries_the_list() {
 
 #[test]
 fn an_unknown_node_brings_an_early_refresh() {
-    let mut rig = Rig::new("127.62.10.1");
-    rig.run_with(Duration::from_secs(3600), None);
-    rig.running().await_verdict(0, "ok");
+    let mut fixture = Fixture::new("127.62.10.1");
+    fixture.run_with(Duration::from_secs(3600), None);
+    fixture.running().await_verdict(0, "ok");
     for (name, node, ip) in [("wylis-c", "node-c", "10.1.0.4"), ("wylis-d", "node-d", "10.1.0.5")] {
-        rig.server.pods().put(TestPod::new(name, node, ip));
+        fixture.server.pods().put(TestPod::new(name, node, ip));
         let cause = EarlyCause::Unknown(NodeName::new(node).unwrap(), None);
         for _ in 0..1000 {
-            rig.running().early.request(cause.clone());
+            fixture.running().early.request(cause.clone());
         }
         wait_until(PATIENCE, "the newcomer is found", || {
-            rig.running().nodes().iter().any(|known| known == node)
+            fixture.running().nodes().iter().any(|known| known == node)
         });
     }
-    let log: Vec<_> = rig.server.log().into_iter().filter(Request::wants_table).collect();
-    assert_eq!((log.len(), rig.server.whole_lists()), (3, 3));
+    let log: Vec<_> = fixture.server.log().into_iter().filter(Request::wants_table).collect();
+    assert_eq!((log.len(), fixture.server.whole_lists()), (3, 3));
     // Ten seconds from start to start; a busy machine may have been slow with the first.
     assert!(log[2].at - log[1].at > Duration::from_secs(5), "at most one in ten seconds");
 }
 
 #[test]
 fn a_stop_ends_a_wait_at_once_and_a_request_at_its_deadline() {
-    let mut rig = Rig::new("127.62.11.1");
-    rig.run_with(Duration::from_secs(3600), None);
-    rig.running().await_verdict(0, "ok");
-    let took = rig.running.take().unwrap().end();
+    let mut fixture = Fixture::new("127.62.11.1");
+    fixture.run_with(Duration::from_secs(3600), None);
+    fixture.running().await_verdict(0, "ok");
+    let took = fixture.running.take().unwrap().end();
     assert!(took < Duration::from_secs(2), "{took:?}");
-    rig.settings.deadline = Duration::from_secs(2);
-    rig.server.always(Behaviour::Silence(Duration::from_secs(30)));
-    rig.run();
-    wait_until(PATIENCE, "a request is under way", || rig.server.requests() >= 2);
-    let took = rig.running.take().unwrap().end();
+    fixture.settings.deadline = Duration::from_secs(2);
+    fixture.server.always(Behaviour::Silence(Duration::from_secs(30)));
+    fixture.run();
+    wait_until(PATIENCE, "a request is under way", || fixture.server.requests() >= 2);
+    let took = fixture.running.take().unwrap().end();
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
@@ -92,7 +92,7 @@ fn a_fixed_list_in_a_file_is_read_again() {
     std::fs::write(&path, "# the mesh\nme=127.0.0.1:9050\na=127.0.0.2:9050\n").unwrap();
     let own = NodeName::new("me").unwrap();
     let source = Box::new(FixedSource::new(FixedList::File(path.clone()), own));
-    let running = run(Plan { source, kept: None, interval: INTERVAL });
+    let running = run(Plan { source, cache: None, interval: INTERVAL });
     wait_until(PATIENCE, "the first list", || running.nodes() == ["a"]);
     std::fs::write(&path, "a=127.0.0.2:9050\nbroken line\n").unwrap();
     let seen = running.count();

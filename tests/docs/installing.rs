@@ -125,7 +125,7 @@ fn commands_name_what_there_is() {
 #[test]
 fn rows_and_metrics_have_the_names_that_are_shown() {
     let text = read(DOCUMENT);
-    let row = super::row_as_json::rendered();
+    let row = super::row::rendered();
     let peer = row["peers"][0].as_object().unwrap();
     let mut rows = 0;
     for (command, printed) in commands(&text) {

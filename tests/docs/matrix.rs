@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use wylis::cluster::{Matrix, Missing, matrix_json, row_json};
+use wylis::matrix::{Matrix, Missing, matrix_json, row_json};
 use wylis::name::{Instance, NodeName};
 use wylis::probe::{FailureReason, Outcome};
 
-use super::row_as_json::fields;
+use super::row::fields;
 use super::{Row, differences, read, row, section, snapshot, success, table};
 
 const HEADING: &str = "The matrix as JSON";

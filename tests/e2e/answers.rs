@@ -99,7 +99,7 @@ impl<'a> Crowd<'a> {
     }
 
     /// Asks again and again until `stop`, and tells for how long the server wants to be left alone.
-    fn knock(&self, stop: &AtomicBool, asked: &AtomicU64) {
+    fn probe_once(&self, stop: &AtomicBool, asked: &AtomicU64) {
         let proxy = Proxy::start(self.cluster, &[&self.identity()]);
         while !stop.load(Ordering::Relaxed) {
             let path = "/api/v1/namespaces/default/pods";
@@ -158,7 +158,7 @@ fn an_agent_that_is_throttled_stays_away_for_as_long_as_the_server_asks_and_goes
         // Also when something fails below: the scope waits for its threads.
         let stop = Stop(&stop);
         scope.spawn(|| crowd.sit(stop.0));
-        scope.spawn(|| crowd.knock(stop.0, &asked));
+        scope.spawn(|| crowd.probe_once(stop.0, &asked));
         cluster.wait(PATIENCE, "the server wants to be left alone", || {
             asked.load(Ordering::Relaxed) >= RETRY_AFTER
         });

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use wylis::gate::{self, Backends, Counters, Lane, Limits, Rejection, Route, Setup};
+use wylis::heartbeat::Heartbeat;
 use wylis::name::{Instance, NodeName};
-use wylis::pulse::Pulse;
 use wylis::server::{self, Chunks, Document, NotShown, Shown, Views, Weight};
 use wylis::shutdown::StopToken;
 use wylis::wire::KeepAlive;
@@ -167,7 +167,7 @@ fn child() {
         },
         limits,
         counters: Arc::clone(&counters),
-        pulse: Pulse::new("gate", Instant::now()),
+        heartbeat: Heartbeat::new("gate", Instant::now()),
         stop: stop.clone(),
         fatal: Box::new(|reason| {
             say(&format!("FATAL {reason}"));

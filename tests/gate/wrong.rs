@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use wylis::gate::{self, Backends, Counters, Lane, Limits, Route, Setup};
-use wylis::pulse::Pulse;
+use wylis::heartbeat::Heartbeat;
 use wylis::shutdown::StopToken;
 
 use crate::child::{Agents, Options, PATIENCE};
@@ -53,7 +53,7 @@ impl Alone {
             },
             limits,
             counters: Arc::clone(&counters),
-            pulse: Pulse::new("gate", Instant::now()),
+            heartbeat: Heartbeat::new("gate", Instant::now()),
             stop: stop.clone(),
             fatal: Box::new(move |reason| sender.send(reason.to_owned()).unwrap()),
         };

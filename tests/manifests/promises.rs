@@ -152,7 +152,7 @@ fn the_container_is_as_small_and_as_closed_as_promised() {
     });
     assert_eq!(container["securityContext"], closed);
     assert_eq!(pod()["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    // The image's own user; tests/image.rs checks that one.
+    // The image's own user; tests/image checks that one.
     assert_eq!(pod()["securityContext"]["runAsUser"], 65532);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(container["image"], format!("wylis:{version}"));

@@ -12,7 +12,7 @@ use super::pods::Pods;
 
 const SOON: Duration = Duration::from_secs(90);
 /// An agent looks for half-open connections once a minute at least, and so seldom on a busy machine.
-const HALF_HEARD: Duration = Duration::from_secs(120);
+const SYNS_ONLY: Duration = Duration::from_secs(120);
 fn cell(pair: &str) -> String {
     format!("[role=gridcell][aria-label^='{pair}:']")
 }
@@ -52,8 +52,8 @@ fn six_nodes_with_a_dead_and_a_lossy_pair() {
     pods.mesh.wait_for_verdict("n2", "n5", "down");
     pods.mesh.wait_for_verdict("n5", "n2", "down");
     pods.mesh.wait_for_verdict("n3", "n4", "lossy");
-    wait_until(HALF_HEARD, "n2 half-hears n5", || {
-        pods.mesh.agent("n2").peer("n5")["half_heard"] == true
+    wait_until(SYNS_ONLY, "n2 half-hears n5", || {
+        pods.mesh.agent("n2").peer("n5")["incoming_syns_only"] == true
     });
     // The verdict may come of two probes; the drawing is to show some.
     wait_until(SOON, "n5 has probed n2 some times", || {

@@ -41,8 +41,9 @@ fn write_the_screenshots() {
         pods.mesh.wait_for_verdict(pair.0, pair.1, "down");
     }
     pods.mesh.wait_for_verdict("ash-2", "hel-2", "lossy");
-    let half_heard = || pods.mesh.agent("fra-2").peer("hel-1")["half_heard"] == true;
-    wait_until(PATIENCE, "the way back is seen to work", half_heard);
+    let incoming_syns_only =
+        || pods.mesh.agent("fra-2").peer("hel-1")["incoming_syns_only"] == true;
+    wait_until(PATIENCE, "the way back is seen to work", incoming_syns_only);
     wait_until(PATIENCE, "probes of a sick pair", || probes("fra-2", "hel-1") >= 20);
     let Some(browser) = Browser::start_in(&pods.router) else { return };
     let take = |name: &str| std::fs::write(folder.join(name), browser.screenshot()).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wylis::name::Instance;
 use wylis::probe::{
-    Answer, FailureReason, Lane, LocalError, Outcome, Probe, ProbeKind, Report, Timings,
+    Answer, FailureReason, LocalError, Outcome, Priority, Probe, ProbeKind, Report, Timings,
 };
 use wylis::prober::Limits;
 
@@ -118,7 +118,7 @@ fn a_goodbye_says_how_long_the_agent_still_answers() {
     let peer = Peer::saying("127.65.4.1", GOOD);
     let (prober, reports) = prober(LONG, Limits::default());
     let kind = ProbeKind::Goodbye { drain: Duration::from_secs(5) };
-    prober.submit(Probe { kind, ..blank(1, peer.address, Lane::Steady) });
+    prober.submit(Probe { kind, ..blank(1, peer.address, Priority::Healthy) });
     let report = reports.recv_timeout(PATIENCE).unwrap();
     success(&report);
     assert_eq!(report.kind, kind);
@@ -230,7 +230,7 @@ fn no_connection_is_left_in_time_wait() {
     let (prober, reports) = prober(LONG, Limits::default());
     for id in 0..200 {
         let peer = if id % 2 == 0 { &waits } else { &closes_first };
-        prober.submit(blank(id, peer.address, Lane::Steady));
+        prober.submit(blank(id, peer.address, Priority::Healthy));
     }
     for _ in 0..200 {
         success(&reports.recv_timeout(PATIENCE).unwrap());
@@ -267,7 +267,7 @@ fn without_descriptors_a_probe_is_our_own_failure() {
     });
     let (prober, reports) = prober(LONG, Limits::default());
     let answered = |id| {
-        prober.submit(blank(id, peer.address, Lane::Steady));
+        prober.submit(blank(id, peer.address, Priority::Healthy));
         reports.recv_timeout(PATIENCE).unwrap()
     };
     success(&answered(1));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wylis::name::NodeName;
 use wylis::probe::{FailureReason, Outcome};
-use wylis::prober::{Errand, Fault, Fetch, fetch, knock};
+use wylis::prober::{Fetch, FetchError, FetchJob, fetch_all, probe_once};
 
 use crate::peer::{PATIENCE, Peer, black_hole, listener, read_head, reset, wait_for_close};
 
@@ -17,7 +17,7 @@ use crate::peer::{PATIENCE, Peer, black_hole, listener, read_head, reset, wait_f
 const SOON: Duration = Duration::from_millis(300);
 const MOST: usize = 1000;
 
-type Had = Result<Vec<u8>, Fault>;
+type Had = Result<Vec<u8>, FetchError>;
 
 /// Wants what it was given, and keeps what it gets by address.
 struct List {
@@ -25,11 +25,11 @@ struct List {
     had: BTreeMap<SocketAddr, Had>,
 }
 
-impl Errand for List {
+impl FetchJob for List {
     fn next(&mut self) -> Option<Fetch> {
         self.wanted.pop()
     }
-    fn had(&mut self, fetch: Fetch, result: Had) {
+    fn finished(&mut self, fetch: Fetch, result: Had) {
         assert!(self.had.insert(fetch.address, result).is_none(), "once");
     }
 }
@@ -41,7 +41,7 @@ fn wanted(address: SocketAddr, within: Duration) -> Fetch {
 
 fn all(wanted: Vec<Fetch>, at_once: usize, deadline: Duration) -> BTreeMap<SocketAddr, Had> {
     let mut list = List { wanted, had: BTreeMap::new() };
-    fetch(&mut list, at_once, Instant::now() + deadline);
+    fetch_all(&mut list, at_once, Instant::now() + deadline);
     list.had
 }
 
@@ -50,7 +50,7 @@ fn one(address: SocketAddr, within: Duration) -> Had {
 }
 
 fn failed(reason: FailureReason) -> Had {
-    Err(Fault::Failure(reason))
+    Err(FetchError::Failure(reason))
 }
 
 fn answer(content: &str) -> String {
@@ -82,8 +82,8 @@ fn a_document_comes_whole_however_it_is_cut() {
 fn whatever_else_is_said_is_named() {
     let head = "HTTP/1.1 200 OK\r\nWylis-Node: n1\r\n";
     for (last, (text, expected)) in (1..).zip([
-        ("HTTP/1.1 404 Not Found\r\n\r\n".to_owned(), Err(Fault::Status(404))),
-        ("HTTP/1.1 503 Busy\r\n".to_owned(), Err(Fault::Status(503))),
+        ("HTTP/1.1 404 Not Found\r\n\r\n".to_owned(), Err(FetchError::Status(404))),
+        ("HTTP/1.1 503 Busy\r\n".to_owned(), Err(FetchError::Status(503))),
         ("HTTP/1.1 2xx\r\n\r\n".to_owned(), failed(FailureReason::BadResponse)),
         ("HTTP/1.0 200 OK\r\n\r\n".to_owned(), failed(FailureReason::BadResponse)),
         ("SSH-2.0-OpenSSH\r\n".to_owned(), failed(FailureReason::BadResponse)),
@@ -93,8 +93,8 @@ fn whatever_else_is_said_is_named() {
             format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
             failed(FailureReason::BadResponse),
         ),
-        (format!("{head}Content-Length: 1001\r\n\r\n"), Err(Fault::TooLarge)),
-        (format!("{head}Content-Length: 18446744073709551615\r\n\r\n"), Err(Fault::TooLarge)),
+        (format!("{head}Content-Length: 1001\r\n\r\n"), Err(FetchError::TooLarge)),
+        (format!("{head}Content-Length: 18446744073709551615\r\n\r\n"), Err(FetchError::TooLarge)),
         (
             format!("{head}Content-Length: 99999999999999999999\r\n\r\n"),
             failed(FailureReason::BadResponse),
@@ -197,18 +197,18 @@ fn at_the_deadline_of_all_whoever_is_under_way_is_cut_off_and_nobody_begins() {
     // The last is wanted first.
     list.wanted.reverse();
     let began = Instant::now();
-    fetch(&mut list, 1, began + SOON);
+    fetch_all(&mut list, 1, began + SOON);
     assert!(began.elapsed() < SOON + Duration::from_secs(5));
     assert_eq!(list.had.len(), 1);
     assert_eq!(list.wanted.len(), 18, "not begun");
-    fetch(&mut list, 1, Instant::now());
+    fetch_all(&mut list, 1, Instant::now());
     assert_eq!(list.wanted.len(), 18, "too late from the start");
 }
 
 #[test]
 fn whoever_is_there_is_asked_without_a_name() {
     let peer = Peer::saying("127.67.6.1", crate::peer::GOOD);
-    let (result, kernel) = knock(peer.address, PATIENCE);
+    let (result, kernel) = probe_once(peer.address, PATIENCE);
     let (node, timings, _) = result.unwrap();
     assert_eq!(node.as_str(), "n1");
     assert!(timings.total >= timings.connect && timings.total < PATIENCE);
@@ -217,5 +217,5 @@ fn whoever_is_there_is_asked_without_a_name() {
     assert_eq!(peer.requests(), [asked]);
     let nobody = "127.67.6.2:9".parse().unwrap();
     let refused = Outcome::Failure(FailureReason::Refused);
-    assert_eq!(knock(nobody, PATIENCE).0.unwrap_err(), refused);
+    assert_eq!(probe_once(nobody, PATIENCE).0.unwrap_err(), refused);
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use wylis::probe::{FailureReason, Lane, Outcome, Probe, ProbeKind, Report};
+use wylis::probe::{FailureReason, Outcome, Priority, Probe, ProbeKind, Report};
 use wylis::prober::Limits;
 use wylis::wire::LARGE;
 
@@ -18,7 +18,7 @@ fn head() -> String {
 fn large_probe(peer: &Peer) -> Report {
     let (prober, reports) = prober(LONG, Limits::default());
     let kind = ProbeKind::Large;
-    prober.submit(Probe { kind, ..blank(1, peer.address, Lane::Suspect) });
+    prober.submit(Probe { kind, ..blank(1, peer.address, Priority::Suspect) });
     let report = reports.recv_timeout(PATIENCE).unwrap();
     assert_eq!(report.kind, kind);
     report

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use wylis::name::{Instance, NodeName};
-use wylis::probe::{Lane, Probe, ProbeId, ProbeKind, Report};
+use wylis::probe::{Priority, Probe, ProbeId, ProbeKind, Report};
 use wylis::prober::{Limits, Prober, Settings};
 
 /// Wide enough for a machine that does much else.
@@ -110,9 +110,9 @@ pub(crate) fn settings(timeout: Duration) -> Settings {
 }
 
 /// A blank probe of node `n1`, due now.
-pub(crate) fn blank(id: ProbeId, address: SocketAddr, lane: Lane) -> Probe {
+pub(crate) fn blank(id: ProbeId, address: SocketAddr, priority: Priority) -> Probe {
     let node = NodeName::new("n1").unwrap();
-    Probe { id, node, address, due: Instant::now(), lane, kind: ProbeKind::Blank }
+    Probe { id, node, address, due: Instant::now(), priority, kind: ProbeKind::Blank }
 }
 
 /// A prober, and what it reports.
@@ -128,7 +128,7 @@ pub(crate) fn prober(timeout: Duration, limits: Limits) -> (Prober, Receiver<Rep
 /// One blank probe of `n1` at `address`.
 pub(crate) fn probe_once(address: SocketAddr, timeout: Duration) -> Report {
     let (prober, reports) = prober(timeout, Limits::default());
-    prober.submit(blank(7, address, Lane::Steady));
+    prober.submit(blank(7, address, Priority::Healthy));
     reports.recv_timeout(PATIENCE).unwrap()
 }
 

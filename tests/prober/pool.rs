@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use wylis::probe::{FailureReason, Lane, LocalError, Outcome};
-use wylis::prober::{Limits, MAX_WORKERS, STEADY_RESERVE};
+use wylis::probe::{FailureReason, LocalError, Outcome, Priority};
+use wylis::prober::{HEALTHY_RESERVE, Limits, MAX_WORKERS};
 
 use crate::child;
 use crate::peer::{GOOD, PATIENCE, Peer, blank, listener, prober, read_head, until};
@@ -37,11 +37,11 @@ fn stalled_peers_delay_no_healthy_one_and_threads_stay_bounded() {
     let stalled = listener("127.66.1.2", 4096);
     let (prober, reports) = prober(HELD, Limits::default());
     for id in 0..500 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
-    until("all but the reserve at work", || probe_threads() == MAX_WORKERS - STEADY_RESERVE);
+    until("all but the reserve at work", || probe_threads() == MAX_WORKERS - HEALTHY_RESERVE);
     for id in 1000..1300 {
-        prober.submit(blank(id, healthy.address, Lane::Steady));
+        prober.submit(blank(id, healthy.address, Priority::Healthy));
         assert!(probe_threads() <= MAX_WORKERS);
     }
     let mut delays: Vec<Duration> = Vec::new();
@@ -53,9 +53,9 @@ fn stalled_peers_delay_no_healthy_one_and_threads_stay_bounded() {
     delays.sort();
     // 300 at once through four workers: a queue, but no timeout's length.
     assert!(delays[299] < Duration::from_secs(10), "{:?}", delays[299]);
-    // Steady probes may fill the reserve, and nothing goes past it.
+    // Healthy probes may fill the reserve, and nothing goes past it.
     for id in 2000..2100 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
         assert!(probe_threads() <= MAX_WORKERS);
     }
     until("every worker at work", || probe_threads() == MAX_WORKERS);
@@ -69,7 +69,7 @@ fn steady_probes_may_use_every_worker() {
     let limits = Limits { workers: 6, reserve: 4, ..Limits::default() };
     let (prober, _reports) = prober(HELD, limits);
     for id in 0..10 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
     // The share of suspect probes is two.
     let began = Instant::now();
@@ -78,7 +78,7 @@ fn steady_probes_may_use_every_worker() {
         assert_eq!(prober.workers(), 2);
     }
     for id in 10..30 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
     until("six workers", || prober.workers() == 6);
 }
@@ -89,7 +89,7 @@ fn waiting_suspects_start_when_others_of_their_lane_end() {
     let limits = Limits { workers: 3, reserve: 1, ..Limits::default() };
     let (prober, reports) = prober(Duration::from_millis(50), limits);
     for id in 0..8 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
     let mut ids = Vec::new();
     for _ in 0..8 {
@@ -111,7 +111,7 @@ fn idle_workers_leave_but_for_the_last() {
     let (prober, reports) =
         prober(Duration::from_millis(500), Limits { idle, ..Limits::default() });
     for id in 0..60 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
     assert_eq!(prober.workers(), 60);
     until("60 threads", || probe_threads() == 60);
@@ -124,7 +124,7 @@ fn idle_workers_leave_but_for_the_last() {
     std::thread::sleep(3 * idle);
     assert_eq!(prober.workers(), 1);
     let healthy = Peer::saying("127.66.4.2", GOOD);
-    prober.submit(blank(99, healthy.address, Lane::Steady));
+    prober.submit(blank(99, healthy.address, Priority::Healthy));
     assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
     assert_eq!(prober.workers(), 1);
 }
@@ -134,7 +134,7 @@ fn a_steady_load_is_carried_by_as_few_workers_as_it_needs() {
     let healthy = Peer::saying("127.66.5.1", GOOD);
     let (prober, reports) = prober(HELD, Limits::default());
     for id in 0..200 {
-        prober.submit(blank(id, healthy.address, Lane::Steady));
+        prober.submit(blank(id, healthy.address, Priority::Healthy));
         assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
     }
     // One more whenever a probe comes before the others have sat down again: on a busy machine a
@@ -149,17 +149,17 @@ fn stopping_joins_the_idle_and_counts_those_inside_a_probe() {
     let limits = Limits { workers: 5, reserve: 0, ..Limits::default() };
     let (prober, reports) = prober(Duration::from_secs(3), limits);
     for id in 0..5 {
-        prober.submit(blank(id, healthy.address, Lane::Steady));
+        prober.submit(blank(id, healthy.address, Priority::Healthy));
     }
     for _ in 0..5 {
         reports.recv_timeout(PATIENCE).unwrap();
     }
     for id in 10..12 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Suspect));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
     let inside = prober.stop(Instant::now() + Duration::from_millis(500));
     assert!(inside <= 2, "{inside}");
-    prober.submit(blank(20, healthy.address, Lane::Steady));
+    prober.submit(blank(20, healthy.address, Priority::Healthy));
     // A second stop waits for those that the first left inside.
     assert_eq!(prober.stop(Instant::now() + PATIENCE), 0);
     assert_eq!(prober.workers(), 0);
@@ -174,10 +174,10 @@ fn forgotten_probes_are_never_made() {
     let limits = Limits { workers: 1, reserve: 0, ..Limits::default() };
     let (prober, reports) = prober(Duration::from_millis(300), limits);
     for id in 0..10 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
     prober.cancel_waiting();
-    prober.submit(blank(10, stalled.local_addr().unwrap(), Lane::Suspect));
+    prober.submit(blank(10, stalled.local_addr().unwrap(), Priority::Suspect));
     until("the last one", || reports.recv_timeout(PATIENCE).unwrap().id == 10);
     assert_eq!(reports.try_iter().count(), 0);
 }
@@ -187,8 +187,8 @@ fn without_any_thread_a_probe_is_reported_as_not_started() {
     let peer = Peer::saying("127.66.8.1", GOOD);
     // No address space has room for such a stack.
     let (prober, reports) = prober(HELD, Limits { stack: 1 << 48, ..Limits::default() });
-    for (id, lane) in [(1, Lane::Steady), (2, Lane::Suspect)] {
-        let unstarted = prober.submit(blank(id, peer.address, lane));
+    for (id, priority) in [(1, Priority::Healthy), (2, Priority::Suspect)] {
+        let unstarted = prober.submit(blank(id, peer.address, priority));
         let [report] = unstarted.as_slice() else { panic!("{unstarted:?}") };
         assert_eq!(report.outcome, Outcome::Local(LocalError::NotStarted));
         assert_eq!(report.id, id);
@@ -207,7 +207,7 @@ fn while_one_worker_lives_a_probe_waits_for_it() {
     let stalled = listener("127.66.11.2", 16);
     let limits = Limits { stack: 256 << 20, ..Limits::default() };
     let (prober, reports) = prober(Duration::from_secs(1), limits);
-    prober.submit(blank(1, healthy.address, Lane::Steady));
+    prober.submit(blank(1, healthy.address, Priority::Healthy));
     assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
     // Room for everything but a second such stack.
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -215,8 +215,8 @@ fn while_one_worker_lives_a_probe_waits_for_it() {
     let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
     let bound = Some((size + (128 << 10)) << 10);
     setrlimit(Resource::As, Rlimit { current: bound, maximum: None }).unwrap();
-    prober.submit(blank(2, stalled.local_addr().unwrap(), Lane::Steady));
-    prober.submit(blank(3, healthy.address, Lane::Suspect));
+    prober.submit(blank(2, stalled.local_addr().unwrap(), Priority::Healthy));
+    prober.submit(blank(3, healthy.address, Priority::Suspect));
     assert_eq!(prober.workers(), 1);
     let second = reports.recv_timeout(PATIENCE).unwrap();
     let failed = Outcome::Failure(FailureReason::ResponseTimeout);
@@ -226,7 +226,7 @@ fn while_one_worker_lives_a_probe_waits_for_it() {
     assert!(third.started - third.due >= Duration::from_millis(500), "it tells that it was late");
     // When there is room again, those that wait are caught up with, without a further one.
     for id in 10..15 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
     assert_eq!(prober.workers(), 1);
     setrlimit(Resource::As, Rlimit { current: None, maximum: None }).unwrap();
@@ -242,7 +242,7 @@ fn a_probe_wakes_one_worker_and_not_the_herd() {
     let healthy = Peer::saying("127.66.12.2", GOOD);
     let (prober, reports) = prober(Duration::from_secs(1), Limits::default());
     for id in 0..40 {
-        prober.submit(blank(id, stalled.local_addr().unwrap(), Lane::Steady));
+        prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
     for _ in 0..40 {
         reports.recv_timeout(PATIENCE).unwrap();
@@ -271,7 +271,7 @@ fn a_probe_wakes_one_worker_and_not_the_herd() {
     let before = sleeps();
     assert_eq!(before.len(), 40);
     for id in 100..300 {
-        prober.submit(blank(id, healthy.address, Lane::Steady));
+        prober.submit(blank(id, healthy.address, Priority::Healthy));
         assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
     }
     let undisturbed = sleeps().into_iter().filter(|(name, count)| before[name] == *count).count();
@@ -308,8 +308,8 @@ fn under_any_load_each_probe_is_reported_exactly_once() {
         let limits = Limits { workers, reserve, idle, ..Limits::default() };
         let (prober, reports) = prober(Duration::from_millis(20), limits);
         for (id, (peer, steady, pause)) in (0..).zip(&load) {
-            let lane = if *steady { Lane::Steady } else { Lane::Suspect };
-            prober.submit(blank(id, crowd[*peer], lane));
+            let priority = if *steady { Priority::Healthy } else { Priority::Suspect };
+            prober.submit(blank(id, crowd[*peer], priority));
             prop_assert!(prober.workers() <= workers);
             if *pause {
                 std::thread::sleep(Duration::from_millis(1));
@@ -345,8 +345,8 @@ fn suspects_never_take_the_reserve() {
     let limits = Limits { workers: 6, reserve: 3, ..Limits::default() };
     let (prober, reports) = prober(HELD, limits);
     for id in 0..200 {
-        prober.submit(blank(2 * id, slow.address, Lane::Suspect));
-        prober.submit(blank(2 * id + 1, healthy.address, Lane::Steady));
+        prober.submit(blank(2 * id, slow.address, Priority::Suspect));
+        prober.submit(blank(2 * id + 1, healthy.address, Priority::Healthy));
     }
     for _ in 0..400 {
         reports.recv_timeout(PATIENCE).unwrap();

@@ -9,21 +9,21 @@ use crate::imports::named;
 /// Each module and those of ours that it may import, itself apart. From the bottom to the top.
 const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("name", &[]),
-    ("pulse", &[]),
+    ("heartbeat", &[]),
     ("shutdown", &[]),
     ("peer", &["name"]),
     ("probe", &["name"]),
     ("wire", &["name"]),
-    ("cli", &["cluster", "config", "name", "probe", "prober", "state"]),
+    ("cli", &["matrix", "config", "name", "probe", "prober", "state"]),
     ("config", &["discovery", "name"]),
-    ("schedule", &["name", "peer", "probe", "pulse", "shutdown", "wire"]),
-    ("state", &["name", "peer", "probe", "pulse", "shutdown", "wire"]),
-    ("discovery", &["name", "peer", "probe", "pulse", "shutdown", "wire"]),
-    ("prober", &["name", "peer", "probe", "pulse", "shutdown", "wire"]),
+    ("schedule", &["name", "peer", "probe", "heartbeat", "shutdown", "wire"]),
+    ("state", &["name", "peer", "probe", "heartbeat", "shutdown", "wire"]),
+    ("discovery", &["name", "peer", "probe", "heartbeat", "shutdown", "wire"]),
+    ("prober", &["name", "peer", "probe", "heartbeat", "shutdown", "wire"]),
     ("metrics", &["name", "peer", "probe", "state", "wire"]),
-    ("cluster", &["name", "probe", "state"]),
-    ("gate", &["name", "pulse", "shutdown", "wire"]),
-    ("server", &["metrics", "name", "peer", "probe", "pulse", "state", "wire"]),
+    ("matrix", &["name", "probe", "state"]),
+    ("gate", &["name", "heartbeat", "shutdown", "wire"]),
+    ("server", &["metrics", "name", "peer", "probe", "heartbeat", "state", "wire"]),
     // These tie the others together.
     ("agent", &["*"]),
     ("lib", &["*"]),
@@ -39,7 +39,7 @@ const ONLY_IN: [(&str, &[&str], &str); 5] = [
     ("std::env", &["config.rs", "main.rs"], "the environment has one reader"),
 ];
 /// Where JSON is read or written.
-const JSON_IN: &[&str] = &["cluster/", "discovery/", "discovery.rs", "server/", "server.rs"];
+const JSON_IN: &[&str] = &["matrix/", "discovery/", "discovery.rs", "server/", "server.rs"];
 /// The one file with `unsafe`.
 const UNSAFE_IN: &str = "prober/tcp_info.rs";
 /// A file that grows to this has a second job.
@@ -146,7 +146,7 @@ fn each_rule_can_be_broken() {
         ("peer.rs", "use super::wire::NODE;"),
         ("gate.rs", "use crate::{name::NodeName, server};"),
         ("gate/poll.rs", "fn f() { super::super::metrics::new() }"),
-        ("prober/pool.rs", "fn f(x: crate::discovery::Source) {}"),
+        ("prober/pool.rs", "fn f(x: crate::discovery::PeerSource) {}"),
         ("server/page.rs", "use wylis::agent;"),
         ("unheard_of.rs", ""),
         ("agent.rs", "fn f() { ureq::get(\"\"); }"),

@@ -10,9 +10,9 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 
 use super::credentials::CaFile;
+use super::decode::{self, Listing};
 use super::resolver::AddressFirst;
-use crate::discovery::decode::{self, Listing};
-use crate::discovery::failure::DiscoveryError;
+use crate::discovery::error::DiscoveryError;
 
 /// Longest body: 5,000 nodes in the middle of a rolling update, 8.8 KB a pod.
 const MAX_BODY: u64 = 64 << 20;

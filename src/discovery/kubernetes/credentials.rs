@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ureq::http::HeaderValue;
 
-use crate::discovery::failure::DiscoveryError;
+use crate::discovery::error::DiscoveryError;
 
 /// Longest token: real ones have 1 to 2 KB, and one with many audiences some more. The client's
 /// output buffer holds it with the rest of the request.

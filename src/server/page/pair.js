@@ -50,7 +50,7 @@ function facts(peer, taken, whole) {
   if (large) fact("Large probes", `${peer.large.successes} answered, ${peer.large.failures} failed, last ${large.reason || latency(large.total_seconds)} `, age(large.at, taken));
   else fact("Large probes", "none yet");
   fact("Its requests", isNumber(peer.announced_interval_seconds) ? `each ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken));
-  if (peer.half_heard) fact("Half-heard", "its SYNs come and lead to nothing: the way to it is broken, the way back works");
+  if (peer.incoming_syns_only) fact("Half-heard", "its SYNs come and lead to nothing: the way to it is broken, the way back works");
   fact("Pod", `${peer.address}${peer.ready === true ? ", ready" : peer.ready === false ? ", not ready" : ""}`);
 }
 

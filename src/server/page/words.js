@@ -76,12 +76,12 @@ function said(m, i, j) {
   const [mark, kind] = verdict(cell), told = isNumber(cell.latency_seconds);
   const words = [cell.verdict];
   if (cell.reason) words.push(cell.reason);
-  if (cell.half_heard) words.push("the way back works");
+  if (cell.incoming_syns_only) words.push("the way back works");
   if (told) words.push(latency(cell.latency_seconds));
   if (cell.failures) words.push(`${cell.failures} of the last ${cell.probes ?? 20} failed`);
   if (cell.retransmits) words.push(`${cell.retransmits} sent again`);
   return [
-    kind === "fine" ? `up d${told ? depth(cell.latency_seconds) : 0}` : kind + (cell.half_heard ? " half" : ""),
+    kind === "fine" ? `up d${told ? depth(cell.latency_seconds) : 0}` : kind + (cell.incoming_syns_only ? " half" : ""),
     mark, told && kind !== "down" ? bare(cell.latency_seconds) : "", pair + words.join(", "),
   ];
 }
@@ -102,7 +102,7 @@ function census(m) {
     c.bad[i] += weight; c.bad[j] += weight;
     if (weight > 1) c.faults++;
     if (weight !== 1) c.known[j]++;
-    if (weight === 100) { c.down[j]++; if (cell.half_heard) c.half[j]++; }
+    if (weight === 100) { c.down[j]++; if (cell.incoming_syns_only) c.half[j]++; }
     const seconds = cell.latency_seconds;
     if (!isNumber(seconds) || weight === 100) continue;
     for (const times of [c.all, c.slow[i], c.slow[j]]) times.push(seconds);
@@ -137,9 +137,9 @@ function sentence(m, c) {
     const there = m.at(i, j), back = m.at(j, i);
     if (there) own(kinds, there.verdict)?.push([i, j]);
     if (!down(there) || whole.has(i) || whole.has(j)) continue;
-    if (there.half_heard && !back?.half_heard) pairs.push(`${way(i, j)} is broken, the way back works`);
+    if (there.incoming_syns_only && !back?.incoming_syns_only) pairs.push(`${way(i, j)} is broken, the way back works`);
     else if (!down(back)) pairs.push(`${way(i, j)} is down (${there.reason})`);
-    else if (i < j && !there.half_heard === !back.half_heard) pairs.push(`${short[i]} and ${short[j]} do not reach each other`);
+    else if (i < j && !there.incoming_syns_only === !back.incoming_syns_only) pairs.push(`${short[i]} and ${short[j]} do not reach each other`);
   }
   if (pairs.length) clauses.push(list(pairs, 3));
   for (const [kind, found] of Object.entries(kinds)) {

@@ -165,7 +165,7 @@ fn a_large_report_of_the_old_place_is_forgotten() {
 
 #[test]
 fn without_an_interval_nobody_is_asked() {
-    let state = State::new(Rules { large_interval: Duration::ZERO, ..rules() });
+    let state = MeshState::new(Rules { large_interval: Duration::ZERO, ..rules() });
     let mut lab = Lab { state, ..Lab::new([]) };
     lab.state.peers([peer(1, None)].into_iter().collect(), REFRESH);
     assert_eq!(lab.until_large(1000), None);

@@ -10,7 +10,7 @@ pub mod black_hole;
 pub mod browser;
 pub mod device;
 pub mod docker;
-pub mod farm;
+pub mod fake_peers;
 pub mod http;
 pub mod kube;
 pub mod manifest;

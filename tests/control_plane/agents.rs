@@ -1,0 +1,196 @@
+//! Pods and the agents in them. The tests do here what the DaemonSet controller and the kubelet do.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wylis_harness::TempDir;
+use wylis_harness::api::write_service_account;
+use wylis_harness::kube::{Api as _, JSON, MERGE};
+use wylis_harness::mesh::Net;
+use wylis_harness::process::{Agent, Settings, binary};
+
+use crate::plane::{DAEMONSET, NAMESPACE, Plane};
+
+/// Faster than the defaults, where those are not what is tested; but not hastier, on a busy machine.
+const FAST: &[(&str, &str)] = &[
+    ("WYLIS_INTERVAL", "1s"),
+    ("WYLIS_TIMEOUT", "5s"),
+    ("WYLIS_REFRESH_INTERVAL", "2s"),
+    ("WYLIS_DRAIN", "1s"),
+];
+/// Above what any recovery takes: retries are at most a minute apart.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(70);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A pod with an agent.
+pub(crate) struct Member {
+    pub(crate) node: String,
+    /// As the server made it.
+    pub(crate) pod: Value,
+    pub(crate) agent: Agent,
+    dir: PathBuf,
+}
+
+/// All of them.
+pub(crate) struct Agents<'a> {
+    plane: &'a Plane,
+    net: Net,
+    dir: TempDir,
+    pub(crate) members: Vec<Member>,
+}
+
+impl<'a> Agents<'a> {
+    /// An agent on each of so many nodes, every pair probed.
+    pub(crate) fn of(plane: &'a Plane, size: usize) -> Self {
+        let mut agents =
+            Self { plane, net: Net::new(), dir: TempDir::new("control"), members: vec![] };
+        for number in 1..=size {
+            agents.add(&format!("n{number}"));
+        }
+        agents.wait("every pair is probed with success", |agents| agents.unproven().is_empty());
+        agents
+    }
+
+    /// A pod on a node, and its agent.
+    fn add(&mut self, node: &str) {
+        let pod = self.plane.admin.create(&format!("{NAMESPACE}/pods"), &self.pod_for(node));
+        let dir = self.dir.path().join(text(&pod["metadata"]["uid"]));
+        let (ip, token) = (self.net.fresh(), self.plane.token(&pod));
+        write_service_account(&dir, &token, &self.plane.ca(), "wylis");
+        let agent = self.start(&pod, ip, dir.clone());
+        self.set_status(&pod, ip, false);
+        let member = Member { node: node.to_owned(), pod, agent, dir };
+        self.members.push(member);
+        let member = self.members.last().unwrap();
+        self.wait("the agent is ready", |_| {
+            member.agent.get("/readyz").is_some_and(|(status, _)| status == 200)
+        });
+        self.set_status(&member.pod, ip, true);
+    }
+
+    /// As the DaemonSet controller makes it, but that no scheduler is asked.
+    fn pod_for(&self, node: &str) -> Value {
+        let set = self.plane.admin.read(DAEMONSET);
+        let template = &set["spec"]["template"];
+        let mut metadata = template["metadata"].clone();
+        metadata["generateName"] = "wylis-".into();
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "controller": true,
+            "blockOwnerDeletion": true, "name": "wylis", "uid": set["metadata"]["uid"],
+        }]);
+        let mut spec = template["spec"].clone();
+        spec["nodeName"] = node.into();
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    }
+
+    /// As the kubelet tells it.
+    fn set_status(&self, pod: &Value, ip: IpAddr, ready: bool) {
+        let ready = if ready { "True" } else { "False" };
+        let status = json!({"status": {
+            "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
+            "conditions": [{"type": "Ready", "status": ready}],
+        }});
+        self.plane.admin.done("PATCH", &format!("{}/status", path_of(pod)), MERGE, &status);
+    }
+
+    fn start(&self, pod: &Value, ip: IpAddr, dir: PathBuf) -> Agent {
+        let metadata = &pod["metadata"];
+        let address = SocketAddr::new(ip, 9050);
+        let (server, state) = (self.plane.address, dir.join("state"));
+        std::fs::create_dir_all(&state).unwrap();
+        let mut environment = vec![
+            ("WYLIS_NODE_NAME", text(&pod["spec"]["nodeName"])),
+            ("WYLIS_POD_NAME", text(&metadata["name"])),
+            ("WYLIS_POD_UID", text(&metadata["uid"])),
+            ("WYLIS_LISTEN", address.to_string()),
+            ("WYLIS_STATE_DIR", state.display().to_string()),
+            ("WYLIS_SERVICE_ACCOUNT_DIR", dir.display().to_string()),
+            ("KUBERNETES_SERVICE_HOST", server.ip().to_string()),
+            ("KUBERNETES_SERVICE_PORT", server.port().to_string()),
+        ];
+        environment.extend(FAST.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        Agent::start(&Settings {
+            binary: binary(env!("CARGO_BIN_EXE_wylis")),
+            environment: environment.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            address,
+            log: dir.join("log"),
+        })
+    }
+
+    /// Polls until something holds; the agents' logs tell why not.
+    pub(crate) fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", self.logs());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Every pair that has no success yet, or a failure.
+    pub(crate) fn unproven(&self) -> Vec<String> {
+        let pairs = self.members.iter().flat_map(|source| {
+            let targets = self.members.iter().filter(|target| target.node != source.node);
+            targets.map(move |target| (source, target))
+        });
+        let told = pairs.filter_map(|(source, target)| {
+            let peer = source.agent.peer(&target.node);
+            let proven = peer["successes"].as_u64() > Some(0)
+                && peer["failures"] == 0
+                && peer["instance"] == target.pod["metadata"]["uid"];
+            (!proven).then(|| format!("{} to {}: {peer}", source.node, target.node))
+        });
+        told.collect()
+    }
+
+    /// A counter of each of the agents.
+    pub(crate) fn each(&self, name: &str, labels: &[&str]) -> Vec<f64> {
+        self.members.iter().map(|member| member.agent.metrics().sum(name, labels)).collect()
+    }
+
+    /// All logs, for a test that fails.
+    pub(crate) fn logs(&self) -> String {
+        let logs = self.members.iter();
+        logs.map(|member| format!("--- {}\n{}", member.node, member.agent.log())).collect()
+    }
+
+    /// Has the server forget a pod, as the kubelet does when its containers are gone.
+    pub(crate) fn delete_object(&self, member: &Member) {
+        let path = format!("{}?gracePeriodSeconds=0", path_of(&member.pod));
+        self.plane.admin.done("DELETE", &path, JSON, &Value::Null);
+    }
+}
+
+impl Member {
+    /// Gives the agent another token, as the kubelet does.
+    pub(crate) fn give(&self, token: &str) {
+        wylis_harness::api::write_file(&self.dir, "token", token);
+    }
+
+    /// Lists that the server refused for the token's sake.
+    pub(crate) fn unauthorized(&self) -> f64 {
+        self.failures("unauthorized")
+    }
+
+    /// Refreshes that failed for this reason.
+    pub(crate) fn failures(&self, reason: &str) -> f64 {
+        let label = format!("reason=\"{reason}\"");
+        self.agent.metrics().sum("wylis_discovery_failures_total", &[&label])
+    }
+
+    /// Refreshes that brought a list.
+    pub(crate) fn lists(&self) -> f64 {
+        self.agent.metrics().sum("wylis_discovery_refreshes_total", &["result=\"success\""])
+    }
+}
+
+/// Where a pod's object lives.
+pub(crate) fn path_of(pod: &Value) -> String {
+    format!("{NAMESPACE}/pods/{}", text(&pod["metadata"]["name"]))
+}
+
+/// The text of a value that is one.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}

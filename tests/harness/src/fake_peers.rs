@@ -1,0 +1,149 @@
+//! A thousand peers in one thread: a listener on all of 127/8 that answers as whichever node has
+//! the address it was asked at. What it cannot show is a peer's own behaviour; it is there to give
+//! one real agent many peers.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Answers for many nodes. Stops when dropped.
+pub struct FakePeers {
+    /// Where all of them answer.
+    pub port: u16,
+    addresses: Vec<(String, IpAddr)>,
+    answered: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl FakePeers {
+    /// Nodes `p0000` and so on, at addresses of 127.`second`.0.0/16, on a free port.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn start(size: u16, second: u8) -> Self {
+        let address = |number: u16| {
+            let [high, low] = (number + 256).to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(127, second, high, low))
+        };
+        let addresses: Vec<(String, IpAddr)> =
+            (0..size).map(|number| (format!("p{number:04}"), address(number))).collect();
+        let names: HashMap<IpAddr, String> =
+            addresses.iter().map(|(name, ip)| (*ip, name.clone())).collect();
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+        let port = listener.local_addr().expect("a bound socket").port();
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU64::new(0));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&answered));
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                if stream.is_ok_and(|stream| answer(stream, &names).is_some()) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { port, addresses, answered, stop, threads: vec![thread] }
+    }
+
+    /// The names of the nodes and their addresses.
+    #[must_use]
+    pub fn nodes(&self) -> &[(String, IpAddr)] {
+        &self.addresses
+    }
+
+    /// How many probes were answered.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Has every node send its own keep-alive requests to an agent, spread over `interval`.
+    pub fn probe(&mut self, agent: SocketAddr, interval: Duration) {
+        let names: Vec<String> = self.addresses.iter().map(|(name, _)| name.clone()).collect();
+        let stop = Arc::clone(&self.stop);
+        self.threads.push(std::thread::spawn(move || {
+            let pause = interval / u32::try_from(names.len().max(1)).unwrap();
+            let mut next = Instant::now();
+            for name in names.iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                next += pause;
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                let _ = ask(agent, name, interval);
+            }
+        }));
+    }
+}
+
+impl Drop for FakePeers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the accept loop.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Longer than anything on loopback takes, so that one lost client cannot stop the fake peers.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(2));
+
+/// The head, as text.
+fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut buffer = [0; 2048];
+    let mut filled = 0;
+    while !buffer[..filled].ends_with(b"\r\n\r\n") {
+        match stream.read(buffer.get_mut(filled..)?) {
+            Ok(read) if read > 0 => filled += read,
+            _ => return None,
+        }
+    }
+    String::from_utf8(buffer.get(..filled)?.to_vec()).ok()
+}
+
+fn answer(mut stream: TcpStream, names: &HashMap<IpAddr, String>) -> Option<()> {
+    stream.set_read_timeout(PATIENCE).ok()?;
+    let name = names.get(&stream.local_addr().ok()?.ip())?;
+    let head = read_head(&mut stream)?;
+    let text = if head.starts_with("GET /api/v1/row ") {
+        let row = row(name, names.values());
+        let length = row.len();
+        format!("HTTP/1.1 200 OK\r\nWylis-Node: {name}\r\nContent-Length: {length}\r\n\r\n{row}")
+    } else {
+        format!("HTTP/1.1 204 No Content\r\nWylis-Node: {name}\r\n\r\n")
+    };
+    stream.write_all(text.as_bytes()).ok()
+}
+
+/// The row of a node that finds all others up.
+fn row<'a>(name: &str, all: impl Iterator<Item = &'a String>) -> String {
+    let cell = |other: &String| {
+        format!(
+            "{{\"node\":\"{other}\",\"verdict\":\"up\",\"latency_seconds\":0.012345,\"at\":1790000000.123}}"
+        )
+    };
+    let cells: Vec<String> = all.filter(|other| *other != name).map(cell).collect();
+    let cells = cells.join(",\n");
+    format!("{{\"version\":1,\"node\":\"{name}\",\"at\":1790000001.5,\"cells\":[{cells}]}}")
+}
+
+fn ask(agent: SocketAddr, name: &str, interval: Duration) -> Option<()> {
+    let mut stream = TcpStream::connect_timeout(&agent, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(PATIENCE).ok()?;
+    let text = format!(
+        "GET /keepalive HTTP/1.1\r\nHost: {agent}\r\nWylis-Node: {name}\r\nWylis-Interval: {}\r\n\r\n",
+        interval.as_millis()
+    );
+    stream.write_all(text.as_bytes()).ok()?;
+    read_head(&mut stream).map(drop)
+}
