@@ -28,6 +28,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub use counters::{Counters, Rejection};
 
 use crate::heartbeat::Heartbeat;
+use crate::route::Lanes;
 use crate::shutdown::StopToken;
 
 /// Connections that wait for `accept`: all peers of a large cluster after a power cut.
@@ -44,38 +45,6 @@ const MAX_CONNECTIONS: usize = 512;
 const RESERVED_DESCRIPTORS: u64 = 160;
 /// Connections that we insist on, when the limit is too low for the reserve.
 const MIN_CONNECTIONS: usize = 16;
-
-/// Which kept connection a request takes to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Answers of a known, small size: never held up by a slow reader.
-    Small,
-    /// Answers of any size: one at a time, few waiting.
-    Bulk,
-    /// As bulk, for answers that the server must gather from others first. Apart from it, or two who
-    /// gather from each other would each wait behind itself.
-    Gathered,
-}
-
-/// Where a path goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// Its name in the counters, of a closed set.
-    pub label: &'static str,
-    /// The lane it takes.
-    pub lane: Lane,
-}
-
-/// The kept connections to the server, one a lane.
-#[derive(Debug)]
-pub struct Backends {
-    /// For [`Lane::Small`].
-    pub small: UnixStream,
-    /// For [`Lane::Bulk`].
-    pub bulk: UnixStream,
-    /// For [`Lane::Gathered`].
-    pub gathered: UnixStream,
-}
 
 /// The bounds of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,9 +97,7 @@ pub struct Setup {
     /// From [`listen`].
     pub listener: TcpListener,
     /// The way to the server.
-    pub backends: Backends,
-    /// Tells where a path goes.
-    pub route_of: fn(&str) -> Route,
+    pub backends: Lanes<UnixStream>,
     /// The bounds.
     pub limits: Limits,
     /// Counted into.

@@ -2,10 +2,10 @@
 //!
 //! A probe's failure is data. Nothing here waits, reads a clock or opens a socket.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::label::label_set;
 use crate::name::{Instance, NodeName};
 
 /// Names one probe among all of this process, from 1 on.
@@ -51,53 +51,56 @@ pub enum Priority {
     Suspect,
 }
 
-/// A step of one probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Until the connection is established.
-    Connect,
-    /// From there until the answer is read.
-    Receive,
+label_set! {
+    /// A step of one probe.
+    pub enum Phase {
+        /// Until the connection is established.
+        Connect = "connect",
+        /// From there until the answer is read.
+        Receive = "receive",
+    }
 }
 
-/// Why a probe failed, from the peer or the path to it. A closed set; each implies its phase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FailureReason {
-    /// No answer to the SYN before the deadline.
-    ConnectTimeout,
-    /// A reset answered the SYN (ECONNREFUSED): the host lives, the port does not.
-    Refused,
-    /// A router or our own routing table says that there is no way (EHOSTUNREACH, ENETUNREACH).
-    Unreachable,
-    /// The established connection was reset.
-    Reset,
-    /// Connected, but no whole answer before the deadline.
-    ResponseTimeout,
-    /// The peer closed before a whole answer.
-    Closed,
-    /// An answer that is not ours: malformed, too long, or another status.
-    BadResponse,
-    /// A well-formed answer from another node than the one we meant.
-    WrongPeer,
+label_set! {
+    /// Why a probe failed, from the peer or the path to it. A closed set; each implies its phase.
+    pub enum FailureReason {
+        /// No answer to the SYN before the deadline.
+        ConnectTimeout = "connect_timeout",
+        /// A reset answered the SYN (ECONNREFUSED): the host lives, the port does not.
+        Refused = "refused",
+        /// A router or our own routing table says that there is no way (EHOSTUNREACH, ENETUNREACH).
+        Unreachable = "unreachable",
+        /// The established connection was reset.
+        Reset = "reset",
+        /// Connected, but no whole answer before the deadline.
+        ResponseTimeout = "response_timeout",
+        /// The peer closed before a whole answer.
+        Closed = "closed",
+        /// An answer that is not ours: malformed, too long, or another status.
+        BadResponse = "bad_response",
+        /// A well-formed answer from another node than the one we meant.
+        WrongPeer = "wrong_peer",
+    }
 }
 
-/// A fault of our own, never counted against the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum LocalError {
-    /// No file descriptor left (EMFILE, ENFILE).
-    NoDescriptors,
-    /// No local port left (EADDRNOTAVAIL).
-    NoPorts,
-    /// The kernel had no memory for a socket (ENOBUFS, ENOMEM).
-    NoMemory,
-    /// Our own host forbids it (EPERM, EACCES): a local firewall or a policy.
-    Denied,
-    /// The probe could not be started: no thread for it.
-    NotStarted,
-    /// We came too late ourselves, as after a freeze or without CPU: nothing can be said of the peer.
-    Late,
-    /// Anything else that our own kernel refused.
-    Other,
+label_set! {
+    /// A fault of our own, never counted against the peer.
+    pub enum LocalError {
+        /// No file descriptor left (EMFILE, ENFILE).
+        NoDescriptors = "no_descriptors",
+        /// No local port left (EADDRNOTAVAIL).
+        NoPorts = "no_ports",
+        /// The kernel had no memory for a socket (ENOBUFS, ENOMEM).
+        NoMemory = "no_memory",
+        /// Our own host forbids it (EPERM, EACCES): a local firewall or a policy.
+        Denied = "denied",
+        /// The probe could not be started: no thread for it.
+        NotStarted = "not_started",
+        /// We came too late ourselves, as after a freeze or without CPU: nothing can be said of the peer.
+        Late = "late",
+        /// Anything else that our own kernel refused.
+        Other = "other",
+    }
 }
 
 /// What the peer's answer told beyond its status.
@@ -171,33 +174,6 @@ pub struct Report {
 }
 
 impl FailureReason {
-    /// All of them, in the order of the phases.
-    pub const ALL: [Self; 8] = [
-        Self::ConnectTimeout,
-        Self::Refused,
-        Self::Unreachable,
-        Self::Reset,
-        Self::ResponseTimeout,
-        Self::Closed,
-        Self::BadResponse,
-        Self::WrongPeer,
-    ];
-
-    /// The label value.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-            Self::Reset => "reset",
-            Self::ResponseTimeout => "response_timeout",
-            Self::Closed => "closed",
-            Self::BadResponse => "bad_response",
-            Self::WrongPeer => "wrong_peer",
-        }
-    }
-
     /// The step in which this happens.
     #[must_use]
     pub const fn phase(self) -> Phase {
@@ -209,55 +185,5 @@ impl FailureReason {
             | Self::BadResponse
             | Self::WrongPeer => Phase::Receive,
         }
-    }
-}
-
-impl LocalError {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::NoDescriptors,
-        Self::NoPorts,
-        Self::NoMemory,
-        Self::Denied,
-        Self::NotStarted,
-        Self::Late,
-        Self::Other,
-    ];
-
-    /// The label value.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoDescriptors => "no_descriptors",
-            Self::NoPorts => "no_ports",
-            Self::NoMemory => "no_memory",
-            Self::Denied => "denied",
-            Self::NotStarted => "not_started",
-            Self::Late => "late",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl Phase {
-    /// The name in JSON and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Receive => "receive",
-        }
-    }
-}
-
-impl fmt::Display for FailureReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for LocalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }

@@ -16,12 +16,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use crate::name::{Instance, NodeName};
+use crate::route::Lanes;
 use crate::wire::KeepAlive;
 
 pub use document::{Document, NotShown, Shown};
 pub use json::{peer_json, peers_json};
 pub use page::{PAGE, PAGE_HEADERS};
-pub use routes::{LABELS, Route, Weight, route};
 
 /// One request in flight on each connection but the third, whose requests have threads of their own.
 const HANDLERS: usize = 2;
@@ -80,22 +80,11 @@ pub trait Views: Send + Sync + 'static {
     fn pair(&self, source: &NodeName, target: &NodeName) -> Shown;
 }
 
-/// The only connections to the server.
-#[derive(Debug)]
-pub struct Kept {
-    /// For [`Weight::Small`].
-    pub small: UnixStream,
-    /// For [`Weight::Bulk`].
-    pub bulk: UnixStream,
-    /// For [`Weight::Gathered`].
-    pub gathered: UnixStream,
-}
-
 /// Starts the server, and its threads "server-0" and "server-1", which end with the process.
 ///
 /// # Errors
 /// When there is no socket, no thread, or no answer.
-pub fn start(views: Arc<dyn Views>) -> io::Result<Kept> {
+pub fn start(views: Arc<dyn Views>) -> io::Result<Lanes<UnixStream>> {
     let private::Private { listener, door, streams } = private::listen()?;
     let server = tiny_http::Server::from_listener(listener, None);
     let server = server.map_err(|error| io::Error::other(format!("start the server: {error}")))?;
@@ -113,7 +102,7 @@ pub fn start(views: Arc<dyn Views>) -> io::Result<Kept> {
     }
     drop(door);
     let [small, bulk, gathered] = streams;
-    Ok(Kept { small, bulk, gathered })
+    Ok(Lanes { small, bulk, gathered })
 }
 
 fn handle(server: &tiny_http::Server, views: &Arc<dyn Views>) {

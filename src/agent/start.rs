@@ -20,6 +20,7 @@ use crate::gate;
 use crate::heartbeat::Heartbeat;
 use crate::metrics::AgentMetrics;
 use crate::prober::{self, Prober};
+use crate::route::Route;
 use crate::schedule::Schedule;
 use crate::server;
 use crate::shutdown::StopToken;
@@ -181,7 +182,7 @@ impl Parts {
         for heartbeat in [&loop_pulse, &workers_pulse, &discovery_pulse, &gate_pulse] {
             heartbeat.expect_by(now + START_WITHIN);
         }
-        let counters = Arc::new(gate::Counters::new(server::LABELS));
+        let counters = Arc::new(gate::Counters::new(&Route::LABELS));
         let collector = Arc::new(Collector::new(config.node.clone()));
         let views = AgentViews {
             node: config.node.clone(),
@@ -199,16 +200,11 @@ impl Parts {
                 gate_pulse.clone(),
             ],
         };
-        let kept = server::start(Arc::new(views)).map_err(AgentError::Server)?;
+        let backends = server::start(Arc::new(views)).map_err(AgentError::Server)?;
         let closing = StopToken::new();
         let gate = gate::start(gate::Setup {
             listener,
-            backends: gate::Backends {
-                small: kept.small,
-                bulk: kept.bulk,
-                gathered: kept.gathered,
-            },
-            route_of,
+            backends,
             limits: gate::Limits::of_this_process(),
             counters: Arc::clone(&counters),
             heartbeat: gate_pulse,
@@ -332,17 +328,6 @@ fn listen(address: Option<SocketAddr>) -> Result<TcpListener, AgentError> {
             gate::listen(old).map_err(|error| AgentError::Listen(old, error))
         }
     }
-}
-
-/// The gate knows no route, and the server no lane.
-fn route_of(path: &str) -> gate::Route {
-    let route = server::route(path);
-    let lane = match route.weight {
-        server::Weight::Small => gate::Lane::Small,
-        server::Weight::Bulk => gate::Lane::Bulk,
-        server::Weight::Gathered => gate::Lane::Gathered,
-    };
-    gate::Route { label: route.label, lane }
 }
 
 /// A lost connection to the private server cannot be had again: the kubelet starts us anew.

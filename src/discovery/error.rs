@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::fixed::FixedListError;
 
+use crate::label::label_set;
+
 type Source = Box<dyn Error + Send + Sync>;
 
 /// Why a refresh failed. None of them ever costs the last good set.
@@ -99,91 +101,41 @@ pub enum DiscoveryError {
     },
 }
 
-/// The closed set of reasons, the label of `wylis_discovery_failures_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DiscoveryReason {
-    /// See [`DiscoveryError::Network`].
-    Network,
-    /// See [`DiscoveryError::Timeout`].
-    Timeout,
-    /// See [`DiscoveryError::Tls`].
-    Tls,
-    /// See [`DiscoveryError::CertificateNotYetValid`].
-    CertificateNotYetValid,
-    /// See [`DiscoveryError::Credentials`].
-    Credentials,
-    /// See [`DiscoveryError::Unauthorized`].
-    Unauthorized,
-    /// See [`DiscoveryError::Forbidden`].
-    Forbidden,
-    /// See [`DiscoveryError::Throttled`].
-    Throttled,
-    /// See [`DiscoveryError::ServerError`].
-    ServerError,
-    /// See [`DiscoveryError::Redirect`].
-    Redirect,
-    /// See [`DiscoveryError::BadStatus`].
-    BadStatus,
-    /// See [`DiscoveryError::BadBody`].
-    BadBody,
-    /// See [`DiscoveryError::TooLarge`].
-    TooLarge,
-    /// See [`DiscoveryError::Empty`].
-    Empty,
-    /// See [`DiscoveryError::WithoutSelf`].
-    WithoutSelf,
-    /// See [`DiscoveryError::FixedList`] and [`DiscoveryError::Unresolved`].
-    FixedList,
-}
-
-impl DiscoveryReason {
-    /// All of them.
-    pub const ALL: [Self; 16] = [
-        Self::Network,
-        Self::Timeout,
-        Self::Tls,
-        Self::CertificateNotYetValid,
-        Self::Credentials,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::Throttled,
-        Self::ServerError,
-        Self::Redirect,
-        Self::BadStatus,
-        Self::BadBody,
-        Self::TooLarge,
-        Self::Empty,
-        Self::WithoutSelf,
-        Self::FixedList,
-    ];
-
-    /// The label value.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Network => "network",
-            Self::Timeout => "timeout",
-            Self::Tls => "tls",
-            Self::CertificateNotYetValid => "certificate_not_yet_valid",
-            Self::Credentials => "credentials",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::Throttled => "throttled",
-            Self::ServerError => "server_error",
-            Self::Redirect => "redirect",
-            Self::BadStatus => "bad_status",
-            Self::BadBody => "bad_body",
-            Self::TooLarge => "too_large",
-            Self::Empty => "empty",
-            Self::WithoutSelf => "without_self",
-            Self::FixedList => "fixed_list",
-        }
-    }
-}
-
-impl fmt::Display for DiscoveryReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+label_set! {
+    /// The closed set of reasons, the label of `wylis_discovery_failures_total`.
+    pub enum DiscoveryReason {
+        /// See [`DiscoveryError::Network`].
+        Network = "network",
+        /// See [`DiscoveryError::Timeout`].
+        Timeout = "timeout",
+        /// See [`DiscoveryError::Tls`].
+        Tls = "tls",
+        /// See [`DiscoveryError::CertificateNotYetValid`].
+        CertificateNotYetValid = "certificate_not_yet_valid",
+        /// See [`DiscoveryError::Credentials`].
+        Credentials = "credentials",
+        /// See [`DiscoveryError::Unauthorized`].
+        Unauthorized = "unauthorized",
+        /// See [`DiscoveryError::Forbidden`].
+        Forbidden = "forbidden",
+        /// See [`DiscoveryError::Throttled`].
+        Throttled = "throttled",
+        /// See [`DiscoveryError::ServerError`].
+        ServerError = "server_error",
+        /// See [`DiscoveryError::Redirect`].
+        Redirect = "redirect",
+        /// See [`DiscoveryError::BadStatus`].
+        BadStatus = "bad_status",
+        /// See [`DiscoveryError::BadBody`].
+        BadBody = "bad_body",
+        /// See [`DiscoveryError::TooLarge`].
+        TooLarge = "too_large",
+        /// See [`DiscoveryError::Empty`].
+        Empty = "empty",
+        /// See [`DiscoveryError::WithoutSelf`].
+        WithoutSelf = "without_self",
+        /// See [`DiscoveryError::FixedList`] and [`DiscoveryError::Unresolved`].
+        FixedList = "fixed_list",
     }
 }
 

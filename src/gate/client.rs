@@ -8,12 +8,13 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use super::Rejection;
 use super::head::{self, Progress, Request};
 use super::lane::Broken;
 use super::poll::Interest;
 use super::port::Port;
 use super::slots::Id;
-use super::{Lane, Rejection};
+use crate::route::{Lane, Route};
 use crate::wire;
 
 /// Connections that wait for the client's close: one that has its answer unread keeps the kernel's
@@ -112,22 +113,23 @@ impl Port {
     }
 
     fn forward(&mut self, id: Id, request: &Request) -> Result<(), Broken> {
-        let route = (self.route_of)(&request.path);
+        let route = Route::of(&request.path);
+        let lane = route.lane();
         self.sequence += 1;
         let limits = self.limits;
         let (sequence, deadline) = (self.sequence, self.now + limits.wait);
         let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
         client.state = State::Waiting;
         client.deadline = deadline;
-        client.lane = route.lane;
-        client.linger = match route.lane {
+        client.lane = lane;
+        client.linger = match lane {
             Lane::Bulk | Lane::Gathered => limits.linger,
             // What does not fit a packet or two is not left to the kernel, where it would count for
             // nobody. A prober that gets nothing of it must see its own time run out, not our reset.
             Lane::Small if request.asks_for_more() => limits.small_answer,
             Lane::Small => Duration::ZERO,
         };
-        client.label = route.label;
+        client.label = route.label();
         client.head_only = request.head_only;
         client.sequence = sequence;
         client.buffer = request.render(sequence).into_bytes();
@@ -135,10 +137,10 @@ impl Port {
             self.watch(id, Interest::Nothing)?;
         }
         self.due(deadline);
-        if !self.enqueue(route.lane, id) {
+        if !self.enqueue(lane, id) {
             return self.refuse(id, Rejection::Overload);
         }
-        self.pump(route.lane)
+        self.pump(lane)
     }
 
     /// Answers by ourselves, and hangs up.

@@ -2,67 +2,37 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a client got no answer of the server's, or not all of it. A closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// The head is no HTTP, or no HTTP that we let through. 400.
-    BadRequest,
-    /// Something follows the head, or was announced to. 400.
-    Body,
-    /// The path is none that could be ours. 404.
-    Path,
-    /// Neither GET nor HEAD. 405.
-    Method,
-    /// No whole head, or no whole answer read, in time. 408 or a reset.
-    Timeout,
-    /// The head is longer than we read. 431.
-    TooLarge,
-    /// Too many wait for the lane, or waited too long. 503.
-    Overload,
-    /// Not HTTP/1.1. 505.
-    Version,
-    /// An incomplete head had to make place for a newer connection. A reset.
-    Evicted,
-    /// No descriptor for a new connection: it waits in the backlog. Counted once a pause.
-    NoDescriptors,
-    /// The client went before it had its answer.
-    ClientGone,
+use crate::label::label_set;
+
+label_set! {
+    /// Why a client got no answer of the server's, or not all of it. A closed set.
+    pub enum Rejection {
+        /// The head is no HTTP, or no HTTP that we let through. 400.
+        BadRequest = "bad_request",
+        /// Something follows the head, or was announced to. 400.
+        Body = "body",
+        /// The path is none that could be ours. 404.
+        Path = "path",
+        /// Neither GET nor HEAD. 405.
+        Method = "method",
+        /// No whole head, or no whole answer read, in time. 408 or a reset.
+        Timeout = "timeout",
+        /// The head is longer than we read. 431.
+        TooLarge = "too_large",
+        /// Too many wait for the lane, or waited too long. 503.
+        Overload = "overload",
+        /// Not HTTP/1.1. 505.
+        Version = "version",
+        /// An incomplete head had to make place for a newer connection. A reset.
+        Evicted = "evicted",
+        /// No descriptor for a new connection: it waits in the backlog. Counted once a pause.
+        NoDescriptors = "no_descriptors",
+        /// The client went before it had its answer.
+        ClientGone = "client_gone",
+    }
 }
 
 impl Rejection {
-    /// Every rejection, in the order of the counters.
-    pub const ALL: [Self; 11] = [
-        Self::BadRequest,
-        Self::Body,
-        Self::Path,
-        Self::Method,
-        Self::Timeout,
-        Self::TooLarge,
-        Self::Overload,
-        Self::Version,
-        Self::Evicted,
-        Self::NoDescriptors,
-        Self::ClientGone,
-    ];
-
-    /// The value of the metric's label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad_request",
-            Self::Body => "body",
-            Self::Path => "path",
-            Self::Method => "method",
-            Self::Timeout => "timeout",
-            Self::TooLarge => "too_large",
-            Self::Overload => "overload",
-            Self::Version => "version",
-            Self::Evicted => "evicted",
-            Self::NoDescriptors => "no_descriptors",
-            Self::ClientGone => "client_gone",
-        }
-    }
-
     /// The status line's code and phrase; `None` where there is nobody to tell.
     pub(super) fn status(self) -> Option<&'static str> {
         match self {

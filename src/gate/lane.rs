@@ -11,12 +11,12 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::Lane;
 use super::answer::{Answer, AnswerError};
 use super::client::State;
 use super::poll::{BULK, GATHERED, Interest, SMALL};
 use super::port::Port;
 use super::slots::Id;
+use crate::route::Lane;
 
 /// Requests that wait for the bulk lane; each may take its whole deadline.
 const BULK_QUEUE: usize = 4;
@@ -99,8 +99,6 @@ impl LaneState {
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 3] = [Self::Small, Self::Bulk, Self::Gathered];
-
     pub(super) fn name(self) -> u64 {
         match self {
             Self::Small => SMALL,

@@ -12,8 +12,9 @@ use super::client::{Client, State};
 use super::lane::{Broken, LaneState};
 use super::poll::{BULK, GATHERED, Interest, LISTENER, Poll, SMALL, STOP};
 use super::slots::{Id, Slots};
-use super::{Counters, Fatal, Lane, Limits, Rejection, Route, Setup};
+use super::{Counters, Fatal, Limits, Rejection, Setup};
 use crate::heartbeat::Heartbeat;
+use crate::route::Lane;
 
 /// One read: a bulk answer of a hundred peers in a few.
 const SCRATCH: usize = 16 * 1024;
@@ -50,7 +51,6 @@ pub(super) struct Port {
     pub(super) small: LaneState,
     pub(super) bulk: LaneState,
     pub(super) gathered: LaneState,
-    pub(super) route_of: fn(&str) -> Route,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
     heartbeat: Heartbeat,
@@ -89,7 +89,6 @@ impl Port {
             small: LaneState::new(setup.backends.small),
             bulk: LaneState::new(setup.backends.bulk),
             gathered: LaneState::new(setup.backends.gathered),
-            route_of: setup.route_of,
             limits: setup.limits,
             counters: setup.counters,
             heartbeat: setup.heartbeat,

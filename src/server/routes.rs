@@ -8,7 +8,7 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
 use super::{Chunks, Document, HANDLER_STACK, NotShown, Shown, Views};
-use crate::name::NodeName;
+use crate::route::{Lane, Route};
 use crate::wire::{self, KeepAlive};
 
 /// What Prometheus expects of its text format.
@@ -16,88 +16,11 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const SILENT: &str = "the agent does not answer\n";
-/// What paths without a route are counted under.
-const OTHER: &str = "other";
-
-/// Every label that [`route`] gives.
-pub const LABELS: &[&str] = &[
-    wire::KEEPALIVE_PATH,
-    "/metrics",
-    "/healthz",
-    "/readyz",
-    "/api/v1/peers",
-    wire::ROW_PATH,
-    "/api/v1/cluster",
-    "/",
-    OTHER,
-];
-
-/// What an answer costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// It is of a known, small size.
-    Small,
-    /// It is large, or grows with the number of peers.
-    Bulk,
-    /// It is gathered from the peers first, which takes seconds at most.
-    Gathered,
-}
-
-/// What the gate must know of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// Its name in the counters; that of its beginning, for a path with names in it.
-    pub label: &'static str,
-    /// What its answer costs.
-    pub weight: Weight,
-}
-
-/// What a path asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    /// What has no names in it: its route.
-    Plain(&'static str),
-    Peer(NodeName),
-    Pair(NodeName, NodeName),
-}
-
-/// Reads a path.
-fn asked(path: &str) -> Asked {
-    let name = |text: &str| NodeName::new(text).ok();
-    if let Some(node) = path.strip_prefix(wire::PEER_PATH).and_then(name) {
-        return Asked::Peer(node);
-    }
-    if let Some((source, target)) =
-        path.strip_prefix("/api/v1/cluster/").and_then(|rest| rest.split_once('/'))
-        && let (Some(source), Some(target)) = (name(source), name(target))
-    {
-        return Asked::Pair(source, target);
-    }
-    let plain = LABELS.iter().find(|label| **label == path && path != OTHER);
-    Asked::Plain(plain.copied().unwrap_or(OTHER))
-}
-
-/// Where a path goes.
-#[must_use]
-pub fn route(path: &str) -> Route {
-    let label = match asked(path) {
-        Asked::Plain(label) => label,
-        Asked::Peer(_) => "/api/v1/peers",
-        Asked::Pair(..) => "/api/v1/cluster",
-    };
-    let weight = match label {
-        "/" | "/metrics" | "/api/v1/peers" | wire::ROW_PATH => Weight::Bulk,
-        "/api/v1/cluster" => Weight::Gathered,
-        _ => Weight::Small,
-    };
-    Route { label, weight }
-}
-
 /// Answers one request. What must be gathered first is answered on a thread of its own, so that
 /// neither probes nor scrapes wait for it.
 pub(super) fn answer(request: Request, views: &Arc<dyn Views>) {
     let path = request.url().split('?').next().unwrap_or_default();
-    if route(path).weight != Weight::Gathered {
+    if Route::of(path).lane() != Lane::Gathered {
         return answer_here(request, &**views);
     }
     // Left where both find it: dropped, it would be answered by tiny_http.
@@ -126,18 +49,18 @@ fn answer_here(request: Request, views: &dyn Views) {
         );
     }
     let path = request.url().split('?').next().unwrap_or_default();
-    match asked(path) {
-        Asked::Plain(wire::KEEPALIVE_PATH) => keepalive(request, views),
-        Asked::Plain("/metrics") => streamed(request, PROMETHEUS_TEXT, views.metrics()),
-        Asked::Plain("/api/v1/peers") => document(request, views, views.peers()),
-        Asked::Plain(wire::ROW_PATH) => document(request, views, views.row()),
-        Asked::Plain("/api/v1/cluster") => document(request, views, views.cluster()),
-        Asked::Plain("/healthz") => health(request, views.healthy()),
-        Asked::Plain("/readyz") => health(request, views.ready()),
-        Asked::Plain("/") => page(request),
-        Asked::Plain(_) => respond(request, text(404, "not found\n")),
-        Asked::Peer(node) => document(request, views, views.peer(&node)),
-        Asked::Pair(source, target) => document(request, views, views.pair(&source, &target)),
+    match Route::of(path) {
+        Route::KeepAlive => keepalive(request, views),
+        Route::Metrics => streamed(request, PROMETHEUS_TEXT, views.metrics()),
+        Route::Peers => document(request, views, views.peers()),
+        Route::Row => document(request, views, views.row()),
+        Route::Matrix => document(request, views, views.cluster()),
+        Route::Healthz => health(request, views.healthy()),
+        Route::Readyz => health(request, views.ready()),
+        Route::Page => page(request),
+        Route::Unknown => respond(request, text(404, "not found\n")),
+        Route::Peer(node) => document(request, views, views.peer(&node)),
+        Route::Pair(source, target) => document(request, views, views.pair(&source, &target)),
     }
 }
 
@@ -233,44 +156,6 @@ impl<R: Read> WithHeaderOf for Response<R> {
         match Header::from_bytes(name, value) {
             Ok(header) => self.with_header(header),
             Err(()) => self,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_label_is_its_own_route_and_unknown_paths_share_one() {
-        for label in LABELS.iter().filter(|label| **label != OTHER) {
-            assert_eq!(route(label).label, *label);
-        }
-        for path in ["/nothing", OTHER, "", "/metrics/", "/api/v1/peers/", "/api/v1/cluster/a"] {
-            assert_eq!(route(path), Route { label: OTHER, weight: Weight::Small }, "{path}");
-        }
-        let weights = ["/metrics", "/keepalive", "/api/v1/cluster"].map(|path| route(path).weight);
-        assert_eq!(weights, [Weight::Bulk, Weight::Small, Weight::Gathered]);
-    }
-
-    #[test]
-    fn paths_with_names_are_counted_under_their_beginning() {
-        let name = |text: &str| NodeName::new(text).unwrap();
-        let long = "n".repeat(253);
-        assert_eq!(asked(&format!("/api/v1/peers/{long}")), Asked::Peer(name(&long)));
-        assert_eq!(route("/api/v1/peers/n1").label, "/api/v1/peers");
-        let pair = format!("/api/v1/cluster/{long}/n2");
-        assert_eq!(asked(&pair), Asked::Pair(name(&long), name("n2")));
-        let expected = Route { label: "/api/v1/cluster", weight: Weight::Gathered };
-        assert_eq!(route(&pair), expected);
-        for path in [
-            "/api/v1/peers/a~b",
-            "/api/v1/peers/a/b",
-            "/api/v1/cluster/a/b/c",
-            "/api/v1/cluster//b",
-            &format!("/api/v1/peers/{long}n"),
-        ] {
-            assert_eq!(asked(path), Asked::Plain(OTHER), "{path}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::label::label_set;
 use crate::probe::FailureReason;
 
 /// What a peer amounts to, in this precedence. Readiness, as Kubernetes tells it, stands beside.
@@ -23,15 +24,16 @@ pub enum Verdict {
     Up,
 }
 
-/// What is wrong with a peer that is up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Impairment {
-    /// See [`Verdict::OneWay`].
-    OneWay,
-    /// See [`Verdict::Lossy`].
-    Lossy,
-    /// See [`Verdict::Mtu`].
-    Mtu,
+label_set! {
+    /// What is wrong with a peer that is up.
+    pub enum Impairment {
+        /// See [`Verdict::OneWay`].
+        OneWay = "one-way",
+        /// See [`Verdict::Lossy`].
+        Lossy = "lossy",
+        /// See [`Verdict::Mtu`].
+        Mtu = "mtu",
+    }
 }
 
 /// What a verdict rests on.
@@ -85,18 +87,6 @@ impl Verdict {
             Self::Lossy => Some(Impairment::Lossy),
             Self::Mtu => Some(Impairment::Mtu),
             Self::Unknown | Self::Draining | Self::Down(_) | Self::Up => None,
-        }
-    }
-}
-
-impl Impairment {
-    /// The label value.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OneWay => "one-way",
-            Self::Lossy => "lossy",
-            Self::Mtu => "mtu",
         }
     }
 }

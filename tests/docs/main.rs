@@ -249,7 +249,7 @@ fn the_routes_are_those_of_the_server() {
 
 /// Hook: every route that the server knows. `other` is the counters' label for all else.
 fn routes() -> Vec<&'static str> {
-    wylis::server::LABELS.iter().copied().filter(|label| label.starts_with('/')).collect()
+    wylis::route::Route::LABELS.iter().copied().filter(|label| label.starts_with('/')).collect()
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn the_labels_of_requests_are_those_of_the_code() {
     let gate = read("src/gate/counters.rs");
     let codes = gate.lines().find(|line| line.starts_with("const CODES: ")).unwrap();
     let codes = codes.split('"').skip(1).step_by(2).collect::<Vec<_>>().join(", ");
-    let routes = wylis::server::LABELS.join(", ");
+    let routes = wylis::route::Route::LABELS.join(", ");
     assert_table("Requests", 2, &[row(["route", &routes]), row(["code", &codes])]);
 }
 

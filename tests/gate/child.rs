@@ -9,10 +9,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use wylis::gate::{self, Backends, Counters, Lane, Limits, Rejection, Route, Setup};
+use wylis::gate::{self, Counters, Limits, Rejection, Setup};
 use wylis::heartbeat::Heartbeat;
 use wylis::name::{Instance, NodeName};
-use wylis::server::{self, Chunks, Document, NotShown, Shown, Views, Weight};
+use wylis::route::Route;
+use wylis::server::{self, Chunks, Document, NotShown, Shown, Views};
 use wylis::shutdown::StopToken;
 use wylis::wire::KeepAlive;
 
@@ -141,11 +142,11 @@ fn child() {
         instance: Instance::new("test-instance").unwrap(),
         metrics: usize::try_from(numbers[5]).unwrap(),
     });
-    let kept = server::start(agent).unwrap();
+    let backends = server::start(agent).unwrap();
     let address: SocketAddr = format!("127.77.{}.1:0", numbers[0]).parse().unwrap();
     let listener = gate::listen(address).unwrap();
     let address = listener.local_addr().unwrap();
-    let counters = Arc::new(Counters::new(server::LABELS));
+    let counters = Arc::new(Counters::new(&Route::LABELS));
     let stop = StopToken::new();
     let limits = Limits {
         head: Duration::from_millis(numbers[2]),
@@ -155,16 +156,7 @@ fn child() {
     };
     let thread = gate::start(Setup {
         listener,
-        backends: Backends { small: kept.small, bulk: kept.bulk, gathered: kept.gathered },
-        route_of: |path| {
-            let route = server::route(path);
-            let lane = match route.weight {
-                Weight::Small => Lane::Small,
-                Weight::Bulk => Lane::Bulk,
-                Weight::Gathered => Lane::Gathered,
-            };
-            Route { label: route.label, lane }
-        },
+        backends,
         limits,
         counters: Arc::clone(&counters),
         heartbeat: Heartbeat::new("gate", Instant::now()),

@@ -94,7 +94,7 @@ fn while_all_places_are_being_answered_the_next_waits_for_one() {
             let clients: std::io::Result<Vec<_>> = (0..6)
                 .map(|_| {
                     let mut client = try_connect(alone.address)?;
-                    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+                    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")?;
                     Ok(client)
                 })
                 .collect();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use wylis::gate::{self, Backends, Counters, Lane, Limits, Route, Setup};
+use wylis::gate::{self, Counters, Limits, Setup};
 use wylis::heartbeat::Heartbeat;
+use wylis::route::{Lanes, Route};
 use wylis::shutdown::StopToken;
 
 use crate::child::{Agents, Options, PATIENCE};
@@ -42,15 +43,11 @@ impl Alone {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
         }
         let (sender, died) = channel();
-        let counters = Arc::new(Counters::new(&["test"]));
+        let counters = Arc::new(Counters::new(&Route::LABELS));
         let stop = StopToken::new();
         let setup = Setup {
             listener,
-            backends: Backends { small: near_small, bulk: near_bulk, gathered: near_gathered },
-            route_of: |path| Route {
-                label: "test",
-                lane: if path == "/bulk" { Lane::Bulk } else { Lane::Small },
-            },
+            backends: Lanes { small: near_small, bulk: near_bulk, gathered: near_gathered },
             limits,
             counters: Arc::clone(&counters),
             heartbeat: Heartbeat::new("gate", Instant::now()),
@@ -102,7 +99,7 @@ pub(crate) fn head(sequence: u64, framing: &str) -> String {
 fn an_answer_to_another_request_reaches_nobody() {
     let mut alone = Alone::start(60);
     let mut client = connect(alone.address);
-    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let sequence = sequence(&alone.small);
     let answer = head(sequence + 1, "Content-Length: 6") + "secret";
     alone.small.write_all(answer.as_bytes()).unwrap();
@@ -124,7 +121,7 @@ fn a_server_that_speaks_unasked_or_hangs_up_ends_the_process() {
 fn an_overdue_answer_ends_the_process() {
     let alone = Alone::start(62);
     let mut client = connect(alone.address);
-    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     sequence(&alone.small);
     alone.dies_of("overdue");
 }
@@ -143,7 +140,7 @@ fn a_view_that_never_returns_ends_the_process() {
 fn an_answer_cut_short_does_not_pass_for_the_whole() {
     let mut alone = Alone::start(64);
     let mut client = connect(alone.address);
-    client.write_all(b"GET /bulk HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let sequence = sequence(&alone.bulk);
     let answer = head(sequence, "Transfer-Encoding: chunked") + "3\r\nabc\r\n";
     alone.bulk.write_all(answer.as_bytes()).unwrap();

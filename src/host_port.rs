@@ -1,0 +1,164 @@
+//! A host and a port as settings, lists and commands give them: `node-2:9050`, `10.99.0.2:9050`,
+//! `[fd00::2]:9050`, `[fe80::2%wg0]:9050`. The one grammar for all of them.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::str::FromStr;
+
+/// Longest host name (RFC 1035, 2.3.4).
+const MAX_HOST: usize = 253;
+
+/// A host, not yet resolved, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// An address or a host name; an IPv6 address without brackets, with its zone if it has one.
+    host: String,
+    port: u16,
+}
+
+/// Why a text is no host and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HostPortError {
+    /// It is not of that form.
+    #[error("is not HOST:PORT (an IPv6 address stands in brackets)")]
+    Form,
+    /// The port is not one of 1 to 65535.
+    #[error("has no port from 1 to 65535")]
+    Port,
+}
+
+impl HostPort {
+    /// Of a host without brackets.
+    #[must_use]
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
+    /// The address or host name, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the host is an address, so that resolving it asks no name server.
+    #[must_use]
+    pub fn is_address(&self) -> bool {
+        let (address, _) = self.host.split_once('%').unwrap_or((&self.host, ""));
+        address.parse::<IpAddr>().is_ok()
+    }
+
+    /// All addresses of the host, in the resolver's order. Blocks as long as the resolver does.
+    ///
+    /// # Errors
+    /// When the resolver fails, or knows no address.
+    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let found: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+        }
+        Ok(found)
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = HostPortError;
+
+    fn from_str(text: &str) -> Result<Self, HostPortError> {
+        let (host, port) = text.rsplit_once(':').ok_or(HostPortError::Form)?;
+        let host = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').filter(|host| is_ipv6(host)),
+            None => Some(host).filter(|host| is_name(host)),
+        };
+        let host = host.ok_or(HostPortError::Form)?;
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|port| digits && *port != 0);
+        Ok(Self::new(host, port.ok_or(HostPortError::Port)?))
+    }
+}
+
+/// An IPv6 address, with or without a zone (RFC 4007, 11: the name of an interface or its number).
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(a, zone)| (a, Some(zone)));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_zone = |zone: &str| !zone.is_empty() && zone.len() < 16 && zone.bytes().all(plain);
+    address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(is_zone)
+}
+
+/// A host name or an IPv4 address.
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(plain)
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_of_both_families_are_read_and_written_back() {
+        for (text, host, port, is_address) in [
+            ("node-2:9050", "node-2", 9050, false),
+            ("d_1.example.org:1", "d_1.example.org", 1, false),
+            ("10.99.0.2:65535", "10.99.0.2", 65535, true),
+            ("[fd00::2]:9050", "fd00::2", 9050, true),
+            ("[fe80::2%wg0]:9050", "fe80::2%wg0", 9050, true),
+            ("[fe80::2%7]:9050", "fe80::2%7", 9050, true),
+        ] {
+            let read: HostPort = text.parse().unwrap();
+            assert_eq!((read.host(), read.port(), read.is_address()), (host, port, is_address));
+            assert_eq!(read.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        let long = format!("{}:1", "n".repeat(MAX_HOST + 1));
+        for text in [
+            "",
+            ":1",
+            "node",
+            "fd00::2",
+            "fd00::2:9050",
+            "[fd00::2]",
+            "[fd00::2:9050",
+            "[10.0.0.1]:1",
+            "[fe80::2%]:1",
+            "[fe80::2%a/b]:1",
+            "a b:1",
+            "a/b:1",
+            "a:1:2",
+            "n\u{e4}:1",
+            &long,
+        ] {
+            assert_eq!(text.parse::<HostPort>(), Err(HostPortError::Form), "{text}");
+        }
+        for text in ["a:", "a:0", "a:65536", "a:+1", "a:x", "[::1]:"] {
+            assert_eq!(text.parse::<HostPort>(), Err(HostPortError::Port), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zone_becomes_the_index_of_its_interface() {
+        let found = "[fe80::2%lo]:9050".parse::<HostPort>().unwrap().resolve().unwrap();
+        let [SocketAddr::V6(address)] = found.as_slice() else { panic!("{found:?}") };
+        assert_ne!(address.scope_id(), 0);
+        assert_eq!(address.ip(), &"fe80::2".parse::<Ipv6Addr>().unwrap());
+    }
+}

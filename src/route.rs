@@ -1,0 +1,191 @@
+//! The routes of the public port. A path is classified here and nowhere else: the gate takes its label
+//! and its lane from the route, the server answers it.
+
+use crate::name::NodeName;
+use crate::wire;
+
+/// What a path asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `/keepalive`: the blank request of the agents.
+    KeepAlive,
+    /// `/metrics`: the Prometheus text.
+    Metrics,
+    /// `/healthz`: whether the agent's own loops move.
+    Healthz,
+    /// `/readyz`: whether the agent has a list of peers and is not stopping.
+    Readyz,
+    /// `/api/v1/peers`: this node's row in full.
+    Peers,
+    /// `/api/v1/peers/NODE`: one peer of that row.
+    Peer(NodeName),
+    /// `/api/v1/row`: this node's row in the compact form that collectors read.
+    Row,
+    /// `/api/v1/cluster`: the rows of all nodes.
+    Matrix,
+    /// `/api/v1/cluster/SOURCE/TARGET`: one pair as its source sees it.
+    Pair(NodeName, NodeName),
+    /// `/`: the page.
+    Page,
+    /// Any other path.
+    Unknown,
+}
+
+/// The queue in which a request waits for the server, and the connection on which it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Answers of a known, small size: never delayed by a slow reader.
+    Small,
+    /// Answers of any size: one at a time, few waiting.
+    Bulk,
+    /// Answers that are collected from the peers first, which takes seconds at most. Apart from bulk,
+    /// or two agents that collect from each other would each wait for their own collection.
+    Gathered,
+}
+
+impl Lane {
+    /// All lanes, in the order of their indexes.
+    pub const ALL: [Self; 3] = [Self::Small, Self::Bulk, Self::Gathered];
+}
+
+/// One value for each lane.
+#[derive(Debug)]
+pub struct Lanes<T> {
+    /// For [`Lane::Small`].
+    pub small: T,
+    /// For [`Lane::Bulk`].
+    pub bulk: T,
+    /// For [`Lane::Gathered`].
+    pub gathered: T,
+}
+
+impl<T> Lanes<T> {
+    /// The value of a lane.
+    pub fn get_mut(&mut self, lane: Lane) -> &mut T {
+        match lane {
+            Lane::Small => &mut self.small,
+            Lane::Bulk => &mut self.bulk,
+            Lane::Gathered => &mut self.gathered,
+        }
+    }
+}
+
+const MATRIX_PATH: &str = "/api/v1/cluster";
+const PEERS_PATH: &str = "/api/v1/peers";
+
+/// The routes whose path has no names in it, each with its path.
+const PLAIN: [(&str, Route); 8] = [
+    (wire::KEEPALIVE_PATH, Route::KeepAlive),
+    ("/metrics", Route::Metrics),
+    ("/healthz", Route::Healthz),
+    ("/readyz", Route::Readyz),
+    (PEERS_PATH, Route::Peers),
+    (wire::ROW_PATH, Route::Row),
+    (MATRIX_PATH, Route::Matrix),
+    ("/", Route::Page),
+];
+
+impl Route {
+    /// Every label that [`Route::label`] gives: a closed set.
+    pub const LABELS: [&str; 9] = [
+        wire::KEEPALIVE_PATH,
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        PEERS_PATH,
+        wire::ROW_PATH,
+        MATRIX_PATH,
+        "/",
+        "other",
+    ];
+
+    /// Classifies a path without its query.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        let name = |text: &str| NodeName::new(text).ok();
+        if let Some((_, route)) = PLAIN.into_iter().find(|(plain, _)| *plain == path) {
+            return route;
+        }
+        if let Some(node) = path.strip_prefix(wire::PEER_PATH).and_then(name) {
+            return Self::Peer(node);
+        }
+        let pair = path.strip_prefix(MATRIX_PATH).and_then(|rest| rest.strip_prefix('/'));
+        if let Some((source, target)) = pair.and_then(|pair| pair.split_once('/'))
+            && let (Some(source), Some(target)) = (name(source), name(target))
+        {
+            return Self::Pair(source, target);
+        }
+        Self::Unknown
+    }
+
+    /// The value of the label `route`; a path with names in it counts under its beginning.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::KeepAlive => wire::KEEPALIVE_PATH,
+            Self::Metrics => "/metrics",
+            Self::Healthz => "/healthz",
+            Self::Readyz => "/readyz",
+            Self::Peers | Self::Peer(_) => PEERS_PATH,
+            Self::Row => wire::ROW_PATH,
+            Self::Matrix | Self::Pair(..) => MATRIX_PATH,
+            Self::Page => "/",
+            Self::Unknown => "other",
+        }
+    }
+
+    /// The lane that its answer takes.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Self::Metrics | Self::Peers | Self::Peer(_) | Self::Row | Self::Page => Lane::Bulk,
+            Self::Matrix | Self::Pair(..) => Lane::Gathered,
+            Self::KeepAlive | Self::Healthz | Self::Readyz | Self::Unknown => Lane::Small,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plain_path_is_its_own_label_and_unknown_paths_share_one() {
+        for (path, route) in PLAIN {
+            assert_eq!((Route::of(path), route.label()), (route.clone(), path));
+        }
+        let labels = PLAIN.iter().map(|(path, _)| *path).chain(["other"]);
+        assert_eq!(labels.collect::<Vec<_>>(), Route::LABELS);
+        for path in [
+            "/nothing",
+            "other",
+            "",
+            "/metrics/",
+            "/api/v1/peers/",
+            "/api/v1/cluster/a",
+            "/api/v1/clustera/b",
+        ] {
+            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_with_names_count_under_their_beginning() {
+        let name = |text: &str| NodeName::new(text).unwrap();
+        let long = "n".repeat(253);
+        let peer = Route::of(&format!("/api/v1/peers/{long}"));
+        assert_eq!((&peer, peer.label()), (&Route::Peer(name(&long)), "/api/v1/peers"));
+        let pair = Route::of(&format!("/api/v1/cluster/{long}/n2"));
+        assert_eq!((&pair, pair.label()), (&Route::Pair(name(&long), name("n2")), MATRIX_PATH));
+        assert_eq!(pair.lane(), Lane::Gathered);
+        for path in [
+            "/api/v1/peers/a~b",
+            "/api/v1/peers/a/b",
+            "/api/v1/cluster/a/b/c",
+            "/api/v1/cluster//b",
+            &format!("/api/v1/peers/{long}n"),
+        ] {
+            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+    }
+}
