@@ -64,10 +64,9 @@ bench: build ## CPU of a probe and of an answer beside the bare thing, and laten
 fmt: ## formats the code
 	cargo fmt --all
 
-lint: ## style and lints, as `make test` checks them; cargo deny where it is installed
+lint: ## style and lints, as `make test` checks them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --workspace check licenses bans sources; fi
 
 setup: ## installs what the tests need, or names it
 	@scripts/setup.sh

@@ -1,6 +1,6 @@
-//! Reads SPDX licence expressions, as far as crates use them, and asks whether a list satisfies one.
+//! Reads SPDX licence expressions, as far as crates use them.
 
-/// Whether the licences of `allowed` suffice for `expression`. A `/` is an old way to write `OR`.
+/// Whether `allowed` satisfies `expression`. A `/` is the old form of `OR`.
 pub(crate) fn allows(allowed: &[String], expression: &str) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -28,7 +28,7 @@ impl Reader<'_> {
         found
     }
 
-    /// `a OR b`; binds weaker than `AND`. `None` for what cannot be read.
+    /// `a OR b`, which binds weaker than `AND`. `None`: a syntax error.
     fn any(&mut self) -> Option<bool> {
         let mut enough = self.all()?;
         while self.take("OR") {
