@@ -119,8 +119,8 @@ fn document(address: SocketAddr, path: &str) -> Result<Vec<u8>, Ending> {
         node: None,
         address,
         path: path.to_owned(),
-        within: ANSWER_WITHIN,
-        most: MAX_DOCUMENT,
+        timeout: ANSWER_WITHIN,
+        max_bytes: MAX_DOCUMENT,
     };
     fetch(wanted).map_err(|fault| {
         let why = match fault {

@@ -14,7 +14,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use crate::name::NodeName;
 use crate::state::Snapshot;
-pub use agent::{AgentMetrics, DiscoveryNumbers, GateNumbers};
+pub use agent::{AgentMetrics, GateCounts, RefreshSample};
 use pairs::Pairs;
 
 /// One metric, as the README tells it.

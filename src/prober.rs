@@ -9,11 +9,11 @@
 //! all at [`Prober::stop`] (or when the `Prober` is dropped).
 
 mod answer;
+mod deadline_stream;
 mod exchange;
 mod failure;
 mod fetch;
 mod half_open;
-mod line;
 mod pool;
 mod tcp_info;
 
@@ -63,7 +63,7 @@ pub struct Settings {
 
 /// The bounds of the pool. The defaults are the agent's; tests shrink them.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct PoolLimits {
     /// Most workers, at least one.
     pub workers: usize,
     /// How many of them suspect probes leave free; they may always have one.
@@ -75,7 +75,7 @@ pub struct Limits {
     pub stack: usize,
 }
 
-impl Default for Limits {
+impl Default for PoolLimits {
     fn default() -> Self {
         Self {
             workers: MAX_WORKERS,
@@ -98,14 +98,14 @@ impl Prober {
     /// ([`WORKER_STACK`]); so it must neither panic nor wait for the thread that submits.
     #[must_use]
     pub fn new(settings: Settings, report: impl Fn(Report) + Send + Sync + 'static) -> Self {
-        Self::with_limits(settings, Limits::default(), report)
+        Self::with_limits(settings, PoolLimits::default(), report)
     }
 
     /// A pool with other bounds than the agent's.
     #[must_use]
     pub fn with_limits(
         settings: Settings,
-        limits: Limits,
+        limits: PoolLimits,
         report: impl Fn(Report) + Send + Sync + 'static,
     ) -> Self {
         Self { pool: Arc::new(Pool::new(settings, limits, Box::new(report))) }

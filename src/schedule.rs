@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::name::NodeName;
 
 /// A new peer is probed within this time, however long the interval is.
-pub const NEWCOMER_WITHIN: Duration = Duration::from_secs(2);
+pub const NEW_PEER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The slots of all peers.
 pub struct Schedule {
@@ -30,7 +30,7 @@ struct Entry {
 
 /// A slot whose time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
+pub struct DueProbe {
     /// The peer to probe.
     pub node: NodeName,
     /// When the slot was.
@@ -39,9 +39,9 @@ pub struct Due {
 
 /// What [`Schedule::take_due`] found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct DueProbes {
     /// Probes to start now; each is in flight until [`Schedule::finished`].
-    pub due: Vec<Due>,
+    pub due: Vec<DueProbe>,
     /// Slots that passed unused: the probe before was still in flight, or we came too late.
     pub skipped: u64,
 }
@@ -61,7 +61,7 @@ impl Schedule {
         }
     }
 
-    /// Adds a peer: due within [`NEWCOMER_WITHIN`], then in its phase. A peer that is known already
+    /// Adds a peer: due within [`NEW_PEER_WITHIN`], then in its phase. A peer that is known already
     /// begins anew, as one that moved does: a probe in flight to its old place holds nothing up.
     pub fn join(&mut self, now: Instant, node: &NodeName) {
         self.leave(node);
@@ -76,7 +76,7 @@ impl Schedule {
     }
 
     fn enter(&mut self, now: Instant, node: &NodeName, in_flight: bool) {
-        let within = NEWCOMER_WITHIN.min(self.interval);
+        let within = NEW_PEER_WITHIN.min(self.interval);
         let slot = self.enqueue(now + self.source.share(node, within), node);
         self.entries.insert(node.clone(), Entry { slot: Some(slot), in_flight });
     }
@@ -110,14 +110,14 @@ impl Schedule {
     }
 
     /// Takes every slot up to `now`, and gives each of those peers its next one.
-    pub fn take_due(&mut self, now: Instant) -> Taken {
-        let mut taken = Taken::default();
+    pub fn take_due(&mut self, now: Instant) -> DueProbes {
+        let mut taken = DueProbes::default();
         while let Some((&(due, number), _)) =
             self.queue.first_key_value().filter(|(k, _)| k.0 <= now)
         {
             let Some(node) = self.queue.remove(&(due, number)) else { break };
-            let next = self.phase_after(due + self.interval / 10, &node);
-            let (next, missed) = self.not_before(next, now);
+            let next = self.slot_after(due + self.interval / 10, &node);
+            let (next, missed) = self.first_slot_after(next, now);
             taken.skipped += missed;
             let slot = self.enqueue(next, &node);
             let Some(entry) = self.entries.get_mut(&node) else { continue };
@@ -126,7 +126,7 @@ impl Schedule {
                 taken.skipped += 1;
             } else {
                 entry.in_flight = true;
-                taken.due.push(Due { node, due });
+                taken.due.push(DueProbe { node, due });
             }
         }
         taken
@@ -146,20 +146,20 @@ impl Schedule {
     }
 
     /// The first moment after `after` that lies in the peer's phase.
-    fn phase_after(&self, after: Instant, node: &NodeName) -> Instant {
+    fn slot_after(&self, after: Instant, node: &NodeName) -> Instant {
         let first = self.epoch + self.source.share(node, self.interval);
         match after.checked_duration_since(first) {
             None => first,
-            Some(since) => first + self.interval * whole(since, self.interval).saturating_add(1),
+            Some(since) => first + self.interval * times(since, self.interval).saturating_add(1),
         }
     }
 
     /// `slot` or its first successor after `now`, and how many slots lie between.
-    fn not_before(&self, slot: Instant, now: Instant) -> (Instant, u64) {
+    fn first_slot_after(&self, slot: Instant, now: Instant) -> (Instant, u64) {
         match now.checked_duration_since(slot) {
             None => (slot, 0),
             Some(late) => {
-                let missed = whole(late, self.interval).saturating_add(1);
+                let missed = times(late, self.interval).saturating_add(1);
                 (slot + self.interval * missed, u64::from(missed))
             }
         }
@@ -167,7 +167,7 @@ impl Schedule {
 }
 
 /// How often `part` fits into `span`.
-fn whole(span: Duration, part: Duration) -> u32 {
+fn times(span: Duration, part: Duration) -> u32 {
     u32::try_from(span.as_nanos() / part.as_nanos().max(1)).unwrap_or(u32::MAX - 1)
 }
 

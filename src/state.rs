@@ -16,8 +16,8 @@ use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
 use crate::probe::{KernelView, Outcome, ProbeId, Report};
 use crate::wire::KeepAlive;
-use large::Blank;
-pub use large::Large;
+use large::BlankSuccess;
+pub use large::LargeProbes;
 pub use record::{Histogram, PeerRecord, RECENT, Sample};
 pub use verdict::{Impairment, Verdict};
 
@@ -44,7 +44,7 @@ impl Moment {
 
 /// What the state needs to know of the configuration.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct StateSettings {
     /// Slots in a row without a success before a peer is down.
     pub failure_threshold: u32,
     /// Spacing of one peer's slots.
@@ -71,9 +71,9 @@ pub enum Change {
     /// Forget it.
     Forget(NodeName),
     /// Send it a large probe.
-    Large(NodeName),
+    SendLarge(NodeName),
     /// Its last probe failed, the one before did not.
-    Failing(NodeName),
+    FirstFailure(NodeName),
     /// Its verdict is another.
     Verdict {
         /// The peer.
@@ -86,7 +86,7 @@ pub enum Change {
     /// It is down, and its own SYNs come here: the way to it is broken, the one from it is not.
     IncomingSynsOnly(NodeName),
     /// A request named a node that is no peer.
-    Unknown(NodeName, Option<Instance>),
+    UnknownSender(NodeName, Option<Instance>),
     /// A request came from another life of a peer than the one known.
     NewInstance(NodeName, Instance),
 }
@@ -108,27 +108,27 @@ pub struct Snapshot {
 
 /// The state of all peers.
 pub struct MeshState {
-    rules: Rules,
+    settings: StateSettings,
     set: PeerSet,
     records: BTreeMap<NodeName, Arc<PeerRecord>>,
     incoming_unknown: u64,
     /// How long after its drain a goodbye is believed: until the next list of peers.
     refresh_within: Duration,
     /// Since when we hear without a gap that was told.
-    awake_since: Option<Instant>,
+    listening_since: Option<Instant>,
 }
 
 impl MeshState {
     /// A state without peers.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(settings: StateSettings) -> Self {
         Self {
-            rules,
+            settings,
             set: PeerSet::default(),
             records: BTreeMap::new(),
             incoming_unknown: 0,
             refresh_within: Duration::ZERO,
-            awake_since: None,
+            listening_since: None,
         }
     }
 
@@ -144,7 +144,7 @@ impl MeshState {
         }
         for peer in joined {
             changes.push(Change::Schedule(peer.node.clone()));
-            let record = PeerRecord::new(peer, self.rules.bounds.len());
+            let record = PeerRecord::new(peer, self.settings.bounds.len());
             self.records.insert(record.peer.node.clone(), Arc::new(record));
         }
         for peer in changed {
@@ -161,9 +161,9 @@ impl MeshState {
             record.peer = peer;
             return Vec::new();
         }
-        record.moved(peer);
+        record.relocate(peer);
         let mut changes = vec![Change::Schedule(node)];
-        changes.extend(record.judge(self.rules.failure_threshold));
+        changes.extend(record.update_verdict(self.settings.failure_threshold));
         changes
     }
 
@@ -188,9 +188,9 @@ impl MeshState {
             return Vec::new();
         }
         let record = Arc::make_mut(record);
-        let interval = self.rules.large_interval;
+        let interval = self.settings.large_interval;
         record.large.end(now, &report.outcome, interval);
-        record.judge(self.rules.failure_threshold).into_iter().collect()
+        record.update_verdict(self.settings.failure_threshold).into_iter().collect()
     }
 
     /// Folds a report in; `None` when it is of a probe that is not in flight, since the peer left or
@@ -198,7 +198,7 @@ impl MeshState {
     pub fn report(&mut self, now: Moment, report: &Report) -> Option<Vec<Change>> {
         let record = self.records.get_mut(&report.node)?;
         record.in_flight.filter(|(id, _)| *id == report.id)?;
-        let until = now.instant + self.rules.drain + self.refresh_within;
+        let until = now.instant + self.settings.drain + self.refresh_within;
         let record = Arc::make_mut(record);
         record.in_flight = None;
         let mut changes = Vec::new();
@@ -206,69 +206,74 @@ impl MeshState {
         match &report.outcome {
             Outcome::Local(_) => return Some(changes),
             Outcome::Success { timings, answer } => {
-                record.succeed(now, *timings, kernel, &self.rules.bounds);
-                record.answering = answer.instance.clone();
+                record.succeed(now, *timings, kernel, &self.settings.bounds);
+                record.answered_by = answer.instance.clone();
                 if answer.draining {
-                    let (life, drain) = (answer.instance.as_ref(), self.rules.drain);
+                    let (life, drain) = (answer.instance.as_ref(), self.settings.drain);
                     changes.extend(record.goodbye(now.instant, life, drain, until));
                 } else {
-                    record.stay();
-                    let interval = self.rules.large_interval;
-                    let share = || self.rules.source.share(&report.node, interval);
-                    let blank = Blank {
+                    record.refute_goodbye();
+                    let interval = self.settings.large_interval;
+                    let share = || self.settings.source.share(&report.node, interval);
+                    let blank = BlankSuccess {
                         began: report.started,
-                        able: answer.can_large,
+                        supported: answer.can_large,
                         lossy: record.is_lossy(),
                     };
-                    if record.large.follows(now.instant, blank, interval, share) {
-                        changes.push(Change::Large(report.node.clone()));
+                    if record.large.is_due_after(now.instant, blank, interval, share) {
+                        changes.push(Change::SendLarge(report.node.clone()));
                     }
                 }
             }
             // It said that it goes, and it went.
             Outcome::Failure(_) if record.draining_until.is_some() => return Some(changes),
             Outcome::Failure(reason) => {
-                let first = record.failures_in_row == 0;
+                let first = record.consecutive_failures == 0;
                 record.fail(now, *reason, kernel);
-                record.miss(*reason, report.started, report.ended, self.rules.interval);
+                record.count_missed_slots(
+                    *reason,
+                    report.started,
+                    report.ended,
+                    self.settings.interval,
+                );
                 if first {
-                    changes.push(Change::Failing(report.node.clone()));
+                    changes.push(Change::FirstFailure(report.node.clone()));
                 }
             }
         }
-        changes.extend(record.judge(self.rules.failure_threshold));
+        changes.extend(record.update_verdict(self.settings.failure_threshold));
         Some(changes)
     }
 
     /// Folds an incoming keep-alive request in; `None` for one without a valid source.
-    pub fn heard(&mut self, now: Moment, said: Option<&KeepAlive>) -> Vec<Change> {
+    pub fn receive_request(&mut self, now: Moment, request: Option<&KeepAlive>) -> Vec<Change> {
         let mut changes = Vec::new();
-        let Some(said) = said else {
+        let Some(request) = request else {
             self.incoming_unknown += 1;
             return changes;
         };
-        let Some(record) = self.records.get_mut(&said.node) else {
+        let Some(record) = self.records.get_mut(&request.node) else {
             self.incoming_unknown += 1;
-            changes.push(Change::Unknown(said.node.clone(), said.instance.clone()));
+            changes.push(Change::UnknownSender(request.node.clone(), request.instance.clone()));
             return changes;
         };
         let record = Arc::make_mut(record);
-        record.hear(now, said);
-        if let Some(drain) = said.goodbye {
+        record.receive_request(now, request);
+        if let Some(drain) = request.goodbye {
             let drain = drain.min(MAX_DRAIN);
             let until = now.instant + drain + self.refresh_within;
-            changes.extend(record.goodbye(now.instant, said.instance.as_ref(), drain, until));
-        } else if record.is_back(now.instant, said.instance.as_ref()) {
+            changes.extend(record.goodbye(now.instant, request.instance.as_ref(), drain, until));
+        } else if record.ends_goodbye(now.instant, request.instance.as_ref()) {
             record.draining_until = None;
-            changes.push(Change::Resume(said.node.clone()));
+            changes.push(Change::Resume(request.node.clone()));
         }
-        if let (Some(told), Some(known)) = (&said.instance, &record.peer.instance)
+        if let (Some(told), Some(known)) = (&request.instance, &record.peer.instance)
             && told != known
-            && record.answering.as_ref() != Some(told)
+            && record.answered_by.as_ref() != Some(told)
         {
-            changes.push(Change::NewInstance(said.node.clone(), told.clone()));
+            changes.push(Change::NewInstance(request.node.clone(), told.clone()));
         }
-        changes.extend(record.judge(self.rules.failure_threshold));
+        changes.extend(record.update_verdict(self.settings.failure_threshold));
         changes
     }
 
@@ -278,29 +283,29 @@ impl MeshState {
         let mut changes = Vec::new();
         for (node, shared) in &mut self.records {
             let over = shared.draining_until.is_some_and(|until| until <= now);
-            let silent = shared.is_silent(now, self.awake_since);
+            let silent = shared.is_silent(now, self.listening_since);
             if !over && silent == shared.silent {
                 continue;
             }
             let record = Arc::make_mut(shared);
             record.silent = silent;
             if over {
-                record.outstay(now);
+                record.expire_goodbye(now);
                 changes.push(Change::Resume(node.clone()));
             }
-            changes.extend(record.judge(self.rules.failure_threshold));
+            changes.extend(record.update_verdict(self.settings.failure_threshold));
         }
         changes
     }
 
     /// Whether somebody is down who could be half-heard.
     #[must_use]
-    pub fn awaits_syns(&self) -> bool {
+    pub fn awaits_incoming_syns(&self) -> bool {
         self.records.values().any(|record| record.incoming_syns_only.is_some())
     }
 
     /// Folds in when each address last sent a SYN that led to nothing.
-    pub fn incoming_syns_only(
+    pub fn update_incoming_syns(
         &mut self,
         now: Instant,
         syns: &BTreeMap<IpAddr, Instant>,
@@ -336,8 +341,8 @@ impl MeshState {
 
     /// We could hear nobody until now, asleep or without a descriptor: whoever was not heard meanwhile
     /// may have called.
-    pub fn was_deaf(&mut self, now: Instant) {
-        self.awake_since = Some(now);
+    pub fn restart_listening(&mut self, now: Instant) {
+        self.listening_since = Some(now);
     }
 
     /// What readers may see.
@@ -345,7 +350,7 @@ impl MeshState {
     pub fn snapshot(&self, taken: Moment) -> Snapshot {
         Snapshot {
             taken,
-            bounds: Arc::clone(&self.rules.bounds),
+            bounds: Arc::clone(&self.settings.bounds),
             peers: self.records.values().cloned().collect(),
             pods: self.set.pods,
             incoming_unknown: self.incoming_unknown,

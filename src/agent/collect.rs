@@ -122,8 +122,8 @@ fn wanted(record: &PeerRecord, target: &NodeName) -> Fetch {
         node: Some(record.peer.node.clone()),
         address: record.peer.address,
         path: format!("{}{target}", wire::PEER_PATH),
-        within: patience(record),
-        most: MAX_PEER,
+        timeout: patience(record),
+        max_bytes: MAX_PEER,
     }
 }
 
@@ -174,8 +174,8 @@ impl FetchJob for Rows {
             node: Some(record.peer.node.clone()),
             address: record.peer.address,
             path: wire::ROW_PATH.to_owned(),
-            within: patience(&record),
-            most: MAX_ROW,
+            timeout: patience(&record),
+            max_bytes: MAX_ROW,
         })
     }
 

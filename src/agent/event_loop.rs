@@ -10,7 +10,7 @@ use super::requests::{self, Request};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
-use crate::metrics::{AgentMetrics, DiscoveryNumbers};
+use crate::metrics::{AgentMetrics, RefreshSample};
 use crate::name::NodeName;
 use crate::probe::{Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
 use crate::prober::Prober;
@@ -108,7 +108,7 @@ impl EventLoop {
             let now = Instant::now();
             if now > self.awake_by {
                 log::warn!("kept from running until now: the silence meanwhile was our own");
-                self.state.was_deaf(now);
+                self.state.restart_listening(now);
             }
             if self.stop.is_stopped() && self.leaving.is_none() {
                 self.begin_stop(now);
@@ -141,11 +141,11 @@ impl EventLoop {
         self.collector.forget(now);
         let refused = self.gate.rejected(Rejection::NoDescriptors);
         if std::mem::replace(&mut self.unheard, refused) != refused {
-            self.state.was_deaf(now);
+            self.state.restart_listening(now);
         }
         let mut changes = self.state.tick(now);
-        if self.state.awaits_syns() {
-            changes.extend(self.state.incoming_syns_only(now, &self.prober.half_open()));
+        if self.state.awaits_incoming_syns() {
+            changes.extend(self.state.update_incoming_syns(now, &self.prober.half_open()));
         }
         self.act(now, changes);
         self.next_expiry = self.state.next_expiry();
@@ -167,7 +167,7 @@ impl EventLoop {
     fn hear(&mut self) {
         for _ in 0..requests::CAPACITY {
             let Ok(Request { at, said }) = self.requests.try_recv() else { return };
-            let changes = self.state.heard(at, said.as_ref());
+            let changes = self.state.receive_request(at, said.as_ref());
             self.act(at.instant, changes);
         }
     }
@@ -195,7 +195,7 @@ impl EventLoop {
                 Ok(_) => Ok(now.wall),
                 Err(error) => Err(error.reason().as_str()),
             };
-            self.metrics.add_refresh(DiscoveryNumbers { took: refresh.took, result });
+            self.metrics.add_refresh(RefreshSample { took: refresh.took, result });
         }
         let Ok(set) = refresh.result else { return Vec::new() };
         self.shared.listed.store(true, Ordering::Release);
@@ -211,13 +211,13 @@ impl EventLoop {
             return Vec::new();
         }
         if let Outcome::Local(error) = report.outcome {
-            self.metrics.add_local(error);
+            self.metrics.add_local_error(error);
         }
         if report.kind == ProbeKind::Large {
             self.large_in_flight = self.large_in_flight.saturating_sub(1);
             return self.state.report_large(now, report);
         }
-        self.metrics.observe_delay(report.started.saturating_duration_since(report.due));
+        self.metrics.observe_schedule_delay(report.started.saturating_duration_since(report.due));
         let Some(changes) = self.state.report(now, report) else { return Vec::new() };
         self.schedule.finished(&report.node);
         changes
@@ -230,9 +230,9 @@ impl EventLoop {
                 Change::Resume(node) => self.schedule.resume(now, &node),
                 Change::Pause(node) => self.part(now, node),
                 Change::Forget(node) => self.schedule.leave(&node),
-                Change::Large(node) => self.probe_large(now, node),
-                Change::Failing(node) => self.early.request(EarlyCause::Failing(node)),
-                Change::Unknown(node, instance) => {
+                Change::SendLarge(node) => self.probe_large(now, node),
+                Change::FirstFailure(node) => self.early.request(EarlyCause::Failing(node)),
+                Change::UnknownSender(node, instance) => {
                     self.early.request(EarlyCause::Unknown(node, instance));
                 }
                 Change::NewInstance(node, instance) => {

@@ -24,7 +24,7 @@ use crate::route::Route;
 use crate::schedule::Schedule;
 use crate::server;
 use crate::shutdown::StopToken;
-use crate::state::{MeshState, Rules};
+use crate::state::{MeshState, StateSettings};
 
 /// Events that may wait for the loop. Workers and server threads block beyond it, which slows
 /// them down and loses nothing; the loop itself never waits for them.
@@ -105,7 +105,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
 
     let mut event_loop = EventLoop {
-        state: MeshState::new(Rules {
+        state: MeshState::new(StateSettings {
             failure_threshold: config.failure_threshold,
             interval: config.interval,
             large_interval: config.large_interval,

@@ -11,7 +11,7 @@ use super::requests::Requests;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
 use crate::matrix;
-use crate::metrics::{self, AgentMetrics, GateNumbers};
+use crate::metrics::{self, AgentMetrics, GateCounts};
 use crate::name::{Instance, NodeName};
 use crate::server::{self, Chunks, Document, NotShown, Shown, Views};
 use crate::state::Snapshot;
@@ -82,7 +82,7 @@ impl Views for AgentViews {
 
     fn metrics(&self) -> Option<Chunks> {
         let snapshot = self.snapshot()?;
-        let agent = self.metrics.gather(&gate_numbers(&self.gate));
+        let agent = self.metrics.gather(&gate_counts(&self.gate));
         Some(Box::new(metrics::render(self.node.clone(), snapshot, agent)))
     }
 
@@ -116,9 +116,9 @@ impl Views for AgentViews {
     }
 }
 
-fn gate_numbers(counters: &gate::Counters) -> GateNumbers {
+fn gate_counts(counters: &gate::Counters) -> GateCounts {
     let rejected = gate::Rejection::ALL.iter();
-    GateNumbers {
+    GateCounts {
         connections: counters.connections(),
         rejected: rejected.map(|reason| (reason.as_str(), counters.rejected(*reason))).collect(),
         requests: counters.requests().collect(),

@@ -10,7 +10,7 @@ use super::*;
 use crate::name::Instance;
 use crate::peer::Peer;
 use crate::probe::{Answer, KernelView, Outcome, ProbeKind, Report, Timings};
-use crate::state::{MeshState, Moment, Rules};
+use crate::state::{MeshState, Moment, StateSettings};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -31,7 +31,7 @@ fn failure(reason: FailureReason) -> Outcome {
 /// A node's view of others, each with what its probes brought and how often each was sent again.
 fn view(of: &str, peers: &[(&str, &[(Outcome, u32)])]) -> Arc<Snapshot> {
     let interval = Duration::from_secs(10);
-    let mut state = MeshState::new(Rules {
+    let mut state = MeshState::new(StateSettings {
         failure_threshold: 3,
         interval,
         large_interval: Duration::ZERO,

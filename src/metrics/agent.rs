@@ -99,7 +99,7 @@ const DISCOVERY_BOUNDS: &[f64] = &[0.01, 0.1, 1.0, 10.0];
 
 /// What the public port counted, as plain numbers: the gate knows no metric.
 #[derive(Debug, Default, Clone)]
-pub struct GateNumbers {
+pub struct GateCounts {
     /// Connections open now.
     pub connections: u64,
     /// By reason.
@@ -110,7 +110,7 @@ pub struct GateNumbers {
 
 /// One finished refresh, as plain numbers: discovery knows no metric.
 #[derive(Debug, Clone, Copy)]
-pub struct DiscoveryNumbers {
+pub struct RefreshSample {
     /// How long it took.
     pub took: Duration,
     /// When it succeeded, or the label value of its failure.
@@ -216,17 +216,17 @@ impl AgentMetrics {
     }
 
     /// A fault of our own.
-    pub fn add_local(&self, reason: LocalError) {
+    pub fn add_local_error(&self, reason: LocalError) {
         self.local.with_label_values(&[reason.as_str()]).inc();
     }
 
     /// A probe started this long after it was due.
-    pub fn observe_delay(&self, delay: Duration) {
+    pub fn observe_schedule_delay(&self, delay: Duration) {
         self.delay.observe(delay.as_secs_f64());
     }
 
     /// A refresh ended.
-    pub fn add_refresh(&self, refresh: DiscoveryNumbers) {
+    pub fn add_refresh(&self, refresh: RefreshSample) {
         self.discovery_duration.observe(refresh.took.as_secs_f64());
         let result = match refresh.result {
             Ok(at) => {
@@ -244,7 +244,7 @@ impl AgentMetrics {
 
     /// All families, with the gate's numbers as they are now.
     #[must_use]
-    pub fn gather(&self, gate: &GateNumbers) -> Vec<MetricFamily> {
+    pub fn gather(&self, gate: &GateCounts) -> Vec<MetricFamily> {
         self.connections.set(i64::try_from(gate.connections).unwrap_or(i64::MAX));
         for (reason, count) in &gate.rejected {
             let counter = self.rejected.with_label_values(&[*reason]);

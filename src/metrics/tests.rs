@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::*;
 use crate::peer::Peer;
 use crate::probe::{Answer, FailureReason, KernelView, Outcome, ProbeKind, Report, Timings};
-use crate::state::{MeshState, Moment, Rules};
+use crate::state::{MeshState, Moment, StateSettings};
 use crate::wire::KeepAlive;
 
 fn name(text: &str) -> NodeName {
@@ -25,7 +25,7 @@ fn peers(count: u8) -> impl Iterator<Item = Peer> {
 fn state(count: u8) -> MeshState {
     let bounds = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 3.0].into();
     let drain = Duration::from_secs(5);
-    let mut state = MeshState::new(Rules {
+    let mut state = MeshState::new(StateSettings {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
         large_interval: Duration::from_secs(300),
@@ -87,8 +87,8 @@ fn a_pair_that_was_probed_renders_as_in_the_golden_text() {
     probe(&mut state, &node, success(1040), 1);
     probe(&mut state, &node, Outcome::Failure(FailureReason::ConnectTimeout), 3);
     let said = KeepAlive { node, instance: None, interval: None, goodbye: None, size: None };
-    state.heard(moment(), Some(&said));
-    state.heard(moment(), None);
+    state.receive_request(moment(), Some(&said));
+    state.receive_request(moment(), None);
     let golden = include_str!("golden.txt");
     let text = scrape(&state);
     assert!(text == golden, "--- got\n{text}\n--- expected\n{golden}");
@@ -171,8 +171,8 @@ fn no_series_remains_of_a_peer_that_left() {
 fn the_agents_own_metrics_are_those_described() {
     let metrics = AgentMetrics::new(&["network"]).unwrap();
     metrics.set_peers(3, crate::peer::PodCounts::default());
-    metrics.add_refresh(DiscoveryNumbers { took: Duration::ZERO, result: Ok(UNIX_EPOCH) });
-    let gate = GateNumbers {
+    metrics.add_refresh(RefreshSample { took: Duration::ZERO, result: Ok(UNIX_EPOCH) });
+    let gate = GateCounts {
         connections: 2,
         rejected: vec![("timeout", 4)],
         requests: vec![("/keepalive", "204", 9)],

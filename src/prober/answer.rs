@@ -15,7 +15,7 @@ const END: &[u8] = b"\r\n\r\n";
 
 /// Which answer is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum Expected {
     /// 204 without content.
     Blank,
     /// 200 with [`LARGE`] octets.
@@ -24,7 +24,7 @@ pub(super) enum Due {
     Document(usize),
 }
 
-impl Due {
+impl Expected {
     /// How the good answer begins (status-line, RFC 9112 section 4).
     const fn start(self) -> &'static [u8] {
         match self {
@@ -71,21 +71,25 @@ pub(super) enum Parsed {
 ///
 /// Bad as soon as the first octets differ, so that a service that speaks first (SSH, SMTP) and then
 /// waits is told from one that stalls.
-pub(super) fn parse(bytes: &[u8], due: Due) -> Parsed {
-    let start = due.start();
+pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
+    let start = expected.start();
     let seen = bytes.len().min(start.len());
     if bytes.get(..seen) != start.get(..seen) || bytes.len() > MAX_ANSWER {
-        return if matches!(due, Due::Document(_)) { refused(bytes) } else { Parsed::Bad };
+        return if matches!(expected, Expected::Document(_)) {
+            refused(bytes)
+        } else {
+            Parsed::Bad
+        };
     }
     let Some(end) = bytes.windows(END.len()).position(|window| window == END) else {
         return if bytes.len() == MAX_ANSWER { Parsed::Bad } else { Parsed::Incomplete };
     };
     let head = end + END.len();
-    let Some((node, answer, length)) = bytes.get(..end).and_then(|head| read_head(head, due))
+    let Some((node, answer, length)) = bytes.get(..end).and_then(|head| read_head(head, expected))
     else {
         return Parsed::Bad;
     };
-    if let Due::Document(most) = due
+    if let Expected::Document(most) = expected
         && length > most
     {
         return Parsed::TooLarge;
@@ -112,7 +116,7 @@ fn refused(bytes: &[u8]) -> Parsed {
 
 /// Reads a head without its final empty line, and the length that it tells; `None` when it is
 /// malformed or not ours.
-fn read_head(head: &[u8], due: Due) -> Option<(NodeName, Answer, usize)> {
+fn read_head(head: &[u8], expected: Expected) -> Option<(NodeName, Answer, usize)> {
     // Put back the last line's CRLF, so that all lines look alike.
     let mut lines = head.split(|byte| *byte == b'\n').peekable();
     let mut next = || {
@@ -120,7 +124,7 @@ fn read_head(head: &[u8], due: Due) -> Option<(NodeName, Answer, usize)> {
         let bare = if lines.peek().is_some() { line.strip_suffix(b"\r") } else { Some(line) };
         Some(bare.filter(|line| !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))))
     };
-    let reason = next()??.strip_prefix(due.start())?;
+    let reason = next()??.strip_prefix(expected.start())?;
     // The reason phrase is for people; the space before it is left out by some (RFC 9112 section 4).
     if !reason.is_empty() && !reason.starts_with(b" ") {
         return None;
@@ -148,7 +152,7 @@ fn read_head(head: &[u8], due: Due) -> Option<(NodeName, Answer, usize)> {
     }
     // In the one spelling; a 204 may leave it out.
     let text = length.unwrap_or_else(|| "0".to_owned());
-    let length = text.parse().ok().filter(|length| due.takes(*length))?;
+    let length = text.parse().ok().filter(|length| expected.takes(*length))?;
     if text != length.to_string() {
         return None;
     }
@@ -187,7 +191,7 @@ mod tests {
     use super::*;
 
     fn parse(bytes: &[u8]) -> Parsed {
-        super::parse(bytes, Due::Blank)
+        super::parse(bytes, Expected::Blank)
     }
 
     fn whole(text: &str) -> Option<(String, Answer)> {
@@ -224,7 +228,7 @@ mod tests {
     fn a_large_answer_has_the_length_that_was_asked_for() {
         let of = |status: &str, length: &str, content: &str| {
             let text = format!("HTTP/1.1 {status}\r\nWylis-Node: n1\r\n{length}\r\n{content}");
-            super::parse(text.as_bytes(), Due::Large)
+            super::parse(text.as_bytes(), Expected::Large)
         };
         let length = format!("Content-Length: {LARGE}\r\n");
         for (content, left) in [("", LARGE), ("....", LARGE - 4)] {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::Settings;
-use super::answer::{Due, Parsed, parse};
+use super::answer::{Expected, Parsed, parse};
+use super::deadline_stream::{DeadlineStream, LATE, close, open};
 use super::failure::{Step, classify};
-use super::half_open::Watch;
-use super::line::{LATE, Line, close, open};
+use super::half_open::HalfOpenWatch;
 use super::tcp_info::{self, Info};
 use crate::name::NodeName;
 use crate::probe::{
@@ -32,16 +32,16 @@ const LARGE_WITHIN: Duration = Duration::from_secs(3);
 /// Makes one probe that began at `started`, and says how it ended and what the kernel saw.
 pub(super) fn perform(
     settings: &Settings,
-    half_open: &Watch,
+    half_open: &HalfOpenWatch,
     probe: &Probe,
     started: Instant,
 ) -> (Outcome, Option<KernelView>) {
-    let (budget, due) = match probe.kind {
-        ProbeKind::Large => (settings.timeout.min(LARGE_WITHIN), Due::Large),
-        ProbeKind::Blank | ProbeKind::Goodbye { .. } => (settings.timeout, Due::Blank),
+    let (budget, expected) = match probe.kind {
+        ProbeKind::Large => (settings.timeout.min(LARGE_WITHIN), Expected::Large),
+        ProbeKind::Blank | ProbeKind::Goodbye { .. } => (settings.timeout, Expected::Blank),
     };
     let request = request(settings, probe);
-    let asked = Asked { address: probe.address, request: &request, due, budget };
+    let asked = Asked { address: probe.address, request: &request, expected, budget };
     let (result, kernel) = ask(asked, Some(half_open), started);
     let outcome = match result {
         Ok((node, ..)) if node != probe.node => Outcome::Failure(FailureReason::WrongPeer),
@@ -59,7 +59,7 @@ pub type ProbeResult = (Result<(NodeName, Timings, Answer), Outcome>, Option<Ker
 /// the other side counts it against nobody.
 pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
     let request = format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    let asked = Asked { address, request: &request, due: Due::Blank, budget };
+    let asked = Asked { address, request: &request, expected: Expected::Blank, budget };
     ask(asked, None, Instant::now())
 }
 
@@ -67,19 +67,19 @@ pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
 struct Asked<'a> {
     address: SocketAddr,
     request: &'a str,
-    due: Due,
+    expected: Expected,
     budget: Duration,
 }
 
-fn ask(asked: Asked<'_>, half_open: Option<&Watch>, started: Instant) -> ProbeResult {
+fn ask(asked: Asked<'_>, half_open: Option<&HalfOpenWatch>, started: Instant) -> ProbeResult {
     // The sum overflows for no timeout that a person could mean.
     let deadline = started.checked_add(asked.budget).unwrap_or(started);
     let (stream, pending) = match open(asked.address) {
         Ok(opened) => opened,
         Err(error) => return (Err(classify(Step::Open, &error)), None),
     };
-    let (line, opened) = (Line { stream: &stream, deadline }, Instant::now());
-    let attempt = Attempt { line, half_open, started, opened, due: asked.due };
+    let (line, opened) = (DeadlineStream { stream: &stream, deadline }, Instant::now());
+    let attempt = Attempt { line, half_open, started, opened, expected: asked.expected };
     let mut handshake = None;
     let result = attempt.run(pending, asked.request, &mut handshake);
     let result = unless_late(result, Instant::now().saturating_duration_since(deadline));
@@ -117,12 +117,12 @@ fn request(settings: &Settings, probe: &Probe) -> String {
 }
 
 struct Attempt<'a> {
-    line: Line<'a>,
-    half_open: Option<&'a Watch>,
+    line: DeadlineStream<'a>,
+    half_open: Option<&'a HalfOpenWatch>,
     started: Instant,
     /// When the first SYN went out.
     opened: Instant,
-    due: Due,
+    expected: Expected,
 }
 
 impl Attempt<'_> {
@@ -194,7 +194,7 @@ impl Attempt<'_> {
                 return Err(Outcome::Failure(FailureReason::Closed));
             }
             filled += count;
-            match parse(buffer.get(..filled).unwrap_or_default(), self.due) {
+            match parse(buffer.get(..filled).unwrap_or_default(), self.expected) {
                 Parsed::Incomplete => {}
                 Parsed::Bad | Parsed::Refused(_) | Parsed::TooLarge => {
                     return Err(Outcome::Failure(FailureReason::BadResponse));
@@ -227,11 +227,13 @@ mod tests {
     #[test]
     fn a_peer_that_we_kept_waiting_is_not_to_blame() {
         let (stream, _) = open("127.64.4.1:9".parse().unwrap()).unwrap();
-        let (half_open, now) = (Watch::new(9050), Instant::now());
+        let (half_open, now) = (HalfOpenWatch::new(9050), Instant::now());
         let of = |seconds, delay| {
             let deadline = now + Duration::from_secs(seconds);
-            let (line, half_open) = (Line { stream: &stream, deadline }, Some(&half_open));
-            let attempt = Attempt { line, half_open, started: now, opened: now, due: Due::Blank };
+            let (line, half_open) =
+                (DeadlineStream { stream: &stream, deadline }, Some(&half_open));
+            let attempt =
+                Attempt { line, half_open, started: now, opened: now, expected: Expected::Blank };
             let reset = Outcome::Failure(FailureReason::Reset);
             attempt.unless_delayed(reset.clone(), Duration::from_millis(delay)) == reset
         };

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::answer::{Due, Parsed, parse};
+use super::answer::{Expected, Parsed, parse};
+use super::deadline_stream::{LATE, close, open, wait_for};
 use super::failure::{Step, classify};
-use super::line::{LATE, close, open, wait_for};
 use crate::name::NodeName;
 use crate::probe::{FailureReason, LocalError, Outcome};
 use crate::wire::MAX_ANSWER;
@@ -25,9 +25,9 @@ pub struct Fetch {
     /// What, of the characters that the gate lets through.
     pub path: String,
     /// For all of it, and never beyond the deadline of the whole round.
-    pub within: Duration,
+    pub timeout: Duration,
     /// Octets that it may have.
-    pub most: usize,
+    pub max_bytes: usize,
 }
 
 /// Why a document was not had.
@@ -54,21 +54,21 @@ pub trait FetchJob {
 /// Fetches whatever is wanted, so many at once. What has not come by the deadline was too slow, what
 /// has not begun by then is not wanted any more.
 pub fn fetch_all(job: &mut dyn FetchJob, at_once: usize, deadline: Instant) {
-    let mut flights: Vec<Flight> = Vec::new();
+    let mut transfers: Vec<Transfer> = Vec::new();
     loop {
-        while flights.len() < at_once.max(1) && Instant::now() < deadline {
+        while transfers.len() < at_once.max(1) && Instant::now() < deadline {
             let Some(fetch) = job.next() else { break };
             match begin(fetch.address) {
-                Ok(stream) => flights.push(Flight::new(fetch, stream, deadline)),
+                Ok(stream) => transfers.push(Transfer::new(fetch, stream, deadline)),
                 Err(fault) => job.finished(fetch, Err(fault)),
             }
         }
-        let Some(first) = flights.iter().map(|flight| flight.deadline).min() else { return };
-        let mut sockets: Vec<PollFd<'_>> = flights.iter().map(Flight::awaits).collect();
+        let Some(first) = transfers.iter().map(|transfer| transfer.deadline).min() else { return };
+        let mut sockets: Vec<PollFd<'_>> = transfers.iter().map(Transfer::awaits).collect();
         if wait_for(&mut sockets, first).is_err() {
             drop(sockets);
-            for flight in flights {
-                job.finished(flight.fetch, Err(FetchError::Local(LocalError::Other)));
+            for transfer in transfers {
+                job.finished(transfer.fetch, Err(FetchError::Local(LocalError::Other)));
             }
             return;
         }
@@ -77,14 +77,14 @@ pub fn fetch_all(job: &mut dyn FetchJob, at_once: usize, deadline: Instant) {
         let now = Instant::now();
         // From the end: whoever has ended makes place for the last, which was looked at already.
         for (index, ready) in ready.into_iter().enumerate().rev() {
-            let Some(flight) = flights.get_mut(index) else { continue };
-            let ended = match if ready { flight.advance() } else { Ok(None) } {
-                Ok(None) if flight.deadline <= now => Err(flight.overdue(now)),
+            let Some(transfer) = transfers.get_mut(index) else { continue };
+            let ended = match if ready { transfer.advance() } else { Ok(None) } {
+                Ok(None) if transfer.deadline <= now => Err(transfer.overdue(now)),
                 Ok(None) => continue,
                 Ok(Some(document)) => Ok(document),
                 Err(fault) => Err(fault),
             };
-            let Flight { fetch, stream, .. } = flights.swap_remove(index);
+            let Transfer { fetch, stream, .. } = transfers.swap_remove(index);
             close(stream);
             job.finished(fetch, ended);
         }
@@ -97,7 +97,7 @@ pub fn fetch_all(job: &mut dyn FetchJob, at_once: usize, deadline: Instant) {
 /// Why it was not had.
 pub fn fetch(wanted: Fetch) -> Result<Vec<u8>, FetchError> {
     let now = Instant::now();
-    let deadline = now.checked_add(wanted.within).unwrap_or(now);
+    let deadline = now.checked_add(wanted.timeout).unwrap_or(now);
     let mut job = One { wanted: Some(wanted), had: Err(FetchError::Local(LocalError::NotStarted)) };
     fetch_all(&mut job, 1, deadline);
     job.had
@@ -119,7 +119,7 @@ impl FetchJob for One {
 }
 
 /// A document under way.
-struct Flight {
+struct Transfer {
     fetch: Fetch,
     stream: TcpStream,
     deadline: Instant,
@@ -136,9 +136,9 @@ enum Stage {
     Content(Vec<u8>, usize),
 }
 
-impl Flight {
+impl Transfer {
     fn new(fetch: Fetch, stream: TcpStream, deadline: Instant) -> Self {
-        let own = Instant::now().checked_add(fetch.within).unwrap_or(deadline);
+        let own = Instant::now().checked_add(fetch.timeout).unwrap_or(deadline);
         Self { fetch, stream, deadline: own.min(deadline), stage: Stage::Connecting }
     }
 
@@ -196,7 +196,7 @@ impl Flight {
             Stage::Head(head) => {
                 let room = MAX_ANSWER.saturating_sub(head.len());
                 receive(&self.stream, head, room)?;
-                let (from, left) = match parse(head, Due::Document(self.fetch.most)) {
+                let (from, left) = match parse(head, Expected::Document(self.fetch.max_bytes)) {
                     Parsed::Incomplete => return Ok(None),
                     Parsed::Bad => return Err(failure(FailureReason::BadResponse)),
                     Parsed::Refused(status) => return Err(Halt::End(FetchError::Status(status))),

@@ -14,44 +14,44 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where the kernel lists sockets; the second is missing on a kernel without IPv6.
-const LISTS: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+const SOCKET_TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// The least time between two looks.
-const SPACING: Duration = Duration::from_secs(1);
+const MIN_SPACING: Duration = Duration::from_secs(1);
 /// And the most.
-const SPACING_MOST: Duration = Duration::from_secs(60);
+const MAX_SPACING: Duration = Duration::from_secs(60);
 /// A look that took long comes again after this many times as long: one percent of a core.
-const SHARE: u32 = 100;
+const COST_FACTOR: u32 = 100;
 /// How much of a list is read: seven thousand sockets.
-const MOST: u64 = 1 << 20;
+const MAX_TABLE_BYTES: u64 = 1 << 20;
 /// How many addresses are kept: more than a listener can have half-open.
-const MOST_ADDRESSES: usize = 4096;
+const MAX_ADDRESSES: usize = 4096;
 /// TCP_SYN_RECV (include/net/tcp_states.h).
 const SYN_RECV: &[u8] = b"03";
 /// The kernel waits so long for the answer to its first SYN-ACK, and then each time twice as long
 /// (TCP_TIMEOUT_INIT, RFC 6298).
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+const SYN_ACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// More retransmits than any setting of tcp_synack_retries: beyond, the time is not worth a guess.
-const MOST_RETRANSMITS: u32 = 16;
+const MAX_RETRANSMITS: u32 = 16;
 /// The unit of the kernel's timers in these lists: USER_HZ, 100 a second on every architecture that
 /// Rust's musl targets know.
-const TICK: Duration = Duration::from_millis(10);
+const USER_TICK: Duration = Duration::from_millis(10);
 
 /// When each address last sent a SYN that came to nothing.
 pub type HalfOpen = BTreeMap<IpAddr, Instant>;
 
 /// What was seen so far, shared by the workers that look and by the one who asks.
-pub(super) struct Watch {
+pub(super) struct HalfOpenWatch {
     port: u16,
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
 }
 
 #[derive(Default)]
-struct State {
+struct WatchState {
     next: Option<Instant>,
     seen: HalfOpen,
 }
 
-impl Watch {
+impl HalfOpenWatch {
     /// Watches the port on which this process listens.
     pub(super) fn new(port: u16) -> Self {
         Self { port, state: Mutex::default() }
@@ -69,16 +69,18 @@ impl Watch {
         drop(state);
         let mut seen = HalfOpen::new();
         let mut complete = true;
-        for list in LISTS {
+        for list in SOCKET_TABLES {
             match File::open(list) {
-                Ok(file) => read(BufReader::new(file.take(MOST)), self.port, began, &mut seen),
+                Ok(file) => {
+                    read(BufReader::new(file.take(MAX_TABLE_BYTES)), self.port, began, &mut seen)
+                }
                 Err(error) => complete &= error.kind() == ErrorKind::NotFound,
             }
         }
         let took = began.elapsed();
         let mut state = self.lock();
         // Time in which we did not run ourselves is no cost: a bound.
-        state.next = Some(began + (took * SHARE).clamp(SPACING, SPACING_MOST));
+        state.next = Some(began + (took * COST_FACTOR).clamp(MIN_SPACING, MAX_SPACING));
         // Without a descriptor we saw nothing, which is not that there is nothing.
         if complete {
             state.seen = seen;
@@ -91,7 +93,7 @@ impl Watch {
     }
 
     // A map and a time are whole whoever panicked.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +106,7 @@ fn read(mut list: impl std::io::BufRead, port: u16, now: Instant, seen: &mut Hal
         if line.ends_with(b"\n")
             && let Some((address, age)) = half_open(&line, port)
             && let Some(came) = now.checked_sub(age)
-            && (seen.len() < MOST_ADDRESSES || seen.contains_key(&address))
+            && (seen.len() < MAX_ADDRESSES || seen.contains_key(&address))
         {
             let known = seen.entry(address).or_insert(came);
             *known = came.max(*known);
@@ -124,13 +126,13 @@ fn half_open(line: &[u8], port: u16) -> Option<(IpAddr, Duration)> {
         return None;
     }
     let (_, timer, retransmits) = (fields.next()?, fields.next()?, fields.next()?);
-    let left = TICK.checked_mul(u32::try_from(hexadecimal(after_colon(timer)?)?).ok()?)?;
+    let left = USER_TICK.checked_mul(u32::try_from(hexadecimal(after_colon(timer)?)?).ok()?)?;
     let retransmits = u32::try_from(hexadecimal(retransmits)?).ok()?;
-    if retransmits > MOST_RETRANSMITS {
+    if retransmits > MAX_RETRANSMITS {
         return None;
     }
     // Waits of 1, 2, 4 … seconds, of which the last is not over.
-    let waits = FIRST_WAIT * ((2 << retransmits) - 1);
+    let waits = SYN_ACK_TIMEOUT * ((2 << retransmits) - 1);
     let address = remote.get(..remote.iter().position(|byte| *byte == b':')?)?;
     Some((ip(address)?.to_canonical(), waits.saturating_sub(left)))
 }

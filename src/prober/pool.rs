@@ -17,70 +17,68 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::exchange::perform;
-use super::half_open::{HalfOpen, Watch};
-use super::{Limits, Settings};
+use super::half_open::{HalfOpen, HalfOpenWatch};
+use super::{PoolLimits, Settings};
 use crate::probe::{KernelView, LocalError, Outcome, Priority, Probe, Report};
 
 /// The last worker does not leave, however long it is idle: when the host gives no more threads
 /// (a pids limit), the agent that keeps one still holds the door.
-const KEPT_WORKERS: usize = 1;
+const MIN_WORKERS: usize = 1;
 
 type Reporter = Box<dyn Fn(Report) + Send + Sync>;
 
 /// What the submitting thread and the workers share.
 pub(super) struct Pool {
     settings: Settings,
-    half_open: Watch,
-    limits: Limits,
+    half_open: HalfOpenWatch,
+    limits: PoolLimits,
     report: Reporter,
-    state: Mutex<State>,
-    /// A worker has left during the stop.
-    left: Condvar,
+    state: Mutex<PoolState>,
+    /// A worker exited during the stop.
+    worker_exited: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    steady: VecDeque<Probe>,
+struct PoolState {
+    healthy: VecDeque<Probe>,
     suspect: VecDeque<Probe>,
     /// Suspect probes inside workers.
     suspects_running: usize,
     /// Idle workers, the longest idle first.
-    idle: VecDeque<Arc<Seat>>,
-    /// Workers called or hired that have not looked for a probe since.
-    coming: usize,
-    /// Every thread, by its number.
-    crew: BTreeMap<usize, Member>,
-    /// Members that have not left.
-    workers: usize,
+    idle: VecDeque<Arc<Parker>>,
+    /// Workers woken or started that have not looked for a probe since.
+    waking: usize,
+    /// Live workers, by number.
+    workers: BTreeMap<usize, Worker>,
+    /// Workers that exited during the stop: joining them does not block.
+    exited: Vec<JoinHandle<()>>,
     stopping: bool,
 }
 
-/// Where one worker waits.
-struct Seat {
+/// Where one idle worker waits.
+struct Parker {
     number: usize,
-    called: Condvar,
+    woken: Condvar,
 }
 
 /// One thread of the pool.
-struct Member {
+struct Worker {
     handle: JoinHandle<()>,
-    /// Since when it makes a probe.
-    running: Option<Instant>,
-    /// It has left during the stop, and can be joined without waiting.
-    left: bool,
+    /// Start of the probe that it makes.
+    running_since: Option<Instant>,
 }
 
-type Guard<'a> = MutexGuard<'a, State>;
+type Guard<'a> = MutexGuard<'a, PoolState>;
 
 impl Pool {
-    pub(super) fn new(settings: Settings, limits: Limits, report: Reporter) -> Self {
+    pub(super) fn new(settings: Settings, limits: PoolLimits, report: Reporter) -> Self {
         Self {
-            half_open: Watch::new(settings.listen_port),
+            half_open: HalfOpenWatch::new(settings.listen_port),
             settings,
             limits,
             report,
-            state: Mutex::new(State::default()),
-            left: Condvar::new(),
+            state: Mutex::default(),
+            worker_exited: Condvar::new(),
         }
     }
 
@@ -90,84 +88,80 @@ impl Pool {
             return Vec::new();
         }
         match probe.priority {
-            Priority::Healthy => state.steady.push_back(probe),
+            Priority::Healthy => state.healthy.push_back(probe),
             Priority::Suspect => state.suspect.push_back(probe),
         }
-        let unstarted = self.staff(&mut state);
+        let unstarted = self.ensure_worker(&mut state);
         drop(state);
         let outcome = || (Outcome::Local(LocalError::NotStarted), None);
         unstarted.into_iter().map(|probe| report(probe, Instant::now(), outcome())).collect()
     }
 
     pub(super) fn workers(&self) -> usize {
-        self.lock().workers
+        self.lock().workers.len()
     }
 
     pub(super) fn half_open(&self) -> HalfOpen {
         self.half_open.seen()
     }
 
-    /// When the probe that has run for the longest began.
+    /// Start of the probe that has run for the longest.
     pub(super) fn oldest_running(&self) -> Option<Instant> {
-        self.lock().crew.values().filter_map(|member| member.running).min()
+        self.lock().workers.values().filter_map(|worker| worker.running_since).min()
     }
 
     pub(super) fn cancel_waiting(&self) {
-        let mut state = self.lock();
-        state.steady.clear();
-        state.suspect.clear();
+        self.lock().take_waiting();
     }
 
-    /// No further probes; every idle worker leaves.
+    /// Takes no further probes, and ends every idle worker.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.stopping = true;
-        state.steady.clear();
-        state.suspect.clear();
-        while state.call_latest() {}
+        state.take_waiting();
+        while state.wake_latest() {}
     }
 
     pub(super) fn stop(&self, deadline: Instant) -> usize {
         self.close();
         let mut state = self.lock();
-        while state.workers > 0 {
-            let wait = deadline.saturating_duration_since(Instant::now());
-            if wait.is_zero() {
+        while !state.workers.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 break;
             }
-            let waited = self.left.wait_timeout(state, wait);
+            let waited = self.worker_exited.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let inside = state.workers;
-        let done: Vec<usize> =
-            state.crew.iter().filter(|(_, m)| m.left).map(|(number, _)| *number).collect();
-        let done: Vec<Member> = done.iter().filter_map(|n| state.crew.remove(n)).collect();
+        let inside = state.workers.len();
+        let exited = std::mem::take(&mut state.exited);
         drop(state);
-        for member in done {
-            // A worker that panicked has ended too; its panic has been told by the hook.
-            let _ = member.handle.join();
+        for handle in exited {
+            // A worker that panicked has ended too; the panic hook has logged it.
+            let _ = handle.join();
         }
         inside
     }
 
-    /// Applies the one rule; returns the probes that can never start, having nobody to make them.
-    fn staff(self: &Arc<Self>, state: &mut State) -> Vec<Probe> {
-        if state.stopping || state.runnable(&self.limits) <= state.coming || state.call_latest() {
+    /// Applies the one rule; returns the probes that can never start, because there is no worker
+    /// and no thread to be had.
+    fn ensure_worker(self: &Arc<Self>, state: &mut PoolState) -> Vec<Probe> {
+        let runnable = state.healthy.len() + state.startable_suspects(&self.limits);
+        if state.stopping || runnable <= state.waking || state.wake_latest() {
             return Vec::new();
         }
-        if state.workers >= self.limits.workers.max(1) || self.hire(state) || state.workers > 0 {
+        let full = state.workers.len() >= self.limits.workers.max(1);
+        if full || self.start_worker(state) || !state.workers.is_empty() {
             return Vec::new();
         }
-        let steady = std::mem::take(&mut state.steady);
-        let suspect = std::mem::take(&mut state.suspect);
-        steady.into_iter().chain(suspect).collect()
+        state.take_waiting()
     }
 
     /// Starts a worker, under the lock: the worker's first act is to take it, so that its handle is
-    /// in its place before it can leave.
-    fn hire(self: &Arc<Self>, state: &mut State) -> bool {
-        let taken = |number: &usize| !state.crew.contains_key(number);
-        let Some(number) = (0..=state.crew.len()).find(taken) else { return false };
+    /// in its place before it can exit.
+    fn start_worker(self: &Arc<Self>, state: &mut PoolState) -> bool {
+        let free = |number: &usize| !state.workers.contains_key(number);
+        let Some(number) = (0..=state.workers.len()).find(free) else { return false };
         let pool = Arc::clone(self);
         let thread = thread::Builder::new()
             .name(format!("probe-{number}"))
@@ -175,13 +169,12 @@ impl Pool {
             .spawn(move || pool.work(number));
         match thread {
             Ok(handle) => {
-                state.crew.insert(number, Member { handle, running: None, left: false });
-                state.workers += 1;
-                state.coming += 1;
+                state.workers.insert(number, Worker { handle, running_since: None });
+                state.waking += 1;
                 true
             }
             Err(error) => {
-                log::debug!("cannot start a thread for a probe: {error}");
+                log::debug!("cannot start a worker thread: {error}");
                 false
             }
         }
@@ -189,21 +182,21 @@ impl Pool {
 
     /// The life of a worker.
     fn work(self: &Arc<Self>, number: usize) {
-        let seat = Arc::new(Seat { number, called: Condvar::new() });
+        let parker = Arc::new(Parker { number, woken: Condvar::new() });
         let mut state = self.lock();
-        state.coming -= 1;
+        state.waking -= 1;
         loop {
-            let Some(probe) = state.take(&self.limits) else {
-                match self.rest(state, &seat) {
-                    Some(called) => state = called,
+            let Some(probe) = state.next_probe(&self.limits) else {
+                match self.park(state, &parker) {
+                    Some(woken) => state = woken,
                     None => return,
                 }
                 continue;
             };
             let priority = probe.priority;
-            // Catches up when workers could not be hired before. While this one lives, no probe is
-            // given up.
-            let _ = self.staff(&mut state);
+            // Catches up when workers could not be started before. While this one lives, no probe
+            // is given up.
+            let _ = self.ensure_worker(&mut state);
             let started = Instant::now();
             state.set_running(number, Some(started));
             drop(state);
@@ -217,36 +210,36 @@ impl Pool {
         }
     }
 
-    /// Waits to be called; `None` when the worker has left instead.
-    fn rest<'a>(&'a self, mut state: Guard<'a>, seat: &Arc<Seat>) -> Option<Guard<'a>> {
+    /// Waits to be woken; `None` when the worker has exited instead.
+    fn park<'a>(&'a self, mut state: Guard<'a>, parker: &Arc<Parker>) -> Option<Guard<'a>> {
         if state.stopping {
-            state.leave(seat.number);
-            self.left.notify_all();
+            state.exit(parker.number);
+            self.worker_exited.notify_all();
             return None;
         }
         let until = Instant::now().checked_add(self.limits.idle);
-        state.idle.push_back(Arc::clone(seat));
+        state.idle.push_back(Arc::clone(parker));
         loop {
-            let longest = state.idle.front().is_some_and(|first| first.number == seat.number);
-            state = match until.filter(|_| longest && state.workers > KEPT_WORKERS) {
-                None => seat.called.wait(state).unwrap_or_else(PoisonError::into_inner),
+            let longest = state.idle.front().is_some_and(|first| first.number == parker.number);
+            state = match until.filter(|_| longest && state.workers.len() > MIN_WORKERS) {
+                None => parker.woken.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         state.idle.pop_front();
-                        state.leave(seat.number);
+                        state.exit(parker.number);
                         // Hands on the role of the one who waits with a timeout.
                         if let Some(next) = state.idle.front() {
-                            next.called.notify_one();
+                            next.woken.notify_one();
                         }
                         return None;
                     }
-                    let waited = seat.called.wait_timeout(state, left);
+                    let waited = parker.woken.wait_timeout(state, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            if !state.idle.iter().any(|idle| idle.number == seat.number) {
-                state.coming -= 1;
+            if !state.idle.iter().any(|idle| idle.number == parker.number) {
+                state.waking -= 1;
                 return Some(state);
             }
         }
@@ -258,53 +251,48 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     fn set_running(&mut self, number: usize, since: Option<Instant>) {
-        if let Some(member) = self.crew.get_mut(&number) {
-            member.running = since;
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.running_since = since;
         }
     }
 
-    /// How many suspect probes may start now.
-    fn suspect_room(&self, limits: &Limits) -> usize {
+    /// How many of the waiting suspect probes may start now.
+    fn startable_suspects(&self, limits: &PoolLimits) -> usize {
         let share = limits.workers.saturating_sub(limits.reserve).max(1);
         share.saturating_sub(self.suspects_running).min(self.suspect.len())
     }
 
-    /// How many probes could start now if there were workers.
-    fn runnable(&self, limits: &Limits) -> usize {
-        self.steady.len() + self.suspect_room(limits)
-    }
-
-    /// The next probe for a worker that is free; steady ones first.
-    fn take(&mut self, limits: &Limits) -> Option<Probe> {
-        if let Some(probe) = self.steady.pop_front() {
+    /// The next probe for a free worker; healthy ones first.
+    fn next_probe(&mut self, limits: &PoolLimits) -> Option<Probe> {
+        if let Some(probe) = self.healthy.pop_front() {
             return Some(probe);
         }
-        if self.suspect_room(limits) == 0 {
+        if self.startable_suspects(limits) == 0 {
             return None;
         }
-        let probe = self.suspect.pop_front();
-        self.suspects_running += usize::from(probe.is_some());
-        probe
+        self.suspects_running += 1;
+        self.suspect.pop_front()
     }
 
-    /// Calls the worker that became idle last; `false` when none is idle.
-    fn call_latest(&mut self) -> bool {
-        let Some(seat) = self.idle.pop_back() else { return false };
-        self.coming += 1;
-        seat.called.notify_one();
+    /// Empties both queues.
+    fn take_waiting(&mut self) -> Vec<Probe> {
+        self.healthy.drain(..).chain(self.suspect.drain(..)).collect()
+    }
+
+    /// Wakes the worker that became idle last; `false` when none is idle.
+    fn wake_latest(&mut self) -> bool {
+        let Some(parker) = self.idle.pop_back() else { return false };
+        self.waking += 1;
+        parker.woken.notify_one();
         true
     }
 
-    /// Strikes a worker off; its handle stays for the stop to join, or is dropped.
-    fn leave(&mut self, number: usize) {
-        self.workers -= 1;
-        if !self.stopping {
-            self.crew.remove(&number);
-        } else if let Some(member) = self.crew.get_mut(&number) {
-            member.left = true;
-        }
+    /// Removes a worker; keeps its handle during the stop, which joins it.
+    fn exit(&mut self, number: usize) {
+        let worker = self.workers.remove(&number);
+        self.exited.extend(worker.filter(|_| self.stopping).map(|worker| worker.handle));
     }
 }
 

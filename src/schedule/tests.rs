@@ -23,9 +23,9 @@ fn a_newcomer_is_due_within_two_seconds_and_then_in_its_phase() {
     let now = start + Duration::from_secs(100);
     schedule.join(now, &name(1));
     let first = schedule.next_deadline().unwrap();
-    assert!(first >= now && first < now + NEWCOMER_WITHIN);
+    assert!(first >= now && first < now + NEW_PEER_WITHIN);
     let taken = schedule.take_due(first);
-    assert_eq!(taken, Taken { due: vec![Due { node: name(1), due: first }], skipped: 0 });
+    assert_eq!(taken, DueProbes { due: vec![DueProbe { node: name(1), due: first }], skipped: 0 });
     schedule.finished(&name(1));
     let second = schedule.next_deadline().unwrap();
     assert!(second - first >= INTERVAL / 10 && second - first <= INTERVAL * 11 / 10);
@@ -125,7 +125,7 @@ fn a_paused_peer_has_no_slot_until_it_joins_again() {
     schedule.pause(&name(1));
     assert_eq!(schedule.next_deadline(), None);
     schedule.resume(start + INTERVAL, &name(1));
-    assert!(schedule.next_deadline().unwrap() < start + INTERVAL + NEWCOMER_WITHIN);
+    assert!(schedule.next_deadline().unwrap() < start + INTERVAL + NEW_PEER_WITHIN);
 }
 
 #[derive(Debug, Clone)]
@@ -229,7 +229,7 @@ proptest! {
                 schedule.finished(&due.node);
                 if let Some(before) = last.insert(due.node, due.due) {
                     let gap = due.due - before;
-                    let settled = before > start + NEWCOMER_WITHIN;
+                    let settled = before > start + NEW_PEER_WITHIN;
                     prop_assert!(!settled || gap == INTERVAL, "{:?}", gap);
                 }
             }

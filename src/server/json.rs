@@ -150,7 +150,12 @@ fn row(record: &PeerRecord) -> Row<'_> {
         node: record.peer.node.as_str(),
         address: record.peer.address.to_string(),
         other_addresses: record.peer.other_addresses.iter().map(ToString::to_string).collect(),
-        instance: record.peer.instance.as_ref().or(record.answering.as_ref()).map(Instance::as_str),
+        instance: record
+            .peer
+            .instance
+            .as_ref()
+            .or(record.answered_by.as_ref())
+            .map(Instance::as_str),
         ready: record.peer.ready,
         verdict: record.verdict.as_str(),
         reason: down.map(|(reason, _)| reason.as_str()),
@@ -159,7 +164,7 @@ fn row(record: &PeerRecord) -> Row<'_> {
         successes: record.successes,
         failures: record.failed(),
         failures_by_reason: counted.map(|(reason, count)| (reason.as_str(), count)).collect(),
-        failures_in_row: record.failures_in_row,
+        failures_in_row: record.consecutive_failures,
         retransmits: record.retransmits,
         retransmits_per_probe: record.retransmits_per_probe(),
         rtt_seconds: record.rtt.map(seconds),
@@ -172,13 +177,13 @@ fn row(record: &PeerRecord) -> Row<'_> {
         }),
         large: large(&record.large),
         incoming_requests: record.incoming,
-        last_incoming: record.last_heard.map(|heard| unix(heard.wall)),
+        last_incoming: record.last_incoming.map(|heard| unix(heard.wall)),
         announced_interval_seconds: record.announced_interval.map(seconds),
         recent: record.recent.iter().map(probe).collect(),
     }
 }
 
-fn large(known: &state::Large) -> Large {
+fn large(known: &state::LargeProbes) -> Large {
     let last = known.last.map(|(at, result)| LargeProbe {
         at: unix(at),
         total_seconds: result.ok().map(seconds),

@@ -7,13 +7,13 @@ use crate::probe::{FailureReason, Outcome, ProbeId};
 
 /// Large probes that a path swallowed although it carried a blank one right after each: one is
 /// chance.
-const SWALLOWED: u32 = 2;
+const DROPPED_THRESHOLD: u32 = 2;
 /// A path that swallows them, or that cannot be judged, is asked again after this time at most.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The large probes of one peer.
 #[derive(Debug, Clone, Default)]
-pub struct Large {
+pub struct LargeProbes {
     /// Large answers that came whole.
     pub successes: u32,
     /// Large probes that failed, for whatever reason.
@@ -21,12 +21,12 @@ pub struct Large {
     /// When the last one ended, and in what time, or why it failed.
     pub last: Option<(SystemTime, Result<Duration, FailureReason>)>,
     /// Those that were swallowed since the last that was not.
-    swallowed: u32,
+    dropped: u32,
     /// The last one was connected and not answered in time; whether for its size, a blank one that
     /// begins later is to show.
-    suspected: bool,
+    unconfirmed: bool,
     /// The peer says that it answers them.
-    able: bool,
+    supported: bool,
     /// When the next one may start, behind a blank probe that succeeds; or when the suspected one
     /// ended.
     due: Option<Instant>,
@@ -36,43 +36,43 @@ pub struct Large {
 
 /// A blank probe that succeeded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Blank {
+pub(super) struct BlankSuccess {
     pub(super) began: Instant,
     /// The peer says that it answers large ones.
-    pub(super) able: bool,
+    pub(super) supported: bool,
     /// The path loses packets of any size.
     pub(super) lossy: bool,
 }
 
-impl Large {
+impl LargeProbes {
     /// The same counts, and nothing else known: the peer moved.
-    pub(super) fn moved(&self) -> Self {
+    pub(super) fn counts_only(&self) -> Self {
         Self { successes: self.successes, failures: self.failures, ..Self::default() }
     }
 
     /// Whether a large probe is to follow the blank one now. The first one comes at the pair's own
     /// share of `interval`, so that a mesh which starts does not send all at once.
-    pub(super) fn follows(
+    pub(super) fn is_due_after(
         &mut self,
         now: Instant,
-        blank: Blank,
+        blank: BlankSuccess,
         interval: Duration,
         share: impl FnOnce() -> Duration,
     ) -> bool {
-        self.able = blank.able;
-        if interval.is_zero() || !blank.able || self.in_flight != 0 {
+        self.supported = blank.supported;
+        if interval.is_zero() || !blank.supported || self.in_flight != 0 {
             return false;
         }
         let due = *self.due.get_or_insert_with(|| now + share());
-        if self.suspected {
+        if self.unconfirmed {
             if blank.began < due {
                 return false;
             }
-            self.suspected = false;
+            self.unconfirmed = false;
             // Where packets get lost at random, size proves nothing.
-            self.swallowed = self.swallowed.saturating_add(u32::from(!blank.lossy));
-            if blank.lossy || self.is_swallowed() {
-                self.due = Some(now + interval.min(ASK_AGAIN));
+            self.dropped = self.dropped.saturating_add(u32::from(!blank.lossy));
+            if blank.lossy || self.drops_full_size() {
+                self.due = Some(now + interval.min(RETRY_INTERVAL));
                 return false;
             }
         }
@@ -94,20 +94,20 @@ impl Large {
         match outcome {
             Outcome::Success { timings, .. } => {
                 self.successes = self.successes.saturating_add(1);
-                self.swallowed = 0;
+                self.dropped = 0;
                 self.last = Some((now.wall, Ok(timings.total)));
             }
             Outcome::Failure(reason) => {
                 self.failures = self.failures.saturating_add(1);
                 self.last = Some((now.wall, Err(*reason)));
                 if *reason == FailureReason::ResponseTimeout {
-                    self.suspected = true;
+                    self.unconfirmed = true;
                     self.due = Some(now.instant);
                     return;
                 }
-                self.swallowed = 0;
+                self.dropped = 0;
             }
-            Outcome::Local(_) => next = next.min(ASK_AGAIN),
+            Outcome::Local(_) => next = next.min(RETRY_INTERVAL),
         }
         // In step with what was due, not with how long it took.
         let due = self.due.unwrap_or(now.instant) + next;
@@ -115,12 +115,12 @@ impl Large {
     }
 
     /// A blank probe failed as well: whatever swallowed the large one, it was not for its size.
-    pub(super) fn excuse(&mut self) {
-        self.suspected = false;
+    pub(super) fn clear_suspicion(&mut self) {
+        self.unconfirmed = false;
     }
 
     /// The path carries blank probes, and swallows large ones.
-    pub(super) fn is_swallowed(&self) -> bool {
-        self.able && self.swallowed >= SWALLOWED
+    pub(super) fn drops_full_size(&self) -> bool {
+        self.supported && self.dropped >= DROPPED_THRESHOLD
     }
 }

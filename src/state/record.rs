@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::large::Large;
+use super::large::LargeProbes;
 use super::verdict::{Evidence, Verdict};
 use super::{Change, Moment, largest};
 use crate::name::Instance;
@@ -124,9 +124,9 @@ pub struct PeerRecord {
     /// When the last failure was, and of what kind.
     pub last_failure: Option<(FailureReason, SystemTime)>,
     /// Failures since the last success.
-    pub failures_in_row: u32,
+    pub consecutive_failures: u32,
     /// Slots since the last success that brought none.
-    missed_in_row: u32,
+    missed_slots: u32,
     /// Whether it counts as up; `None` until a success, or until enough failures.
     pub up: Option<bool>,
     /// The last probes, oldest first, at most [`RECENT`].
@@ -134,7 +134,7 @@ pub struct PeerRecord {
     /// Keep-alive requests that it sent us.
     pub incoming: u64,
     /// When its last request came.
-    pub last_heard: Option<Moment>,
+    pub last_incoming: Option<Moment>,
     /// The interval that it announces.
     pub announced_interval: Option<Duration>,
     /// It was heard before, and has been silent for too long.
@@ -145,15 +145,15 @@ pub struct PeerRecord {
     /// When the first of the failures since the last success began.
     failing_since: Option<Instant>,
     /// What its large probes tell.
-    pub large: Large,
+    pub large: LargeProbes,
     /// The life that answered the last successful probe.
-    pub answering: Option<Instance>,
+    pub answered_by: Option<Instance>,
     /// Its goodbye is believed until then.
     pub draining_until: Option<Instant>,
     /// The goodbye that was believed last.
     goodbye: Option<Box<Goodbye>>,
     /// Since when its requests are due: up, its last probe succeeded, not draining.
-    due_since: Option<Instant>,
+    requests_due_since: Option<Instant>,
     /// The probe in flight, and since when.
     pub(super) in_flight: Option<(ProbeId, Instant)>,
     /// What all of this amounts to.
@@ -167,15 +167,15 @@ const LOSSY_PROBES: usize = 2;
 
 /// After what silence something that comes once an interval is missing: it may be lost twice, and be
 /// as late as the longest default timeout.
-fn lateness(interval: Duration) -> Duration {
+fn longest_silence(interval: Duration) -> Duration {
     const LATE: Duration = Duration::from_secs(5);
     interval * 3 + LATE
 }
 
 /// No SYN is under way for longer.
-const LONGEST_TRIP: Duration = Duration::from_millis(500);
+const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
 /// Of a peer that never announced one: the default.
-const UNKNOWN_INTERVAL: Duration = Duration::from_secs(10);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl PeerRecord {
     /// Nothing known yet.
@@ -191,21 +191,21 @@ impl PeerRecord {
             largest_path_mtu: None,
             last_success: None,
             last_failure: None,
-            failures_in_row: 0,
-            missed_in_row: 0,
+            consecutive_failures: 0,
+            missed_slots: 0,
             up: None,
             recent: VecDeque::new(),
             incoming: 0,
-            last_heard: None,
+            last_incoming: None,
             announced_interval: None,
             silent: false,
             incoming_syns_only: None,
             failing_since: None,
-            large: Large::default(),
-            answering: None,
+            large: LargeProbes::default(),
+            answered_by: None,
             draining_until: None,
             goodbye: None,
-            due_since: None,
+            requests_due_since: None,
             in_flight: None,
             verdict: Verdict::Unknown,
         }
@@ -218,14 +218,14 @@ impl PeerRecord {
     }
 
     /// Whether the last probe succeeded, at the place where it is now.
-    fn is_steady(&self) -> bool {
-        self.up == Some(true) && self.failures_in_row == 0
+    fn is_healthy(&self) -> bool {
+        self.up == Some(true) && self.consecutive_failures == 0
     }
 
     /// Where its next probe waits when workers are short.
     #[must_use]
     pub fn priority(&self) -> Priority {
-        if self.is_steady() { Priority::Healthy } else { Priority::Suspect }
+        if self.is_healthy() { Priority::Healthy } else { Priority::Suspect }
     }
 
     /// Whether so many of the last probes needed a retransmit that the path loses packets.
@@ -263,20 +263,20 @@ impl PeerRecord {
         self.path_mtu = kernel.path_mtu.or(self.path_mtu);
         self.largest_path_mtu = largest(self.largest_path_mtu, kernel);
         self.last_success = Some(now.wall);
-        if self.up != Some(true) || self.failures_in_row > 0 {
+        if self.up != Some(true) || self.consecutive_failures > 0 {
             self.up = Some(true);
             // Whatever it was silent for, neither did ours reach it.
-            self.due_since = Some(now.instant);
+            self.requests_due_since = Some(now.instant);
             self.silent = false;
         }
-        self.failures_in_row = 0;
-        self.missed_in_row = 0;
+        self.consecutive_failures = 0;
+        self.missed_slots = 0;
         self.failing_since = None;
-        self.sample(now, Ok(timings), kernel);
+        self.add_sample(now, Ok(timings), kernel);
     }
 
     /// An answer says that the peer stays: its next goodbye may be believed.
-    pub(super) fn stay(&mut self) {
+    pub(super) fn refute_goodbye(&mut self) {
         if let Some(goodbye) = self.goodbye.as_mut().filter(|_| self.draining_until.is_none()) {
             goodbye.refuted = true;
         }
@@ -288,14 +288,14 @@ impl PeerRecord {
             *count += 1;
         }
         self.last_failure = Some((reason, now.wall));
-        self.large.excuse();
-        self.failures_in_row = self.failures_in_row.saturating_add(1);
-        self.sample(now, Err(reason), kernel);
+        self.large.clear_suspicion();
+        self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+        self.add_sample(now, Err(reason), kernel);
     }
 
     /// The failing probe ran from `began` to `ended`. Its own slot brought nothing, and where nobody
     /// answered, nor did those that came meanwhile: a timeout above the interval delays no verdict.
-    pub(super) fn miss(
+    pub(super) fn count_missed_slots(
         &mut self,
         reason: FailureReason,
         began: Instant,
@@ -310,10 +310,15 @@ impl PeerRecord {
             }
             _ => 0,
         };
-        self.missed_in_row = self.missed_in_row.saturating_add(1).saturating_add(held_up);
+        self.missed_slots = self.missed_slots.saturating_add(1).saturating_add(held_up);
     }
 
-    fn sample(&mut self, now: Moment, result: Result<Timings, FailureReason>, kernel: KernelView) {
+    fn add_sample(
+        &mut self,
+        now: Moment,
+        result: Result<Timings, FailureReason>,
+        kernel: KernelView,
+    ) {
         self.retransmits += u64::from(kernel.retransmits);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
@@ -324,21 +329,21 @@ impl PeerRecord {
         self.recent.push_back(Sample::new(now.wall, result, kernel.retransmits));
     }
 
-    pub(super) fn hear(&mut self, now: Moment, said: &KeepAlive) {
+    pub(super) fn receive_request(&mut self, now: Moment, request: &KeepAlive) {
         self.incoming += 1;
-        self.last_heard = Some(now);
-        self.announced_interval = if self.is_known_life(said.instance.as_ref()) {
-            said.interval.or(self.announced_interval)
+        self.last_incoming = Some(now);
+        self.announced_interval = if self.is_known_instance(request.instance.as_ref()) {
+            request.interval.or(self.announced_interval)
         } else {
             // Perhaps a new life with other settings: more patience harms nobody, less might.
-            said.interval.max(self.announced_interval)
+            request.interval.max(self.announced_interval)
         };
         self.silent = false;
     }
 
     /// The peer is another life or at another place: what was counted stays, since it is counted
     /// by node; what was judged is forgotten.
-    pub(super) fn moved(&mut self, peer: Peer) {
+    pub(super) fn relocate(&mut self, peer: Peer) {
         let new = Self::new(peer, 0);
         let old = std::mem::replace(self, new);
         self.successes = old.successes;
@@ -348,7 +353,7 @@ impl PeerRecord {
         self.last_success = old.last_success;
         self.last_failure = old.last_failure;
         self.incoming = old.incoming;
-        self.large = old.large.moved();
+        self.large = old.large.counts_only();
         self.verdict = old.verdict;
     }
 
@@ -361,7 +366,7 @@ impl PeerRecord {
         drain: Duration,
         until: Instant,
     ) -> Option<Change> {
-        if !self.is_known_life(instance)
+        if !self.is_known_instance(instance)
             || self.goodbye.as_ref().is_some_and(|before| !before.refuted)
         {
             return None;
@@ -375,14 +380,14 @@ impl PeerRecord {
 
     /// Whether this is the life that the list names, or the one that answered a probe of ours (an
     /// agent that does not know its pod's UID); any, as long as we know none.
-    fn is_known_life(&self, instance: Option<&Instance>) -> bool {
-        let known = [self.peer.instance.as_ref(), self.answering.as_ref()];
+    fn is_known_instance(&self, instance: Option<&Instance>) -> bool {
+        let known = [self.peer.instance.as_ref(), self.answered_by.as_ref()];
         known == [None, None] || (instance.is_some() && known.contains(&instance))
     }
 
     /// Whether a blank request shows that a peer which said goodbye is back: as another life at
     /// the address that we know, or as the same pod, started anew after its drain was over.
-    pub(super) fn is_back(&self, now: Instant, instance: Option<&Instance>) -> bool {
+    pub(super) fn ends_goodbye(&self, now: Instant, instance: Option<&Instance>) -> bool {
         let Some(said) = self.goodbye.as_ref().filter(|_| self.draining_until.is_some()) else {
             return false;
         };
@@ -393,19 +398,19 @@ impl PeerRecord {
     }
 
     /// Its goodbye is over: what it was silent for since, it had announced.
-    pub(super) fn outstay(&mut self, now: Instant) {
+    pub(super) fn expire_goodbye(&mut self, now: Instant) {
         self.draining_until = None;
-        self.due_since = self.due_since.map(|_| now);
+        self.requests_due_since = self.requests_due_since.map(|_| now);
     }
 
     /// Whether requests that should come do not: for three announced intervals and a timeout.
     /// Judged only when it was heard before, so that upgrades with mixed settings accuse nobody, and
     /// only for the time that it was up: after an outage our probe may come through first.
-    pub(super) fn is_silent(&self, now: Instant, awake_since: Option<Instant>) -> bool {
-        match (self.last_heard, self.announced_interval, self.due_since) {
+    pub(super) fn is_silent(&self, now: Instant, listening_since: Option<Instant>) -> bool {
+        match (self.last_incoming, self.announced_interval, self.requests_due_since) {
             (Some(heard), Some(interval), Some(up)) if self.draining_until.is_none() => {
-                let since = heard.instant.max(up).max(awake_since.unwrap_or(up));
-                now.saturating_duration_since(since) > lateness(interval)
+                let since = heard.instant.max(up).max(listening_since.unwrap_or(up));
+                now.saturating_duration_since(since) > longest_silence(interval)
             }
             _ => false,
         }
@@ -416,17 +421,17 @@ impl PeerRecord {
     /// both broke is listed as well. And none of its requests may have come whole since: then our
     /// SYN-ACK reached it, and the path loses packets at random, or swallows new connections only.
     pub(super) fn proves_incoming_syns_only(&self, now: Instant, came: Instant) -> bool {
-        let Some(failing) = self.failing_since.map(|since| since + LONGEST_TRIP) else {
+        let Some(failing) = self.failing_since.map(|since| since + MAX_SYN_TRANSIT) else {
             return false;
         };
-        let whole = self.last_heard.is_some_and(|heard| heard.instant > failing);
-        let interval = self.announced_interval.unwrap_or(UNKNOWN_INTERVAL);
-        came > failing && !whole && now.saturating_duration_since(came) <= lateness(interval)
+        let whole = self.last_incoming.is_some_and(|heard| heard.instant > failing);
+        let interval = self.announced_interval.unwrap_or(DEFAULT_INTERVAL);
+        came > failing && !whole && now.saturating_duration_since(came) <= longest_silence(interval)
     }
 
     /// Brings the verdict up to date, and says when it changed.
-    pub(super) fn judge(&mut self, failure_threshold: u32) -> Option<Change> {
-        if self.missed_in_row >= failure_threshold {
+    pub(super) fn update_verdict(&mut self, failure_threshold: u32) -> Option<Change> {
+        if self.missed_slots >= failure_threshold {
             self.up = Some(false);
         }
         let evidence = Evidence {
@@ -434,9 +439,9 @@ impl PeerRecord {
             up: self.up,
             last_failure: self.last_failure.map(|(reason, _)| reason),
             // A peer that our probes do not reach either is on its way down.
-            silent: self.silent && self.failures_in_row == 0,
+            silent: self.silent && self.consecutive_failures == 0,
             lossy: self.is_lossy(),
-            small_only: self.large.is_swallowed(),
+            drops_full_size: self.large.drops_full_size(),
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
         };
         let to = evidence.verdict();

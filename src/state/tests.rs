@@ -13,8 +13,8 @@ const REFRESH: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(5);
 const LARGE_INTERVAL: Duration = Duration::from_secs(300);
 
-fn rules() -> Rules {
-    Rules {
+fn settings() -> StateSettings {
+    StateSettings {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
         large_interval: LARGE_INTERVAL,
@@ -60,7 +60,7 @@ struct Lab {
 
 impl Lab {
     fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
-        let mut state = MeshState::new(rules());
+        let mut state = MeshState::new(settings());
         state.peers(peers.into_iter().collect(), REFRESH);
         Self { state, now: Moment::now(), next: 0 }
     }
@@ -104,7 +104,7 @@ impl Lab {
             goodbye,
             size: None,
         };
-        self.state.heard(self.now, Some(&said))
+        self.state.receive_request(self.now, Some(&said))
     }
 
     fn verdict(&self, number: u8) -> Verdict {
@@ -118,7 +118,7 @@ fn a_peer_is_down_after_three_failures_in_a_row_and_up_after_one_success() {
     assert_eq!(lab.verdict(1), Verdict::Unknown);
     lab.probe(1, success(), 0);
     assert_eq!(lab.verdict(1), Verdict::Up);
-    assert_eq!(lab.fail(1), vec![Change::Failing(name(1))]);
+    assert_eq!(lab.fail(1), vec![Change::FirstFailure(name(1))]);
     assert_eq!(lab.fail(1), vec![]);
     assert_eq!(lab.verdict(1), Verdict::Up, "one lost packet flaps nothing");
     let down = Verdict::Down(FailureReason::Refused);
@@ -198,8 +198,8 @@ fn a_new_life_with_a_longer_interval_is_given_the_time() {
     let Outcome::Success { timings, answer } = success() else { unreachable!() };
     let answer = Answer { instance: Some(instance("a")), ..answer };
     lab.probe(1, Outcome::Success { timings, answer }, 0);
-    lab.state.heard(lab.now, Some(&said("a", 1)));
-    lab.state.heard(lab.now, Some(&said("b", 60)));
+    lab.state.receive_request(lab.now, Some(&said("a", 1)));
+    lab.state.receive_request(lab.now, Some(&said("b", 60)));
     lab.pass(Duration::from_secs(59));
     assert_eq!(lab.verdict(1), Verdict::Up);
 }
@@ -291,8 +291,8 @@ fn a_peer_that_moved_is_not_judged_by_its_old_place() {
 #[test]
 fn strangers_are_counted_together_and_asked_about() {
     let mut lab = Lab::new([peer(1, None)]);
-    assert_eq!(lab.hear(9, "a", None), vec![Change::Unknown(name(9), Some(instance("a")))]);
-    assert_eq!(lab.state.heard(lab.now, None), vec![]);
+    assert_eq!(lab.hear(9, "a", None), vec![Change::UnknownSender(name(9), Some(instance("a")))]);
+    assert_eq!(lab.state.receive_request(lab.now, None), vec![]);
     assert_eq!(lab.state.snapshot(lab.now).incoming_unknown, 2);
 }
 
@@ -404,7 +404,7 @@ fn a_stranger_cannot_announce_an_interval_in_a_peers_name() {
         goodbye: None,
         size: None,
     };
-    lab.state.heard(lab.now, Some(&forged));
+    lab.state.receive_request(lab.now, Some(&forged));
     lab.pass(Duration::from_secs(10));
     assert_eq!(lab.verdict(1), Verdict::Up);
 }
@@ -415,7 +415,7 @@ fn what_we_slept_through_is_no_silence_of_others() {
     lab.probe(1, success(), 0);
     lab.hear(1, "a", None);
     lab.now.instant += Duration::from_secs(3600);
-    lab.state.was_deaf(lab.now.instant);
+    lab.state.restart_listening(lab.now.instant);
     lab.pass(Duration::from_secs(34));
     assert_eq!(lab.verdict(1), Verdict::Up);
     lab.pass(Duration::from_secs(2));

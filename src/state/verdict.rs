@@ -46,7 +46,7 @@ pub(super) struct Evidence {
     /// Recent probes succeeded only after a retransmit.
     pub(super) lossy: bool,
     /// Large probes in a row were swallowed.
-    pub(super) small_only: bool,
+    pub(super) drops_full_size: bool,
     pub(super) path_mtu_shrunk: bool,
 }
 
@@ -58,7 +58,7 @@ impl Evidence {
             Self { up: Some(false), last_failure: Some(reason), .. } => Verdict::Down(reason),
             Self { silent: true, .. } => Verdict::OneWay,
             Self { lossy: true, .. } => Verdict::Lossy,
-            Self { small_only: true, .. } | Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
+            Self { drops_full_size: true, .. } | Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
             Self { .. } => Verdict::Up,
         }
     }
@@ -110,7 +110,7 @@ mod tests {
         last_failure: None,
         silent: false,
         lossy: false,
-        small_only: false,
+        drops_full_size: false,
         path_mtu_shrunk: false,
     };
 
@@ -118,9 +118,9 @@ mod tests {
     fn the_worst_that_holds_is_told() {
         let mut evidence = WELL;
         assert_eq!(evidence.verdict(), Verdict::Up);
-        evidence.small_only = true;
+        evidence.drops_full_size = true;
         assert_eq!(evidence.verdict(), Verdict::Mtu);
-        evidence.small_only = false;
+        evidence.drops_full_size = false;
         evidence.path_mtu_shrunk = true;
         assert_eq!(evidence.verdict(), Verdict::Mtu);
         evidence.lossy = true;

@@ -18,12 +18,12 @@ use std::time::Duration;
 use wylis::config::SETTINGS;
 use wylis::discovery::DiscoveryReason;
 use wylis::gate::Rejection;
-use wylis::metrics::{AgentMetrics, GateNumbers};
+use wylis::metrics::{AgentMetrics, GateCounts};
 use wylis::name::NodeName;
 use wylis::peer::{Peer, PodCounts};
 use wylis::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, ProbeKind};
 use wylis::probe::{Report, Timings};
-use wylis::state::{MeshState, Moment, RECENT, Rules, Snapshot, Verdict};
+use wylis::state::{MeshState, Moment, RECENT, Snapshot, StateSettings, Verdict};
 use wylis::wire::KeepAlive;
 
 type Row = Vec<String>;
@@ -174,7 +174,7 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
     let default = SETTINGS.iter().find(|one| one.variable == "WYLIS_BUCKETS").unwrap().default;
     let bounds: Vec<f64> = default.split(',').map(|bound| bound.parse().unwrap()).collect();
     let drain = Duration::from_secs(30);
-    let mut state = MeshState::new(Rules {
+    let mut state = MeshState::new(StateSettings {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
         large_interval: Duration::from_secs(300),
@@ -211,7 +211,7 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
     }
     let interval = Some(Duration::from_secs(10));
     let said = KeepAlive { node, instance: None, interval, goodbye: None, size: None };
-    state.heard(now, Some(&said));
+    state.receive_request(now, Some(&said));
     Arc::new(state.snapshot(now))
 }
 
@@ -277,7 +277,7 @@ fn the_refusals_are_those_of_the_gate() {
 fn the_states_of_pods_are_those_of_a_scrape() {
     let metrics = AgentMetrics::new(&[]).unwrap();
     metrics.set_peers(0, PodCounts::default());
-    let text = scrape(snapshot(&[]), metrics.gather(&GateNumbers::default()));
+    let text = scrape(snapshot(&[]), metrics.gather(&GateCounts::default()));
     let states = text.lines().filter_map(|line| line.strip_prefix("wylis_pods{state=\""));
     let states = states.filter_map(|rest| Some(row([rest.split_once('"')?.0])));
     assert_table("Pods", 1, &states.collect::<Vec<_>>());

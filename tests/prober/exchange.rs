@@ -11,7 +11,7 @@ use wylis::name::Instance;
 use wylis::probe::{
     Answer, FailureReason, LocalError, Outcome, Priority, Probe, ProbeKind, Report, Timings,
 };
-use wylis::prober::Limits;
+use wylis::prober::PoolLimits;
 
 use crate::child;
 use crate::peer::{
@@ -116,7 +116,7 @@ fn an_answer_in_pieces_is_put_together() {
 #[test]
 fn a_goodbye_says_how_long_the_agent_still_answers() {
     let peer = Peer::saying("127.65.4.1", GOOD);
-    let (prober, reports) = prober(LONG, Limits::default());
+    let (prober, reports) = prober(LONG, PoolLimits::default());
     let kind = ProbeKind::Goodbye { drain: Duration::from_secs(5) };
     prober.submit(Probe { kind, ..blank(1, peer.address, Priority::Healthy) });
     let report = reports.recv_timeout(PATIENCE).unwrap();
@@ -227,7 +227,7 @@ fn no_connection_is_left_in_time_wait() {
         read_head(&mut stream);
         let _ = stream.write_all(GOOD.as_bytes());
     });
-    let (prober, reports) = prober(LONG, Limits::default());
+    let (prober, reports) = prober(LONG, PoolLimits::default());
     for id in 0..200 {
         let peer = if id % 2 == 0 { &waits } else { &closes_first };
         prober.submit(blank(id, peer.address, Priority::Healthy));
@@ -265,7 +265,7 @@ fn without_descriptors_a_probe_is_our_own_failure() {
         drop(stream);
         count.fetch_add(1, Ordering::SeqCst);
     });
-    let (prober, reports) = prober(LONG, Limits::default());
+    let (prober, reports) = prober(LONG, PoolLimits::default());
     let answered = |id| {
         prober.submit(blank(id, peer.address, Priority::Healthy));
         reports.recv_timeout(PATIENCE).unwrap()

@@ -15,7 +15,7 @@ use crate::peer::{PATIENCE, Peer, black_hole, listener, read_head, reset, wait_f
 
 /// For what is cut off.
 const SOON: Duration = Duration::from_millis(300);
-const MOST: usize = 1000;
+const MAX_BYTES: usize = 1000;
 
 type Had = Result<Vec<u8>, FetchError>;
 
@@ -34,9 +34,9 @@ impl FetchJob for List {
     }
 }
 
-fn wanted(address: SocketAddr, within: Duration) -> Fetch {
+fn wanted(address: SocketAddr, timeout: Duration) -> Fetch {
     let node = Some(NodeName::new("n1").unwrap());
-    Fetch { node, address, path: "/api/v1/row".to_owned(), within, most: MOST }
+    Fetch { node, address, path: "/api/v1/row".to_owned(), timeout, max_bytes: MAX_BYTES }
 }
 
 fn all(wanted: Vec<Fetch>, at_once: usize, deadline: Duration) -> BTreeMap<SocketAddr, Had> {
@@ -45,8 +45,8 @@ fn all(wanted: Vec<Fetch>, at_once: usize, deadline: Duration) -> BTreeMap<Socke
     list.had
 }
 
-fn one(address: SocketAddr, within: Duration) -> Had {
-    all(vec![wanted(address, within)], 1, PATIENCE).remove(&address).unwrap()
+fn one(address: SocketAddr, timeout: Duration) -> Had {
+    all(vec![wanted(address, timeout)], 1, PATIENCE).remove(&address).unwrap()
 }
 
 fn failed(reason: FailureReason) -> Had {
@@ -61,7 +61,7 @@ fn answer(content: &str) -> String {
 #[test]
 fn a_document_comes_whole_however_it_is_cut() {
     for (ip, piece) in [("127.67.1.1", 1), ("127.67.1.2", 7), ("127.67.1.3", 5000)] {
-        let text = answer(&"0123456789".repeat(MOST / 10));
+        let text = answer(&"0123456789".repeat(MAX_BYTES / 10));
         let peer = Peer::start(ip, move |mut stream| {
             stream.set_nodelay(true).unwrap();
             let asked = read_head(&mut stream);
@@ -72,7 +72,7 @@ fn a_document_comes_whole_however_it_is_cut() {
             wait_for_close(&mut stream);
         });
         let document = one(peer.address, PATIENCE).unwrap();
-        assert_eq!(document, "0123456789".repeat(MOST / 10).as_bytes());
+        assert_eq!(document, "0123456789".repeat(MAX_BYTES / 10).as_bytes());
     }
     let empty = Peer::saying("127.67.1.4", answer(""));
     assert_eq!(one(empty.address, PATIENCE), Ok(Vec::new()));
@@ -111,7 +111,7 @@ fn whatever_else_is_said_is_named() {
 fn peers_that_stall_drip_close_or_reset_cost_their_time_and_no_more() {
     let drip = Peer::start("127.67.3.1", |mut stream| {
         read_head(&mut stream);
-        for octet in answer(&"x".repeat(MOST)).bytes() {
+        for octet in answer(&"x".repeat(MAX_BYTES)).bytes() {
             if stream.write_all(&[octet]).is_err() {
                 return;
             }

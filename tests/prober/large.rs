@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use wylis::probe::{FailureReason, Outcome, Priority, Probe, ProbeKind, Report};
-use wylis::prober::Limits;
+use wylis::prober::PoolLimits;
 use wylis::wire::LARGE;
 
 use crate::peer::{GOOD, PATIENCE, Peer, blank, prober, read_head, wait_for_close};
@@ -16,7 +16,7 @@ fn head() -> String {
 }
 
 fn large_probe(peer: &Peer) -> Report {
-    let (prober, reports) = prober(LONG, Limits::default());
+    let (prober, reports) = prober(LONG, PoolLimits::default());
     let kind = ProbeKind::Large;
     prober.submit(Probe { kind, ..blank(1, peer.address, Priority::Suspect) });
     let report = reports.recv_timeout(PATIENCE).unwrap();

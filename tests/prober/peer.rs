@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 use wylis::name::{Instance, NodeName};
 use wylis::probe::{Priority, Probe, ProbeId, ProbeKind, Report};
-use wylis::prober::{Limits, Prober, Settings};
+use wylis::prober::{PoolLimits, Prober, Settings};
 
 /// Wide enough for a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ pub(crate) fn blank(id: ProbeId, address: SocketAddr, priority: Priority) -> Pro
 }
 
 /// A prober, and what it reports.
-pub(crate) fn prober(timeout: Duration, limits: Limits) -> (Prober, Receiver<Report>) {
+pub(crate) fn prober(timeout: Duration, limits: PoolLimits) -> (Prober, Receiver<Report>) {
     let (sender, reports) = channel();
     let report = move |report| {
         // The test may have ended already.
@@ -127,7 +127,7 @@ pub(crate) fn prober(timeout: Duration, limits: Limits) -> (Prober, Receiver<Rep
 
 /// One blank probe of `n1` at `address`.
 pub(crate) fn probe_once(address: SocketAddr, timeout: Duration) -> Report {
-    let (prober, reports) = prober(timeout, Limits::default());
+    let (prober, reports) = prober(timeout, PoolLimits::default());
     prober.submit(blank(7, address, Priority::Healthy));
     reports.recv_timeout(PATIENCE).unwrap()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use wylis::probe::{FailureReason, LocalError, Outcome, Priority};
-use wylis::prober::{HEALTHY_RESERVE, Limits, MAX_WORKERS};
+use wylis::prober::{HEALTHY_RESERVE, MAX_WORKERS, PoolLimits};
 
 use crate::child;
 use crate::peer::{GOOD, PATIENCE, Peer, blank, listener, prober, read_head, until};
@@ -35,7 +35,7 @@ fn stalled_peers_delay_no_healthy_one_and_threads_stay_bounded() {
     }
     let healthy = Peer::saying("127.66.1.1", GOOD);
     let stalled = listener("127.66.1.2", 4096);
-    let (prober, reports) = prober(HELD, Limits::default());
+    let (prober, reports) = prober(HELD, PoolLimits::default());
     for id in 0..500 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
@@ -66,7 +66,7 @@ fn stalled_peers_delay_no_healthy_one_and_threads_stay_bounded() {
 #[test]
 fn steady_probes_may_use_every_worker() {
     let stalled = listener("127.66.2.1", 64);
-    let limits = Limits { workers: 6, reserve: 4, ..Limits::default() };
+    let limits = PoolLimits { workers: 6, reserve: 4, ..PoolLimits::default() };
     let (prober, _reports) = prober(HELD, limits);
     for id in 0..10 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
@@ -86,7 +86,7 @@ fn steady_probes_may_use_every_worker() {
 #[test]
 fn waiting_suspects_start_when_others_of_their_lane_end() {
     let stalled = listener("127.66.3.1", 64);
-    let limits = Limits { workers: 3, reserve: 1, ..Limits::default() };
+    let limits = PoolLimits { workers: 3, reserve: 1, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_millis(50), limits);
     for id in 0..8 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
@@ -109,7 +109,7 @@ fn idle_workers_leave_but_for_the_last() {
     let stalled = listener("127.66.4.1", 256);
     let idle = Duration::from_millis(100);
     let (prober, reports) =
-        prober(Duration::from_millis(500), Limits { idle, ..Limits::default() });
+        prober(Duration::from_millis(500), PoolLimits { idle, ..PoolLimits::default() });
     for id in 0..60 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
@@ -132,7 +132,7 @@ fn idle_workers_leave_but_for_the_last() {
 #[test]
 fn a_steady_load_is_carried_by_as_few_workers_as_it_needs() {
     let healthy = Peer::saying("127.66.5.1", GOOD);
-    let (prober, reports) = prober(HELD, Limits::default());
+    let (prober, reports) = prober(HELD, PoolLimits::default());
     for id in 0..200 {
         prober.submit(blank(id, healthy.address, Priority::Healthy));
         assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
@@ -146,7 +146,7 @@ fn a_steady_load_is_carried_by_as_few_workers_as_it_needs() {
 fn stopping_joins_the_idle_and_counts_those_inside_a_probe() {
     let healthy = Peer::saying("127.66.6.1", GOOD);
     let stalled = listener("127.66.6.2", 64);
-    let limits = Limits { workers: 5, reserve: 0, ..Limits::default() };
+    let limits = PoolLimits { workers: 5, reserve: 0, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_secs(3), limits);
     for id in 0..5 {
         prober.submit(blank(id, healthy.address, Priority::Healthy));
@@ -171,7 +171,7 @@ fn stopping_joins_the_idle_and_counts_those_inside_a_probe() {
 #[test]
 fn forgotten_probes_are_never_made() {
     let stalled = listener("127.66.7.1", 64);
-    let limits = Limits { workers: 1, reserve: 0, ..Limits::default() };
+    let limits = PoolLimits { workers: 1, reserve: 0, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_millis(300), limits);
     for id in 0..10 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
@@ -186,7 +186,7 @@ fn forgotten_probes_are_never_made() {
 fn without_any_thread_a_probe_is_reported_as_not_started() {
     let peer = Peer::saying("127.66.8.1", GOOD);
     // No address space has room for such a stack.
-    let (prober, reports) = prober(HELD, Limits { stack: 1 << 48, ..Limits::default() });
+    let (prober, reports) = prober(HELD, PoolLimits { stack: 1 << 48, ..PoolLimits::default() });
     for (id, priority) in [(1, Priority::Healthy), (2, Priority::Suspect)] {
         let unstarted = prober.submit(blank(id, peer.address, priority));
         let [report] = unstarted.as_slice() else { panic!("{unstarted:?}") };
@@ -205,7 +205,7 @@ fn while_one_worker_lives_a_probe_waits_for_it() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let healthy = Peer::saying("127.66.11.1", GOOD);
     let stalled = listener("127.66.11.2", 16);
-    let limits = Limits { stack: 256 << 20, ..Limits::default() };
+    let limits = PoolLimits { stack: 256 << 20, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_secs(1), limits);
     prober.submit(blank(1, healthy.address, Priority::Healthy));
     assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
@@ -240,7 +240,7 @@ fn a_probe_wakes_one_worker_and_not_the_herd() {
     }
     let stalled = listener("127.66.12.1", 256);
     let healthy = Peer::saying("127.66.12.2", GOOD);
-    let (prober, reports) = prober(Duration::from_secs(1), Limits::default());
+    let (prober, reports) = prober(Duration::from_secs(1), PoolLimits::default());
     for id in 0..40 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
@@ -305,7 +305,7 @@ fn under_any_load_each_probe_is_reported_exactly_once() {
     };
     proptest!(config, |(load in load, (workers, reserve, idle) in bounds)| {
         let idle = Duration::from_millis(idle);
-        let limits = Limits { workers, reserve, idle, ..Limits::default() };
+        let limits = PoolLimits { workers, reserve, idle, ..PoolLimits::default() };
         let (prober, reports) = prober(Duration::from_millis(20), limits);
         for (id, (peer, steady, pause)) in (0..).zip(&load) {
             let priority = if *steady { Priority::Healthy } else { Priority::Suspect };
@@ -342,7 +342,7 @@ fn suspects_never_take_the_reserve() {
         // Closes only after it has counted down, so that it never sees two probes of one worker.
     });
     let healthy = Peer::saying("127.66.10.2", GOOD);
-    let limits = Limits { workers: 6, reserve: 3, ..Limits::default() };
+    let limits = PoolLimits { workers: 6, reserve: 3, ..PoolLimits::default() };
     let (prober, reports) = prober(HELD, limits);
     for id in 0..200 {
         prober.submit(blank(2 * id, slow.address, Priority::Suspect));

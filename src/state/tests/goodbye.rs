@@ -71,7 +71,7 @@ fn alternating_goodbyes_of_one_life_and_of_none_hide_nothing_longer() {
                 goodbye: Some(DRAIN),
                 size: None,
             };
-            lab.state.heard(lab.now, Some(&said));
+            lab.state.receive_request(lab.now, Some(&said));
             if lab.verdict(1) == Verdict::Draining {
                 hidden += Duration::from_secs(1);
             } else {

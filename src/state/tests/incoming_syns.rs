@@ -15,7 +15,7 @@ impl Lab {
     fn syn(&mut self, ago: u64) -> Vec<Change> {
         let came = self.now.instant - Duration::from_secs(ago);
         let from = peer(1, None).address.ip();
-        self.state.incoming_syns_only(self.now.instant, &[(from, came)].into())
+        self.state.update_incoming_syns(self.now.instant, &[(from, came)].into())
     }
 
     fn incoming_syns_only(&self) -> Option<bool> {
@@ -27,12 +27,12 @@ impl Lab {
 fn down() -> Lab {
     let mut lab = Lab::new([peer(1, None)]);
     lab.probe(1, success(), 0);
-    assert_eq!((lab.incoming_syns_only(), lab.state.awaits_syns()), (None, false));
+    assert_eq!((lab.incoming_syns_only(), lab.state.awaits_incoming_syns()), (None, false));
     for _ in 0..3 {
         lab.unanswered(1);
     }
     assert_eq!(lab.verdict(1), Verdict::Down(FailureReason::ConnectTimeout));
-    assert_eq!((lab.incoming_syns_only(), lab.state.awaits_syns()), (Some(false), true));
+    assert_eq!((lab.incoming_syns_only(), lab.state.awaits_incoming_syns()), (Some(false), true));
     lab
 }
 

@@ -9,7 +9,7 @@ fn able() -> Outcome {
 }
 
 fn asks(changes: &[Change]) -> bool {
-    changes.contains(&Change::Large(name(1)))
+    changes.contains(&Change::SendLarge(name(1)))
 }
 
 impl Lab {
@@ -55,7 +55,7 @@ fn a_peer_that_can_is_asked_once_an_interval_from_its_own_moment_on() {
         assert!(!asks(&lab.probe(1, success(), 0)), "it did not say that it can");
     }
     let first = lab.until_large(301).unwrap();
-    let own = rules().source.share(&name(1), LARGE_INTERVAL).as_secs();
+    let own = settings().source.share(&name(1), LARGE_INTERVAL).as_secs();
     assert!(first.abs_diff(own) <= 2, "{first} {own}");
     for _ in 0..3 {
         lab.large(success());
@@ -165,7 +165,7 @@ fn a_large_report_of_the_old_place_is_forgotten() {
 
 #[test]
 fn without_an_interval_nobody_is_asked() {
-    let state = MeshState::new(Rules { large_interval: Duration::ZERO, ..rules() });
+    let state = MeshState::new(StateSettings { large_interval: Duration::ZERO, ..settings() });
     let mut lab = Lab { state, ..Lab::new([]) };
     lab.state.peers([peer(1, None)].into_iter().collect(), REFRESH);
     assert_eq!(lab.until_large(1000), None);

@@ -45,12 +45,12 @@ pub(super) fn close(stream: TcpStream) {
 
 /// A socket and the deadline of all that is done with it.
 #[derive(Clone, Copy)]
-pub(super) struct Line<'a> {
+pub(super) struct DeadlineStream<'a> {
     pub(super) stream: &'a TcpStream,
     pub(super) deadline: Instant,
 }
 
-impl Line<'_> {
+impl DeadlineStream<'_> {
     pub(super) fn send(self, mut request: &[u8]) -> io::Result<()> {
         let mut stream = self.stream;
         while !request.is_empty() {
