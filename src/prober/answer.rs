@@ -1,40 +1,38 @@
-//! Reads a peer's answer: pure, strict, over the octets received so far.
+//! Parses the head of an answer: pure, strict, over the bytes received so far.
 //!
-//! It opens nothing, waits for nothing, and compares no names: whether the answering node is the
-//! one we meant is the caller's question. Strict, because both ends are ours: whatever differs from
-//! the one expected answer was said by something else (a captive proxy, a service on a reused
-//! address) and must not count as a warm path.
+//! It compares no names: whether the answering node is the intended one is the caller's question.
+//! Strict, because both ends are agents: any other answer comes from something else (a captive proxy,
+//! a service on a reused address) and must not count as a warm path.
+
+use httparse::{EMPTY_HEADER, Header, Response, Status};
 
 use crate::name::{Instance, NodeName};
 use crate::probe::Answer;
 use crate::wire::{CAN, CAN_LARGE, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, can};
 
-/// What ends a head (RFC 9112 section 2.1). A bare LF, which that RFC lets a recipient accept, is
-/// refused: no agent sends it.
-const END: &[u8] = b"\r\n\r\n";
+/// Most header fields of an answer; agents send fewer than 10.
+const MAX_FIELDS: usize = 32;
 
-/// Which answer is due.
+/// The answer that the request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     /// 204 without content.
     Blank,
-    /// 200 with [`LARGE`] octets.
+    /// 200 with [`LARGE`] bytes.
     Large,
-    /// 200 with so many octets at most.
+    /// 200 with at most this many bytes.
     Document(usize),
 }
 
 impl Expected {
-    /// How the good answer begins (status-line, RFC 9112 section 4).
-    const fn start(self) -> &'static [u8] {
+    const fn status(self) -> u16 {
         match self {
-            Self::Blank => b"HTTP/1.1 204",
-            Self::Large | Self::Document(_) => b"HTTP/1.1 200",
+            Self::Blank => 204,
+            Self::Large | Self::Document(_) => 200,
         }
     }
 
-    /// Whether the content may be so long.
-    const fn takes(self, length: usize) -> bool {
+    const fn allows_length(self, length: usize) -> bool {
         match self {
             Self::Blank => length == 0,
             Self::Large => length == LARGE,
@@ -43,143 +41,113 @@ impl Expected {
     }
 }
 
-/// What the octets received so far amount to.
+/// What the bytes received so far amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// Nothing wrong yet, and not the whole head.
+    /// Valid so far, but not the whole head.
     Incomplete,
-    /// Not an answer of ours, whatever may follow.
+    /// Not the expected answer, whatever follows.
     Bad,
-    /// No document, but this status.
-    Refused(u16),
-    /// A document longer than that.
+    /// Another status instead of a document.
+    OtherStatus(u16),
+    /// A document longer than the limit.
     TooLarge,
-    /// A whole head.
-    Whole {
-        /// Who answered.
+    /// The whole head.
+    Complete {
+        /// The answering node.
         node: NodeName,
-        /// What it told.
+        /// The other fields.
         answer: Answer,
-        /// Octets of the head; what follows is content.
+        /// Length of the head; content follows.
         head: usize,
-        /// Octets of the content that are still to come.
-        left: usize,
+        /// Bytes of the content still to come.
+        remaining: usize,
     },
 }
 
-/// Reads `bytes`, everything received so far, at most [`MAX_ANSWER`].
+/// Parses `bytes`, everything received so far, at most [`MAX_ANSWER`].
 ///
-/// Bad as soon as the first octets differ, so that a service that speaks first (SSH, SMTP) and then
+/// Bad as soon as the first bytes differ, so that a service that speaks first (SSH, SMTP) and then
 /// waits is told from one that stalls.
 pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
-    let start = expected.start();
-    let seen = bytes.len().min(start.len());
-    if bytes.get(..seen) != start.get(..seen) || bytes.len() > MAX_ANSWER {
-        return if matches!(expected, Expected::Document(_)) {
-            refused(bytes)
-        } else {
-            Parsed::Bad
-        };
+    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+    let mut response = Response::new(&mut fields);
+    let parsed = response.parse(bytes);
+    // httparse skips empty lines before the status line, and accepts HTTP/1.0.
+    let other_start = bytes.starts_with(b"\r") || bytes.starts_with(b"\n");
+    if other_start || response.version == Some(0) || bytes.len() > MAX_ANSWER {
+        return Parsed::Bad;
     }
-    let Some(end) = bytes.windows(END.len()).position(|window| window == END) else {
+    if let Some(status) = response.code.filter(|status| *status != expected.status()) {
+        let document = matches!(expected, Expected::Document(_));
+        return if document { Parsed::OtherStatus(status) } else { Parsed::Bad };
+    }
+    let head = match parsed {
+        Ok(Status::Complete(head)) => Some(head),
+        Ok(Status::Partial) => None,
+        Err(_) => return Parsed::Bad,
+    };
+    if has_bare_lf(bytes.get(..head.unwrap_or(bytes.len())).unwrap_or_default()) {
+        return Parsed::Bad;
+    }
+    let Some(head) = head else {
         return if bytes.len() == MAX_ANSWER { Parsed::Bad } else { Parsed::Incomplete };
     };
-    let head = end + END.len();
-    let Some((node, answer, length)) = bytes.get(..end).and_then(|head| read_head(head, expected))
-    else {
+    let Some((node, answer, length)) = read_fields(response.headers, expected) else {
         return Parsed::Bad;
     };
-    if let Expected::Document(most) = expected
-        && length > most
-    {
+    if matches!(expected, Expected::Document(max) if length > max) {
         return Parsed::TooLarge;
     }
     // Nothing may follow the content; a 204 has none (RFC 9110 section 15.3.5).
     match length.checked_sub(bytes.len() - head) {
-        Some(left) => Parsed::Whole { node, answer, head, left },
+        Some(remaining) => Parsed::Complete { node, answer, head, remaining },
         None => Parsed::Bad,
     }
 }
 
-/// The begin of an answer that does not begin as a document's.
-fn refused(bytes: &[u8]) -> Parsed {
-    const START: &[u8] = b"HTTP/1.1 ";
-    let seen = bytes.len().min(START.len());
-    if bytes.get(..seen) != START.get(..seen) {
-        return Parsed::Bad;
-    }
-    let Some(digits) = bytes.get(START.len()..START.len() + 3) else { return Parsed::Incomplete };
-    let digits = Some(digits).filter(|digits| digits.iter().all(u8::is_ascii_digit));
-    let code = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
-    code.map_or(Parsed::Bad, Parsed::Refused)
+/// Whether a line ends with LF alone, which RFC 9112 section 2.2 lets a recipient accept, and
+/// httparse does. No agent sends it.
+fn has_bare_lf(head: &[u8]) -> bool {
+    head.rsplit(|byte| *byte == b'\n').skip(1).any(|line| !line.ends_with(b"\r"))
 }
 
-/// Reads a head without its final empty line, and the length that it tells; `None` when it is
-/// malformed or not ours.
-fn read_head(head: &[u8], expected: Expected) -> Option<(NodeName, Answer, usize)> {
-    // Put back the last line's CRLF, so that all lines look alike.
-    let mut lines = head.split(|byte| *byte == b'\n').peekable();
-    let mut next = || {
-        let line = lines.next()?;
-        let bare = if lines.peek().is_some() { line.strip_suffix(b"\r") } else { Some(line) };
-        Some(bare.filter(|line| !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))))
-    };
-    let reason = next()??.strip_prefix(expected.start())?;
-    // The reason phrase is for people; the space before it is left out by some (RFC 9112 section 4).
-    if !reason.is_empty() && !reason.starts_with(b" ") {
-        return None;
-    }
+/// Reads the fields and the content's length; `None` when they are not an agent's.
+fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<(NodeName, Answer, usize)> {
     let (mut node, mut instance, mut draining) = (None, None, None);
     let (mut length, mut can_large) = (None, false);
-    while let Some(line) = next() {
-        let (name, value) = field(line?)?;
-        let named = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        if named(NODE) {
-            once(&mut node, NodeName::new(str::from_utf8(value).ok()?).ok()?)?;
-        } else if named(INSTANCE) {
-            // An instance that a later release writes otherwise is no reason to fail its node.
-            let known = str::from_utf8(value).ok().and_then(|text| Instance::new(text).ok());
-            once(&mut instance, known)?;
-        } else if named(DRAINING) {
-            once(&mut draining, value == b"1")?;
-        } else if named(CAN) {
-            can_large |= str::from_utf8(value).is_ok_and(|value| can(value, CAN_LARGE));
-        } else if named("Content-Length") {
-            once(&mut length, str::from_utf8(value).ok()?.to_owned())?;
-        } else if named("Transfer-Encoding") {
+    for field in fields {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        let value = str::from_utf8(field.value).unwrap_or_default();
+        if is(NODE) {
+            once(&mut node, NodeName::new(value).ok()?)?;
+        } else if is(INSTANCE) {
+            // A later release may write instances otherwise, which is no failure of its node.
+            once(&mut instance, Instance::new(value).ok())?;
+        } else if is(DRAINING) {
+            once(&mut draining, value == "1")?;
+        } else if is(CAN) {
+            can_large |= can(value, CAN_LARGE);
+        } else if is("Content-Length") {
+            once(&mut length, content_length(value)?)?;
+        } else if is("Transfer-Encoding") {
             return None;
         }
     }
-    // In the one spelling; a 204 may leave it out.
-    let text = length.unwrap_or_else(|| "0".to_owned());
-    let length = text.parse().ok().filter(|length| expected.takes(*length))?;
-    if text != length.to_string() {
-        return None;
-    }
+    // A 204 may omit it.
+    let length = length.unwrap_or(0);
     let (instance, draining) = (instance.flatten(), draining.unwrap_or(false));
-    Some((node?, Answer { instance, draining, can_large }, length))
+    let answer = Answer { instance, draining, can_large };
+    expected.allows_length(length).then_some((node?, answer, length))
 }
 
-/// Splits one field line (RFC 9112 section 5); no space before the colon, no folded lines.
-fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, rest) = line.split_at_checked(colon)?;
-    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    if name.is_empty() || !name.iter().all(token) {
-        return None;
-    }
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let mut value = rest.strip_prefix(b":")?;
-    while let Some((_, after)) = value.split_first().filter(|(first, _)| blank(first)) {
-        value = after;
-    }
-    while let Some((_, before)) = value.split_last().filter(|(last, _)| blank(last)) {
-        value = before;
-    }
-    Some((name, value))
+/// Decimal digits without a sign or leading zeros.
+fn content_length(text: &str) -> Option<usize> {
+    let canonical = text == "0" || !text.starts_with(['0', '+']);
+    text.parse().ok().filter(|_| canonical)
 }
 
-/// Fills `slot`; `None` when it was filled before: a header of ours given twice is malformed.
+/// Fills `slot`; `None` when it is filled already: a repeated field is malformed.
 fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
     slot.replace(value).is_none().then_some(())
 }
@@ -196,7 +164,7 @@ mod tests {
 
     fn whole(text: &str) -> Option<(String, Answer)> {
         match parse(text.as_bytes()) {
-            Parsed::Whole { node, answer, left: 0, .. } => Some((node.to_string(), answer)),
+            Parsed::Complete { node, answer, remaining: 0, .. } => Some((node.to_string(), answer)),
             _ => None,
         }
     }
@@ -232,7 +200,8 @@ mod tests {
         };
         let length = format!("Content-Length: {LARGE}\r\n");
         for (content, left) in [("", LARGE), ("....", LARGE - 4)] {
-            let Parsed::Whole { node, left: told, .. } = of("200 OK", &length, content) else {
+            let Parsed::Complete { node, remaining: told, .. } = of("200 OK", &length, content)
+            else {
                 panic!("{content:?}")
             };
             assert_eq!((node.as_str(), told), ("n1", left));
@@ -279,11 +248,28 @@ mod tests {
     fn an_answer_of_the_greatest_length_is_read_and_one_octet_more_is_not() {
         let answer = |length: usize| {
             let start = "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nX: ";
-            format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - END.len()))
+            format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - b"\r\n\r\n".len()))
         };
         assert!(whole(&answer(MAX_ANSWER)).is_some());
         assert_eq!(parse(answer(MAX_ANSWER + 1).as_bytes()), Parsed::Bad);
         assert_eq!(parse(&answer(MAX_ANSWER + 1).as_bytes()[..MAX_ANSWER]), Parsed::Bad);
+    }
+
+    #[test]
+    fn an_answer_with_32_fields_is_read_and_with_33_is_bad() {
+        let answer = |others: usize| {
+            let others = "X: y\r\n".repeat(others);
+            format!("HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\n{others}\r\n")
+        };
+        assert!(whole(&answer(31)).is_some());
+        assert_eq!(parse(answer(32).as_bytes()), Parsed::Bad);
+    }
+
+    #[test]
+    fn a_bare_lf_is_bad_before_the_head_is_whole() {
+        for text in ["HTTP/1.1 204\n", "HTTP/1.1 204 No Content\r\nWylis-Node: n1\nX"] {
+            assert_eq!(parse(text.as_bytes()), Parsed::Bad, "{text:?}");
+        }
     }
 
     proptest! {

@@ -196,11 +196,11 @@ impl Attempt<'_> {
             filled += count;
             match parse(buffer.get(..filled).unwrap_or_default(), self.expected) {
                 Parsed::Incomplete => {}
-                Parsed::Bad | Parsed::Refused(_) | Parsed::TooLarge => {
+                Parsed::Bad | Parsed::OtherStatus(_) | Parsed::TooLarge => {
                     return Err(Outcome::Failure(FailureReason::BadResponse));
                 }
-                Parsed::Whole { node, answer, left, .. } => {
-                    self.discard(left, &mut buffer)?;
+                Parsed::Complete { node, answer, remaining, .. } => {
+                    self.discard(remaining, &mut buffer)?;
                     return Ok((node, answer));
                 }
             }

@@ -199,14 +199,16 @@ impl Transfer {
                 let (from, left) = match parse(head, Expected::Document(self.fetch.max_bytes)) {
                     Parsed::Incomplete => return Ok(None),
                     Parsed::Bad => return Err(failure(FailureReason::BadResponse)),
-                    Parsed::Refused(status) => return Err(Halt::End(FetchError::Status(status))),
+                    Parsed::OtherStatus(status) => {
+                        return Err(Halt::End(FetchError::Status(status)));
+                    }
                     Parsed::TooLarge => return Err(Halt::End(FetchError::TooLarge)),
-                    Parsed::Whole { node, .. }
+                    Parsed::Complete { node, .. }
                         if self.fetch.node.as_ref().is_some_and(|meant| *meant != node) =>
                     {
                         return Err(failure(FailureReason::WrongPeer));
                     }
-                    Parsed::Whole { head, left, .. } => (head, left),
+                    Parsed::Complete { head, remaining, .. } => (head, remaining),
                 };
                 let length = head.len().saturating_sub(from) + left;
                 let mut content = Vec::with_capacity(length);
