@@ -6,14 +6,14 @@
 //! knows no route: which lane a path takes is told to it. It fails closed, and when the backend
 //! does not do what our own server does, it ends the process.
 
-mod answer;
+mod acceptor;
+mod backend;
 mod client;
 mod counters;
-mod head;
-mod lane;
+mod event_loop;
 mod poll;
-mod port;
-mod slots;
+mod request;
+mod response;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -135,6 +135,6 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// When the kernel has no epoll, no descriptor or no thread for it.
 pub fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
-    let port = port::Port::new(setup)?;
-    std::thread::Builder::new().name("gate".to_owned()).spawn(move || port.run())
+    let event_loop = event_loop::EventLoop::new(setup)?;
+    std::thread::Builder::new().name("gate".to_owned()).spawn(move || event_loop.run())
 }

@@ -1,6 +1,7 @@
 //! The routes of the public port. A path is classified here and nowhere else: the gate takes its label
 //! and its lane from the route, the server answers it.
 
+use crate::label::label_set;
 use crate::name::NodeName;
 use crate::wire;
 
@@ -31,21 +32,17 @@ pub enum Route {
     Unknown,
 }
 
-/// The queue in which a request waits for the server, and the connection on which it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Answers of a known, small size: never delayed by a slow reader.
-    Small,
-    /// Answers of any size: one at a time, few waiting.
-    Bulk,
-    /// Answers that are collected from the peers first, which takes seconds at most. Apart from bulk,
-    /// or two agents that collect from each other would each wait for their own collection.
-    Gathered,
-}
-
-impl Lane {
-    /// All lanes, in the order of their indexes.
-    pub const ALL: [Self; 3] = [Self::Small, Self::Bulk, Self::Gathered];
+label_set! {
+    /// The queue in which a request waits for the server, and the connection on which it is answered.
+    pub enum Lane {
+        /// Small answers of a known size: never delayed by a slow reader.
+        Small = "small",
+        /// Answers of any size: one at a time, few waiting.
+        Bulk = "bulk",
+        /// Answers gathered from the peers first, which takes seconds. Apart from bulk, or two agents
+        /// that gather from each other would each wait for their own gathering.
+        Gathered = "gathered",
+    }
 }
 
 /// One value for each lane.
@@ -60,6 +57,11 @@ pub struct Lanes<T> {
 }
 
 impl<T> Lanes<T> {
+    /// All values, in the order of [`Lane::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        [&self.small, &self.bulk, &self.gathered].into_iter()
+    }
+
     /// The value of a lane.
     pub fn get_mut(&mut self, lane: Lane) -> &mut T {
         match lane {

@@ -1,5 +1,5 @@
-//! One client's connection: its head is read, its answer written, and it is closed, each under a
-//! deadline. Errors of a client are its own affair: they are counted, and end its connection.
+//! One client connection: reads its head, writes its response, waits for its close. Each method
+//! returns the next step, which the event loop takes. Knows neither lanes' connections nor epoll.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -8,339 +8,240 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::Rejection;
-use super::head::{self, Progress, Request};
-use super::lane::Broken;
+use super::Limits;
+use super::counters::Rejection;
 use super::poll::Interest;
-use super::port::Port;
-use super::slots::Id;
+use super::request::{self, Progress, RequestHead};
 use crate::route::{Lane, Route};
 use crate::wire;
 
-/// Connections that wait for the client's close: one that has its answer unread keeps the kernel's
-/// send buffer, so they are few.
-const MAX_LINGERING: usize = 32;
-/// Octets read and thrown away while waiting for the close; whoever sends more wants a reset.
+/// Bytes discarded from a lingering connection; one that sends more is reset.
 const MAX_DISCARDED: usize = 64 * 1024;
 
-/// Where a connection stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// Its head is not whole.
-    Head,
-    /// Its request waits for the lane, or for the answer's begin.
+/// What the event loop does next with a connection.
+pub(super) enum Step {
+    /// Waits until the socket is ready for this.
+    Watch(Interest),
+    /// Forwards the request.
+    Forward(RequestHead),
+    /// Refuses the request.
+    Refuse(Rejection),
+    /// The kernel took all of an incomplete response: reads more of it from the backend.
+    Resume,
+    /// The client does not keep up: reads no more from the backend until the socket is writable.
+    Pause,
+    /// The response is written and the FIN sent: waits for the client's close.
+    Linger,
+    /// Closes; the kernel delivers what was written. Counts the rejection.
+    Close(Option<Rejection>),
+    /// Resets: an incomplete response must not look complete. Counts the rejection.
+    Reset(Option<Rejection>),
+}
+
+enum ClientState {
+    /// The head is incomplete.
+    ReadingHead(Vec<u8>),
+    /// The request waits for its lane, or for the response to begin.
     Waiting,
-    /// Its answer is being written; `whole` when nothing will be added to the buffer.
-    Answering { whole: bool },
-    /// Everything is written; its close is waited for. So many octets were thrown away.
+    /// The response is being written; `complete` if nothing will be added to the buffer.
+    Responding { complete: bool },
+    /// The FIN is sent, and the client's close is due.
     Lingering { discarded: usize },
 }
 
-/// One connection.
 pub(super) struct Client {
-    socket: OwnedFd,
-    pub(super) state: State,
-    /// The head as far as it came, then the request built from it, then the answer not yet sent.
-    pub(super) buffer: Vec<u8>,
+    pub(super) socket: OwnedFd,
+    state: ClientState,
+    /// The part of the response that the kernel has not taken.
+    unsent: Vec<u8>,
     pub(super) deadline: Instant,
-    /// Ascends with each connection: who came first.
-    pub(super) born: u64,
-    watched: Option<Interest>,
-    lane: Lane,
-    /// How long its close is waited for: more may come from it, or much of the answer may still be on
-    /// its way.
-    linger: Duration,
+    /// What epoll watches the socket for; `None` if it is not registered.
+    pub(super) watched: Option<Interest>,
+    /// The lane of the request.
+    pub(super) lane: Lane,
+    /// The label of the request's route.
     pub(super) label: &'static str,
-    pub(super) head_only: bool,
-    pub(super) sequence: u64,
+    head_only: bool,
+    /// How long to wait for the client's close, if at all.
+    linger: Duration,
 }
 
 impl Client {
-    pub(super) fn new(socket: OwnedFd, deadline: Instant, born: u64) -> Self {
+    pub(super) fn new(socket: OwnedFd, deadline: Instant) -> Self {
         Self {
             socket,
-            state: State::Head,
-            buffer: Vec::new(),
+            state: ClientState::ReadingHead(Vec::new()),
+            unsent: Vec::new(),
             deadline,
-            born,
             watched: None,
             lane: Lane::Small,
-            linger: Duration::ZERO,
             label: "",
             head_only: false,
-            sequence: 0,
+            linger: Duration::ZERO,
         }
     }
-}
 
-impl Port {
-    /// Something happened on a connection.
-    pub(super) fn client_event(&mut self, id: Id) -> Result<(), Broken> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        match client.state {
-            State::Head => self.read_head(id),
-            State::Lingering { .. } => {
-                self.discard(id);
-                Ok(())
+    pub(super) fn is_reading_head(&self) -> bool {
+        matches!(self.state, ClientState::ReadingHead(_))
+    }
+
+    pub(super) fn is_lingering(&self) -> bool {
+        matches!(self.state, ClientState::Lingering { .. })
+    }
+
+    /// Handles an event of the socket.
+    pub(super) fn ready(&mut self, scratch: &mut [u8], now: Instant) -> Step {
+        match self.state {
+            ClientState::ReadingHead(_) => self.read_head(scratch),
+            ClientState::Responding { .. } if !self.unsent.is_empty() => self.write(now),
+            ClientState::Lingering { .. } => self.discard(scratch),
+            // Watched for nothing but the connection's end.
+            ClientState::Waiting | ClientState::Responding { .. } => {
+                Step::Close(Some(Rejection::ClientGone))
             }
-            State::Answering { .. } if !client.buffer.is_empty() => self.push(id),
-            // Watched for nothing but this.
-            State::Waiting | State::Answering { .. } => self.gone(id),
         }
     }
 
-    /// Reads what came of a head, and judges it.
-    pub(super) fn read_head(&mut self, id: Id) -> Result<(), Broken> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        let seen = client.buffer.len();
-        // One octet more than a head may have tells that it is too long.
+    /// Handles a passed deadline.
+    pub(super) fn overdue(&self) -> Step {
+        match self.state {
+            ClientState::ReadingHead(_) => Step::Refuse(Rejection::Timeout),
+            ClientState::Waiting => Step::Refuse(Rejection::Overload),
+            ClientState::Responding { .. } => Step::Reset(Some(Rejection::Timeout)),
+            ClientState::Lingering { .. } => Step::Reset(None),
+        }
+    }
+
+    fn read_head(&mut self, scratch: &mut [u8]) -> Step {
+        let ClientState::ReadingHead(head) = &mut self.state else { return Step::Reset(None) };
+        let seen = head.len();
+        // One byte more than the limit shows that the head is too long.
         let room = (wire::MAX_REQUEST_HEAD + 1).saturating_sub(seen);
-        let scratch = self.scratch.get_mut(..room).unwrap_or_default();
-        let count = match recv(&client.socket, scratch, RecvFlags::empty()) {
+        let scratch = scratch.get_mut(..room).unwrap_or_default();
+        let count = match recv(&self.socket, &mut *scratch, RecvFlags::empty()) {
             Ok((_, count)) if count > 0 => count,
-            Err(Errno::AGAIN | Errno::INTR) => return self.watch(id, Interest::Read),
-            // Opened and closed, as load balancers and port checks do: nothing to count.
-            Ok(_) | Err(_) if seen == 0 => return self.close(id),
-            Ok(_) => return self.gone(id),
-            Err(_) => return self.gone(id),
+            Err(Errno::AGAIN | Errno::INTR) => return Step::Watch(Interest::Read),
+            // Opened and closed, as load balancers and port checks do: not counted.
+            _ if seen == 0 => return Step::Close(None),
+            _ => return Step::Close(Some(Rejection::ClientGone)),
         };
-        client.buffer.extend_from_slice(self.scratch.get(..count).unwrap_or_default());
-        match head::read(&client.buffer, seen) {
-            Progress::Incomplete => self.watch(id, Interest::Read),
-            Progress::Complete(request) => self.forward(id, &request),
-            Progress::Refused(rejection) => self.refuse(id, rejection),
+        head.extend_from_slice(scratch.get(..count).unwrap_or_default());
+        match request::read(head, seen) {
+            Progress::Incomplete => Step::Watch(Interest::Read),
+            Progress::Complete(request) => Step::Forward(request),
+            Progress::Refused(rejection) => Step::Refuse(rejection),
         }
     }
 
-    fn forward(&mut self, id: Id, request: &Request) -> Result<(), Broken> {
-        let route = Route::of(&request.path);
-        let lane = route.lane();
-        self.sequence += 1;
-        let limits = self.limits;
-        let (sequence, deadline) = (self.sequence, self.now + limits.wait);
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        client.state = State::Waiting;
-        client.deadline = deadline;
-        client.lane = lane;
-        client.linger = match lane {
+    /// The request takes its lane.
+    pub(super) fn wait(
+        &mut self,
+        route: &Route,
+        request: &RequestHead,
+        limits: &Limits,
+        now: Instant,
+    ) {
+        self.state = ClientState::Waiting;
+        self.deadline = now + limits.wait;
+        self.lane = route.lane();
+        self.label = route.label();
+        self.head_only = request.head_only;
+        self.linger = match self.lane {
             Lane::Bulk | Lane::Gathered => limits.linger,
-            // What does not fit a packet or two is not left to the kernel, where it would count for
-            // nobody. A prober that gets nothing of it must see its own time run out, not our reset.
+            // More than a packet or two must not be left to the kernel, where no limit counts it. A
+            // prober that receives nothing must see its own timeout rather than a reset.
             Lane::Small if request.asks_for_more() => limits.small_answer,
             Lane::Small => Duration::ZERO,
         };
-        client.label = route.label();
-        client.head_only = request.head_only;
-        client.sequence = sequence;
-        client.buffer = request.render(sequence).into_bytes();
-        if client.watched.is_some() {
-            self.watch(id, Interest::Nothing)?;
-        }
-        self.due(deadline);
-        if !self.enqueue(lane, id) {
-            return self.refuse(id, Rejection::Overload);
-        }
-        self.pump(lane)
     }
 
-    /// Answers by ourselves, and hangs up.
-    pub(super) fn refuse(&mut self, id: Id, rejection: Rejection) -> Result<(), Broken> {
-        self.counters.reject(rejection);
-        self.abandon(id)?;
-        let deadline = self.now + self.limits.small_answer;
-        let linger = self.limits.linger;
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        client.buffer.clear();
-        match rejection.status() {
-            None => return self.reset(id),
-            Some(status) => client.buffer.extend(refusal(status, rejection, client.head_only)),
-        }
-        client.state = State::Answering { whole: true };
-        // It may send on what we do not want: only a lingering close lets the answer arrive.
-        client.linger = linger;
-        client.deadline = deadline;
-        self.due(deadline);
-        self.push(id)
+    /// Takes the next part of the response.
+    pub(super) fn respond(&mut self, mut part: Vec<u8>, complete: bool, now: Instant) -> Step {
+        self.unsent.append(&mut part);
+        self.state = ClientState::Responding { complete };
+        self.write(now)
     }
 
-    /// Writes what there is to write, and takes the next step when all of it is written.
-    pub(super) fn push(&mut self, id: Id) -> Result<(), Broken> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        let State::Answering { whole } = client.state else { return Ok(()) };
-        // The end of the answer and the FIN go out as one packet.
-        let more = if whole { SendFlags::MORE } else { SendFlags::empty() };
+    /// Answers without the backend.
+    pub(super) fn refuse(&mut self, rejection: Rejection, limits: &Limits, now: Instant) -> Step {
+        let Some(status) = rejection.status() else { return Step::Reset(None) };
+        // The client may send on: only a lingering close lets the response arrive.
+        self.linger = limits.linger;
+        self.deadline = now + limits.small_answer;
+        self.unsent.clear();
+        self.respond(refusal(status, rejection, self.head_only), true, now)
+    }
+
+    fn write(&mut self, now: Instant) -> Step {
+        let ClientState::Responding { complete } = self.state else { return Step::Reset(None) };
+        // The end of the response and the FIN share a packet.
+        let more = if complete { SendFlags::MORE } else { SendFlags::empty() };
         let mut sent = 0;
-        let result = loop {
-            let rest = client.buffer.get(sent..).unwrap_or_default();
+        let blocked = loop {
+            let rest = self.unsent.get(sent..).unwrap_or_default();
             if rest.is_empty() {
-                break Ok(());
+                break false;
             }
-            match send(&client.socket, rest, SendFlags::NOSIGNAL | more) {
+            match send(&self.socket, rest, SendFlags::NOSIGNAL | more) {
                 Ok(count) => sent += count,
                 Err(Errno::INTR) => {}
-                Err(error) => break Err(error),
+                Err(Errno::AGAIN) => break true,
+                Err(_) => return Step::Close(Some(Rejection::ClientGone)),
             }
         };
-        client.buffer.drain(..sent.min(client.buffer.len()));
-        let (lane, lingers) = (client.lane, !client.linger.is_zero());
-        let watched = client.watched;
-        match result {
-            Ok(()) if whole && lingers => self.linger(id),
-            Ok(()) if whole => self.close(id),
-            Ok(()) => {
-                if watched.is_some() {
-                    self.watch(id, Interest::Nothing)?;
-                }
-                self.resume(lane)
-            }
-            Err(Errno::AGAIN) => {
-                self.watch(id, Interest::Write)?;
-                if whole { Ok(()) } else { self.pause(lane) }
-            }
-            Err(_) => self.gone(id),
+        self.unsent.drain(..sent.min(self.unsent.len()));
+        match (complete, blocked) {
+            (true, true) => Step::Watch(Interest::Write),
+            (true, false) if self.linger.is_zero() => Step::Close(None),
+            (true, false) => self.linger(now),
+            (false, true) => Step::Pause,
+            (false, false) => Step::Resume,
         }
     }
 
-    /// All is written: says so, and waits for the client to close.
-    fn linger(&mut self, id: Id) -> Result<(), Broken> {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        let deadline = now + client.linger;
-        client.buffer = Vec::new();
-        client.state = State::Lingering { discarded: 0 };
-        client.deadline = deadline;
-        if shutdown(&client.socket, Shutdown::Write).is_err() {
-            return self.close(id);
+    fn linger(&mut self, now: Instant) -> Step {
+        self.unsent = Vec::new();
+        self.state = ClientState::Lingering { discarded: 0 };
+        self.deadline = now + self.linger;
+        match shutdown(&self.socket, Shutdown::Write) {
+            Ok(()) => Step::Linger,
+            Err(_) => Step::Close(None),
         }
-        self.lingering += 1;
-        self.due(deadline);
-        self.watch(id, Interest::Read)?;
-        if self.lingering > MAX_LINGERING
-            && let Some(oldest) = self.oldest(|state| matches!(state, State::Lingering { .. }))
-        {
-            return self.reset(oldest);
-        }
-        Ok(())
     }
 
-    fn discard(&mut self, id: Id) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        let State::Lingering { discarded } = &mut client.state else { return };
-        let ended = match recv(&client.socket, self.scratch.as_mut_slice(), RecvFlags::empty()) {
-            Ok((_, 0)) => true,
-            Ok((_, count)) => {
+    fn discard(&mut self, scratch: &mut [u8]) -> Step {
+        let ClientState::Lingering { discarded } = &mut self.state else {
+            return Step::Reset(None);
+        };
+        match recv(&self.socket, scratch, RecvFlags::empty()) {
+            Ok((_, count)) if count > 0 && *discarded + count <= MAX_DISCARDED => {
                 *discarded += count;
-                *discarded > MAX_DISCARDED
+                Step::Watch(Interest::Read)
             }
-            Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
-        };
-        if ended {
-            self.drop_client(id);
+            Err(Errno::AGAIN | Errno::INTR) => Step::Watch(Interest::Read),
+            _ => Step::Close(None),
         }
     }
 
-    /// A deadline has passed.
-    pub(super) fn client_overdue(&mut self, id: Id) -> Result<(), Broken> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        match client.state {
-            State::Head => self.refuse(id, Rejection::Timeout),
-            State::Waiting => self.refuse(id, Rejection::Overload),
-            State::Answering { .. } => {
-                self.counters.reject(Rejection::Timeout);
-                self.reset(id)
-            }
-            State::Lingering { .. } => self.reset(id),
-        }
-    }
-
-    /// The client closed or reset before it had its answer.
-    fn gone(&mut self, id: Id) -> Result<(), Broken> {
-        self.counters.reject(Rejection::ClientGone);
-        self.close(id)
-    }
-
-    /// Closes; the kernel still delivers what was written.
-    pub(super) fn close(&mut self, id: Id) -> Result<(), Broken> {
-        self.abandon(id)?;
-        self.drop_client(id);
-        Ok(())
-    }
-
-    /// Breaks off: whatever the client has got, it must not pass for the whole.
-    pub(super) fn reset(&mut self, id: Id) -> Result<(), Broken> {
-        self.abandon(id)?;
-        self.break_off(id);
-        Ok(())
-    }
-
-    /// As [`Self::reset`], when the lane is no matter any more.
-    pub(super) fn break_off(&mut self, id: Id) {
-        if let Some(client) = self.clients.get_mut(id) {
-            // A socket that is no longer connected needs no reset.
-            let _ = set_socket_linger(&client.socket, Some(Duration::ZERO));
-        }
-        self.drop_client(id);
-    }
-
-    fn drop_client(&mut self, id: Id) {
-        // Closing the descriptor takes it out of epoll: it is never shared.
-        if let Some(client) = self.clients.remove(id) {
-            if matches!(client.state, State::Lingering { .. }) {
-                self.lingering = self.lingering.saturating_sub(1);
-            }
-            self.place_free = true;
-        }
-    }
-
-    /// The lane need not answer this one any more.
-    fn abandon(&mut self, id: Id) -> Result<(), Broken> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        if matches!(client.state, State::Head | State::Lingering { .. }) {
-            return Ok(());
-        }
-        let lane = client.lane;
-        let state = self.lane(lane);
-        state.abandon(id);
-        let drains = state.exchange.as_ref().is_some_and(|exchange| exchange.client.is_none());
-        if drains && state.paused { self.resume(lane) } else { Ok(()) }
-    }
-
-    fn watch(&mut self, id: Id, interest: Interest) -> Result<(), Broken> {
-        let Some(client) = self.clients.get_mut(id) else { return Ok(()) };
-        let result = match client.watched.replace(interest) {
-            None => self.poll.add(&client.socket, id.as_u64(), interest),
-            Some(before) if before == interest => return Ok(()),
-            Some(_) => self.poll.modify(&client.socket, id.as_u64(), interest),
-        };
-        // The kernel has no memory or no watch left for it: this one goes, not the process.
-        if result.is_err() {
-            self.counters.reject(Rejection::Overload);
-            return self.reset(id);
-        }
-        Ok(())
-    }
-
-    /// The connection that came first among those in such a state.
-    pub(super) fn oldest(&self, suits: impl Fn(State) -> bool) -> Option<Id> {
-        let suiting = self.clients.iter().filter(|(_, client)| suits(client.state));
-        suiting.min_by_key(|(_, client)| client.born).map(|(id, _)| id)
+    /// Has the close send a RST instead of a FIN.
+    pub(super) fn reset_on_close(&self) {
+        // Fails only on a socket that is no longer connected.
+        let _ = set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 }
 
-/// Small and plain.
 fn refusal(status: &str, rejection: Rejection, head_only: bool) -> Vec<u8> {
     let extra = match rejection {
         Rejection::Method => "Allow: GET, HEAD\r\n",
         Rejection::Overload => "Retry-After: 1\r\n",
         _ => "",
     };
-    let body = if head_only { "" } else { status };
-    // The length is that of the body a GET would get: one line.
-    let length = status.len() + 1;
-    let end = if head_only { "" } else { "\n" };
+    let body = format!("{status}\n");
+    let length = body.len();
+    let body = if head_only { "" } else { &body };
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\
-         \r\n{extra}Connection: close\r\n\r\n{body}{end}"
+         \r\n{extra}Connection: close\r\n\r\n{body}"
     )
     .into_bytes()
 }

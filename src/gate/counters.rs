@@ -104,7 +104,7 @@ impl Counters {
     }
 
     /// A label outside the set is a mistake of ours, which costs the count and nothing else.
-    pub(super) fn answered(&self, label: &str, code: u16) {
+    pub(super) fn count_response(&self, label: &str, code: u16) {
         let route = self.labels.iter().position(|known| *known == label);
         let code = CODES.iter().position(|known| known.parse() == Ok(code));
         let counts = route.and_then(|route| self.requests.get(route));
@@ -135,10 +135,10 @@ mod tests {
     #[test]
     fn requests_are_counted_within_closed_sets() {
         let counters = Counters::new(&["/keepalive", "/metrics"]);
-        counters.answered("/keepalive", 204);
-        counters.answered("/keepalive", 204);
-        counters.answered("/metrics", 299);
-        counters.answered("/unknown", 200);
+        counters.count_response("/keepalive", 204);
+        counters.count_response("/keepalive", 204);
+        counters.count_response("/metrics", 299);
+        counters.count_response("/unknown", 200);
         let seen: Vec<_> = counters.requests().collect();
         assert_eq!(seen, [("/keepalive", "204", 2), ("/metrics", "other", 1)]);
     }

@@ -103,7 +103,7 @@ fn an_answer_to_another_request_reaches_nobody() {
     let sequence = sequence(&alone.small);
     let answer = head(sequence + 1, "Content-Length: 6") + "secret";
     alone.small.write_all(answer.as_bytes()).unwrap();
-    alone.dies_of("answers another request");
+    alone.dies_of("belongs to another request");
     assert_eq!(read_all(&mut client).0, b"");
 }
 
@@ -111,7 +111,7 @@ fn an_answer_to_another_request_reaches_nobody() {
 fn a_server_that_speaks_unasked_or_hangs_up_ends_the_process() {
     let mut alone = Alone::start(61);
     alone.small.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
-    alone.dies_of("unasked");
+    alone.dies_of("data without a request");
     let alone = Alone::start(61);
     alone.bulk.shutdown(std::net::Shutdown::Both).unwrap();
     alone.dies_of("closed");

@@ -18,7 +18,7 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("peer", &["name"]),
     ("probe", &["label", "name"]),
     ("wire", &["name"]),
-    ("route", &["name", "wire"]),
+    ("route", &["label", "name", "wire"]),
     ("schedule", &["name", "peer", "probe", "heartbeat", "shutdown", "wire"]),
     ("state", &["heartbeat", "label", "name", "peer", "probe", "shutdown", "wire"]),
     ("prober", &["name", "peer", "probe", "heartbeat", "shutdown", "wire"]),

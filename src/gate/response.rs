@@ -1,43 +1,30 @@
-//! Reads the backend's answer as it comes: mends its head, finds its end, checks its sequence.
+//! Reads the backend's response as it comes: rewrites its head, finds its end, checks its sequence.
 //!
-//! Pure. The body passes as it came, chunks included. Whatever is not exactly what our own server
-//! sends is an error, and an error ends the process: the next answer would be somebody else's.
-
-use std::fmt;
+//! Pure. The body passes unchanged, chunks included. Everything that our own server does not send is an
+//! error, which ends the process: the next client would get this response.
 
 use crate::wire;
 
-/// Longest head of an answer: ours take about 600 octets with the longest names.
+/// Longest head of a response: ours take about 600 bytes with the longest names.
 const MAX_HEAD: usize = 4096;
-/// Longest line that frames a chunk: tiny_http writes up to four digits.
+/// Longest line before a chunk: tiny_http writes up to four digits.
 const MAX_CHUNK_LINE: usize = 16;
 
-/// Why the backend's octets are no answer to the request in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AnswerError {
-    /// The head is malformed or too long.
+/// Why the backend's bytes are no response to the request in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ResponseError {
+    #[error("malformed or too long head")]
     Head,
-    /// It answers another request.
+    #[error("belongs to another request")]
     Sequence,
-    /// The body's framing is malformed.
+    #[error("malformed framing of the body")]
     Framing,
-    /// Octets follow the end.
+    #[error("data after the end")]
     Surplus,
 }
 
-impl fmt::Display for AnswerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Head => "its head is malformed",
-            Self::Sequence => "it answers another request",
-            Self::Framing => "its body is framed wrongly",
-            Self::Surplus => "octets follow its end",
-        })
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum Position {
     Head(Vec<u8>),
     Length(u64),
     ChunkLine(Vec<u8>),
@@ -50,19 +37,19 @@ enum State {
     Done,
 }
 
-/// One answer in the making.
+/// The response to one request, as far as it came.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct BackendResponse {
     sequence: u64,
     head_only: bool,
     code: Option<u16>,
-    state: State,
+    position: Position,
 }
 
-impl Answer {
+impl BackendResponse {
     /// The answer to the request of this sequence number.
     pub(super) fn new(sequence: u64, head_only: bool) -> Self {
-        Self { sequence, head_only, code: None, state: State::Head(Vec::new()) }
+        Self { sequence, head_only, code: None, position: Position::Head(Vec::new()) }
     }
 
     /// The status code, once the head was read.
@@ -75,25 +62,25 @@ impl Answer {
         &mut self,
         mut bytes: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<bool, AnswerError> {
+    ) -> Result<bool, ResponseError> {
         while !bytes.is_empty() {
-            let used = match &mut self.state {
-                State::Done => return Err(AnswerError::Surplus),
-                State::Head(_) => {
+            let used = match &mut self.position {
+                Position::Done => return Err(ResponseError::Surplus),
+                Position::Head(_) => {
                     let used = self.feed_head(bytes, out)?;
                     bytes = bytes.get(used..).unwrap_or_default();
                     self.advance()?;
                     continue;
                 }
-                State::Length(left) | State::ChunkData(left) => {
+                Position::Length(left) | Position::ChunkData(left) => {
                     let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= taken as u64;
                     taken
                 }
-                State::ChunkLine(line) => feed_line(line, bytes)?,
-                State::ChunkEnd { read, .. } => {
+                Position::ChunkLine(line) => feed_line(line, bytes)?,
+                Position::ChunkEnd { read, .. } => {
                     if bytes.first() != b"\r\n".get(*read) {
-                        return Err(AnswerError::Framing);
+                        return Err(ResponseError::Framing);
                     }
                     *read += 1;
                     1
@@ -104,12 +91,12 @@ impl Answer {
             bytes = rest;
             self.advance()?;
         }
-        Ok(self.state == State::Done)
+        Ok(self.position == Position::Done)
     }
 
     /// Collects the head; consumes all of it, and none of the body.
-    fn feed_head(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, AnswerError> {
-        let State::Head(head) = &mut self.state else { return Err(AnswerError::Head) };
+    fn feed_head(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, ResponseError> {
+        let Position::Head(head) = &mut self.position else { return Err(ResponseError::Head) };
         let before = head.len();
         // One octet more than it may have tells that it is too long.
         let taken = bytes.len().min((MAX_HEAD + 1).saturating_sub(before));
@@ -118,35 +105,35 @@ impl Answer {
         let found = head.get(from..).unwrap_or_default().windows(4).position(|w| w == b"\r\n\r\n");
         let Some(found) = found else {
             if head.len() > MAX_HEAD {
-                return Err(AnswerError::Head);
+                return Err(ResponseError::Head);
             }
             return Ok(taken);
         };
         let end = from + found;
         let head = std::mem::take(head);
         let text = head.get(..end).and_then(|head| std::str::from_utf8(head).ok());
-        self.mend(text.ok_or(AnswerError::Head)?, out)?;
+        self.mend(text.ok_or(ResponseError::Head)?, out)?;
         Ok(end + 4 - before)
     }
 
     /// Writes the head for the client, and learns the framing of what follows.
-    fn mend(&mut self, head: &str, out: &mut Vec<u8>) -> Result<(), AnswerError> {
+    fn mend(&mut self, head: &str, out: &mut Vec<u8>) -> Result<(), ResponseError> {
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap_or_default();
         let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-        let code: u16 = code.filter(|code| *code >= 200).ok_or(AnswerError::Head)?;
+        let code: u16 = code.filter(|code| *code >= 200).ok_or(ResponseError::Head)?;
         out.extend_from_slice(status.as_bytes());
         out.extend_from_slice(b"\r\n");
         let (mut length, mut chunked, mut sequence) = (None, false, None);
         for line in lines {
-            let (name, value) = line.split_once(": ").ok_or(AnswerError::Head)?;
+            let (name, value) = line.split_once(": ").ok_or(ResponseError::Head)?;
             let is = |known: &str| name.eq_ignore_ascii_case(known);
             if is(wire::SEQUENCE) {
-                sequence = Some(value.parse::<u64>().map_err(|_| AnswerError::Sequence)?);
+                sequence = Some(value.parse::<u64>().map_err(|_| ResponseError::Sequence)?);
                 continue;
             }
             if is("Content-Length") {
-                length = Some(value.parse::<u64>().map_err(|_| AnswerError::Head)?);
+                length = Some(value.parse::<u64>().map_err(|_| ResponseError::Head)?);
             } else if is("Transfer-Encoding") {
                 chunked = true;
             }
@@ -159,50 +146,50 @@ impl Answer {
             }
         }
         if sequence != Some(self.sequence) {
-            return Err(AnswerError::Sequence);
+            return Err(ResponseError::Sequence);
         }
         out.extend_from_slice(b"Connection: close\r\n\r\n");
-        self.state = match (length, chunked) {
-            (Some(_), true) | (None, false) => return Err(AnswerError::Head),
-            _ if self.head_only || code == 204 || code == 304 => State::Done,
-            (Some(length), false) => State::Length(length),
-            (None, true) => State::ChunkLine(Vec::new()),
+        self.position = match (length, chunked) {
+            (Some(_), true) | (None, false) => return Err(ResponseError::Head),
+            _ if self.head_only || code == 204 || code == 304 => Position::Done,
+            (Some(length), false) => Position::Length(length),
+            (None, true) => Position::ChunkLine(Vec::new()),
         };
         self.code = Some(code);
         Ok(())
     }
 
     /// Steps over whatever is complete.
-    fn advance(&mut self) -> Result<(), AnswerError> {
-        let next = match &self.state {
-            State::Length(0) => State::Done,
-            State::ChunkData(0) => State::ChunkEnd { read: 0, last: false },
-            State::ChunkEnd { read: 2, last: true } => State::Done,
-            State::ChunkEnd { read: 2, last: false } => State::ChunkLine(Vec::new()),
-            State::ChunkLine(line) if line.ends_with(b"\r\n") => {
+    fn advance(&mut self) -> Result<(), ResponseError> {
+        let next = match &self.position {
+            Position::Length(0) => Position::Done,
+            Position::ChunkData(0) => Position::ChunkEnd { read: 0, last: false },
+            Position::ChunkEnd { read: 2, last: true } => Position::Done,
+            Position::ChunkEnd { read: 2, last: false } => Position::ChunkLine(Vec::new()),
+            Position::ChunkLine(line) if line.ends_with(b"\r\n") => {
                 let digits = line.get(..line.len() - 2).and_then(|d| std::str::from_utf8(d).ok());
                 let digits = digits.filter(|d| d.bytes().all(|byte| byte.is_ascii_hexdigit()));
                 match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-                    None => return Err(AnswerError::Framing),
-                    Some(0) => State::ChunkEnd { read: 0, last: true },
-                    Some(length) => State::ChunkData(length),
+                    None => return Err(ResponseError::Framing),
+                    Some(0) => Position::ChunkEnd { read: 0, last: true },
+                    Some(length) => Position::ChunkData(length),
                 }
             }
             _ => return Ok(()),
         };
-        self.state = next;
+        self.position = next;
         Ok(())
     }
 }
 
-fn feed_line(line: &mut Vec<u8>, bytes: &[u8]) -> Result<usize, AnswerError> {
+fn feed_line(line: &mut Vec<u8>, bytes: &[u8]) -> Result<usize, ResponseError> {
     let used = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
     if line.len() + used > MAX_CHUNK_LINE {
-        return Err(AnswerError::Framing);
+        return Err(ResponseError::Framing);
     }
     line.extend_from_slice(bytes.get(..used).unwrap_or_default());
     if line.ends_with(b"\n") && !line.ends_with(b"\r\n") {
-        return Err(AnswerError::Framing);
+        return Err(ResponseError::Framing);
     }
     Ok(used)
 }
@@ -217,8 +204,8 @@ mod tests {
     const MENDED: &str = "HTTP/1.1 200 OK\r\nDate: d\r\n";
 
     /// Feeds the answer in pieces of `size`.
-    fn feed(text: &str, head_only: bool, size: usize) -> Result<(bool, String), AnswerError> {
-        let mut answer = Answer::new(7, head_only);
+    fn feed(text: &str, head_only: bool, size: usize) -> Result<(bool, String), ResponseError> {
+        let mut answer = BackendResponse::new(7, head_only);
         let mut out = Vec::new();
         let mut done = false;
         for piece in text.as_bytes().chunks(size) {
@@ -260,27 +247,27 @@ mod tests {
             let text = format!("HTTP/1.1 200 OK\r\n{sequence}Content-Length: 0\r\n\r\n");
             feed(&text, false, 99)
         };
-        assert_eq!(of("Wylis-Sequence: 8\r\n"), Err(AnswerError::Sequence));
-        assert_eq!(of("Wylis-Sequence: x\r\n"), Err(AnswerError::Sequence));
-        assert_eq!(of(""), Err(AnswerError::Sequence));
+        assert_eq!(of("Wylis-Sequence: 8\r\n"), Err(ResponseError::Sequence));
+        assert_eq!(of("Wylis-Sequence: x\r\n"), Err(ResponseError::Sequence));
+        assert_eq!(of(""), Err(ResponseError::Sequence));
     }
 
     #[test]
     fn an_answer_that_is_framed_otherwise_is_an_error() {
         let chunked = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
         let cases = [
-            (format!("{HEAD}Content-Length: 1\r\n\r\nab"), AnswerError::Surplus),
-            (format!("{HEAD}\r\nab"), AnswerError::Head),
-            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(), AnswerError::Head),
-            (format!("{HEAD}Content-Length: -1\r\n\r\n"), AnswerError::Head),
-            ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), AnswerError::Head),
-            ("h".repeat(MAX_HEAD + 1), AnswerError::Head),
-            (format!("{chunked}x\r\n"), AnswerError::Framing),
-            (format!("{chunked}\r\n"), AnswerError::Framing),
-            (format!("{chunked}1\r\nab\r\n"), AnswerError::Framing),
-            (format!("{chunked}1\n"), AnswerError::Framing),
-            (format!("{chunked}{}", "0".repeat(MAX_CHUNK_LINE + 1)), AnswerError::Framing),
-            (format!("{chunked}0\r\n\r\n0"), AnswerError::Surplus),
+            (format!("{HEAD}Content-Length: 1\r\n\r\nab"), ResponseError::Surplus),
+            (format!("{HEAD}\r\nab"), ResponseError::Head),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(), ResponseError::Head),
+            (format!("{HEAD}Content-Length: -1\r\n\r\n"), ResponseError::Head),
+            ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), ResponseError::Head),
+            ("h".repeat(MAX_HEAD + 1), ResponseError::Head),
+            (format!("{chunked}x\r\n"), ResponseError::Framing),
+            (format!("{chunked}\r\n"), ResponseError::Framing),
+            (format!("{chunked}1\r\nab\r\n"), ResponseError::Framing),
+            (format!("{chunked}1\n"), ResponseError::Framing),
+            (format!("{chunked}{}", "0".repeat(MAX_CHUNK_LINE + 1)), ResponseError::Framing),
+            (format!("{chunked}0\r\n\r\n0"), ResponseError::Surplus),
         ];
         for (text, error) in cases {
             assert_eq!(feed(&text, false, text.len()), Err(error), "{text:?}");
@@ -292,7 +279,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_octets_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), headed: bool) {
-            let mut answer = Answer::new(7, false);
+            let mut answer = BackendResponse::new(7, false);
             let mut out = Vec::new();
             if headed {
                 let head = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::Rejection;
+use super::counters::Rejection;
 use crate::wire;
 
 /// Longest path: our longest route holds two names of nodes, of 253 octets each.
@@ -19,7 +19,7 @@ const END: &[u8] = b"\r\n\r\n";
 
 /// A request that may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct RequestHead {
     /// HEAD rather than GET: the answer has no body.
     pub(super) head_only: bool,
     /// The path without its query.
@@ -33,7 +33,7 @@ pub(super) enum Progress {
     /// More must come.
     Incomplete,
     /// It is whole, and may pass.
-    Complete(Request),
+    Complete(RequestHead),
     /// It must not pass.
     Refused(Rejection),
 }
@@ -77,7 +77,7 @@ fn lines_are_clean(mut before: Option<u8>, bytes: &[u8]) -> bool {
     })
 }
 
-fn parse(head: &[u8]) -> Result<Request, Rejection> {
+fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
     let mut lines =
         head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = lines.next().unwrap_or_default();
@@ -111,7 +111,7 @@ fn parse(head: &[u8]) -> Result<Request, Rejection> {
     if hosts != 1 {
         return Err(Rejection::BadRequest);
     }
-    Ok(Request { head_only, path, passed })
+    Ok(RequestHead { head_only, path, passed })
 }
 
 fn request_line(line: &[u8]) -> Result<(bool, String), Rejection> {
@@ -165,7 +165,7 @@ fn plain(value: &[u8]) -> Option<String> {
     std::str::from_utf8(value).ok().map(ToOwned::to_owned)
 }
 
-impl Request {
+impl RequestHead {
     /// Whether it names the size of its answer, which may then be large.
     pub(super) fn asks_for_more(&self) -> bool {
         self.passed.iter().any(|(name, _)| *name == wire::SIZE)

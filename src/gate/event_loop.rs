@@ -1,0 +1,367 @@
+//! The gate's loop: waits, dispatches events to the listener, the clients and the lanes, and takes
+//! the steps that these return. Only this file knows both clients and lanes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::acceptor::Acceptor;
+use super::backend::{Backend, BackendError};
+use super::client::{Client, Step};
+use super::counters::{Counters, Rejection};
+use super::poll::{ClientId, Interest, Poll, Token};
+use super::request::RequestHead;
+use super::{Fatal, Limits, Setup};
+use crate::heartbeat::Heartbeat;
+use crate::route::{Lane, Lanes, Route};
+
+/// Bytes of one read: a bulk response of a hundred peers takes a few.
+const SCRATCH: usize = 16 * 1024;
+/// Lingering connections: an unread response occupies the kernel's send buffer, so they are few.
+const MAX_LINGERING: usize = 32;
+/// Time after the stop for requests that came before it.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+/// Longest time from one wait to the next.
+const PROCESSING: Duration = Duration::from_secs(5);
+/// The heartbeat's deadline while the gate has none.
+const IDLE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A wait that ends this long after its deadline means that the process was suspended or starved.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+
+/// Why the gate ends the process.
+#[derive(Debug, thiserror::Error)]
+enum GateError {
+    #[error("{0} lane: {1}")]
+    Backend(Lane, BackendError),
+    #[error("epoll: {0}")]
+    Poll(#[from] Errno),
+}
+
+pub(super) struct EventLoop {
+    poll: Poll,
+    /// `None` after the stop.
+    acceptor: Option<Acceptor>,
+    /// In the order of their arrival.
+    clients: BTreeMap<ClientId, Client>,
+    next_id: ClientId,
+    /// A connection ended since the listener was last considered.
+    place_freed: bool,
+    backends: Lanes<Backend>,
+    limits: Limits,
+    counters: Arc<Counters>,
+    heartbeat: Heartbeat,
+    fatal: Fatal,
+    scratch: Vec<u8>,
+    now: Instant,
+    /// When the loop ends at the latest, after the stop.
+    stop_at: Option<Instant>,
+}
+
+impl EventLoop {
+    pub(super) fn new(setup: Setup) -> io::Result<Self> {
+        let poll = Poll::new(&setup.stop)?;
+        let acceptor = Acceptor::new(setup.listener, &poll)?;
+        let backend = |lane, stream| Backend::new(lane, stream, setup.limits.backend, &poll);
+        let backends = Lanes {
+            small: backend(Lane::Small, setup.backends.small)?,
+            bulk: backend(Lane::Bulk, setup.backends.bulk)?,
+            gathered: backend(Lane::Gathered, setup.backends.gathered)?,
+        };
+        Ok(Self {
+            poll,
+            acceptor: Some(acceptor),
+            clients: BTreeMap::new(),
+            next_id: ClientId::FIRST,
+            place_freed: false,
+            backends,
+            limits: setup.limits,
+            counters: setup.counters,
+            heartbeat: setup.heartbeat,
+            fatal: setup.fatal,
+            scratch: vec![0; SCRATCH],
+            now: Instant::now(),
+            stop_at: None,
+        })
+    }
+
+    /// Runs until the stop, or until a lane is lost.
+    pub(super) fn run(mut self) {
+        let result = self.serve();
+        // Incomplete responses must not end with a FIN.
+        self.clients.values().for_each(Client::reset_on_close);
+        self.clients.clear();
+        self.counters.set_connections(0);
+        if let Err(error) = result {
+            (self.fatal)(&error.to_string());
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), GateError> {
+        let mut tokens = Vec::new();
+        while !self.stop_at.is_some_and(|at| self.clients.is_empty() || at <= self.now) {
+            let deadline = self.next_deadline();
+            self.heartbeat.expect_by(deadline.map_or(self.now + IDLE, |at| at + PROCESSING));
+            self.poll.wait(self.now, deadline, &mut tokens)?;
+            self.now = Instant::now();
+            self.heartbeat.expect_by(self.now + PROCESSING);
+            for token in &tokens {
+                match *token {
+                    Token::Listener => {}
+                    Token::Stop => self.stop()?,
+                    Token::Lane(lane) => self.receive(lane)?,
+                    Token::Client(id) => self.client_ready(id)?,
+                }
+            }
+            // Last, so that no connection is evicted whose head has arrived.
+            if tokens.contains(&Token::Listener) {
+                self.accept()?;
+            } else if let Some(acceptor) = &mut self.acceptor {
+                acceptor.batch = 1;
+            }
+            if let Some(deadline) = deadline.filter(|deadline| *deadline <= self.now) {
+                self.expire(self.now.duration_since(deadline) > OVERSLEPT)?;
+            }
+            if std::mem::take(&mut self.place_freed) && self.clients.len() < self.limits.connections
+            {
+                self.watch_listener(true)?;
+            }
+            self.counters.set_connections(self.clients.len());
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let clients = self.clients.values().map(|client| client.deadline);
+        let backends = self.backends.iter().filter_map(Backend::deadline);
+        let retry = self.acceptor.as_ref().and_then(|acceptor| acceptor.retry_at);
+        clients.chain(backends).chain(retry).chain(self.stop_at).min()
+    }
+
+    /// Handles passed deadlines. After an overslept one, the server gets its time again: it may not
+    /// have run either.
+    fn expire(&mut self, overslept: bool) -> Result<(), GateError> {
+        let overdue = self.clients.iter().filter(|(_, client)| client.deadline <= self.now);
+        let overdue: Vec<_> = overdue.map(|(id, client)| (*id, client.overdue())).collect();
+        for (id, step) in overdue {
+            self.take(id, step)?;
+        }
+        let retry = self.acceptor.as_ref().and_then(|acceptor| acceptor.retry_at);
+        if retry.is_some_and(|at| at <= self.now) {
+            self.watch_listener(true)?;
+        }
+        for lane in Lane::ALL {
+            let backend = self.backends.get_mut(lane);
+            if overslept {
+                backend.forgive(self.now);
+            }
+            if backend.deadline().is_some_and(|at| at <= self.now) {
+                return Err(GateError::Backend(lane, BackendError::Overdue));
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<(), GateError> {
+        let batch = self.acceptor.as_ref().map_or(0, |acceptor| acceptor.batch);
+        for _ in 0..batch {
+            if self.clients.len() >= self.limits.connections && !self.evict()? {
+                // All are being answered, which ends soon; others wait in the backlog.
+                return self.watch_listener(false);
+            }
+            let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
+            match acceptor.accept(self.now) {
+                Ok(Some(socket)) => self.admit(socket)?,
+                Ok(None) => {}
+                Err(Errno::AGAIN) => {
+                    acceptor.batch = 1;
+                    return Ok(());
+                }
+                // No descriptor, most likely: takes one from an idle client.
+                Err(error) => {
+                    if !self.evict()?
+                        && let Some(acceptor) = &mut self.acceptor
+                    {
+                        self.counters.reject(Rejection::NoDescriptors);
+                        acceptor.pause(error, &self.poll, self.now)?;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.grow_batch();
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, socket: OwnedFd) -> Result<(), GateError> {
+        let id = self.next_id;
+        self.next_id = id.next();
+        self.clients.insert(id, Client::new(socket, self.now + self.limits.head));
+        // The request mostly comes with the handshake.
+        self.client_ready(id)
+    }
+
+    /// Resets the connection that is missed least; `false` if all are being answered.
+    fn evict(&mut self) -> Result<bool, GateError> {
+        let (id, rejection) = if let Some(id) = self.oldest(Client::is_lingering) {
+            (id, None)
+        } else if let Some(id) = self.oldest(Client::is_reading_head) {
+            (id, Some(Rejection::Evicted))
+        } else {
+            return Ok(false);
+        };
+        self.take(id, Step::Reset(rejection))?;
+        Ok(true)
+    }
+
+    fn oldest(&self, suits: impl Fn(&Client) -> bool) -> Option<ClientId> {
+        self.clients.iter().find(|(_, client)| suits(client)).map(|(id, _)| *id)
+    }
+
+    fn watch_listener(&mut self, watched: bool) -> Result<(), GateError> {
+        let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
+        Ok(acceptor.watch(watched, &self.poll)?)
+    }
+
+    /// Answers what has arrived; the kernel refuses new connections.
+    fn stop(&mut self) -> Result<(), GateError> {
+        self.poll.remove_stop()?;
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.batch = self.limits.connections;
+        }
+        self.accept()?;
+        self.acceptor = None;
+        while let Some(id) = self.oldest(Client::is_reading_head) {
+            self.take(id, Step::Close(None))?;
+        }
+        self.stop_at = Some(self.now + STOP_GRACE);
+        Ok(())
+    }
+
+    fn client_ready(&mut self, id: ClientId) -> Result<(), GateError> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
+        let step = client.ready(&mut self.scratch, self.now);
+        self.take(id, step)
+    }
+
+    /// Takes the next step of a connection.
+    fn take(&mut self, id: ClientId, step: Step) -> Result<(), GateError> {
+        match step {
+            Step::Watch(interest) => self.watch(id, interest),
+            Step::Forward(request) => self.forward(id, request),
+            Step::Refuse(rejection) => self.refuse(id, rejection),
+            Step::Resume => {
+                self.set_paused(id, false)?;
+                self.watch(id, Interest::Nothing)
+            }
+            Step::Pause => {
+                self.set_paused(id, true)?;
+                self.watch(id, Interest::Write)
+            }
+            Step::Linger => {
+                self.watch(id, Interest::Read)?;
+                let lingering = self.clients.values().filter(|client| client.is_lingering());
+                if lingering.count() > MAX_LINGERING
+                    && let Some(oldest) = self.oldest(Client::is_lingering)
+                {
+                    return self.take(oldest, Step::Reset(None));
+                }
+                Ok(())
+            }
+            Step::Close(rejection) => self.close(id, rejection),
+            Step::Reset(rejection) => {
+                if let Some(client) = self.clients.get(&id) {
+                    client.reset_on_close();
+                }
+                self.close(id, rejection)
+            }
+        }
+    }
+
+    fn watch(&mut self, id: ClientId, interest: Interest) -> Result<(), GateError> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
+        let token = Token::Client(id);
+        let result = match client.watched {
+            Some(before) if before == interest => return Ok(()),
+            // Most clients are answered at once, and never registered.
+            None if interest == Interest::Nothing => return Ok(()),
+            None => self.poll.add(&client.socket, token, interest),
+            Some(_) => self.poll.modify(&client.socket, token, interest),
+        };
+        client.watched = Some(interest);
+        match result {
+            Ok(()) => Ok(()),
+            // The kernel lacks memory or watches: this connection ends, not the process.
+            Err(_) => self.take(id, Step::Reset(Some(Rejection::Overload))),
+        }
+    }
+
+    fn forward(&mut self, id: ClientId, request: RequestHead) -> Result<(), GateError> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
+        let route = Route::of(&request.path);
+        client.wait(&route, &request, &self.limits, self.now);
+        self.watch(id, Interest::Nothing)?;
+        if !self.backends.get_mut(route.lane()).enqueue(id, request) {
+            return self.refuse(id, Rejection::Overload);
+        }
+        self.send_next(route.lane())
+    }
+
+    fn refuse(&mut self, id: ClientId, rejection: Rejection) -> Result<(), GateError> {
+        self.counters.reject(rejection);
+        self.abandon(id)?;
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
+        let step = client.refuse(rejection, &self.limits, self.now);
+        self.take(id, step)
+    }
+
+    fn close(&mut self, id: ClientId, rejection: Option<Rejection>) -> Result<(), GateError> {
+        if let Some(rejection) = rejection {
+            self.counters.reject(rejection);
+        }
+        self.abandon(id)?;
+        self.place_freed |= self.clients.remove(&id).is_some();
+        Ok(())
+    }
+
+    /// Frees the lane of this client.
+    fn abandon(&mut self, id: ClientId) -> Result<(), GateError> {
+        let Some(client) = self.clients.get(&id) else { return Ok(()) };
+        Ok(self.backends.get_mut(client.lane).abandon(id, &self.poll, self.now)?)
+    }
+
+    fn set_paused(&mut self, id: ClientId, paused: bool) -> Result<(), GateError> {
+        let Some(client) = self.clients.get(&id) else { return Ok(()) };
+        Ok(self.backends.get_mut(client.lane).set_paused(paused, &self.poll, self.now)?)
+    }
+
+    fn send_next(&mut self, lane: Lane) -> Result<(), GateError> {
+        let sent = self.backends.get_mut(lane).send_next(self.now);
+        sent.map_err(|error| GateError::Backend(lane, error))
+    }
+
+    fn receive(&mut self, lane: Lane) -> Result<(), GateError> {
+        let part = self.backends.get_mut(lane).receive(&mut self.scratch, self.now);
+        let part = part.map_err(|error| GateError::Backend(lane, error))?;
+        if let Some(part) = part
+            && let Some(client) = self.clients.get_mut(&part.client)
+        {
+            if part.first {
+                self.counters.count_response(client.label, part.code);
+                client.deadline = self.now
+                    + match lane {
+                        Lane::Small => self.limits.small_answer,
+                        Lane::Bulk | Lane::Gathered => self.limits.bulk_answer,
+                    };
+            }
+            let step = client.respond(part.bytes, part.complete, self.now);
+            self.take(part.client, step)?;
+        }
+        self.send_next(lane)
+    }
+}
