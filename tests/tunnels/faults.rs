@@ -1,5 +1,4 @@
-//! Faults on the network, as nft rules. Each is a table of its own in the namespace concerned,
-//! gone when dropped.
+//! Network faults as nft rules. Each is a table of its own in one namespace, removed when dropped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +6,7 @@ use wylis_harness::netns::{self, Entrance, Namespace};
 
 use super::network::pods_of;
 
-/// Rules in force.
+/// Rules in effect.
 #[derive(Debug)]
 pub(crate) struct Fault {
     inside: Entrance,
@@ -15,7 +14,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// Puts the content of an `inet` table into a namespace.
+    /// Loads the content of an `inet` table into a namespace.
     pub(crate) fn put(namespace: &Namespace, content: &str) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -24,7 +23,7 @@ impl Fault {
         fault
     }
 
-    /// How many packets a named counter has seen.
+    /// The packets of a named counter.
     pub(crate) fn packets(&self, counter: &str) -> u64 {
         let arguments = ["list", "counter", "inet", &self.table, counter];
         let text = self.inside.within(|| netns::feed("nft", &arguments, ""));
@@ -40,8 +39,8 @@ impl Drop for Fault {
     }
 }
 
-/// The cold path: a pair of nodes that sent nothing one way for 3 s loses its next packet that way,
-/// counted as `cold_drops`. To be put into every host.
+/// The cold path: after 3 s of silence in one direction, the next packet of a pair of nodes is lost in
+/// that direction, counted as `cold_drops`. For every host.
 pub(crate) fn cold_path() -> String {
     const NODES: &str = "ip saddr & 255.255.255.0 . ip daddr & 255.255.255.0";
     format!(
@@ -57,8 +56,8 @@ chain path {{
     )
 }
 
-/// The first packet of each WireGuard handshake that this host begins is lost, counted as `lost`:
-/// a second one within a minute is the retry. To be put into every host.
+/// Drops the first packet of each WireGuard handshake that the host starts, counted as `lost`. A second
+/// one within a minute is the retry, and passes. For every host.
 pub(crate) fn lost_handshake() -> String {
     "set tried { type ipv4_addr; flags dynamic,timeout; timeout 60s; size 1024; }
 counter lost { }
@@ -73,15 +72,14 @@ chain out {
     .to_owned()
 }
 
-/// What a router does with packets to the tunnel's port that belong to no flow it knows: drops
-/// them, counted as `lost`.
+/// A router that drops packets to the tunnel's port outside known flows, counted as `lost`.
 pub(crate) const NO_WAY_IN: &str = "counter lost { }
 chain in {
   type filter hook input priority filter; policy accept;
   iifname \"outside\" udp dport 51820 counter name lost drop
 }";
 
-/// Packets from the pods of one node to those of another.
+/// Matches packets from one node's pods to another's.
 fn from_to(source: u8, target: u8) -> String {
     format!("ip saddr {} ip daddr {}", pods_of(source), pods_of(target))
 }
@@ -90,7 +88,7 @@ fn forward(rules: &str) -> String {
     format!("chain path {{\n  type filter hook forward priority filter; policy accept;\n{rules}}}")
 }
 
-/// Drops what goes from one node to another and matches; for the host of either.
+/// Drops matching packets from one node to another; for the host of either node.
 pub(crate) fn drops(ways: &[(u8, u8, &str)]) -> String {
     let rules = ways.iter().map(|(source, target, matching)| {
         format!("  {} {matching} counter drop\n", from_to(*source, *target))
@@ -98,7 +96,7 @@ pub(crate) fn drops(ways: &[(u8, u8, &str)]) -> String {
     forward(&rules.collect::<String>())
 }
 
-/// Refuses it in that way.
+/// Rejects matching packets with `way`.
 pub(crate) fn rejects(source: u8, target: u8, matching: &str, way: &str) -> String {
     let path = from_to(source, target);
     forward(&format!("  {path} {matching} counter reject with {way}\n"))
@@ -118,9 +116,9 @@ chain first {{
     )
 }
 
-/// Drops every fourth packet of the clients on `source`. (With those of the servers among them, the
-/// rhythm of the probes may put every loss on the same side.) `missed` counts the losses that a
-/// client has to make good: its SYNs and requests, not bare ACKs and resets, which nobody misses.
+/// Drops every fourth packet of the clients on `source`. Packets of servers do not count: the rhythm of
+/// probes could put every loss on the same side. `missed` counts the lost SYNs and requests, which the
+/// client retransmits, but no bare ACK or reset.
 pub(crate) fn one_in_four(source: u8, target: u8) -> String {
     let path = from_to(source, target);
     let chain = forward(&format!("  {path} tcp dport 9050 numgen inc mod 4 == 0 jump lost\n"));

@@ -1,25 +1,25 @@
-//! What needs WireGuard's own timers; called by `make tunnels-long`.
+//! Tests that wait for WireGuard's own timers; run by `make tunnels-long`.
 
 use std::time::Duration;
 
 use super::door::{PATIENCE, Run, at_once, faulty, side_by_side};
 use super::faults::{self, Fault};
-use super::network::{Plan, able};
+use super::network::{Topology, able};
 use super::workload::{Link, Tally};
 
-/// A session that is older is not used any more (REJECT_AFTER_TIME, 180 s).
+/// Older than any usable session (REJECT_AFTER_TIME, 180 s).
 const EXPIRED: Duration = Duration::from_secs(185);
 const CONNECTIONS: u32 = 3;
 
-/// One connection of each pair whenever its session has expired, if nobody renewed it; the first
-/// packet of every handshake is lost.
+/// One connection of each pair after each expiry of its session; the first packet of every handshake is
+/// lost.
 fn sessions_expire(agents: bool) -> Option<(Run, f64)> {
-    let (faults, cluster) = faulty(Plan::of(3), &faults::lost_handshake(), agents)?;
+    let (faults, mesh) = faulty(Topology::of(3), &faults::lost_handshake(), agents)?;
     let lost = || faults.iter().map(|fault: &Fault| fault.packets("lost")).sum();
-    let failures = || cluster.mesh.sum("wylis_probe_failures_total", &[]);
+    let failures = || mesh.agents.sum("wylis_probe_failures_total", &[]);
     let (before, failed_before) = (lost(), failures());
     let links = [(1, 2), (2, 3), (3, 1)]
-        .map(|(source, target)| ((source, target), Link::new(&cluster.network, source, target)));
+        .map(|(source, target)| ((source, target), Link::new(&mesh.network, source, target)));
     let mut pairs = links.each_ref().map(|(pair, _)| (*pair, Tally::default()));
     for round in 0..CONNECTIONS {
         if round > 0 {
@@ -59,5 +59,5 @@ fn long_sessions_are_renewed_before_they_expire() {
     assert_eq!((total.connections, total.slow, total.failed), (all, 0, 0), "{treated:?}");
     let renewals = treated.drops.1 - treated.drops.0;
     assert!(renewals >= 6, "each of three sessions was renewed at 120, 240 and 360 s: {treated:?}");
-    assert_eq!(failures, 0.0, "a probe does not see the renewal either");
+    assert_eq!(failures, 0.0, "a renewal failed a probe");
 }

@@ -1,19 +1,19 @@
-//! A real network on one machine: hosts as network namespaces, WireGuard in userspace between them,
-//! a pod network on top, agents and workloads as pods. All traffic stays between namespaces.
+//! Agents on a real network on one machine: hosts as network namespaces, userspace WireGuard between
+//! them, a pod network on top, agents and workloads in pods. All traffic stays between namespaces.
 //!
-//! Needs root, iproute2, nftables, wireguard-go, wireguard-tools and util-linux; says so and passes
-//! without.
+//! Needs root, iproute2, nftables, wireguard-go, wireguard-tools and util-linux; skipped without them.
 #![cfg(test)]
 
-mod cluster;
 mod door;
 mod faults;
 mod long;
+mod mesh;
 mod network;
 mod quota;
 mod record;
 mod smoke;
 mod truth;
+mod wireguard;
 mod workload;
 
 use std::path::PathBuf;

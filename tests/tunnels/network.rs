@@ -1,6 +1,6 @@
-//! The network: a switch, hosts on it, tunnels between the hosts, and the pod network on top.
+//! The network: a switch, its hosts, tunnels between the hosts, and the pod network on top.
 //!
-//! | what | addresses |
+//! | part | addresses |
 //! |---|---|
 //! | underlay, behind the switch | 198.18.0.N, the switch itself at 198.18.0.254 |
 //! | host 1 behind a NAT | 192.0.2.2, its router at 192.0.2.1 and 198.18.0.1 |
@@ -12,34 +12,34 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::wireguard::{self, Peer, WireGuard};
 use wylis_harness::device::{Cable, IpInIp};
 use wylis_harness::netns::{Namespace, feed};
-use wylis_harness::wireguard::{self, Peer, WireGuard};
 use wylis_harness::{TempDir, skip, wait_until};
 
-/// How pods of different hosts reach one another.
+/// How pods of different hosts reach each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// As flannel does: Ethernet frames in UDP.
+pub(crate) enum Overlay {
+    /// Ethernet frames in UDP, as in flannel.
     Vxlan,
-    /// As Calico does: protocol 4.
+    /// IP protocol 4, as in Calico.
     IpInIp,
 }
 
-/// What to build.
+/// The network to build.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct Topology {
     pub(crate) size: u8,
-    pub(crate) style: Style,
-    /// Host 1 sits behind a router that translates addresses.
+    pub(crate) overlay: Overlay,
+    /// Host 1 is behind a router with NAT.
     pub(crate) nat: bool,
-    /// This host's link is a cable that can be made slow.
+    /// The host whose link is a [`Cable`] with an adjustable delay.
     pub(crate) slow_link: Option<u8>,
 }
 
-impl Plan {
+impl Topology {
     pub(crate) const fn of(size: u8) -> Self {
-        Self { size, style: Style::Vxlan, nat: false, slow_link: None }
+        Self { size, overlay: Overlay::Vxlan, nat: false, slow_link: None }
     }
 }
 
@@ -50,7 +50,6 @@ pub(crate) struct Pod {
     pub(crate) address: IpAddr,
 }
 
-/// One host.
 #[derive(Debug)]
 pub(crate) struct Host {
     number: u8,
@@ -60,7 +59,7 @@ pub(crate) struct Host {
     pub(crate) namespace: Namespace,
 }
 
-/// All of it; gone when dropped.
+/// The whole network; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) cable: Option<Cable>,
@@ -68,15 +67,15 @@ pub(crate) struct Network {
     hosts: Vec<Host>,
     pub(crate) router: Option<Namespace>,
     pub(crate) switch: Namespace,
-    style: Style,
+    overlay: Overlay,
     dir: TempDir,
 }
 
-/// Where the switch itself can be reached, from pods as well.
+/// The switch's own address, reachable from pods too.
 pub(crate) const SWITCH: Ipv4Addr = underlay(254);
-/// The last octet of a workload.
+/// The last octet of the workload's address.
 const WORKLOAD: u8 = 200;
-/// The pods of agents come after this.
+/// The last octets of agents' pods are above this.
 const FIRST_POD: u8 = 10;
 
 const fn underlay(number: u8) -> Ipv4Addr {
@@ -87,7 +86,7 @@ const fn inner(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, 0, number)
 }
 
-/// The pods of a host, as a prefix.
+/// The prefix of a host's pods.
 pub(crate) fn pods_of(number: u8) -> String {
     format!("10.244.{number}.0/24")
 }
@@ -97,7 +96,7 @@ fn overlay_mac(number: u8) -> String {
     format!("02:00:0a:f4:{number:02x}:00")
 }
 
-/// Whether the lab can be built here; tells why not.
+/// Whether the network can be built here; reports the reason if not.
 pub(crate) fn able() -> bool {
     static REASON: OnceLock<Option<String>> = OnceLock::new();
     let reason = REASON.get_or_init(|| {
@@ -122,19 +121,19 @@ pub(crate) fn able() -> bool {
     if let Some(reason) = reason {
         skip(reason);
     }
-    // Tells by itself why it cannot be made.
+    // Reports its own reason.
     reason.is_none() && Namespace::new("trial").is_some()
 }
 
 impl Network {
-    /// Builds it, or says why not and gives `None`.
-    pub(crate) fn new(plan: Plan) -> Option<Self> {
+    /// Builds the network, or reports why not and returns `None`.
+    pub(crate) fn new(topology: Topology) -> Option<Self> {
         if !able() {
             return None;
         }
         let dir = TempDir::new("network");
         let switch = Namespace::new("sw")?;
-        // Bridges get fixed addresses, as CNI's own: else they change with the ports that come and go.
+        // A fixed address, as CNI plugins set it: otherwise it changes with the bridge's ports.
         switch.ip(&format!(
             "link add br0 address 02:00:c6:12:00:fe type bridge\naddr add {SWITCH}/24 dev br0\nlink set br0 up\n"
         ));
@@ -145,13 +144,13 @@ impl Network {
             hosts: Vec::new(),
             router: None,
             switch,
-            style: plan.style,
+            overlay: topology.overlay,
             dir,
         };
-        for number in 1..=plan.size {
-            network.add_host(number, plan)?;
+        for number in 1..=topology.size {
+            network.add_host(number, topology)?;
         }
-        network.join_hosts(plan);
+        network.join_hosts(topology);
         Some(network)
     }
 
@@ -163,14 +162,14 @@ impl Network {
         self.hosts.iter()
     }
 
-    /// Has every pair of hosts make its WireGuard session. Two that begin at the same moment may
-    /// both fail, and try again after 5 s.
+    /// Makes every pair of hosts establish its WireGuard session. Two handshakes that start at the same
+    /// moment may both fail and retry after 5 s.
     pub(crate) fn shake_hands(&self) {
         for (at, host) in self.hosts.iter().enumerate() {
             let later = self.hosts[at + 1..].iter().map(|other| inner(other.number));
             host.namespace.entrance().within(|| {
                 let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-                // To the port "discard": nobody listens.
+                // The discard port, without a listener.
                 later.for_each(|inner| drop(socket.send_to(b"", (inner, 9))));
             });
         }
@@ -180,22 +179,22 @@ impl Network {
         });
     }
 
-    /// A new pod on a host, at an address that was not given before.
+    /// Makes a pod on a host, at an unused address.
     pub(crate) fn pod(&mut self, number: u8) -> Pod {
-        let mtu = self.style.mtu();
+        let mtu = self.overlay.mtu();
         let host = &mut self.hosts[usize::from(number) - 1];
         host.next_pod += 1;
         let last = host.next_pod;
-        pod(&host.namespace, number, last, mtu).expect("one was made before")
+        pod(&host.namespace, number, last, mtu).expect("a namespace")
     }
 
-    /// A host with its link, its pod bridge and its workload; the tunnels come later.
-    fn add_host(&mut self, number: u8, plan: Plan) -> Option<()> {
+    /// Adds a host with its link, pod bridge and workload; [`Self::join_hosts`] adds the tunnels.
+    fn add_host(&mut self, number: u8, topology: Topology) -> Option<()> {
         let namespace = Namespace::new(&format!("h{number}"))?;
         let log = self.dir.path().join(format!("wireguard{number}.log"));
         let wireguard = WireGuard::start(&namespace, &log);
         let (host, switch) = (namespace.name(), self.switch.name());
-        if plan.nat && number == 1 {
+        if topology.nat && number == 1 {
             let router = Namespace::new("nat")?;
             router.ip(&format!(
                 "link add inside type veth peer name eth0 netns {host}\n\
@@ -213,7 +212,7 @@ impl Network {
             );
             self.router = Some(router);
         } else {
-            if plan.slow_link == Some(number) {
+            if topology.slow_link == Some(number) {
                 let port = format!("p{number}");
                 self.cable = Some(Cable::plug((&namespace, "eth0"), (&self.switch, &port)));
             } else {
@@ -233,18 +232,18 @@ impl Network {
              addr add 10.244.{number}.1/24 dev cni0\nlink set cni0 up\n"
         ));
         prepare(&namespace);
-        let workload = pod(&namespace, number, WORKLOAD, plan.style.mtu())?;
+        let workload = pod(&namespace, number, WORKLOAD, topology.overlay.mtu())?;
         self.hosts.push(Host { number, next_pod: FIRST_POD, wireguard, workload, namespace });
         Some(())
     }
 
     /// Tunnels and routes between all hosts.
-    fn join_hosts(&mut self, plan: Plan) {
+    fn join_hosts(&mut self, topology: Topology) {
         for host in &self.hosts {
             let others = || self.hosts.iter().filter(|other| other.number != host.number);
             let peers: Vec<Peer<'_>> = others()
                 .map(|other| {
-                    let hidden = plan.nat && other.number == 1;
+                    let hidden = topology.nat && other.number == 1;
                     let at = SocketAddr::new(underlay(other.number).into(), wireguard::PORT);
                     let endpoint = (!hidden).then_some(at);
                     Peer { end: &other.wireguard, endpoint, inner: inner(other.number) }
@@ -257,9 +256,9 @@ impl Network {
                 inner(own)
             ));
             let numbers: Vec<u8> = others().map(|other| other.number).collect();
-            match plan.style {
-                Style::Vxlan => join_by_vxlan(&host.namespace, device, own, &numbers),
-                Style::IpInIp => {
+            match topology.overlay {
+                Overlay::Vxlan => join_by_vxlan(&host.namespace, device, own, &numbers),
+                Overlay::IpInIp => {
                     let other_end = |pod: Ipv4Addr| inner(pod.octets()[2]);
                     self.tunnels.push(IpInIp::open(
                         &host.namespace,
@@ -278,8 +277,8 @@ impl Network {
     }
 }
 
-impl Style {
-    /// What is left of the tunnel's 1420 octets.
+impl Overlay {
+    /// The pod MTU inside the tunnel's 1,420 bytes.
     const fn mtu(self) -> u32 {
         match self {
             Self::Vxlan => 1370,
@@ -288,7 +287,7 @@ impl Style {
     }
 }
 
-/// What a home router does.
+/// The NAT of a home router.
 const MASQUERADE: &str = "table ip nat {
   chain out {
     type nat hook postrouting priority srcnat;
@@ -297,13 +296,13 @@ const MASQUERADE: &str = "table ip nat {
 }
 ";
 
-/// The same on every machine, whatever it gives to new namespaces.
+/// Sets what new namespaces inherit differently from machine to machine.
 fn prepare(namespace: &Namespace) {
     namespace.sysctl("ipv4/ip_forward", "1");
     for name in ["ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"] {
         namespace.sysctl(name, "0");
     }
-    // Absent unless the machine filters what bridges carry.
+    // The file exists only where the machine filters bridged packets.
     let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     let _ = namespace.entrance().within(|| std::fs::write(path, "0"));
 }
@@ -323,7 +322,7 @@ fn pod(host: &Namespace, number: u8, last: u8, mtu: u32) -> Option<Pod> {
 }
 
 fn join_by_vxlan(host: &Namespace, device: &str, own: u8, others: &[u8]) {
-    let mtu = Style::Vxlan.mtu();
+    let mtu = Overlay::Vxlan.mtu();
     let mut lines = format!(
         "link add flannel.1 mtu {mtu} address {} type vxlan id 1 local {} dstport 8472 nolearning dev {device}\n\
          addr add 10.244.{own}.0/32 dev flannel.1\nlink set flannel.1 up\n",

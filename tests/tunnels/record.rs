@@ -1,30 +1,29 @@
-//! Records what Prometheus would scrape of real agents through situations, for the tests of the
-//! alerts (tests/alerts): `make recordings` runs these and writes tests/alerts/recordings anew.
+//! Records real agents as Prometheus would scrape them, in situations that the alerts are tested on
+//! (tests/alerts): `make recordings` writes tests/alerts/recordings.
 //!
-//! Time is stretched, or half an hour could not be recorded in minutes: agents run a number of times
-//! faster than by default, and are scraped as much faster. What the settings do not govern is not
-//! stretched, and so seems to take longer than it does: the kernel's retransmission after a second,
-//! the agents' limits on early refreshes and their patience with a silent peer.
+//! Time is stretched, so that minutes record half an hour: agents run several times faster than by
+//! default, and scrapes are as much faster. Times that no setting changes seem longer in a recording: the
+//! kernel's retransmit after 1 s, the agents' limits on early refreshes, their limit on a peer's silence.
 
 mod faults;
 mod lifecycle;
 mod recorder;
 mod series;
 
-/// What Prometheus' scrapes are apart, in seconds; here as in its own time.
+/// Prometheus' scrape interval, in seconds of its own time.
 const SCRAPE: u32 = 30;
-/// How many times faster than by default, where nothing else is said.
+/// The usual factor: agents run this many times faster than by default.
 const STRETCH: u32 = 10;
-/// Three agents show what a pair is, and four what most others are.
+/// Sizes of a mesh: three agents isolate a pair, four show a majority.
 const PAIR: u8 = 3;
 const MOST: u8 = 4;
 
-/// The settings of agents that are so many times faster than by default.
+/// The settings of agents that run `stretch` times faster than by default.
 fn settings(stretch: u32) -> Vec<(&'static str, String)> {
     let millis = |seconds: u32| format!("{}ms", seconds * 1000 / stretch);
     vec![
         ("WYLIS_INTERVAL", millis(10)),
-        // Long enough for the second SYN, which comes after a second.
+        // Long enough for the second SYN, after 1 s.
         ("WYLIS_TIMEOUT", "2500ms".to_owned()),
         ("WYLIS_LARGE_INTERVAL", millis(300)),
         ("WYLIS_REFRESH_INTERVAL", millis(30)),

@@ -1,24 +1,25 @@
-//! The truth table: for each fault, what every agent of a mesh says, how soon, and that nobody else
-//! is accused. `table` defines the rows, `trial` runs one, the other modules inject the faults.
+//! The truth table: for each injected fault, the verdicts of all agents, the time to them, and no false
+//! alarm about any other pair. `table` defines the cases, `trial` runs one, `observer` reads the agents,
+//! the other modules inject the faults.
 
 mod host;
+mod observer;
 mod path;
 mod peer;
 mod rolling;
 mod table;
 mod trial;
-mod watch;
 
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::mesh::TunnelMesh;
 
-/// The settings of all rows.
+/// The agents' settings in all cases.
 const SETTINGS: &[(&str, &str)] = &[
     ("WYLIS_INTERVAL", "2s"),
     ("WYLIS_TIMEOUT", "5s"),
     ("WYLIS_FAILURE_THRESHOLD", "3"),
-    // As often as the blank ones: whatever would make them lie shall show.
+    // As often as blank probes, so that a false alarm of large probes shows.
     ("WYLIS_LARGE_INTERVAL", "2s"),
     ("WYLIS_REFRESH_INTERVAL", "5s"),
     ("WYLIS_DRAIN", "2s"),

@@ -1,4 +1,4 @@
-//! Workloads: pods that serve a port, and connect to one another with a fresh connection each time.
+//! Workloads: pods that listen on a port and connect to each other, with a new connection each time.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,19 +8,19 @@ use wylis_harness::wait_until;
 
 use super::network::Network;
 
-/// A connection that took this long needed a retransmit at least: the kernel's first is after 1 s.
+/// A connection that takes this long needed a retransmit: the kernel sends the first after 1 s.
 pub(crate) const SLOW: Duration = Duration::from_secs(1);
-/// The port for connections from node N is N above this.
+/// Connections from node N go to this port plus N.
 const FIRST_PORT: u16 = 8000;
 
-/// A client in the workload of one node, and its server in that of another.
+/// A client in one node's workload, and its server in another's.
 pub(crate) struct Link {
     client: Entrance,
     server: TcpListener,
     target: SocketAddr,
 }
 
-/// What came of some connections.
+/// The results of some connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) connections: u32,
@@ -41,8 +41,8 @@ impl Link {
         Self { client, server: listener, target }
     }
 
-    /// Connects, and closes both ends at once: afterwards the pair is silent. Gives how long it
-    /// took to connect; `None` when it did not within `limit`.
+    /// Connects and closes both ends at once, so that the pair is silent afterwards. Returns the connect
+    /// time; `None` after `limit`.
     pub(crate) fn connect(&self, limit: Duration) -> Option<Duration> {
         let (took, connected) = self.client.within(|| {
             let begun = Instant::now();
@@ -51,7 +51,7 @@ impl Link {
         });
         let client = connected.ok()?;
         let mut server = None;
-        wait_until(Duration::from_secs(20), "the server sees the connection", || {
+        wait_until(Duration::from_secs(20), "the server accepts the connection", || {
             server = self.server.accept().ok();
             server.is_some()
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::netns::{Entrance, Namespace};
-use crate::process::bind_to_us;
+use crate::process::end_with_us;
 use crate::{TempDir, http, skip, wait_until};
 
 /// For one command; the first starts the browser.
@@ -79,7 +79,7 @@ impl Browser {
         let dir = TempDir::new("browser");
         command.arg("--port=0").env("HOME", dir.path()).env("TMPDIR", dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        bind_to_us(&mut command);
+        end_with_us(&mut command);
         let mut driver = command.spawn().expect("chromedriver starts as it did before");
         let mut lines = BufReader::new(driver.stdout.take().expect("a pipe was asked for")).lines();
         let port = lines.find_map(|line| {

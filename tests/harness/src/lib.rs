@@ -20,7 +20,6 @@ pub mod pki;
 pub mod process;
 pub mod rights;
 pub mod watch;
-pub mod wireguard;
 pub mod yaml;
 
 use std::io::Write as _;

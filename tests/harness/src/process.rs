@@ -62,7 +62,7 @@ pub fn binary(built: &str) -> PathBuf {
 /// Has the kernel end what `command` starts when we end, however that comes about; and keeps the
 /// terminal's Ctrl-C, which is for the one who started us, from it. "We" are the thread that starts it
 /// (prctl(2), PR_SET_PDEATHSIG): it must outlive what it starts.
-pub(crate) fn bind_to_us(command: &mut Command) {
+pub fn end_with_us(command: &mut Command) {
     command.process_group(0);
     // SAFETY: prctl is async-signal-safe.
     unsafe {
@@ -100,7 +100,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        bind_to_us(&mut command);
+        end_with_us(&mut command);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", settings.binary.display()));

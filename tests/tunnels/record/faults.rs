@@ -1,48 +1,48 @@
-//! Faults of nodes, of the path between two, and of an agent's own host.
+//! Faults of nodes, of the path between two nodes, and of an agent's own host.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use super::recorder::Recorder;
 use super::{MOST, PAIR, STRETCH, settings};
-use crate::cluster::{Cluster, node};
 use crate::faults::{self, Fault};
-use crate::network::Plan;
+use crate::mesh::{TunnelMesh, node};
+use crate::network::Topology;
 
-/// A mesh whose pairs have all been probed; `None` where the lab cannot be built.
-fn cluster(plan: Plan) -> Option<Cluster> {
+/// A mesh after the first probe of every pair; `None` where it cannot be built.
+fn mesh(topology: Topology) -> Option<TunnelMesh> {
     let settings = settings(STRETCH);
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Cluster::new(plan, &settings)
+    TunnelMesh::new(topology, &settings)
 }
 
 /// Minutes before, during and after a fault.
 type Minutes = (u32, u32, u32);
 
-/// All is well, the fault, and all is well again.
+/// Records a healthy mesh, the fault, and the recovery.
 fn record<T>(
     (name, about): (&'static str, &'static str),
-    plan: Plan,
+    topology: Topology,
     (before, during, after): Minutes,
-    fault: impl FnOnce(&mut Cluster) -> T,
-    cure: impl FnOnce(&mut Cluster, T),
+    fault: impl FnOnce(&mut TunnelMesh) -> T,
+    cure: impl FnOnce(&mut TunnelMesh, T),
 ) {
-    let Some(mut cluster) = cluster(plan) else { return };
+    let Some(mut mesh) = mesh(topology) else { return };
     let mut recorder = Recorder::begin(name, about, STRETCH);
-    recorder.minutes(&cluster.mesh, before);
+    recorder.minutes(&mesh.agents, before);
     recorder.mark("fault");
-    let fault = fault(&mut cluster);
-    recorder.minutes(&cluster.mesh, during);
+    let fault = fault(&mut mesh);
+    recorder.minutes(&mesh.agents, during);
     recorder.mark("cure");
-    cure(&mut cluster, fault);
-    recorder.minutes(&cluster.mesh, after);
+    cure(&mut mesh, fault);
+    recorder.minutes(&mesh.agents, after);
     recorder.end();
 }
 
-/// Rules in the host of node 1.
+/// Records nft rules on the host of node 1.
 fn rules(what: (&'static str, &'static str), minutes: Minutes, rules: &str) {
-    let put = |cluster: &mut Cluster| Fault::put(&cluster.network.host(1).namespace, rules);
-    record(what, Plan::of(PAIR), minutes, put, |_, fault| drop(fault));
+    let put = |mesh: &mut TunnelMesh| Fault::put(&mesh.network.host(1).namespace, rules);
+    record(what, Topology::of(PAIR), minutes, put, |_, fault| drop(fault));
 }
 
 #[test]
@@ -50,15 +50,15 @@ fn rules(what: (&'static str, &'static str), minutes: Minutes, rules: &str) {
 fn recorded_node_killed() {
     record(
         ("node_killed", "Node n4 loses its power; later it is back."),
-        Plan::of(MOST),
+        Topology::of(MOST),
         (5, 15, 20),
-        |cluster| {
-            cluster.network.switch.ip("link set p4 down\n");
-            cluster.mesh.kill("n4")
+        |mesh| {
+            mesh.network.switch.ip("link set p4 down\n");
+            mesh.agents.kill("n4")
         },
-        |cluster, pod| {
-            cluster.network.switch.ip("link set p4 up\n");
-            cluster.restart(4, &pod);
+        |mesh, pod| {
+            mesh.network.switch.ip("link set p4 up\n");
+            mesh.restart(4, &pod);
         },
     );
 }
@@ -71,20 +71,20 @@ fn recorded_node_switched_off() {
             "node_switched_off",
             "Node n4 is shut down in good order, its agent says goodbye, and its Node object stays; later it is back.",
         ),
-        Plan::of(MOST),
+        Topology::of(MOST),
         (5, 20, 10),
-        |cluster| {
+        |mesh| {
             let four = node(4);
-            cluster.mesh.agent(&four).terminate();
-            let ended = cluster.mesh.agent_mut(&four).wait(Duration::from_secs(15));
-            assert!(ended.is_some_and(|status| status.success()), "{}", cluster.mesh.logs());
-            let pod = cluster.mesh.kill(&four);
-            cluster.network.switch.ip("link set p4 down\n");
+            mesh.agents.agent(&four).terminate();
+            let ended = mesh.agents.agent_mut(&four).wait(Duration::from_secs(15));
+            assert!(ended.is_some_and(|status| status.success()), "{}", mesh.agents.logs());
+            let pod = mesh.agents.kill(&four);
+            mesh.network.switch.ip("link set p4 down\n");
             pod
         },
-        |cluster, pod| {
-            cluster.network.switch.ip("link set p4 up\n");
-            cluster.restart(4, &pod);
+        |mesh, pod| {
+            mesh.network.switch.ip("link set p4 up\n");
+            mesh.restart(4, &pod);
         },
     );
 }
@@ -92,16 +92,16 @@ fn recorded_node_switched_off() {
 #[test]
 #[ignore = "make recordings"]
 fn recorded_tunnel_frozen() {
-    let signal = |cluster: &Cluster, signal| cluster.network.host(2).wireguard.signal(signal);
+    let signal = |mesh: &TunnelMesh, signal| mesh.network.host(2).wireguard.signal(signal);
     record(
         (
             "tunnel_frozen",
             "The WireGuard process of node n2 is frozen: no pod there reaches another node, or is reached. Prometheus still sees all agents.",
         ),
-        Plan::of(MOST),
+        Topology::of(MOST),
         (5, 12, 20),
-        |cluster| signal(cluster, libc::SIGSTOP),
-        |cluster, ()| signal(cluster, libc::SIGCONT),
+        |mesh| signal(mesh, libc::SIGSTOP),
+        |mesh, ()| signal(mesh, libc::SIGCONT),
     );
 }
 
@@ -119,19 +119,19 @@ fn recorded_pair_black_holed() {
 #[ignore = "make recordings"]
 fn recorded_prometheus_restarted_in_an_outage() {
     let rules = faults::drops(&[(1, 2, ""), (2, 1, "")]);
-    let Some(cluster) = cluster(Plan::of(PAIR)) else { return };
+    let Some(mesh) = mesh(Topology::of(PAIR)) else { return };
     let about = "All packets between nodes n1 and n2 are dropped; meanwhile Prometheus is away for 3 minutes.";
     let mut recorder = Recorder::begin("prometheus_restarted_in_an_outage", about, STRETCH);
-    recorder.minutes(&cluster.mesh, 5);
+    recorder.minutes(&mesh.agents, 5);
     recorder.mark("fault");
-    let fault = Fault::put(&cluster.network.host(1).namespace, &rules);
-    recorder.minutes(&cluster.mesh, 8);
+    let fault = Fault::put(&mesh.network.host(1).namespace, &rules);
+    recorder.minutes(&mesh.agents, 8);
     recorder.mark("gap");
     recorder.gap(3);
-    recorder.minutes(&cluster.mesh, 8);
+    recorder.minutes(&mesh.agents, 8);
     recorder.mark("cure");
     drop(fault);
-    recorder.minutes(&cluster.mesh, 20);
+    recorder.minutes(&mesh.agents, 20);
     recorder.end();
 }
 
@@ -151,7 +151,7 @@ fn recorded_firewall_one_way() {
 #[test]
 #[ignore = "make recordings"]
 fn recorded_lossy() {
-    // Every fourth one would hit the same packet of every probe.
+    // At random: every fourth packet would be the same packet of every probe.
     let lost = "tcp dport 9050 numgen random mod 100 < 25";
     rules(
         (
@@ -191,40 +191,40 @@ fn recorded_mtu() {
 #[test]
 #[ignore = "make recordings"]
 fn recorded_slow() {
-    let delay = |cluster: &Cluster, millis| {
-        let cable = cluster.network.cable.as_ref().expect("a slow link was asked for");
+    let delay = |mesh: &TunnelMesh, millis| {
+        let cable = mesh.network.cable.as_ref().expect("a slow link was asked for");
         cable.set_delay(Duration::from_millis(millis));
     };
     record(
         ("slow", "After an hour, the link of node n2 takes 100 ms longer each way."),
-        Plan { slow_link: Some(2), ..Plan::of(PAIR) },
+        Topology { slow_link: Some(2), ..Topology::of(PAIR) },
         (65, 30, 15),
-        |cluster| delay(cluster, 100),
-        |cluster, ()| delay(cluster, 0),
+        |mesh| delay(mesh, 100),
+        |mesh, ()| delay(mesh, 0),
     );
 }
 
 #[test]
 #[ignore = "make recordings"]
 fn recorded_ports_used_up() {
-    let range = |cluster: &Cluster, range| {
-        cluster.pods[&2].namespace.sysctl("ipv4/ip_local_port_range", range);
+    let range = |mesh: &TunnelMesh, range| {
+        mesh.pods[&2].namespace.sysctl("ipv4/ip_local_port_range", range);
     };
     record(
         ("ports_used_up", "The pod on node n2 has no free port left for its probes."),
-        Plan::of(PAIR),
+        Topology::of(PAIR),
         (5, 40, 30),
-        |cluster| {
-            // Who scrapes needs a port as well, and must not take one there.
-            let host = cluster.network.host(2).namespace.entrance();
-            cluster.mesh.agent_mut("n2").ask_from(host);
-            range(cluster, "61000 61001");
+        |mesh| {
+            // Scrapes must not use the pod's last ports.
+            let host = mesh.network.host(2).namespace.entrance();
+            mesh.agents.agent_mut("n2").ask_from(host);
+            range(mesh, "61000 61001");
             let take = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
-            cluster.pods[&2].namespace.entrance().within(|| [61_000, 61_001].map(take))
+            mesh.pods[&2].namespace.entrance().within(|| [61_000, 61_001].map(take))
         },
-        |cluster, taken| {
+        |mesh, taken| {
             drop(taken);
-            range(cluster, "32768 60999");
+            range(mesh, "32768 60999");
         },
     );
 }

@@ -1,5 +1,5 @@
-//! What is no fault of the network: nodes and agents that come and go, lists that are wrong or late,
-//! Prometheus away. Agents on loopback addresses.
+//! Situations without a network fault: nodes and agents start and stop, lists are wrong or late,
+//! Prometheus is away. Agents run on loopback addresses.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn empty(stretch: u32) -> Mesh {
     Mesh::new(&binary(), &settings)
 }
 
-/// A mesh of so many nodes, all of whose pairs have been probed.
+/// A mesh of `nodes` nodes, after the first probe of every pair.
 fn mesh(nodes: u8, stretch: u32) -> Mesh {
     let mut mesh = empty(stretch);
     (1..=nodes).for_each(|number| mesh.add(&format!("n{number}")));
@@ -60,11 +60,11 @@ fn recorded_two_nodes_one_killed() {
     recorder.end();
 }
 
-/// Deletes the pods of these nodes, scraping their agents while they drain.
+/// Deletes the nodes' pods, and scrapes their agents while they drain.
 fn delete(recorder: &mut Recorder, mesh: &mut Mesh, nodes: &[String]) {
     nodes.iter().for_each(|node| mesh.begin_delete(node));
     for node in nodes {
-        recorder.until(mesh, "it ends in time", |mesh| {
+        recorder.until(mesh, "the agent ends in time", |mesh| {
             let status = mesh.finish_delete(node, Duration::ZERO);
             assert!(status.is_none_or(|status| status.success()), "{node}: {status:?}");
             status.is_some()
@@ -96,7 +96,7 @@ fn recorded_rolling_update() {
 #[test]
 #[ignore = "make recordings"]
 fn recorded_agent_crashing() {
-    /// Scrapes that find it gone: the kubelet waits ever longer, up to five minutes.
+    /// Scrapes without an answer: the kubelet's back-off grows to five minutes.
     const GONE: [u32; 9] = [1, 1, 2, 3, 5, 10, 10, 10, 10];
     let mut mesh = mesh(MOST, STRETCH);
     let about = "The agent on n4 crashes whenever it has run for half a minute.";
@@ -159,9 +159,9 @@ fn recorded_uninstalled() {
     recorder.end();
 }
 
-/// The API server is away for so many minutes.
+/// Records an outage of the API server of `away` minutes.
 fn api_server_away(name: &'static str, about: &'static str, away: u32) {
-    // The pauses between its tries are not stretched: up to a minute.
+    // The pauses between retries are not stretched: up to one minute.
     let stretch = STRETCH / 2;
     let mut mesh = mesh(PAIR, stretch);
     let mut recorder = Recorder::begin(name, about, stretch);
@@ -243,9 +243,9 @@ fn recorded_agent_pending() {
 fn recorded_agent_not_probing() {
     let mut mesh = empty(STRETCH);
     (1..PAIR).for_each(|number| mesh.add(&format!("n{number}")));
-    // Only its own entry, whatever the address says.
+    // Only its own entry.
     mesh.add_with("n3", &[("WYLIS_PEERS", "n3=127.0.0.3:9050")]);
-    let about = "The agent on n3 has a fixed list of its own, with nobody else in it.";
+    let about = "The agent on n3 has a fixed list of its own, without any other node.";
     let mut recorder = Recorder::begin("agent_not_probing", about, STRETCH);
     recorder.minutes(&mesh, 40);
     recorder.end();

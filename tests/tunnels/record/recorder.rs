@@ -1,4 +1,4 @@
-//! A scraper with Prometheus' habits: a fixed rhythm, a time limit, staleness.
+//! Scrapes as Prometheus does: a fixed interval, a timeout, staleness.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use wylis_harness::mesh::Mesh;
 use super::SCRAPE;
 use super::series::{Sample, notation};
 
-/// What the alerts are made of.
+/// The alert rules: a recording keeps only the metrics that they use.
 const RULES: &str = include_str!("../../../manifests/monitoring/wylis.rules.yaml");
-/// The environment variable that names another folder than the one that is checked in.
+/// Environment variable: another folder than the one in the repository.
 const FOLDER: &str = "WYLIS_RECORDINGS";
 /// Prometheus' own scrape_timeout, in seconds.
 const SCRAPE_TIMEOUT: u32 = 10;
-/// Between two looks at what is waited for.
-const LOOK: Duration = Duration::from_millis(20);
-/// Longer than any situation takes to come about.
+/// The pause between two polls of a condition.
+const POLL: Duration = Duration::from_millis(20);
+/// Longer than any awaited condition takes.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One recording.
@@ -29,12 +29,12 @@ pub(super) struct Recorder {
     /// Scrapes so far.
     ticks: u32,
     series: BTreeMap<String, Vec<Sample>>,
-    /// What happened, and before which scrape.
+    /// Each event, with the number of scrapes before it.
     marks: Vec<(u32, String)>,
     names: BTreeSet<&'static str>,
 }
 
-/// The names of our metrics in the rules.
+/// The names of the agent's metrics in the rules.
 fn names() -> BTreeSet<&'static str> {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':');
     let recorded = |word: &str| word.contains(':');
@@ -42,7 +42,7 @@ fn names() -> BTreeSet<&'static str> {
 }
 
 impl Recorder {
-    /// Begins now. `about` says what happens, for the head of the file.
+    /// Begins a recording. `about` describes the situation in the head of the file.
     pub(super) fn begin(name: &'static str, about: &'static str, stretch: u32) -> Self {
         Self {
             name,
@@ -56,17 +56,17 @@ impl Recorder {
         }
     }
 
-    /// Notes that something happens now.
+    /// Notes an event.
     pub(super) fn mark(&mut self, what: &str) {
         self.marks.push((self.ticks, what.to_owned()));
     }
 
-    /// Scrapes for so many minutes of Prometheus' time.
+    /// Scrapes for `minutes` of Prometheus' time.
     pub(super) fn minutes(&mut self, mesh: &Mesh, minutes: u32) {
         self.scrapes(mesh, minutes * 60 / SCRAPE);
     }
 
-    /// Scrapes so many times.
+    /// Scrapes `count` times.
     pub(super) fn scrapes(&mut self, mesh: &Mesh, count: u32) {
         for _ in 0..count {
             self.pause();
@@ -87,11 +87,11 @@ impl Recorder {
             if Instant::now() >= self.due() {
                 self.scrape(mesh);
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 
-    /// Prometheus is away for so many minutes of its time.
+    /// Prometheus is away for `minutes` of its time.
     pub(super) fn gap(&mut self, minutes: u32) {
         for _ in 0..minutes * 60 / SCRAPE {
             self.pause();
@@ -108,19 +108,19 @@ impl Recorder {
         std::thread::sleep(self.due().saturating_duration_since(Instant::now()));
     }
 
-    /// Every agent once.
+    /// Scrapes every agent once.
     fn scrape(&mut self, mesh: &Mesh) {
         let limit = Duration::from_secs(u64::from(SCRAPE_TIMEOUT)) / self.stretch;
         let before = usize::try_from(self.ticks).unwrap();
         for node in mesh.nodes.values() {
             let Some(metrics) = node.agent.metrics_within(limit) else { continue };
-            let whence = format!("instance=\"{}\",pod=\"{}\"", node.agent.address, node.pod);
+            let target_labels = format!("instance=\"{}\",pod=\"{}\"", node.agent.address, node.pod);
             for (name, found) in self.names.iter().map(|name| (name, metrics.matching(name, &[]))) {
                 for (series, value) in found {
                     let labels = series.strip_prefix(name).unwrap_or_default();
                     let labels = labels.trim_start_matches('{').trim_end_matches('}');
                     let comma = if labels.is_empty() { "" } else { "," };
-                    let series = format!("{name}{{{labels}{comma}{whence}}}");
+                    let series = format!("{name}{{{labels}{comma}{target_labels}}}");
                     let value = self.value(name, value);
                     let samples = self.series.entry(series).or_default();
                     samples.resize(before, Sample::Blank);
@@ -135,7 +135,7 @@ impl Recorder {
         }
     }
 
-    /// Times become Prometheus' own, and fractions as short as they can be without a change of meaning.
+    /// Converts timestamps to Prometheus' time, and rounds fractions to two digits.
     fn value(&self, name: &str, value: f64) -> f64 {
         if name.ends_with("_timestamp_seconds") {
             let began = std::time::SystemTime::now() - self.begun.elapsed();
@@ -145,7 +145,7 @@ impl Recorder {
         if value.fract() == 0.0 { value } else { format!("{value:.1e}").parse().unwrap() }
     }
 
-    /// Ends and writes the file.
+    /// Ends the recording and writes its file.
     pub(super) fn end(mut self) {
         self.mark("end");
         let folder = std::env::var_os(FOLDER).map_or_else(

@@ -1,19 +1,18 @@
-//! The notation of promtool's series, written short: `0+0x19 1 2+3x4 _x5 stale`.
+//! promtool's compact notation of a series: `0+0x19 1 2+3x4 _x5 stale`.
 
 /// One scrape of one series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Sample {
     Value(f64),
-    /// The scrape failed, the target is gone, or it says this no longer.
+    /// The scrape failed, or the target or its series is gone.
     Stale,
     /// Not scraped.
     Blank,
 }
 
-/// A run shorter than this is longer than its members.
+/// The shortest run whose notation is shorter than its samples.
 const RUN: usize = 3;
 
-/// The notation of these samples.
 pub(super) fn notation(samples: &[Sample]) -> String {
     let mut words = Vec::new();
     let mut rest = samples;
@@ -43,8 +42,7 @@ pub(super) fn notation(samples: &[Sample]) -> String {
     words.join(" ")
 }
 
-/// How many of the first samples follow one another in equal steps. Of fractions, only equal ones do:
-/// a step would be rounded.
+/// The number of leading samples with equal steps. Fractions must be equal: a step would be rounded.
 fn run(samples: &[Sample]) -> usize {
     let step = |pair: &[Sample]| match *pair {
         [Sample::Blank, Sample::Blank] => Some(0.0),
@@ -59,7 +57,7 @@ fn run(samples: &[Sample]) -> usize {
 }
 
 #[test]
-fn runs_are_written_short_and_lose_nothing() {
+fn runs_are_compact_and_lossless() {
     use Sample::{Blank, Stale, Value};
     let values = |numbers: &[f64]| numbers.iter().copied().map(Value).collect::<Vec<_>>();
     for (samples, text) in [

@@ -1,4 +1,4 @@
-//! Faults of the agent at the other end, and others at its address.
+//! Faults of the peer's agent, and other servers at its address.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,55 +9,55 @@ use std::time::Duration;
 
 use wylis_harness::netns::Entrance;
 
-use super::table::{self, Row};
+use super::table::{self, Case};
 use super::trial::Trial;
 use crate::network::Pod;
 
 #[test]
 fn agent_killed() {
     let Some(mut trial) = Trial::begin(table::KILLED) else { return };
-    let pod = trial.inject(|cluster| cluster.mesh.kill("n2"));
-    trial.reach();
-    trial.end(|trial| trial.cluster.restart(2, &pod));
+    let pod = trial.inject(|mesh| mesh.agents.kill("n2"));
+    trial.wait_for_verdicts();
+    trial.end(|trial| trial.mesh.restart(2, &pod));
 }
 
 #[test]
 fn agent_frozen() {
     let Some(mut trial) = Trial::begin(table::FROZEN) else { return };
-    trial.watch.blind.insert(2);
-    trial.inject(|cluster| cluster.mesh.agent("n2").signal(libc::SIGSTOP));
-    trial.reach();
+    trial.observer.unasked.insert(2);
+    trial.inject(|mesh| mesh.agents.agent("n2").signal(libc::SIGSTOP));
+    trial.wait_for_verdicts();
     trial.end(|trial| {
-        trial.cluster.mesh.agent("n2").signal(libc::SIGCONT);
-        trial.watch.blind.clear();
+        trial.mesh.agents.agent("n2").signal(libc::SIGCONT);
+        trial.observer.unasked.clear();
     });
 }
 
-/// The agent of B ends, something else takes its address, and later the agent is back.
-fn taken_over<T>(row: &'static Row, by: impl FnOnce(&super::Cluster) -> T) {
-    let Some(mut trial) = Trial::begin(row) else { return };
-    let (pod, other) = trial.inject(|cluster| {
-        let pod = cluster.mesh.kill("n2");
-        (pod, by(cluster))
+/// The agent of B ends, another server takes its address, and later the agent returns.
+fn with_replaced_agent<T>(case: &'static Case, by: impl FnOnce(&super::TunnelMesh) -> T) {
+    let Some(mut trial) = Trial::begin(case) else { return };
+    let (pod, other) = trial.inject(|mesh| {
+        let pod = mesh.agents.kill("n2");
+        (pod, by(mesh))
     });
-    trial.reach();
+    trial.wait_for_verdicts();
     trial.end(|trial| {
         drop(other);
-        trial.cluster.restart(2, &pod);
+        trial.mesh.restart(2, &pod);
     });
 }
 
 #[test]
 fn address_taken_over_by_another_agent() {
-    taken_over(table::TAKEN_BY_AGENT, |cluster| cluster.stranger(2));
+    with_replaced_agent(table::TAKEN_BY_AGENT, |mesh| mesh.stranger(2));
 }
 
 #[test]
 fn address_taken_over_by_a_web_server() {
-    taken_over(table::TAKEN_BY_WEB_SERVER, |cluster| WebServer::start(&cluster.pods[&2]));
+    with_replaced_agent(table::TAKEN_BY_WEB_SERVER, |mesh| WebServer::start(&mesh.pods[&2]));
 }
 
-/// A web server that knows nothing of us; stopped when dropped.
+/// A foreign web server; stopped when dropped.
 struct WebServer {
     inside: Entrance,
     address: SocketAddr,
@@ -77,7 +77,7 @@ impl WebServer {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client that is gone is no fault of ours.
+                // The client may have closed the connection.
                 let _ = stream.and_then(not_found);
             }
         });

@@ -1,4 +1,4 @@
-//! WireGuard in userspace, one process for each host, since test machines' kernels may have none.
+//! Userspace WireGuard, one process for each host: the kernel of a test machine may lack it.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,77 +7,69 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::netns::{Namespace, feed};
-use crate::process::bind_to_us;
-use crate::wait_until;
+use wylis_harness::netns::{Namespace, feed};
+use wylis_harness::process::{self, end_with_us};
+use wylis_harness::wait_until;
 
 /// The port of every host.
-pub const PORT: u16 = 51820;
-/// Where the processes can be configured: one socket for each, in the whole machine's name space.
+pub(crate) const PORT: u16 = 51820;
+/// The processes' configuration sockets, in a folder of the whole machine.
 const SOCKETS: &str = "/var/run/wireguard";
-/// Names of ours begin so; the pid and a number follow. An interface's name has 15 octets at most.
+/// The prefix of our interfaces' names; the process id and a number follow, within 15 bytes.
 const PREFIX: &str = "wy";
 
 /// One host's end of the tunnels; killed when dropped.
 #[derive(Debug)]
-pub struct WireGuard {
+pub(crate) struct WireGuard {
     name: String,
     private_key: String,
     public_key: String,
     child: Child,
 }
 
-/// Another host, as this one is to know it.
+/// Another host, as this one is configured to reach it.
 #[derive(Debug)]
-pub struct Peer<'a> {
+pub(crate) struct Peer<'a> {
     /// The other end.
-    pub end: &'a WireGuard,
-    /// Where it is found; `None` for one that has to call first.
-    pub endpoint: Option<SocketAddr>,
+    pub(crate) end: &'a WireGuard,
+    /// Its address; `None` for a host that must connect first.
+    pub(crate) endpoint: Option<SocketAddr>,
     /// The address inside the tunnel.
-    pub inner: Ipv4Addr,
+    pub(crate) inner: Ipv4Addr,
 }
 
 impl WireGuard {
-    /// Starts the process in that host; its log goes to `log`. [`WireGuard::configure`] waits for
-    /// it, so that several start side by side.
-    ///
-    /// # Panics
-    /// When it cannot be started.
-    #[must_use]
-    pub fn start(host: &Namespace, log: &Path) -> Self {
+    /// Starts the process on the host. [`WireGuard::configure`] waits for it, so that several can start
+    /// at once.
+    pub(crate) fn start(host: &Namespace, log: &Path) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         sweep();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         assert!(name.len() <= 15, "{name} is too long for an interface");
-        let log = File::create(log).expect("a log in a folder of ours");
+        let log = File::create(log).expect("create the log");
         let mut command = host.command("wireguard-go");
         command
             .args(["-f", &name])
-            // Many run on a small machine.
+            // Many processes share a small machine.
             .env("GOMAXPROCS", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log);
-        bind_to_us(&mut command);
+        end_with_us(&mut command);
         let child = command.spawn().expect("start wireguard-go");
         let private_key = feed("wg", &["genkey"], "");
         let public_key = feed("wg", &["pubkey"], &private_key).trim().to_owned();
         Self { name, private_key, public_key, child }
     }
 
-    /// The name of its interface.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    /// The interface's name.
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Waits until it can be configured, and does so.
-    ///
-    /// # Panics
-    /// When it does not come up.
-    pub fn configure(&self, peers: &[Peer<'_>]) {
+    /// Waits for the process, and configures it.
+    pub(crate) fn configure(&self, peers: &[Peer<'_>]) {
         let socket = self.socket();
         wait_until(Duration::from_secs(20), "wireguard-go is up", || socket.exists());
         let key = self.private_key.trim();
@@ -92,21 +84,15 @@ impl WireGuard {
         feed("wg", &["setconf", &self.name, "/dev/stdin"], &text);
     }
 
-    /// With how many peers a handshake has been made.
-    ///
-    /// # Panics
-    /// When it cannot be asked.
-    #[must_use]
-    pub fn sessions(&self) -> usize {
+    /// The number of peers with a completed handshake.
+    pub(crate) fn sessions(&self) -> usize {
         let lines = feed("wg", &["show", &self.name, "latest-handshakes"], "");
         lines.lines().filter(|line| !line.ends_with("\t0")).count()
     }
 
-    /// Sends a signal: SIGSTOP freezes the tunnel.
-    pub fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).expect("a pid");
-        // SAFETY: a child that we have not yet waited for keeps its pid.
-        unsafe { libc::kill(pid, signal) };
+    /// Sends a signal; SIGSTOP freezes the tunnel.
+    pub(crate) fn signal(&self, signal: i32) {
+        process::signal(self.child.id(), signal);
     }
 
     fn socket(&self) -> PathBuf {
@@ -122,7 +108,7 @@ impl Drop for WireGuard {
     }
 }
 
-/// Removes the sockets of tests that died: their processes died with them.
+/// Removes the sockets of killed tests; their processes ended with them.
 fn sweep() {
     let Ok(sockets) = std::fs::read_dir(SOCKETS) else { return };
     for name in sockets.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {

@@ -1,0 +1,96 @@
+//! The mesh on the network: the API server in the switch, an agent in a pod on every node.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wylis_harness::TempDir;
+use wylis_harness::mesh::{Mesh, PORT};
+use wylis_harness::process::{Agent, Settings};
+
+use super::binary;
+use super::network::{Network, Pod, SWITCH, Topology};
+
+/// A network, its agents, and their pods.
+pub(crate) struct TunnelMesh {
+    pub(crate) agents: Mesh,
+    pub(crate) pods: BTreeMap<u8, Pod>,
+    pub(crate) network: Network,
+    dir: TempDir,
+}
+
+pub(crate) fn node(number: u8) -> String {
+    format!("n{number}")
+}
+
+impl TunnelMesh {
+    /// A network without agents, or `None` where it cannot be built.
+    pub(crate) fn without_agents(topology: Topology, environment: &[(&str, &str)]) -> Option<Self> {
+        let network = Network::new(topology)?;
+        let dir = TempDir::new("mesh");
+        let api = (network.switch.entrance(), SWITCH.into());
+        let agents = Mesh::with_api_at(api, &reachable(&binary(), dir.path()), environment);
+        Some(Self { agents, pods: BTreeMap::new(), network, dir })
+    }
+
+    /// A mesh with an agent on every node, after the first probe of every pair.
+    pub(crate) fn new(topology: Topology, environment: &[(&str, &str)]) -> Option<Self> {
+        Self::with_agents(topology, topology.size, environment)
+    }
+
+    /// A mesh with agents on the first `size` nodes.
+    pub(crate) fn with_agents(
+        topology: Topology,
+        size: u8,
+        environment: &[(&str, &str)],
+    ) -> Option<Self> {
+        let mut mesh = Self::without_agents(topology, environment)?;
+        mesh.network.shake_hands();
+        (1..=size).for_each(|number| mesh.add(number));
+        mesh.agents.wait_for_all_pairs();
+        Some(mesh)
+    }
+
+    /// Schedules a pod with an agent on a node, at a new address.
+    pub(crate) fn add(&mut self, number: u8) {
+        let pod = self.network.pod(number);
+        self.agents.add_at(&node(number), &pod.namespace, pod.address);
+        self.pods.insert(number, pod);
+    }
+
+    /// Restarts the agent of a pod, as the kubelet does after a crash.
+    pub(crate) fn restart(&mut self, number: u8, pod: &str) {
+        self.agents.restart_in_place_at(&node(number), pod, &self.pods[&number].namespace);
+    }
+
+    /// Starts an agent of another mesh in the node's pod.
+    pub(crate) fn stranger(&self, number: u8) -> Agent {
+        let pod = &self.pods[&number];
+        let environment = [
+            ("WYLIS_NODE_NAME", "stranger"),
+            ("WYLIS_PEERS", "absent=10.244.1.250:9050"),
+            ("WYLIS_INTERVAL", "1h"),
+        ];
+        Agent::start_in(
+            &pod.namespace,
+            &Settings {
+                binary: self.dir.path().join("wylis"),
+                environment: environment.map(|(name, value)| (name.into(), value.into())).into(),
+                address: SocketAddr::new(pod.address, PORT),
+                log: self.dir.path().join("stranger.log"),
+            },
+        )
+    }
+}
+
+/// Links or copies the binary into a folder that the agent's unprivileged user may enter. A separate
+/// process copies: a child that inherits a descriptor open for writing would make the program busy.
+fn reachable(binary: &Path, dir: &Path) -> PathBuf {
+    let path = dir.join("wylis");
+    if std::fs::hard_link(binary, &path).is_err() {
+        let copied = Command::new("cp").arg(binary).arg(&path).status();
+        assert!(copied.is_ok_and(|status| status.success()), "copy {}", binary.display());
+    }
+    path
+}
