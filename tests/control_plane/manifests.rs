@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use wylis_harness::kube::{Api as _, JSON, Request};
+use wylis_harness::yaml::parse;
 
 use crate::plane::{DAEMONSET, NAMESPACE, Plane, documents};
 
@@ -28,6 +29,56 @@ fn every_manifest_passes_strict_validation_without_a_warning() {
         "{}: {said}",
         refused.status
     );
+}
+
+/// Where `stored` differs from a field in `sent`. The server may add fields, but not drop or rewrite one.
+fn rewritten(path: &str, sent: &Value, stored: &Value) -> Vec<String> {
+    match (sent, stored) {
+        (Value::Object(sent), Value::Object(stored)) => {
+            let fields = sent.iter().map(|(name, value)| {
+                let found = stored.get(name).unwrap_or(&Value::Null);
+                rewritten(&format!("{path}/{name}"), value, found)
+            });
+            fields.flatten().collect()
+        }
+        (Value::Array(sent), Value::Array(stored)) if sent.len() == stored.len() => {
+            let items = sent.iter().zip(stored).enumerate();
+            items.flat_map(|(at, (a, b))| rewritten(&format!("{path}/{at}"), a, b)).collect()
+        }
+        _ if sent == stored => Vec::new(),
+        _ => vec![format!("{path}: {sent} becomes {stored}")],
+    }
+}
+
+/// `kubectl apply` and GitOps tools report a change for each field that the server rewrites.
+#[test]
+fn the_server_stores_every_manifest_as_written() {
+    let Some(plane) = Plane::find() else { return };
+    let apply = |document: &String| {
+        serde_json::from_slice::<Value>(&plane.apply(document, "").body).unwrap()
+    };
+    let documents = documents();
+    let first: Vec<Value> = documents.iter().map(apply).collect();
+    for (document, stored) in documents.iter().zip(&first) {
+        let [sent] = parse(document).try_into().expect("one object");
+        assert_eq!(
+            rewritten("", &sent, stored),
+            [""; 0],
+            "{} {}",
+            sent["kind"],
+            sent["metadata"]["name"]
+        );
+    }
+    for (document, before) in documents.iter().zip(&first) {
+        let (before, after) = (&before["metadata"], &apply(document)["metadata"]);
+        for field in ["resourceVersion", "generation"] {
+            assert_eq!(before[field], after[field], "a second apply changed {}", before["name"]);
+        }
+    }
+    let quota = json!({"hard": {"pods": "10000"}, "off": false});
+    let stored = json!({"hard": {"pods": "10k"}, "more": 1});
+    let expected = ["/hard/pods: \"10000\" becomes \"10k\"", "/off: false becomes null"];
+    assert_eq!(rewritten("", &quota, &stored), expected);
 }
 
 /// Creates a pod on trial.

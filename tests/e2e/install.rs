@@ -22,6 +22,9 @@ fn manifests_applied_to_an_empty_cluster_warn_of_nothing_and_every_pair_is_probe
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.lines().all(|line| line.ends_with(" created")), "{printed}");
 
+    let printed = cluster.kubectl(&["apply", "-f", "manifests/"]);
+    assert!(printed.lines().all(|line| line.ends_with(" unchanged")), "{printed}");
+
     let nodes = cluster.nodes().len();
     assert!(nodes >= 2, "a pair needs two nodes");
     let mut ready_after = None;

@@ -118,7 +118,7 @@ fn prometheus_finds_the_metrics_and_no_service_mesh_comes_between() {
 }
 
 #[test]
-fn the_pod_runs_on_every_node_that_the_image_fits_and_on_its_pod_network() {
+fn the_pod_runs_on_every_real_node_of_a_built_architecture_in_the_pod_network() {
     let pod = pod();
     assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]));
     let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
@@ -127,7 +127,8 @@ fn the_pod_runs_on_every_node_that_the_image_fits_and_on_its_pod_network() {
         {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]},
     ]}]);
     assert_eq!(terms["nodeSelectorTerms"], expected);
-    assert_eq!(pod["hostNetwork"], false);
+    // Unset: the API server drops a `false`, so that each apply would see a difference.
+    assert!(pod["hostNetwork"].is_null());
     assert_eq!(pod["enableServiceLinks"], false);
     assert_eq!(pod["priorityClassName"], "system-node-critical");
     let quota = object("ResourceQuota");
@@ -135,8 +136,8 @@ fn the_pod_runs_on_every_node_that_the_image_fits_and_on_its_pod_network() {
         {"scopeName": "PriorityClass", "operator": "In", "values": [pod["priorityClassName"]]}
     ]);
     assert_eq!(quota["spec"]["scopeSelector"]["matchExpressions"], scope);
-    let pods: u64 = quota["spec"]["hard"]["pods"].as_str().unwrap().parse().unwrap();
-    assert!(pods >= 10_000, "a quota of {pods} pods stops an update of the largest cluster");
+    // Twice the largest cluster: terminating pods count during an update.
+    assert_eq!(quota["spec"]["hard"]["pods"], "10k");
 }
 
 #[test]

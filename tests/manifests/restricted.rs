@@ -93,7 +93,12 @@ fn each_rule_of_the_standard_can_be_broken() {
         ),
     ] {
         let mut pod = pod();
-        *pod.pointer_mut(at).unwrap_or_else(|| panic!("{at} is not there")) = value;
+        let (parent, field) = at.rsplit_once('/').expect("a pointer");
+        let parent = pod.pointer_mut(parent).unwrap_or_else(|| panic!("{parent} is missing"));
+        match parent.as_array_mut() {
+            Some(list) => list[field.parse::<usize>().expect("an index")] = value,
+            None => parent[field] = value,
+        }
         assert_eq!(broken(&pod), [rule], "{at}");
     }
 }

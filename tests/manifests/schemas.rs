@@ -55,7 +55,7 @@ fn the_schemas_refuse_a_broken_manifest() {
     let good = fs::read_to_string(daemonset.expect("the manifest of the DaemonSet")).unwrap();
     for (name, part, other) in [
         ("misspelt", "readOnlyRootFilesystem", "readOnlyRootFileSystem"),
-        ("wrong-type", "hostNetwork: false", "hostNetwork: \"no\""),
+        ("wrong-type", "enableServiceLinks: false", "enableServiceLinks: \"no\""),
         ("missing", "      containers:\n", "      initContainers:\n"),
     ] {
         assert!(good.contains(part), "{part} is not in the manifest");
