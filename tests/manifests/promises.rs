@@ -125,6 +125,8 @@ fn the_pod_runs_on_every_real_node_of_a_built_architecture_in_the_pod_network() 
     let expected = json!([{"matchExpressions": [
         {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
         {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]},
+        {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet", "kwok"]},
     ]}]);
     assert_eq!(terms["nodeSelectorTerms"], expected);
     // Unset: the API server drops a `false`, so that each apply would see a difference.
@@ -138,6 +140,47 @@ fn the_pod_runs_on_every_real_node_of_a_built_architecture_in_the_pod_network() 
     assert_eq!(quota["spec"]["scopeSelector"]["matchExpressions"], scope);
     // Twice the largest cluster: terminating pods count during an update.
     assert_eq!(quota["spec"]["hard"]["pods"], "10k");
+}
+
+/// Whether the DaemonSet schedules a pod on a node with these labels.
+fn runs_on(labels: &[(&str, &str)]) -> bool {
+    let affinity = &pod()["affinity"]["nodeAffinity"];
+    let terms = &affinity["requiredDuringSchedulingIgnoredDuringExecution"];
+    let list = |value: &Value| value.as_array().cloned().expect("a list");
+    list(&terms["nodeSelectorTerms"]).iter().any(|term| {
+        list(&term["matchExpressions"]).iter().all(|expression| {
+            let label = labels.iter().find(|(key, _)| expression["key"] == *key);
+            let listed =
+                label.is_some_and(|(_, value)| list(&expression["values"]).contains(&json!(value)));
+            let wanted = expression["operator"] == "In";
+            assert!(wanted || expression["operator"] == "NotIn", "{expression}");
+            listed == wanted
+        })
+    })
+}
+
+#[test]
+fn virtual_nodes_and_foreign_systems_get_no_pod() {
+    let node = |more: &[(&'static str, &'static str)]| {
+        [&[("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "arm64")][..], more].concat()
+    };
+    for more in [
+        &[][..],
+        &[("eks.amazonaws.com/compute-type", "auto")],
+        &[("eks.amazonaws.com/compute-type", "hybrid")],
+        &[("type", "gpu")],
+    ] {
+        assert!(runs_on(&node(more)), "{more:?}");
+    }
+    for more in [
+        [("eks.amazonaws.com/compute-type", "fargate")],
+        [("type", "virtual-kubelet")],
+        [("type", "kwok")],
+    ] {
+        assert!(!runs_on(&node(&more)), "{more:?}");
+    }
+    assert!(!runs_on(&[("kubernetes.io/os", "windows"), ("kubernetes.io/arch", "amd64")]));
+    assert!(!runs_on(&[("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "riscv64")]));
 }
 
 #[test]
