@@ -1,4 +1,4 @@
-//! Pods and the agents in them. The tests do here what the DaemonSet controller and the kubelet do.
+//! Agents and their Pod objects. The tests do the work of the DaemonSet controller and the kubelet.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,39 +13,39 @@ use wylis_harness::process::{Agent, Settings, binary};
 
 use crate::plane::{DAEMONSET, NAMESPACE, Plane};
 
-/// Faster than the defaults, where those are not what is tested; but not hastier, on a busy machine.
+/// Faster than the defaults; the timeout stays long for a busy machine.
 const FAST: &[(&str, &str)] = &[
     ("WYLIS_INTERVAL", "1s"),
     ("WYLIS_TIMEOUT", "5s"),
     ("WYLIS_REFRESH_INTERVAL", "2s"),
     ("WYLIS_DRAIN", "1s"),
 ];
-/// Above what any recovery takes: retries are at most a minute apart.
+/// Longer than any recovery: retries are at most 1 min apart.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(70);
-const LOOK: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
 
-/// A pod with an agent.
-pub(crate) struct Member {
+/// A Pod object and its agent.
+pub(crate) struct AgentPod {
     pub(crate) node: String,
-    /// As the server made it.
-    pub(crate) pod: Value,
+    /// The Pod object, as the server created it.
+    pub(crate) object: Value,
     pub(crate) agent: Agent,
     dir: PathBuf,
 }
 
-/// All of them.
+/// All agents and their pods; killed when dropped.
 pub(crate) struct Agents<'a> {
     plane: &'a Plane,
     net: Net,
     dir: TempDir,
-    pub(crate) members: Vec<Member>,
+    pub(crate) pods: Vec<AgentPod>,
 }
 
 impl<'a> Agents<'a> {
-    /// An agent on each of so many nodes, every pair probed.
+    /// Agents on `size` nodes, after the first probe of every pair.
     pub(crate) fn of(plane: &'a Plane, size: usize) -> Self {
         let mut agents =
-            Self { plane, net: Net::new(), dir: TempDir::new("control"), members: vec![] };
+            Self { plane, net: Net::new(), dir: TempDir::new("control"), pods: vec![] };
         for number in 1..=size {
             agents.add(&format!("n{number}"));
         }
@@ -53,24 +53,23 @@ impl<'a> Agents<'a> {
         agents
     }
 
-    /// A pod on a node, and its agent.
+    /// Creates a pod on a node, and starts its agent.
     fn add(&mut self, node: &str) {
-        let pod = self.plane.admin.create(&format!("{NAMESPACE}/pods"), &self.pod_for(node));
-        let dir = self.dir.path().join(text(&pod["metadata"]["uid"]));
-        let (ip, token) = (self.net.fresh(), self.plane.token(&pod));
+        let object = self.plane.admin.create(&format!("{NAMESPACE}/pods"), &self.pod_for(node));
+        let dir = self.dir.path().join(text(&object["metadata"]["uid"]));
+        let (ip, token) = (self.net.fresh(), self.plane.token(&object));
         write_service_account(&dir, &token, &self.plane.ca(), "wylis");
-        let agent = self.start(&pod, ip, dir.clone());
-        self.set_status(&pod, ip, false);
-        let member = Member { node: node.to_owned(), pod, agent, dir };
-        self.members.push(member);
-        let member = self.members.last().unwrap();
+        let agent = self.start(&object, ip, dir.clone());
+        self.set_status(&object, ip, false);
+        self.pods.push(AgentPod { node: node.to_owned(), object, agent, dir });
+        let pod = self.pods.last().unwrap();
         self.wait("the agent is ready", |_| {
-            member.agent.get("/readyz").is_some_and(|(status, _)| status == 200)
+            pod.agent.get("/readyz").is_some_and(|(status, _)| status == 200)
         });
-        self.set_status(&member.pod, ip, true);
+        self.set_status(&pod.object, ip, true);
     }
 
-    /// As the DaemonSet controller makes it, but that no scheduler is asked.
+    /// The pod as the DaemonSet controller creates it, but already bound to its node.
     fn pod_for(&self, node: &str) -> Value {
         let set = self.plane.admin.read(DAEMONSET);
         let template = &set["spec"]["template"];
@@ -85,7 +84,7 @@ impl<'a> Agents<'a> {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     }
 
-    /// As the kubelet tells it.
+    /// Reports the pod's status, as the kubelet does.
     fn set_status(&self, pod: &Value, ip: IpAddr, ready: bool) {
         let ready = if ready { "True" } else { "False" };
         let status = json!({"status": {
@@ -119,78 +118,78 @@ impl<'a> Agents<'a> {
         })
     }
 
-    /// Polls until something holds; the agents' logs tell why not.
+    /// Polls until `holds`; a failure prints the agents' logs.
     pub(crate) fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self) {
             assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", self.logs());
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 
-    /// Every pair that has no success yet, or a failure.
+    /// The pairs without a success, or with a failure.
     pub(crate) fn unproven(&self) -> Vec<String> {
-        let pairs = self.members.iter().flat_map(|source| {
-            let targets = self.members.iter().filter(|target| target.node != source.node);
+        let pairs = self.pods.iter().flat_map(|source| {
+            let targets = self.pods.iter().filter(|target| target.node != source.node);
             targets.map(move |target| (source, target))
         });
-        let told = pairs.filter_map(|(source, target)| {
+        let unproven = pairs.filter_map(|(source, target)| {
             let peer = source.agent.peer(&target.node);
             let proven = peer["successes"].as_u64() > Some(0)
                 && peer["failures"] == 0
-                && peer["instance"] == target.pod["metadata"]["uid"];
+                && peer["instance"] == target.object["metadata"]["uid"];
             (!proven).then(|| format!("{} to {}: {peer}", source.node, target.node))
         });
-        told.collect()
+        unproven.collect()
     }
 
-    /// A counter of each of the agents.
+    /// A counter of each agent.
     pub(crate) fn each(&self, name: &str, labels: &[&str]) -> Vec<f64> {
-        self.members.iter().map(|member| member.agent.metrics().sum(name, labels)).collect()
+        self.pods.iter().map(|pod| pod.agent.metrics().sum(name, labels)).collect()
     }
 
-    /// All logs, for a test that fails.
+    /// All logs, for a failing test.
     pub(crate) fn logs(&self) -> String {
-        let logs = self.members.iter();
-        logs.map(|member| format!("--- {}\n{}", member.node, member.agent.log())).collect()
+        let logs = self.pods.iter();
+        logs.map(|pod| format!("--- {}\n{}", pod.node, pod.agent.log())).collect()
     }
 
-    /// Has the server forget a pod, as the kubelet does when its containers are gone.
-    pub(crate) fn delete_object(&self, member: &Member) {
-        let path = format!("{}?gracePeriodSeconds=0", path_of(&member.pod));
+    /// Deletes a Pod object, as the kubelet does once its containers are gone.
+    pub(crate) fn delete_object(&self, pod: &AgentPod) {
+        let path = format!("{}?gracePeriodSeconds=0", path_of(&pod.object));
         self.plane.admin.done("DELETE", &path, JSON, &Value::Null);
     }
 }
 
-impl Member {
-    /// Gives the agent another token, as the kubelet does.
-    pub(crate) fn give(&self, token: &str) {
+impl AgentPod {
+    /// Replaces the agent's token, as the kubelet does.
+    pub(crate) fn set_token(&self, token: &str) {
         wylis_harness::api::write_file(&self.dir, "token", token);
     }
 
-    /// Lists that the server refused for the token's sake.
+    /// Lists that the server refused because of the token.
     pub(crate) fn unauthorized(&self) -> f64 {
         self.failures("unauthorized")
     }
 
-    /// Refreshes that failed for this reason.
+    /// Refreshes that failed with this reason.
     pub(crate) fn failures(&self, reason: &str) -> f64 {
         let label = format!("reason=\"{reason}\"");
         self.agent.metrics().sum("wylis_discovery_failures_total", &[&label])
     }
 
-    /// Refreshes that brought a list.
+    /// Successful refreshes.
     pub(crate) fn lists(&self) -> f64 {
         self.agent.metrics().sum("wylis_discovery_refreshes_total", &["result=\"success\""])
     }
 }
 
-/// Where a pod's object lives.
+/// The API path of a pod.
 pub(crate) fn path_of(pod: &Value) -> String {
     format!("{NAMESPACE}/pods/{}", text(&pod["metadata"]["name"]))
 }
 
-/// The text of a value that is one.
+/// The text of a JSON string.
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }

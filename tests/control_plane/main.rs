@@ -1,9 +1,9 @@
-//! The agent before a real API server with a real etcd behind it: `scripts/control-plane.sh` brings both up
-//! on this machine, without nodes, and runs these tests; `make test` does so too.
+//! Agents and a real API server with a real etcd. `scripts/control-plane.sh`, a part of `make test`, starts
+//! both on this machine, without nodes, and runs these tests.
 //!
-//! The tests play the DaemonSet controller and the kubelets: a pod is an object that they write, and a
-//! process at an address of loopback. All else is real: validation, admission, rights, tokens,
-//! certificates, the watch cache. They share the one server, so each has it for itself while it runs.
+//! The tests do the work of the DaemonSet controller and the kubelets: a pod is an object that they write,
+//! and a process on a loopback address. Everything else is real: validation, admission, rights, tokens,
+//! certificates, the watch cache. The tests share the server and run one at a time.
 #![cfg(test)]
 
 mod agents;

@@ -1,4 +1,4 @@
-//! What the real server says of the manifests.
+//! The manifests on a real API server.
 
 use serde_json::{Value, json};
 use wylis_harness::kube::{Api as _, JSON, Request};
@@ -10,7 +10,7 @@ use crate::plane::{DAEMONSET, NAMESPACE, Plane, documents};
 fn every_manifest_passes_strict_validation_without_a_warning() {
     let Some(plane) = Plane::find() else { return };
     for document in documents() {
-        // What is in a namespace can only be tried once that is there, so each in turn.
+        // One at a time: a dry run of a namespaced object needs its namespace.
         plane.apply(&document, "&dryRun=All");
         let applied = plane.apply(&document, "");
         let object: Value = serde_json::from_slice(&applied.body).unwrap();
@@ -22,11 +22,11 @@ fn every_manifest_passes_strict_validation_without_a_warning() {
     let content_type = "application/apply-patch+yaml";
     let request = Request { method: "PATCH", path: &path, content_type, body: &wrong };
     let refused = plane.admin.send(&request).unwrap();
-    // Strictness that lets anything pass would prove nothing above.
-    let said = refused.text();
+    // Proves that the validation above is strict.
+    let message = refused.text();
     assert!(
-        refused.status >= 400 && said.contains("minReadyMinutes"),
-        "{}: {said}",
+        refused.status >= 400 && message.contains("minReadyMinutes"),
+        "{}: {message}",
         refused.status
     );
 }
@@ -81,7 +81,7 @@ fn the_server_stores_every_manifest_as_written() {
     assert_eq!(rewritten("", &quota, &stored), expected);
 }
 
-/// Creates a pod on trial.
+/// Creates a pod in a dry run.
 fn try_pod(plane: &Plane, metadata: &Value, spec: &Value) -> (u16, Value) {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
     let path = format!("{NAMESPACE}/pods?dryRun=All&fieldValidation=Strict");
@@ -97,11 +97,11 @@ fn the_namespace_admits_the_agents_pod_and_none_that_asks_for_more() {
     let Some(plane) = Plane::with_manifests() else { return };
     let template = plane.admin.read(DAEMONSET)["spec"]["template"].clone();
     let mut metadata = template["metadata"].clone();
-    metadata["name"] = "on-trial".into();
+    metadata["name"] = "dry-run".into();
 
     let (status, pod) = try_pod(&plane, &metadata, &template["spec"]);
     assert_eq!(status, 201, "{pod}");
-    // What admission has made of it: a class that exists, and a token of the kind that is replaced.
+    // Admission resolved the priority class, and added a token that expires and is replaced.
     assert_eq!(pod["spec"]["priority"], 2_000_001_000, "{pod}");
     let volumes = pod["spec"]["volumes"].as_array().unwrap();
     let sources = volumes.iter().filter_map(|volume| volume["projected"]["sources"].as_array());
@@ -122,7 +122,7 @@ fn the_namespace_admits_the_agents_pod_and_none_that_asks_for_more() {
         let (parent, name) = field.rsplit_once('/').unwrap();
         spec.pointer_mut(parent).unwrap()[name] = value;
         if name == "hostNetwork" {
-            // Validation comes before the policy.
+            // Validation precedes the policy.
             spec["containers"][0]["ports"][0]["hostPort"] = 9050.into();
         }
         if name == "privileged" {
@@ -130,8 +130,8 @@ fn the_namespace_admits_the_agents_pod_and_none_that_asks_for_more() {
             context["allowPrivilegeEscalation"] = true.into();
         }
         let (status, answer) = try_pod(&plane, &metadata, &spec);
-        let said = answer["message"].as_str().unwrap_or_default();
-        let refused = status == 403 && said.contains("violates PodSecurity \"restricted");
-        assert!(refused, "{field}: {status} {said}");
+        let message = answer["message"].as_str().unwrap_or_default();
+        let refused = status == 403 && message.contains("violates PodSecurity \"restricted");
+        assert!(refused, "{field}: {status} {message}");
     }
 }

@@ -1,4 +1,4 @@
-//! The control plane, and the manifests on it.
+//! The control plane, with the manifests applied.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,39 +10,36 @@ use wylis_harness::http::Response;
 use wylis_harness::kube::{Api, JSON, KubeApi, MERGE, Request};
 use wylis_harness::{netns, skip};
 
-/// What the manifests are read from.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
-/// Everything of ours is here.
 pub(crate) const NAMESPACE: &str = "/api/v1/namespaces/wylis";
-/// The DaemonSet.
 pub(crate) const DAEMONSET: &str = "/apis/apps/v1/namespaces/wylis/daemonsets/wylis";
-/// As `kubectl apply --server-side` sends it.
+/// The content type of `kubectl apply --server-side`.
 const APPLY: &str = "application/apply-patch+yaml";
 
-/// A control plane that answers, ours alone until this is dropped.
+/// A running control plane, locked for one test until dropped.
 pub(crate) struct Plane {
-    /// Asked as an administrator.
+    /// With an administrator's rights.
     pub(crate) admin: KubeApi,
     pub(crate) address: SocketAddr,
     script: PathBuf,
-    /// Where all of it is, as the script says.
+    /// The folder with its keys and logs.
     pub(crate) state: PathBuf,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Plane {
-    /// The one that scripts/control-plane.sh brought up, without pods.
+    /// The control plane of scripts/control-plane.sh, without pods; skips the test where there is none.
     pub(crate) fn find() -> Option<Self> {
         static ALONE: Mutex<()> = Mutex::new(());
         let Some(script) = std::env::var_os("WYLIS_CLUSTER_SCRIPT").map(PathBuf::from) else {
-            skip("no control plane (scripts/control-plane.sh brings one up)");
+            skip("no control plane (run scripts/control-plane.sh)");
             return None;
         };
-        // A test that failed says nothing about the next one.
+        // A failed test must not fail the next one.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |what| netns::feed(&script.to_string_lossy(), &[what], "").trim().to_owned();
-        let state = PathBuf::from(told("state"));
-        let config = std::fs::read_to_string(told("kubeconfig")).unwrap();
+        let output = |what| netns::feed(&script.to_string_lossy(), &[what], "").trim().to_owned();
+        let state = PathBuf::from(output("state"));
+        let config = std::fs::read_to_string(output("kubeconfig")).unwrap();
         let server = config.lines().find_map(|line| line.trim().strip_prefix("server: https://"));
         let address = server.and_then(|server| server.parse().ok()).expect("a server's address");
         let [ca, certificate, key] = ["trusted.crt", "admin.crt", "admin.key"]
@@ -53,7 +50,7 @@ impl Plane {
         Some(plane)
     }
 
-    /// The same, with the manifests applied and their quota counted.
+    /// The same, with the manifests applied and the quota's status set.
     pub(crate) fn with_manifests() -> Option<Self> {
         let plane = Self::find()?;
         for document in documents() {
@@ -63,7 +60,7 @@ impl Plane {
         Some(plane)
     }
 
-    /// No pods, whoever left them, and no wish to see them end well.
+    /// Deletes all pods at once.
     pub(crate) fn clear(&self) {
         let path = format!("{NAMESPACE}/pods?gracePeriodSeconds=0");
         let answer = self.admin.send(&Request {
@@ -72,16 +69,16 @@ impl Plane {
             content_type: JSON,
             body: "",
         });
-        assert!(answer.is_ok_and(|answer| answer.status == 200), "no pods are left");
+        assert!(answer.is_ok_and(|answer| answer.status == 200), "delete all pods");
     }
 
-    /// Has the script do something to the control plane.
+    /// Runs a command of the script.
     pub(crate) fn script(&self, arguments: &[&str]) {
         let status = Command::new(&self.script).args(arguments).status();
         assert!(status.is_ok_and(|status| status.success()), "{arguments:?}");
     }
 
-    /// The newest of the keys that sign tokens.
+    /// The newest key that signs tokens.
     pub(crate) fn token_key(&self) -> PathBuf {
         let names =
             std::fs::read_dir(self.state.join("pki")).unwrap().map(|entry| entry.unwrap().path());
@@ -92,17 +89,17 @@ impl Plane {
         names.filter(is_one).max().expect("a key that signs tokens")
     }
 
-    /// What every pod is given as `ca.crt`.
+    /// The `ca.crt` of every pod.
     pub(crate) fn ca(&self) -> String {
         std::fs::read_to_string(self.state.join("pki/trusted.crt")).unwrap()
     }
 
-    /// The server, asked with a token.
-    pub(crate) fn as_holder_of(&self, token: &str) -> KubeApi {
+    /// A client with a token.
+    pub(crate) fn with_token(&self, token: &str) -> KubeApi {
         KubeApi::with_token(self.address, &self.ca(), token)
     }
 
-    /// Applies one document of YAML; what the server says to that.
+    /// Applies one YAML document.
     pub(crate) fn apply(&self, yaml: &str, query: &str) -> Response {
         let path = format!("{}?fieldManager=test&fieldValidation=Strict{query}", path_of(yaml));
         let request = Request { method: "PATCH", path: &path, content_type: APPLY, body: yaml };
@@ -112,7 +109,7 @@ impl Plane {
         answer
     }
 
-    /// Does what the controller manager does for a new quota: without a count, none is admitted.
+    /// Sets the status of the quota, as the controller manager does: without it, no pod is admitted.
     fn count_quota(&self) {
         let path = format!("{NAMESPACE}/resourcequotas/wylis-node-critical");
         let hard = self.admin.read(&path)["spec"]["hard"].clone();
@@ -120,7 +117,7 @@ impl Plane {
         self.admin.done("PATCH", &format!("{path}/status"), MERGE, &status);
     }
 
-    /// The sum of the server's own metric over all series with these labels.
+    /// The sum of one of the server's own metrics over the series with these labels.
     pub(crate) fn counted(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.admin.get("/metrics").text();
         let metrics = wylis_harness::process::Metrics::parse(&text);
@@ -128,13 +125,13 @@ impl Plane {
         metrics.sum(name, labels)
     }
 
-    /// What the agents asked of the server so far, and what it answered: one event for each request.
-    pub(crate) fn asked(&self) -> Vec<Value> {
+    /// The audit log: one event for each request of the agents.
+    pub(crate) fn requests(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.state.join("audit.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect()
     }
 
-    /// A token as the kubelet asks for it, for a pod.
+    /// A token for a pod, as the kubelet requests it.
     pub(crate) fn token(&self, pod: &Value) -> String {
         let reference = json!({
             "kind": "Pod", "apiVersion": "v1",
@@ -150,7 +147,7 @@ impl Plane {
     }
 }
 
-/// The documents of the manifests, in the order in which `kubectl apply -f` reads them.
+/// The documents of the manifests, in the order of `kubectl apply -f`.
 pub(crate) fn documents() -> Vec<String> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(Path::new(MANIFESTS))
         .unwrap()
@@ -166,7 +163,7 @@ pub(crate) fn documents() -> Vec<String> {
     documents
 }
 
-/// Where a document's object lives.
+/// The API path of a document's object.
 fn path_of(yaml: &str) -> String {
     let field = |name: &str| {
         let line = yaml.lines().find_map(|line| line.strip_prefix(name));

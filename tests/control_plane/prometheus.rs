@@ -1,5 +1,5 @@
-//! A real Prometheus finds the agents by itself, each of them once: by the annotations of the manifests,
-//! or by the PodMonitor as the operator's own code translates it.
+//! A real Prometheus discovers each agent once: by the manifests' annotations, or by the PodMonitor, which
+//! the operator's own code translates.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use wylis_harness::{TempDir, http};
 use crate::agents::Agents;
 use crate::plane::{Plane, documents};
 
-/// What most installations have: whoever carries the annotation is scraped.
+/// The usual job: scrapes every pod with the annotation.
 const USUAL: &str = r#"
 - job_name: kubernetes-pods
   scrape_interval: 1s
@@ -27,7 +27,7 @@ const USUAL: &str = r#"
 const ANNOTATED: &str = "kubernetes-pods";
 const MONITORED: &str = "wylis/wylis";
 
-/// A Prometheus; ended when dropped.
+/// A Prometheus process; killed when dropped.
 struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -50,7 +50,7 @@ impl Prometheus {
         Self { child, address: free }
     }
 
-    /// Job and address of each target that it scraped with success.
+    /// Job and address of each target whose last scrape succeeded.
     fn scraped(&self) -> Vec<(String, String)> {
         let answer = http::get(self.address, "/api/v1/targets?state=active");
         let text = answer.map(|answer| answer.text()).unwrap_or_default();
@@ -60,7 +60,7 @@ impl Prometheus {
         let mut all: Vec<(String, String)> = up
             .map(|target| {
                 let job = target["scrapePool"].as_str().unwrap_or_default();
-                // The operator numbers the endpoints of a monitor.
+                // The operator numbers a monitor's endpoints.
                 let job = job.trim_start_matches("podMonitor/").trim_end_matches("/0");
                 (job.to_owned(), target["labels"]["instance"].as_str().unwrap_or("").to_owned())
             })
@@ -77,19 +77,19 @@ impl Drop for Prometheus {
     }
 }
 
-/// One of the programs that `tests/cluster/build.sh monitoring` makes.
+/// A program that `tests/cluster/build.sh monitoring` builds.
 fn part(name: &str) -> PathBuf {
     let parts = std::env::var_os("WYLIS_MONITORING");
-    PathBuf::from(parts.expect("WYLIS_MONITORING names the folder of its parts")).join(name)
+    PathBuf::from(parts.expect("WYLIS_MONITORING")).join(name)
 }
 
-/// The jobs by annotation, alone.
+/// A configuration with the job by annotations alone.
 fn by_annotations(plane: &Plane) -> String {
     let jobs = USUAL.replace("KUBECONFIG", &plane.state.join("admin.conf").display().to_string());
     format!("scrape_configs:{jobs}")
 }
 
-/// What the operator writes for the PodMonitor, with these jobs beside it.
+/// The operator's configuration for the PodMonitor, with additional jobs.
 fn by_monitor(plane: &Plane, dir: &Path, jobs: &str) -> String {
     let file = dir.join("jobs.yml");
     std::fs::write(&file, jobs).unwrap();
@@ -101,14 +101,14 @@ fn by_monitor(plane: &Plane, dir: &Path, jobs: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits until exactly these jobs scrape each of the agents.
+/// Waits until exactly these jobs scrape each agent.
 fn assert_scraped(agents: &Agents<'_>, configuration: &str, jobs: &[&str]) {
     let dir = TempDir::new("prometheus");
     let prometheus = Prometheus::start(dir.path(), configuration);
     let mut expected: Vec<(String, String)> = Vec::new();
     for job in jobs {
-        for member in &agents.members {
-            expected.push(((*job).to_owned(), member.agent.address.to_string()));
+        for pod in &agents.pods {
+            expected.push(((*job).to_owned(), pod.agent.address.to_string()));
         }
     }
     expected.sort();
@@ -118,16 +118,18 @@ fn assert_scraped(agents: &Agents<'_>, configuration: &str, jobs: &[&str]) {
         assert!(found.len() <= expected.len(), "{found:?}, not {expected:?}\n{}", log());
         found == expected
     });
-    println!("{} agents are scraped by {jobs:?}", agents.members.len());
+    println!("{} agents are scraped by {jobs:?}", agents.pods.len());
 }
 
-/// The command by which the README takes the annotations out, done to the DaemonSet's manifest.
+/// Removes the annotations from the DaemonSet's manifest with the documented `sed` command.
 fn without_annotations(daemonset: &str) -> String {
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let commands = readme.split("sed -i '").skip(1);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|page| page.unwrap().path());
+    let pages = pages.chain([root.join("README.md")]);
+    let text: String = pages.filter_map(|page| std::fs::read_to_string(page).ok()).collect();
+    let commands = text.split("sed -i '").skip(1);
     let mut scripts = commands.filter_map(|rest| rest.split('\'').next());
-    let script = scripts.find(|script| script.contains("prometheus")).expect("a command of sed");
+    let script = scripts.find(|script| script.contains("prometheus")).expect("the sed command");
     wylis_harness::netns::feed("sed", &[script], daemonset)
 }
 
@@ -144,7 +146,7 @@ fn prometheus_scrapes_each_agent_once_by_the_annotations_or_by_the_pod_monitor()
     let agents = Agents::of(&plane, 2);
     assert_scraped(&agents, &annotations, &[ANNOTATED]);
     assert_scraped(&agents, &monitor, &[MONITORED]);
-    // Neither job can know of the other.
+    // Neither job knows of the other.
     assert_scraped(&agents, &both, &[ANNOTATED, MONITORED]);
     drop(agents);
 

@@ -1,4 +1,4 @@
-//! What the agent's account may do, from the rights as the server bound them.
+//! The rights of the agent's service account, as the server enforces them.
 
 use wylis_harness::rights;
 
@@ -9,11 +9,11 @@ use crate::plane::Plane;
 fn the_account_may_list_pods_in_its_namespace_and_nothing_else() {
     let Some(plane) = Plane::with_manifests() else { return };
     let asked = rights::assert_one_of_all_questions_is_answered_with_yes(&plane.admin);
-    println!("1 of {asked} questions answered with yes");
+    println!("1 of {asked} possible actions is allowed");
 
     let agents = Agents::of(&plane, 1);
-    let member = &agents.members[0];
-    let thief = plane.as_holder_of(&plane.token(&member.pod));
+    let pod = &agents.pods[0];
+    let thief = plane.with_token(&plane.token(&pod.object));
     rights::assert_the_rules_name_only_that_list(&thief);
-    rights::assert_a_thief_gets_only_that_list(&thief, &text(&member.pod["metadata"]["name"]));
+    rights::assert_a_thief_gets_only_that_list(&thief, &text(&pod.object["metadata"]["name"]));
 }

@@ -1,4 +1,4 @@
-//! Tokens that are no longer good, and those that replace them.
+//! Tokens that expire or are revoked, and their replacements.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,69 +8,69 @@ use wylis_harness::kube::{Api, JSON};
 use wylis_harness::mesh::now;
 use wylis_harness::{TempDir, wait_until};
 
-use crate::agents::{Agents, Member};
+use crate::agents::{AgentPod, Agents};
 use crate::plane::{NAMESPACE, Plane, documents};
 
 const ACCOUNT: &str = "/api/v1/namespaces/wylis/serviceaccounts/wylis";
 
-/// Waits until the agent's list is refused for its token; it goes on probing.
-fn assert_told(agents: &Agents<'_>, member: &Member) {
-    agents.wait("the token is refused", |_| member.unauthorized() >= 1.0);
-    let said = member.agent.log();
-    assert!(said.contains("401") || said.contains("nauthorized"), "{said}");
+/// Waits until the server refuses the agent's token.
+fn assert_refused(agents: &Agents<'_>, pod: &AgentPod) {
+    agents.wait("the token is refused", |_| pod.unauthorized() >= 1.0);
+    let log = pod.agent.log();
+    assert!(log.contains("401") || log.contains("nauthorized"), "{log}");
 }
 
-/// Gives a good token right after a refusal: there is no second one.
-fn assert_followed(plane: &Plane, agents: &Agents<'_>, member: &Member) {
-    let refused = member.unauthorized();
-    agents.wait("one more refusal", |_| member.unauthorized() > refused);
-    let (refused, lists, begun) = (member.unauthorized(), member.lists(), Instant::now());
-    member.give(&plane.token(&member.pod));
-    agents.wait("a list with the new token", |_| member.lists() > lists);
-    println!("{}: a list {:.1?} after the new token", member.node, begun.elapsed());
-    assert!((member.unauthorized() - refused).abs() < 0.5, "{}", agents.logs());
+/// Replaces the token right after a refusal, and asserts that no second one follows.
+fn assert_replaced(plane: &Plane, agents: &Agents<'_>, pod: &AgentPod) {
+    let refused = pod.unauthorized();
+    agents.wait("one more refusal", |_| pod.unauthorized() > refused);
+    let (refused, lists, begun) = (pod.unauthorized(), pod.lists(), Instant::now());
+    pod.set_token(&plane.token(&pod.object));
+    agents.wait("a list with the new token", |_| pod.lists() > lists);
+    println!("{}: a list {:.1?} after the new token", pod.node, begun.elapsed());
+    assert!((pod.unauthorized() - refused).abs() < 0.5, "{}", agents.logs());
 }
 
-/// Every pair has more successes after a while, and no failure.
-fn assert_probing_goes_on(agents: &Agents<'_>) {
+/// Waits for more successes of every pair, and asserts no failure.
+fn assert_probing_continues(agents: &Agents<'_>) {
     let successes = || agents.each("wylis_probes_total", &["result=\"success\""]);
     let before = successes();
-    agents.wait("each agent has probed four times more", |_| {
+    agents.wait("four more probes of each agent", |_| {
         successes().iter().zip(&before).all(|(now, before)| *now >= before + 4.0)
     });
     assert_eq!(agents.unproven(), [""; 0]);
 }
 
 #[test]
-fn an_expired_token_is_refused_and_its_successor_followed_at_once() {
+fn an_expired_token_is_refused_and_its_replacement_used_at_once() {
     let Some(plane) = Plane::with_manifests() else { return };
     let agents = Agents::of(&plane, 2);
-    let member = &agents.members[0];
-    // The server makes allowance for a minute between its clock and others.
-    let token = token_until(&plane, &member.pod, now() - 60 + 4);
-    let holder = plane.as_holder_of(&token);
+    let pod = &agents.pods[0];
+    // The server tolerates 1 min of clock skew.
+    let token = token_until(&plane, &pod.object, now() - 60 + 4);
+    let holder = plane.with_token(&token);
     let status = || holder.get(&format!("{NAMESPACE}/pods")).status;
-    assert_eq!(status(), 200, "as good as the server's own");
-    member.give(&token);
+    assert_eq!(status(), 200, "the token is valid");
+    pod.set_token(&token);
     let limit = Duration::from_secs(20);
     wait_until(limit, "the token has expired", || status() == 401);
-    assert_told(&agents, member);
-    assert_probing_goes_on(&agents);
-    assert_followed(&plane, &agents, member);
+    assert_refused(&agents, pod);
+    assert_probing_continues(&agents);
+    assert_replaced(&plane, &agents, pod);
 }
 
 #[test]
-fn the_token_of_a_deleted_pod_is_refused_and_probing_goes_on() {
+fn the_token_of_a_deleted_pod_is_refused_and_probing_continues() {
     let Some(plane) = Plane::with_manifests() else { return };
     let agents = Agents::of(&plane, 3);
-    let (gone, others) = agents.members.split_last().unwrap();
+    let (gone, others) = agents.pods.split_last().unwrap();
     agents.delete_object(gone);
-    assert_told(&agents, gone);
-    agents.wait("the others have forgotten it", |_| {
-        others.iter().all(|member| member.agent.peer(&gone.node).is_null())
+    assert_refused(&agents, gone);
+    agents.wait("the others dropped the pod", |_| {
+        others.iter().all(|pod| pod.agent.peer(&gone.node).is_null())
     });
     let before = gone.agent.metrics().sum("wylis_probes_total", &["result=\"success\""]);
-    agents.wait("it knows the others still, and probes them", |_| {
+    agents.wait("it still probes the others", |_| {
         let metrics = gone.agent.metrics();
         metrics.sum("wylis_peers", &[]) == 2.0
             && metrics.sum("wylis_probes_total", &["result=\"success\""]) >= before + 4.0
@@ -79,7 +79,7 @@ fn the_token_of_a_deleted_pod_is_refused_and_probing_goes_on() {
 }
 
 #[test]
-fn tokens_of_an_account_that_was_made_anew_are_refused_until_they_are_replaced() {
+fn tokens_of_a_recreated_account_are_refused_until_replaced() {
     let Some(plane) = Plane::with_manifests() else { return };
     let agents = Agents::of(&plane, 2);
     let account = plane.admin.read(ACCOUNT)["metadata"]["uid"].clone();
@@ -88,23 +88,22 @@ fn tokens_of_an_account_that_was_made_anew_are_refused_until_they_are_replaced()
         plane.apply(&document, "");
     }
     assert_ne!(plane.admin.read(ACCOUNT)["metadata"]["uid"], account);
-    for member in &agents.members {
-        assert_told(&agents, member);
+    for pod in &agents.pods {
+        assert_refused(&agents, pod);
     }
-    assert_probing_goes_on(&agents);
-    let (first, others) = agents.members.split_first().unwrap();
-    for member in others {
-        member.give(&plane.token(&member.pod));
+    assert_probing_continues(&agents);
+    let (first, others) = agents.pods.split_first().unwrap();
+    for pod in others {
+        pod.set_token(&plane.token(&pod.object));
     }
-    assert_followed(&plane, &agents, first);
-    let lists: Vec<f64> = others.iter().map(Member::lists).collect();
-    agents.wait("the others have lists again", |_| {
-        others.iter().zip(&lists).all(|(member, lists)| member.lists() > *lists)
+    assert_replaced(&plane, &agents, first);
+    let lists: Vec<f64> = others.iter().map(AgentPod::lists).collect();
+    agents.wait("the others have new lists", |_| {
+        others.iter().zip(&lists).all(|(pod, lists)| pod.lists() > *lists)
     });
 }
 
-/// What the server would give for this pod, but that it gives none for less than ten minutes: signed with
-/// its own key.
+/// A token for the pod, signed with the server's key. The server itself issues none for less than 10 min.
 fn token_until(plane: &Plane, pod: &Value, end: i64) -> String {
     let account = plane.admin.read(ACCOUNT);
     let named = |object: &Value| {
@@ -132,7 +131,7 @@ fn signature(plane: &Plane, text: &str) -> Vec<u8> {
     let mut openssl = Command::new("openssl");
     openssl.args(["dgst", "-sha256", "-sign"]).arg(plane.token_key()).arg(&file);
     let signed = openssl.stderr(Stdio::inherit()).output().unwrap().stdout;
-    // A sequence (30 length) of two integers (02 length bytes), each with a zero in front if need be.
+    // DER: a sequence (30 length) of two integers (02 length bytes), perhaps with a leading zero.
     let first = usize::from(signed[3]);
     let numbers = [&signed[4..4 + first], &signed[6 + first..]];
     let padded = numbers.map(|number| {
