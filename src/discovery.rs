@@ -1,8 +1,8 @@
-//! Finds the peers, again and again, and keeps the last good set.
+//! Finds the peers periodically and keeps the last good set.
 //!
-//! One thread, `discovery`, owns a [`PeerSource`] and reports each refresh. It holds no lock while it
-//! talks to anybody, decides nothing about peers' health, and ends at the stop token: at once from
-//! a wait, within the source's deadline from a request.
+//! The thread `discovery` owns a [`PeerSource`] and reports each refresh. It holds no lock during I/O
+//! and decides nothing about the health of peers. The stop token ends a wait at once, and a request
+//! within the deadline of the source.
 
 mod cache;
 mod cadence;
@@ -31,102 +31,102 @@ use cadence::{Cadence, Finish};
 use log_on_change::LogOnChange;
 use random::Random;
 
-/// Room for a TLS handshake and the decoder's frames. A release build uses about 40 KiB, a debug
-/// build ten times that; the rest is only virtual.
+/// Stack for a TLS handshake and the frames of the decoder. A release build uses about 40 KiB, a
+/// debug build ten times that; the rest is only virtual.
 const STACK: usize = 1 << 20;
-/// Causes that wait while a request is under way. What does not fit is no loss: the refresh that
-/// the others bring shows the same list.
+/// Causes that wait while a list is under way. Overflow loses nothing, since the refresh for the
+/// others brings the same list.
 const QUEUE: usize = 64;
-/// How late the loop may be before it counts as stuck. A list has its own deadline; a look-up of
-/// host names can block for half a minute beyond it, a write to a tired disk likewise.
+/// How late the loop may be before it counts as stuck. A list has a deadline, but a look-up of host
+/// names can block for half a minute beyond it, as can a write to a slow disk.
 const HEARTBEAT_SLACK: Duration = Duration::from_secs(60);
 
 /// Where peers come from.
 pub trait PeerSource: Send {
-    /// The peers of this moment, or `None` when they are those that this source gave last; blocks
-    /// within a deadline of its own. `wall` is the clock on the wall, to compare with the dates of
-    /// others.
+    /// The current peers, or `None` when they are the same as those of the last call. Blocks within a
+    /// deadline of the source. `wall` is the wall clock, for comparison with dates from elsewhere.
     ///
     /// # Errors
-    /// When there is no list to be had, or none that can be ours. The last one stays in force.
+    /// When the list cannot be read, or cannot be this agent's. The last one stays in force.
     fn list(&mut self, wall: SystemTime) -> Result<Option<PeerSet>, DiscoveryError>;
 
-    /// Whether all agents ask the same server, so that a large mesh must ask more seldom.
+    /// Whether all agents ask the same server, so that a large mesh must ask less often.
     fn is_shared(&self) -> bool {
         true
     }
 }
 
-/// Whence a set of peers comes.
+/// Where a set of peers comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The file of the last run.
     Cache,
-    /// The source, just now.
+    /// The source.
     Fresh,
 }
 
-/// What one refresh brought.
+/// The outcome of one refresh.
 #[derive(Debug)]
 pub struct Refresh {
     /// How long it took.
     pub took: Duration,
-    /// Where it comes from.
+    /// Where the set comes from.
     pub origin: Origin,
-    /// The next regular refresh starts within this time, if this one went well.
+    /// Longest time to the next regular refresh, unless this one failed.
     pub next_within: Duration,
-    /// The new set, or why there is none; then the last one stays in force.
+    /// The new set, or why the last one stays in force.
     pub result: Result<PeerSet, DiscoveryError>,
 }
 
-enum Event {
+/// What ends a wait.
+enum Wake {
     Early(EarlyCause),
-    Wake,
+    Stop,
 }
 
-/// Asks for an early refresh. Clones ask the same thread.
+/// Requests early refreshes. Clones reach the same thread.
 #[derive(Clone)]
-pub struct EarlyRefresh(SyncSender<Event>);
+pub struct EarlyRefresh(SyncSender<Wake>);
 
 impl EarlyRefresh {
-    /// Asks for a refresh because of this; never blocks, and brings no more refreshes than the
-    /// cadence allows.
+    /// Requests a refresh for this cause, within the limits of the cadence. Never blocks.
     pub fn request(&self, cause: EarlyCause) {
-        // A full queue holds causes that bring the same list; a closed one means the end.
-        let _ = self.0.try_send(Event::Early(cause));
+        // A full queue holds causes that bring the same list; a closed one means that the agent stops.
+        let _ = self.0.try_send(Wake::Early(cause));
     }
 }
 
-/// What the thread works with.
-pub struct Plan {
+/// Settings of the thread.
+pub struct Settings {
     /// Where peers come from.
     pub source: Box<dyn PeerSource>,
-    /// Where the last good list is kept.
+    /// The file with the last good set.
     pub cache: Option<PeerCache>,
-    /// The least spacing of regular refreshes; it grows with the number of peers.
+    /// Shortest interval of regular refreshes; it grows with the number of peers.
     pub interval: Duration,
 }
 
-/// Starts the thread `discovery`. It reports the kept list first, where there is one, then the
-/// outcome of every refresh, the first of which starts at once.
+/// Starts the thread `discovery`. It reports the cached set first, if there is one, then the outcome
+/// of every refresh, the first of which starts at once.
 ///
 /// # Errors
 /// When the kernel refuses a thread.
 pub fn start(
-    plan: Plan,
+    settings: Settings,
     report: Box<dyn Fn(Refresh) + Send>,
     stop: StopToken,
     heartbeat: Heartbeat,
 ) -> io::Result<(JoinHandle<()>, EarlyRefresh)> {
-    let (sender, events) = sync_channel(QUEUE);
+    let (sender, wakes) = sync_channel(QUEUE);
     let waker = sender.clone();
     stop.on_stop(move || {
         // A full queue wakes as well.
-        let _ = waker.try_send(Event::Wake);
+        let _ = waker.try_send(Wake::Stop);
     });
     let discovery = Discovery {
-        cadence: Cadence::new(plan.interval, Random::new(), Instant::now()),
-        plan,
+        cadence: Cadence::new(settings.interval, Random::new(), Instant::now()),
+        source: settings.source,
+        cache: settings.cache,
         report,
         stop,
         heartbeat,
@@ -134,37 +134,37 @@ pub fn start(
         failing: None,
     };
     let builder = std::thread::Builder::new().name("discovery".to_owned()).stack_size(STACK);
-    let handle = builder.spawn(move || discovery.run(&events))?;
+    let handle = builder.spawn(move || discovery.run(&wakes))?;
     Ok((handle, EarlyRefresh(sender)))
 }
 
 struct Discovery {
-    plan: Plan,
+    source: Box<dyn PeerSource>,
+    cache: Option<PeerCache>,
     cadence: Cadence,
     report: Box<dyn Fn(Refresh) + Send>,
     stop: StopToken,
     heartbeat: Heartbeat,
     /// The last good set.
     last: Option<PeerSet>,
-    /// The reason of the failures at present.
+    /// The reason of the last refresh, if it failed.
     failing: Option<DiscoveryReason>,
 }
 
 impl Discovery {
-    fn run(mut self, events: &Receiver<Event>) {
+    fn run(mut self, wakes: &Receiver<Wake>) {
         self.heartbeat.expect_by(Instant::now() + HEARTBEAT_SLACK);
-        self.recall();
-        while self.wait(events) {
+        self.report_cached();
+        while self.wait(wakes) {
             self.heartbeat.expect_by(Instant::now() + HEARTBEAT_SLACK);
             self.refresh();
         }
     }
 
-    /// Reports the list of the last run.
-    fn recall(&mut self) {
-        let Some(cache) = &mut self.plan.cache else { return };
+    fn report_cached(&mut self) {
         let start = Instant::now();
-        let Some(set) = cache.read(SystemTime::now()) else { return };
+        let cached = self.cache.as_mut().and_then(|cache| cache.read(SystemTime::now()));
+        let Some(set) = cached else { return };
         self.cadence.know(set.len(), Instant::now());
         self.last = Some(set.clone());
         let next_within = self.cadence.regular_within();
@@ -173,7 +173,7 @@ impl Discovery {
     }
 
     /// Waits until the next refresh is due; `false` at the stop.
-    fn wait(&mut self, events: &Receiver<Event>) -> bool {
+    fn wait(&mut self, wakes: &Receiver<Wake>) -> bool {
         loop {
             if self.stop.is_stopped() {
                 return false;
@@ -182,13 +182,12 @@ impl Discovery {
             self.heartbeat.expect_by(due + HEARTBEAT_SLACK);
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // Not until the queue is empty: a flood of causes must not hold up the list.
-                let waiting = events.try_iter().take(QUEUE);
-                waiting.for_each(|event| self.take(event));
+                // Not until the queue is empty: a flood of causes must not delay the list.
+                wakes.try_iter().take(QUEUE).for_each(|wake| self.note(wake));
                 return true;
             }
-            match events.recv_timeout(left) {
-                Ok(event) => self.take(event),
+            match wakes.recv_timeout(left) {
+                Ok(wake) => self.note(wake),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The stop token's waker holds a sender until the stop.
                 Err(RecvTimeoutError::Disconnected) => return false,
@@ -196,10 +195,10 @@ impl Discovery {
         }
     }
 
-    fn take(&mut self, event: Event) {
-        let Event::Early(cause) = event else { return };
-        // It may have waited while a list was under way that answers it.
-        let answered = self.last.as_ref().is_some_and(|set| knows(set, &cause));
+    fn note(&mut self, wake: Wake) {
+        let Wake::Early(cause) = wake else { return };
+        // The list that was under way while the cause waited may answer it.
+        let answered = self.last.as_ref().is_some_and(|set| has_name(set, &cause));
         if !answered {
             self.cadence.note(cause, Instant::now());
         }
@@ -208,55 +207,57 @@ impl Discovery {
     fn refresh(&mut self) {
         let start = Instant::now();
         self.cadence.started(start);
-        let result = self.plan.source.list(SystemTime::now());
+        let result = self.source.list(SystemTime::now());
         let result = result.map(|set| set.or_else(|| self.last.clone()).unwrap_or_default());
-        let took = start.elapsed();
         let now = Instant::now();
         match &result {
             Ok(set) => {
-                self.tell_recovery();
-                self.tell_changes(set);
-                let last = self.last.take();
+                self.log_recovery();
+                self.log_changes(set);
+                let last = self.last.replace(set.clone()).unwrap_or_default();
                 let finish = Finish::Listed {
-                    peers: if self.plan.source.is_shared() { set.len() } else { 0 },
+                    peers: if self.source.is_shared() { set.len() } else { 0 },
                     starting: set.pods.pending + set.pods.no_ip > 0,
                 };
-                self.cadence.finished(now, finish, |cause| helped(cause, last.as_ref(), set));
-                self.last = Some(set.clone());
+                let answers = |cause: &EarlyCause| answers(cause, &last, set);
+                self.cadence.finished(now, finish, answers);
             }
             Err(error) => {
                 self.cadence.finished(now, Finish::Failed(error.retry_after()), |_| false);
-                self.tell_failure(error);
+                self.log_failure(error);
             }
         }
-        let good = result.is_ok();
+        let is_good = result.is_ok();
         let next_within = self.cadence.regular_within();
+        let took = now - start;
         (self.report)(Refresh { took, origin: Origin::Fresh, next_within, result });
-        // After the report: a tired disk takes its time.
-        if let (true, Some(cache), Some(set)) = (good, &mut self.plan.cache, &self.last) {
+        // After the report, since a slow disk takes its time.
+        if let (true, Some(cache), Some(set)) = (is_good, &mut self.cache, &self.last) {
             cache.write(set, SystemTime::now());
         }
     }
 
-    fn tell_failure(&mut self, error: &DiscoveryError) {
+    fn log_failure(&mut self, error: &DiscoveryError) {
         let reason = error.reason();
         if self.failing.replace(reason) == Some(reason) {
             debug!("discovery still fails: {error}");
             return;
         }
         match &self.last {
-            Some(set) => warn!("discovery fails, {} known peers are kept: {error}", set.len()),
+            Some(set) => {
+                warn!("discovery fails, the last {} peers stay in use: {error}", set.len())
+            }
             None => warn!("discovery fails, no peers are known: {error}"),
         }
     }
 
-    fn tell_recovery(&mut self) {
+    fn log_recovery(&mut self) {
         if self.failing.take().is_some() {
-            info!("discovery works again; failures in a row: {}", self.cadence.failures());
+            info!("discovery works again after {} failures in a row", self.cadence.failures());
         }
     }
 
-    fn tell_changes(&self, set: &PeerSet) {
+    fn log_changes(&self, set: &PeerSet) {
         let empty = PeerSet::default();
         let diff = self.last.as_ref().unwrap_or(&empty).diff(set);
         let (joined, left) = (diff.joined.len(), diff.left.len());
@@ -276,20 +277,21 @@ impl Discovery {
 }
 
 /// Whether a new set answers a cause, so that the same cause may come again at once.
-fn helped(cause: &EarlyCause, last: Option<&PeerSet>, set: &PeerSet) -> bool {
+fn answers(cause: &EarlyCause, last: &PeerSet, set: &PeerSet) -> bool {
     match cause {
-        // The peer is gone, or was replaced; an unchanged one has its trouble elsewhere.
-        EarlyCause::Failing(node) => {
-            let place =
-                |set: &PeerSet| set.get(node).map(|peer| (peer.address, peer.instance.clone()));
-            last.and_then(place) != place(set)
-        }
-        EarlyCause::Unknown(..) | EarlyCause::NewInstance(..) => knows(set, cause),
+        // The peer left or was replaced. One that stays the same fails for another reason.
+        EarlyCause::Failing(node) => match (last.get(node), set.get(node)) {
+            (Some(last), Some(peer)) => {
+                (last.address, &last.instance) != (peer.address, &peer.instance)
+            }
+            _ => true,
+        },
+        EarlyCause::Unknown(..) | EarlyCause::NewInstance(..) => has_name(set, cause),
     }
 }
 
 /// Whether a set has the node or the instance that a request named.
-fn knows(set: &PeerSet, cause: &EarlyCause) -> bool {
+fn has_name(set: &PeerSet, cause: &EarlyCause) -> bool {
     match cause {
         EarlyCause::Failing(_) => false,
         EarlyCause::Unknown(node, _) => set.get(node).is_some(),

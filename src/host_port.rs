@@ -10,7 +10,7 @@ use std::str::FromStr;
 const MAX_HOST: usize = 253;
 
 /// A host, not yet resolved, and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     /// An address or a host name; an IPv6 address without brackets, with its zone if it has one.
     host: String,

@@ -284,8 +284,8 @@ fn start_discovery(
     };
     let kept = config.state_dir.as_ref();
     let cache = kept.map(|dir| PeerCache::new(dir, own.clone(), &scope));
-    let plan = discovery::Plan { source, cache, interval: config.refresh_interval };
-    discovery::start(plan, report, stop.clone(), heartbeat)
+    let settings = discovery::Settings { source, cache, interval: config.refresh_interval };
+    discovery::start(settings, report, stop.clone(), heartbeat)
         .map_err(|error| AgentError::Thread("discovery", error))
 }
 

@@ -1,7 +1,6 @@
-//! The last good list, kept in a file, so that an agent that restarts while the API server is away
-//! still holds the door.
+//! The last good peer list in a file, for an agent that restarts while the API server is away.
 //!
-//! Readiness is not kept: it would be a claim about a time long past. Nothing here is ever fatal.
+//! Readiness is not stored, since it would be out of date. No error here ends the agent.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,37 +11,37 @@ use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::unix_seconds;
 use crate::name::{Instance, NodeName};
-use crate::peer::MAX_PEERS;
-use crate::peer::{Peer, PeerSet};
+use crate::peer::{MAX_PEERS, Peer, PeerSet};
 
 /// The file's name in the state directory.
 const FILE: &str = "peers.json";
-/// Of another format than this, a file is not read.
+/// The format of the file; one with another number is ignored.
 const FORMAT: u32 = 1;
-/// An older list describes another cluster than today's: addresses have been given to other pods.
-const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// An unchanged list is written again after this, so that its date stays true; seldom, since flash
-/// wears out.
-const WRITE_AGAIN: Duration = Duration::from_secs(3600);
-/// Longest file: [`MAX_PEERS`] peers of the longest names take about 3 MB.
+/// Oldest list that is used: later its addresses may belong to other pods.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// An unchanged list is written again after this time, so that its date stays true. Not more often,
+/// since flash wears out.
+const REWRITE_AFTER: Duration = Duration::from_secs(3600);
+/// Longest file: [`MAX_PEERS`] peers with the longest names take about 3 MB.
 const MAX_FILE: u64 = 4 << 20;
 
-/// The file and what we know of it.
+/// The file, and what it holds.
 #[derive(Debug)]
 pub struct PeerCache {
-    dir: PathBuf,
+    path: PathBuf,
     node: NodeName,
     scope: String,
-    /// Hash of the peers in the file, and when it was written.
+    /// Hash of the peers in the file, and when they were written.
     written: Option<(u64, SystemTime)>,
     failing: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredList {
     format: u32,
     node: String,
     scope: String,
@@ -61,114 +60,105 @@ struct StoredPeer {
     instance: Option<String>,
 }
 
-/// Why a kept list is not used.
-#[derive(Debug)]
-enum Unusable {
-    Read(io::Error),
-    Damaged(String),
+/// Why a cached list is not used.
+#[derive(Debug, Error)]
+enum CacheError {
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    #[error("damaged: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("damaged: invalid {0}")]
+    Invalid(&'static str),
+    #[error("damaged: more than {MAX_PEERS} peers")]
+    TooMany,
+    #[error("format {0}, expected {FORMAT}")]
     OtherFormat(u32),
+    #[error("written by another node")]
     OtherNode,
+    #[error("written for another namespace, selector or list")]
     OtherScope,
-    Stale(Duration),
-}
-
-impl std::fmt::Display for Unusable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Read(error) => write!(f, "cannot be read: {error}"),
-            Self::Damaged(text) => write!(f, "is damaged: {text}"),
-            Self::OtherFormat(format) => write!(f, "has the format {format}, not {FORMAT}"),
-            Self::OtherNode => f.write_str("is another node's"),
-            Self::OtherScope => f.write_str("is of another namespace or selector"),
-            Self::Stale(age) => write!(f, "is {} hours old", age.as_secs() / 3600),
-        }
-    }
+    #[error("{} hours old", .0.as_secs() / 3600)]
+    TooOld(Duration),
 }
 
 impl PeerCache {
-    /// The list in that folder, of that node. `scope` tells what the list is of (the namespace and
-    /// the selector, say): a list of another scope is not ours.
+    /// The cache of a node in the directory `dir`. `scope` names where the list comes from, such as
+    /// namespace and selector: a list of another scope is not used.
     #[must_use]
     pub fn new(dir: &Path, node: NodeName, scope: &str) -> Self {
-        let scope = scope.to_owned();
-        Self { dir: dir.to_owned(), node, scope, written: None, failing: false }
+        let (path, scope) = (dir.join(FILE), scope.to_owned());
+        Self { path, node, scope, written: None, failing: false }
     }
 
-    fn path(&self) -> PathBuf {
-        self.dir.join(FILE)
-    }
-
-    /// The kept peers, if there are any that can be trusted. Tells why not.
+    /// The cached peers, if they can be used. Logs why they cannot.
     #[must_use]
     pub fn read(&mut self, wall: SystemTime) -> Option<PeerSet> {
+        let path = self.path.display();
         match self.load(wall) {
             Ok(set) => {
-                info!("discovery: peers known from {}: {}", self.path().display(), set.len());
+                info!("discovery: {} peers from the cache {path}", set.len());
                 Some(set)
             }
-            Err(Unusable::Read(error)) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(why) => {
-                warn!("discovery: the kept list {} is ignored: it {why}", self.path().display());
+            Err(CacheError::Read(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                warn!("discovery: the cache {path} is not used: {error}");
                 None
             }
         }
     }
 
-    fn load(&self, wall: SystemTime) -> Result<PeerSet, Unusable> {
-        let file = File::open(self.path()).map_err(Unusable::Read)?;
-        let input = BufReader::new(file.take(MAX_FILE));
-        let stored: Stored =
-            serde_json::from_reader(input).map_err(|error| Unusable::Damaged(error.to_string()))?;
-        if stored.format != FORMAT {
-            return Err(Unusable::OtherFormat(stored.format));
+    fn load(&self, wall: SystemTime) -> Result<PeerSet, CacheError> {
+        let input = BufReader::new(File::open(&self.path)?.take(MAX_FILE));
+        let list: StoredList = serde_json::from_reader(input)?;
+        if list.format != FORMAT {
+            return Err(CacheError::OtherFormat(list.format));
         }
-        if stored.node != self.node.as_str() {
-            return Err(Unusable::OtherNode);
+        if list.node != self.node.as_str() {
+            return Err(CacheError::OtherNode);
         }
-        if stored.scope != self.scope {
-            return Err(Unusable::OtherScope);
+        if list.scope != self.scope {
+            return Err(CacheError::OtherScope);
         }
-        // A clock that went back (a board without one) tells nothing of the age: such a list is
-        // used, since a probe to a wrong address harms nobody and its answer is checked.
-        let age = u64::try_from(unix_seconds(wall).saturating_sub(stored.saved)).unwrap_or(0);
+        // A clock that went back, as on a board without one, does not tell the age. Such a list is
+        // used: a probe to a wrong address is harmless, since its answer is checked.
+        let age = u64::try_from(unix_seconds(wall).saturating_sub(list.saved)).unwrap_or(0);
         let age = Duration::from_secs(age);
-        if age > STALE_AFTER {
-            return Err(Unusable::Stale(age));
+        if age > MAX_AGE {
+            return Err(CacheError::TooOld(age));
         }
-        if stored.peers.len() > MAX_PEERS {
-            return Err(Unusable::Damaged(format!("more than {MAX_PEERS} peers")));
+        if list.peers.len() > MAX_PEERS {
+            return Err(CacheError::TooMany);
         }
-        stored.peers.into_iter().map(|peer| restore(peer, &self.node)).collect()
+        list.peers.into_iter().map(|peer| restored(peer, &self.node)).collect()
     }
 
-    /// Keeps a list, when it differs from the kept one. A failure is told once.
+    /// Writes a list that differs from the cached one. Logs the first of several failures in a row.
     pub fn write(&mut self, set: &PeerSet, wall: SystemTime) {
         let hash = hash_of(set);
         if let Some((written, when)) = self.written {
-            let age = wall.duration_since(when).unwrap_or(WRITE_AGAIN);
-            if written == hash && age < WRITE_AGAIN {
+            let age = wall.duration_since(when).unwrap_or(REWRITE_AFTER);
+            if written == hash && age < REWRITE_AFTER {
                 return;
             }
         }
-        match self.store(set, wall) {
+        let result = self.store(set, wall);
+        let was_failing = std::mem::replace(&mut self.failing, result.is_err());
+        let path = self.path.display();
+        match result {
             Ok(()) => {
-                if std::mem::take(&mut self.failing) {
-                    info!("discovery: the list is kept again in {}", self.path().display());
+                if was_failing {
+                    info!("discovery: writing the cache {path} works again");
                 }
                 self.written = Some((hash, wall));
             }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    let path = self.path();
-                    warn!("discovery: the list cannot be kept in {}: {error}", path.display());
-                }
-            }
+            Err(error) if !was_failing => warn!("discovery: write the cache {path}: {error}"),
+            Err(_) => {}
         }
     }
 
     fn store(&self, set: &PeerSet, wall: SystemTime) -> io::Result<()> {
-        let new = self.dir.join(format!(".{FILE}.new"));
-        let stored = Stored {
+        let new = self.path.with_file_name(format!(".{FILE}.new"));
+        let list = StoredList {
             format: FORMAT,
             node: self.node.to_string(),
             scope: self.scope.clone(),
@@ -176,12 +166,11 @@ impl PeerCache {
             peers: set.iter().map(stored).collect(),
         };
         let mut output = BufWriter::new(File::create(&new)?);
-        serde_json::to_writer(&mut output, &stored)?;
+        serde_json::to_writer(&mut output, &list)?;
         output.flush()?;
-        // Before the rename: small boards lose their power, and an empty file under the final name
-        // would be worse than the old one.
+        // Before the rename: after a power cut an empty file would be worse than the old one.
         output.get_ref().sync_all()?;
-        std::fs::rename(&new, self.path())
+        std::fs::rename(&new, &self.path)
     }
 }
 
@@ -194,23 +183,22 @@ fn stored(peer: &Peer) -> StoredPeer {
     }
 }
 
-fn restore(peer: StoredPeer, own: &NodeName) -> Result<Peer, Unusable> {
-    let damaged = |what: &str| Unusable::Damaged(format!("{what} of a peer"));
-    let node = NodeName::new(&peer.node).map_err(|_| damaged("the name"))?;
+fn restored(peer: StoredPeer, own: &NodeName) -> Result<Peer, CacheError> {
+    let node = NodeName::new(&peer.node).map_err(|_| CacheError::Invalid("node name"))?;
     if node == *own || peer.address.port() == 0 {
-        return Err(damaged("the name or the port"));
+        return Err(CacheError::Invalid("node name or port"));
     }
     let instance = peer.instance.map(|text| Instance::new(&text)).transpose();
     Ok(Peer {
         node,
         address: peer.address,
         other_addresses: peer.others,
-        instance: instance.map_err(|_| damaged("the instance"))?,
+        instance: instance.map_err(|_| CacheError::Invalid("instance"))?,
         ready: None,
     })
 }
 
-/// Of what the file holds: readiness changes often, and is not kept.
+/// Hash of what the file holds: readiness changes often and is not stored.
 fn hash_of(set: &PeerSet) -> u64 {
     let mut hasher = DefaultHasher::new();
     for peer in set.iter() {
@@ -236,7 +224,8 @@ mod tests {
             instance: Some(Instance::new("0f8fad5b-d9cb").unwrap()),
             ready: Some(true),
         };
-        [peer("a", "10.0.0.2:9050"), peer("b", "[fd00::3]:9050")].into_iter().collect()
+        let all = [("a", "10.0.0.2:9050"), ("b", "[fd00::3]:9050"), ("c", "[fe80::3%7]:9050")];
+        all.into_iter().map(|(name, address)| peer(name, address)).collect()
     }
 
     fn now() -> SystemTime {
@@ -244,23 +233,23 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_list_comes_back_without_its_readiness() {
-        let dir = TempDir::new("kept");
-        let mut kept = PeerCache::new(dir.path(), node("me"), "ns/app=wylis");
-        assert_eq!(kept.read(now()), None);
-        kept.write(&peers(), now());
+    fn a_list_is_read_back_without_readiness() {
+        let dir = TempDir::new("cache");
+        let mut cache = PeerCache::new(dir.path(), node("me"), "ns/app=wylis");
+        assert_eq!(cache.read(now()), None);
+        cache.write(&peers(), now());
         let mut again = PeerCache::new(dir.path(), node("me"), "ns/app=wylis");
         let expected: PeerSet =
             peers().iter().cloned().map(|peer| Peer { ready: None, ..peer }).collect();
         assert_eq!(again.read(now() + Duration::from_secs(86_000)), Some(expected.clone()));
         assert_eq!(again.read(SystemTime::UNIX_EPOCH), Some(expected), "a board without a clock");
-        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-        assert_eq!(left.len(), 1, "{left:?}");
+        let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(files.len(), 1, "{files:?}");
     }
 
     #[test]
-    fn what_is_not_ours_or_too_old_is_ignored() {
-        let dir = TempDir::new("kept");
+    fn a_list_of_another_agent_or_day_is_ignored() {
+        let dir = TempDir::new("cache");
         PeerCache::new(dir.path(), node("me"), "ns/x").write(&peers(), now());
         let read = |name: &str, scope: &str, wall| {
             PeerCache::new(dir.path(), node(name), scope).read(wall).is_some()
@@ -268,15 +257,15 @@ mod tests {
         assert!(read("me", "ns/x", now()));
         assert!(!read("other", "ns/x", now()));
         assert!(!read("me", "ns/y", now()));
-        assert!(!read("me", "ns/x", now() + STALE_AFTER + Duration::from_secs(1)));
-        assert!(!read("a", "ns/x", now()), "a list that names ourselves as a peer");
+        assert!(!read("me", "ns/x", now() + MAX_AGE + Duration::from_secs(1)));
+        assert!(!read("a", "ns/x", now()), "the own node as a peer");
     }
 
     #[test]
     fn a_damaged_file_is_ignored() {
-        let dir = TempDir::new("kept");
-        let mut kept = PeerCache::new(dir.path(), node("me"), "s");
-        kept.write(&peers(), now());
+        let dir = TempDir::new("cache");
+        let mut cache = PeerCache::new(dir.path(), node("me"), "s");
+        cache.write(&peers(), now());
         let path = dir.path().join(FILE);
         let whole = std::fs::read_to_string(&path).unwrap();
         let half = whole.get(..whole.len() / 2).unwrap();
@@ -292,42 +281,42 @@ mod tests {
             &whole.replace("0f8fad5b-d9cb", "?"),
         ] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(kept.read(now()), None, "{text}");
+            assert_eq!(cache.read(now()), None, "{text}");
         }
         std::fs::write(&path, &whole).unwrap();
-        assert!(kept.read(now()).is_some());
+        assert!(cache.read(now()).is_some());
     }
 
     #[test]
-    fn an_unchanged_list_is_written_once_an_hour_for_its_date() {
-        let dir = TempDir::new("kept");
+    fn an_unchanged_list_is_written_once_an_hour() {
+        let dir = TempDir::new("cache");
         let path = dir.path().join(FILE);
-        let mut kept = PeerCache::new(dir.path(), node("me"), "s");
+        let mut cache = PeerCache::new(dir.path(), node("me"), "s");
         let mut set = peers();
-        let mut written = |set: &PeerSet, seconds: u64| {
+        let mut is_written = |set: &PeerSet, seconds: u64| {
             let _ = std::fs::remove_file(&path);
-            kept.write(set, now() + Duration::from_secs(seconds));
+            cache.write(set, now() + Duration::from_secs(seconds));
             path.exists()
         };
-        assert!(written(&set, 0));
-        assert!(!written(&set, 30));
+        assert!(is_written(&set, 0));
+        assert!(!is_written(&set, 30));
         let unready = set.iter().cloned().map(|peer| Peer { ready: Some(false), ..peer });
-        assert!(!written(&unready.collect(), 60), "readiness is not kept");
-        assert!(written(&set, 3600));
+        assert!(!is_written(&unready.collect(), 60), "readiness is not stored");
+        assert!(is_written(&set, 3600));
         let template = set.iter().next().unwrap().clone();
-        set.insert(Peer { node: node("c"), ..template });
-        assert!(written(&set, 3601));
+        set.insert(Peer { node: node("d"), ..template });
+        assert!(is_written(&set, 3601));
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_no_disaster() {
-        let dir = TempDir::new("kept");
+    fn a_missing_directory_is_not_fatal() {
+        let dir = TempDir::new("cache");
         let missing = dir.path().join("missing");
-        let mut kept = PeerCache::new(&missing, node("me"), "s");
-        kept.write(&peers(), now());
-        assert!(kept.failing && kept.written.is_none());
+        let mut cache = PeerCache::new(&missing, node("me"), "s");
+        cache.write(&peers(), now());
+        assert!(cache.failing && cache.written.is_none());
         std::fs::create_dir(&missing).unwrap();
-        kept.write(&peers(), now());
-        assert!(!kept.failing && kept.read(now()).is_some());
+        cache.write(&peers(), now());
+        assert!(!cache.failing && cache.read(now()).is_some());
     }
 }

@@ -1,8 +1,8 @@
-//! A complaint that is told when it begins and when it ends, not each time.
+//! Logs a fault when its count changes, not each time it is counted.
 
 use log::{debug, info, warn};
 
-/// A count that should be zero, and what it counts.
+/// A count that should be zero.
 #[derive(Debug)]
 pub(super) struct LogOnChange {
     what: &'static str,
@@ -14,8 +14,8 @@ impl LogOnChange {
         Self { what, last: 0 }
     }
 
-    /// Tells of a count and its details: aloud where it changes, in a whisper where it lasts.
-    pub(super) fn tell(&mut self, count: usize, details: impl FnOnce() -> String) {
+    /// Logs the count: as a warning when it changes, at debug level while it stays the same.
+    pub(super) fn update(&mut self, count: usize, details: impl FnOnce() -> String) {
         match (self.last, count) {
             (0, 0) => {}
             (_, 0) => info!("discovery: no more {}", self.what),

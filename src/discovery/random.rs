@@ -1,6 +1,6 @@
-//! Random offsets for jitter: neither secret nor reproducible, and no crate for it.
+//! Jitter: random durations that need be neither secret nor reproducible.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 /// A xorshift generator (Marsaglia 2003, the 64-bit triple 13, 7, 17).
@@ -8,39 +8,25 @@ use std::time::Duration;
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Seeded by the process's own hash keys, which the kernel made random.
-    #[must_use]
+    /// Seeded by the keys of the standard hasher, which the kernel made random.
     pub(super) fn new() -> Self {
-        Self::seeded(RandomState::new().build_hasher().finish())
+        Self::seeded(RandomState::new().hash_one(0))
     }
 
-    /// Seeded as told, for tests.
-    #[must_use]
+    /// Seeded for tests.
     pub(super) const fn seeded(seed: u64) -> Self {
-        // Zero would stay zero.
+        // Xorshift never leaves zero.
         Self(seed | 1)
     }
 
-    fn next(&mut self) -> u32 {
-        let mut word = self.0;
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        self.0 = word;
-        // The high half is the better one.
-        u32::try_from(word >> 32).unwrap_or(u32::MAX)
-    }
-
-    /// A duration of `[low, high]`, or `low` when there is nothing between.
+    /// A duration from `low` to `high`; `low` where `high` is less.
     pub(super) fn between(&mut self, low: Duration, high: Duration) -> Duration {
-        let part = f64::from(self.next()) / f64::from(u32::MAX);
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        // 53 bits: the mantissa of an f64.
+        let part = (self.0 >> 11) as f64 / (1_u64 << 53) as f64;
         low + high.saturating_sub(low).mul_f64(part)
-    }
-}
-
-impl Default for Random {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -49,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_stay_within_their_bounds_and_fill_them() {
+    fn durations_fill_their_range_and_stay_within() {
         let (low, high) = (Duration::from_millis(900), Duration::from_millis(1100));
         let mut random = Random::new();
         let drawn: Vec<_> = (0..1000).map(|_| random.between(low, high)).collect();

@@ -1,4 +1,4 @@
-//! The list of the last run, for when the API server is away from the start.
+//! The cached list while the API server is away at start.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,27 +11,27 @@ use crate::fixture::{Fixture, INTERVAL, OWN_NODE, PATIENCE, lock};
 
 const FILE: &str = "peers.json";
 
-fn kept(dir: &Path) -> PeerCache {
+fn cache(dir: &Path) -> PeerCache {
     PeerCache::new(dir, NodeName::new(OWN_NODE).unwrap(), "wylis/app")
 }
 
-/// A state folder as a run with two peers leaves it.
+/// A state directory after a run with two peers.
 fn after_a_run(ip: &str) -> (TempDir, Fixture) {
     let state = TempDir::new("state");
     let mut fixture = Fixture::new(ip);
-    fixture.run_with(INTERVAL, Some(kept(state.path())));
-    fixture.running().await_verdict(0, "ok");
-    wait_until(PATIENCE, "the list is kept", || state.path().join(FILE).exists());
+    fixture.run_with(INTERVAL, Some(cache(state.path())));
+    fixture.running().await_outcome(0, "ok");
+    wait_until(PATIENCE, "the list is cached", || state.path().join(FILE).exists());
     fixture.running.take().unwrap().end();
     (state, fixture)
 }
 
 #[test]
-fn the_kept_list_serves_while_the_api_server_is_away() {
+fn cached_peers_stay_in_use_while_the_api_server_is_away() {
     let (state, mut fixture) = after_a_run("127.63.1.1");
     fixture.server.stop();
-    fixture.run_with(INTERVAL, Some(kept(state.path())));
-    fixture.running().await_verdict(0, "network");
+    fixture.run_with(INTERVAL, Some(cache(state.path())));
+    fixture.running().await_outcome(0, "network");
     assert_eq!(fixture.running().nodes(), ["node-a", "node-b"]);
     {
         let refreshes = lock(&fixture.running().refreshes);
@@ -45,40 +45,40 @@ fn the_kept_list_serves_while_the_api_server_is_away() {
     let seen = fixture.running().count();
     fixture.server.pods().remove("wylis-b");
     fixture.server.restart();
-    fixture.running().await_verdict(seen, "ok");
+    fixture.running().await_outcome(seen, "ok");
     assert_eq!(fixture.running().nodes(), ["node-a"]);
-    wait_until(PATIENCE, "the new list is kept", || {
+    wait_until(PATIENCE, "the new list is cached", || {
         !std::fs::read_to_string(state.path().join(FILE)).unwrap().contains("node-b")
     });
 }
 
-/// Runs without an API server on what the change leaves of the file.
-fn is_ignored(ip: &str, change: impl FnOnce(&Path), why: &str) {
+/// Asserts that a changed file is not used, and that the log has the reason.
+fn is_ignored(ip: &str, change: impl FnOnce(&Path), reason: &str) {
     let (state, mut fixture) = after_a_run(ip);
     change(&state.path().join(FILE));
     fixture.server.stop();
-    fixture.run_with(INTERVAL, Some(kept(state.path())));
-    fixture.running().await_verdict(0, "network");
+    fixture.run_with(INTERVAL, Some(cache(state.path())));
+    fixture.running().await_outcome(0, "network");
     assert_eq!(fixture.running().set(), None);
     let log = fixture.running().log();
-    assert!(log.iter().any(|line| line.starts_with("WARN") && line.contains(why)), "{log:#?}");
+    assert!(log.iter().any(|line| line.starts_with("WARN") && line.contains(reason)), "{log:#?}");
     let seen = fixture.running().count();
     fixture.server.restart();
-    fixture.running().await_verdict(seen, "ok");
+    fixture.running().await_outcome(seen, "ok");
     assert_eq!(fixture.running().nodes(), ["node-a", "node-b"]);
 }
 
 #[test]
-fn a_damaged_kept_list_is_told_and_ignored() {
+fn a_damaged_cache_is_logged_and_ignored() {
     let cut = |path: &Path| {
         let text = std::fs::read_to_string(path).unwrap();
         std::fs::write(path, &text[..text.len() / 2]).unwrap();
     };
-    is_ignored("127.63.2.1", cut, "is damaged");
+    is_ignored("127.63.2.1", cut, "is not used: damaged");
 }
 
 #[test]
-fn a_stale_kept_list_is_told_and_ignored() {
+fn an_old_cache_is_logged_and_ignored() {
     let age = |path: &Path| {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let old = since - Duration::from_secs(25 * 3600);
@@ -87,14 +87,14 @@ fn a_stale_kept_list_is_told_and_ignored() {
         stored["saved"] = old.as_secs().into();
         std::fs::write(path, stored.to_string()).unwrap();
     };
-    is_ignored("127.63.3.1", age, "is 25 hours old");
+    is_ignored("127.63.3.1", age, "is not used: 25 hours old");
 }
 
 #[test]
-fn a_kept_list_of_another_node_is_told_and_ignored() {
+fn the_cache_of_another_node_is_logged_and_ignored() {
     let rename = |path: &Path| {
         let text = std::fs::read_to_string(path).unwrap();
         std::fs::write(path, text.replace("\"node-me\"", "\"node-you\"")).unwrap();
     };
-    is_ignored("127.63.4.1", rename, "is another node's");
+    is_ignored("127.63.4.1", rename, "is not used: written by another node");
 }

@@ -1,4 +1,4 @@
-//! What goes wrong between us and the API server.
+//! Failures between the agent and the API server.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -11,7 +11,8 @@ use wylis_harness::wait_until;
 
 use crate::fixture::{Fixture, PATIENCE, listed, lock};
 
-fn survives(ip: &str, behaviour: Behaviour, reason: &str) {
+/// Asserts that the behaviour fails refreshes for that reason and keeps the set.
+fn keeps_the_set(ip: &str, behaviour: Behaviour, reason: &str) {
     let mut fixture = Fixture::new(ip);
     fixture.run_to_first_list();
     fixture.server.always(behaviour);
@@ -31,56 +32,56 @@ fn forbidden_names_the_missing_right() {
 
 #[test]
 fn forbidden_keeps_the_set() {
-    survives("127.61.2.1", Behaviour::status(403), "forbidden");
+    keeps_the_set("127.61.2.1", Behaviour::status(403), "forbidden");
 }
 
 #[test]
 fn a_server_error_keeps_the_set() {
-    survives("127.61.3.1", Behaviour::status(500), "server_error");
+    keeps_the_set("127.61.3.1", Behaviour::status(500), "server_error");
 }
 
 #[test]
 fn an_unexpected_status_keeps_the_set() {
-    survives("127.61.4.1", Behaviour::status(404), "bad_status");
+    keeps_the_set("127.61.4.1", Behaviour::status(404), "bad_status");
 }
 
 #[test]
 fn garbage_keeps_the_set() {
-    survives("127.61.5.1", Behaviour::garbage(), "bad_body");
+    keeps_the_set("127.61.5.1", Behaviour::garbage(), "bad_body");
 }
 
 #[test]
 fn another_kind_of_object_keeps_the_set() {
     let status = "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"items\":[]}".to_owned();
-    survives("127.61.6.1", Behaviour::Body(status), "bad_body");
+    keeps_the_set("127.61.6.1", Behaviour::Body(status), "bad_body");
 }
 
 #[test]
 fn a_truncated_body_keeps_the_set() {
-    survives("127.61.7.1", Behaviour::Truncated, "bad_body");
+    keeps_the_set("127.61.7.1", Behaviour::Truncated, "bad_body");
 }
 
 #[test]
 fn an_endless_head_keeps_the_set() {
-    survives("127.61.8.1", Behaviour::EndlessHead, "too_large");
+    keeps_the_set("127.61.8.1", Behaviour::EndlessHead, "too_large");
 }
 
 #[test]
 fn a_closed_connection_keeps_the_set() {
-    survives("127.61.9.1", Behaviour::Close, "network");
+    keeps_the_set("127.61.9.1", Behaviour::Close, "network");
 }
 
 #[test]
 fn an_empty_list_keeps_the_set() {
-    survives("127.61.10.1", Behaviour::EmptyList, "empty");
+    keeps_the_set("127.61.10.1", Behaviour::EmptyList, "empty");
 }
 
 #[test]
 fn an_endless_body_is_cut_off() {
     let mut fixture = Fixture::new("127.61.11.1");
-    // A debug build on a busy machine takes its time for 64 MiB.
+    // A debug build on a busy machine takes long for 64 MiB.
     fixture.settings.deadline = 4 * PATIENCE;
-    // Of many pods, or of few that are large: each has its bound, and either is about 64 MiB.
+    // Many pods, or one that never ends: each has its limit, and both end at about 64 MiB.
     for (behaviour, bound) in
         [(Behaviour::Endless, "10,000 pods"), (Behaviour::EndlessPod, "64 MiB")]
     {
@@ -104,7 +105,7 @@ fn a_dripping_body_ends_at_the_deadline() {
     fixture.fails_and_recovers("timeout", |fixture| fixture.server.always(Behaviour::Proper));
     let refreshes = lock(&fixture.running().refreshes);
     let late = refreshes.iter().map(|refresh| refresh.took).max().unwrap();
-    // The drip would take more than ten minutes.
+    // The whole body would take more than ten minutes.
     assert!(late < PATIENCE / 2, "{late:?}");
 }
 
@@ -117,8 +118,8 @@ fn a_silent_server_ends_at_the_deadline() {
     fixture.fails_and_recovers("timeout", |fixture| fixture.server.always(Behaviour::Proper));
 }
 
-/// Something that is no TLS server behind the API server's address.
-fn fails_against(ip: &str, answer: &'static [u8], reason: &str) {
+/// Asserts the failure against a server without TLS that sends `answer`.
+fn fails_without_tls(ip: &str, answer: &'static [u8], reason: &str) {
     let mut fixture = Fixture::new(ip);
     let listener = TcpListener::bind((ip, 0)).unwrap();
     fixture.settings.port = listener.local_addr().unwrap().port();
@@ -126,7 +127,7 @@ fn fails_against(ip: &str, answer: &'static [u8], reason: &str) {
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(answer).unwrap();
-        // Until the client leaves.
+        // Until the client closes.
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let result = fixture.source().list(SystemTime::now());
@@ -135,17 +136,17 @@ fn fails_against(ip: &str, answer: &'static [u8], reason: &str) {
 }
 
 #[test]
-fn a_server_that_never_shakes_hands_ends_at_the_deadline() {
-    fails_against("127.61.31.1", b"", "timeout");
+fn a_silent_handshake_ends_at_the_deadline() {
+    fails_without_tls("127.61.31.1", b"", "timeout");
 }
 
 #[test]
 fn a_server_without_tls_gets_no_token() {
-    fails_against("127.61.32.1", b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls");
+    fails_without_tls("127.61.32.1", b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls");
 }
 
 #[test]
-fn a_server_that_is_away_keeps_the_set() {
+fn an_unreachable_server_keeps_the_set() {
     let mut fixture = Fixture::new("127.61.14.1");
     fixture.run_to_first_list();
     fixture.server.stop();
@@ -153,7 +154,7 @@ fn a_server_that_is_away_keeps_the_set() {
 }
 
 #[test]
-fn a_list_without_ourselves_keeps_the_set() {
+fn a_list_without_the_own_pod_keeps_the_set() {
     let mut fixture = Fixture::new("127.61.15.1");
     fixture.run_to_first_list();
     let own = wylis_harness::api::TestPod::new(
@@ -166,7 +167,7 @@ fn a_list_without_ourselves_keeps_the_set() {
 }
 
 #[test]
-fn throttling_is_heeded_for_as_long_as_asked() {
+fn retry_after_is_honoured() {
     let mut fixture = Fixture::new("127.61.16.1");
     fixture.run_to_first_list();
     fixture.server.next(1, &Behaviour::retry_after(429, 3));
@@ -190,15 +191,15 @@ fn a_redirect_is_not_followed_and_the_token_stays() {
 }
 
 #[test]
-fn one_refusal_of_the_token_is_retried_at_once() {
+fn one_401_is_retried_at_once() {
     let fixture = Fixture::new("127.61.18.1");
     fixture.server.next(1, &Behaviour::status(401));
     assert_eq!(listed(&mut fixture.source()).len(), 2);
-    assert_eq!(fixture.server.requests(), 3, "the rows twice, the objects once");
+    assert_eq!(fixture.server.requests(), 3, "the table twice, the pods once");
 }
 
 #[test]
-fn a_refused_token_keeps_the_set() {
+fn a_rejected_token_keeps_the_set() {
     let mut fixture = Fixture::new("127.61.19.1");
     fixture.run_to_first_list();
     fixture.server.set_tokens(&[]);
@@ -207,7 +208,7 @@ fn a_refused_token_keeps_the_set() {
 }
 
 #[test]
-fn a_token_that_rotates_is_read_again() {
+fn a_rotated_token_is_read_again() {
     let fixture = Fixture::new("127.61.20.1");
     let mut source = fixture.source();
     assert_eq!(listed(&mut source).len(), 2);
@@ -217,11 +218,11 @@ fn a_token_that_rotates_is_read_again() {
     assert!(source.list(SystemTime::now()).unwrap().is_none(), "the same peers");
     let last = fixture.server.log().pop().unwrap();
     assert_eq!(last.authorization, Some(format!("Bearer {next}")));
-    assert_eq!(fixture.server.requests(), 3, "no refusal in between");
+    assert_eq!(fixture.server.requests(), 3, "no 401 in between");
 }
 
 #[test]
-fn a_missing_or_unusable_token_is_a_fault_of_the_service_account() {
+fn a_missing_or_unusable_file_has_its_reason() {
     let fixture = Fixture::new("127.61.21.1");
     let mut source = fixture.source();
     let mut failed = || source.list(SystemTime::now()).unwrap_err();
@@ -249,7 +250,7 @@ fn a_long_token_fits() {
 }
 
 #[test]
-fn a_bundle_of_two_authorities_is_trusted_whole() {
+fn both_authorities_of_a_bundle_are_trusted() {
     let fixture = Fixture::new("127.61.23.1");
     let other = Authority::new("kubernetes");
     for authorities in [[&other, &fixture.ca], [&fixture.ca, &other]] {
@@ -259,7 +260,7 @@ fn a_bundle_of_two_authorities_is_trusted_whole() {
 }
 
 #[test]
-fn a_new_authority_is_trusted_as_soon_as_its_file_changes() {
+fn a_new_authority_is_trusted_once_its_file_changes() {
     let mut fixture = Fixture::new("127.61.24.1");
     fixture.run_to_first_list();
     let next = Authority::new("kubernetes");
@@ -269,11 +270,11 @@ fn a_new_authority_is_trusted_as_soon_as_its_file_changes() {
 }
 
 #[test]
-fn a_foreign_authority_is_refused() {
+fn an_unknown_authority_is_refused() {
     let mut fixture = Fixture::new("127.61.25.1");
     write_file(fixture.dir.path(), "ca.crt", &Authority::new("kubernetes").pem());
     fixture.fails_from_the_start("tls");
-    assert_eq!(fixture.server.requests(), 0, "no token went out");
+    assert_eq!(fixture.server.requests(), 0, "no token is sent");
 }
 
 #[test]
@@ -283,7 +284,7 @@ fn an_expired_certificate_is_refused() {
 }
 
 #[test]
-fn a_certificate_that_is_not_yet_valid_hints_at_the_clock() {
+fn a_certificate_that_is_not_valid_yet_hints_at_the_clock() {
     let mut fixture = Fixture::with_certificate("127.61.27.1", &["127.61.27.1"], Validity::NotYet);
     fixture.fails_from_the_start("certificate_not_yet_valid");
     assert!(fixture.running().log().iter().any(|line| line.contains("clock")));
@@ -299,20 +300,20 @@ fn a_certificate_without_the_address_is_refused() {
 }
 
 #[test]
-fn failures_are_told_once_and_so_is_the_recovery() {
+fn a_failure_and_the_recovery_are_logged_once() {
     let mut fixture = Fixture::new("127.61.29.1");
     fixture.run_to_first_list();
     fixture.server.next(3, &Behaviour::status(500));
-    fixture.running().await_verdict(0, "server_error");
+    fixture.running().await_outcome(0, "server_error");
     let seen = fixture.running().count();
-    fixture.running().await_verdict(seen, "ok");
+    fixture.running().await_outcome(seen, "ok");
     let log = fixture.running().log();
     let count = |level: &str, word: &str| {
         log.iter().filter(|line| line.starts_with(level) && line.contains(word)).count()
     };
-    assert_eq!(count("WARN", "discovery fails, 2 known peers are kept"), 1, "{log:#?}");
+    assert_eq!(count("WARN", "discovery fails, the last 2 peers stay in use"), 1, "{log:#?}");
     assert_eq!(count("DEBUG", "discovery still fails"), 2, "{log:#?}");
-    assert_eq!(count("INFO", "discovery works again; failures in a row: 3"), 1, "{log:#?}");
+    assert_eq!(count("INFO", "discovery works again after 3 failures in a row"), 1, "{log:#?}");
     assert_eq!(count("INFO", "peers: 2, 2 joined, 0 left"), 1, "{log:#?}");
 }
 

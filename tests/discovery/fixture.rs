@@ -1,4 +1,4 @@
-//! One API server, one service account, one running discovery: what each test starts with.
+//! The fixture: an API server, a service account and a running discovery thread.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,9 @@ use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use wylis::discovery::kubernetes::{KubernetesSettings, KubernetesSource, LIST_DEADLINE};
-use wylis::discovery::{EarlyRefresh, Origin, Own, PeerCache, PeerSource, Plan, Refresh, start};
+use wylis::discovery::{
+    EarlyRefresh, Origin, Own, PeerCache, PeerSource, Refresh, Settings, start,
+};
 use wylis::heartbeat::Heartbeat;
 use wylis::name::{Instance, NodeName};
 use wylis::peer::PeerSet;
@@ -19,15 +21,15 @@ use wylis_harness::api::{
 use wylis_harness::pki::{Authority, Validity};
 use wylis_harness::{TempDir, wait_until};
 
-/// Far above what anything here takes, also on a busy machine.
+/// Longest wait: far above what any step takes, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// Of regular refreshes: short, so that a test need not wait for the next one.
+/// Interval of regular refreshes: short, so that no test waits long for the next one.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) const PEER_PORT: u16 = 9050;
 pub(crate) const OWN_NODE: &str = "node-me";
 pub(crate) const OWN_POD: &str = "wylis-me";
 
-/// What was logged, by thread.
+/// The logged lines, by thread.
 static LOGGED: Mutex<Option<HashMap<ThreadId, Vec<String>>>> = Mutex::new(None);
 
 struct Capture;
@@ -51,7 +53,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Everything of every crate is captured, however chatty: a token must not be in the worst of it.
+/// Captures all levels of all crates: the token must appear in none of them.
 fn capture_logs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -60,8 +62,8 @@ fn capture_logs() {
     });
 }
 
-/// The reason of a refresh, or `ok`.
-pub(crate) fn verdict(refresh: &Refresh) -> &'static str {
+/// `ok`, or the reason of the failure.
+pub(crate) fn outcome(refresh: &Refresh) -> &'static str {
     match &refresh.result {
         Ok(_) => "ok",
         Err(error) => error.reason().as_str(),
@@ -86,12 +88,12 @@ pub(crate) struct Running {
 }
 
 impl Fixture {
-    /// A server on that address with ourselves and two peers.
+    /// A server on that address that lists this agent and two peers.
     pub(crate) fn new(ip: &str) -> Self {
         Self::with_certificate(ip, &[ip], Validity::Now)
     }
 
-    /// The same with a chosen certificate.
+    /// The same, with a certificate for these names.
     pub(crate) fn with_certificate(ip: &str, names: &[&str], validity: Validity) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         capture_logs();
@@ -128,52 +130,56 @@ impl Fixture {
         KubernetesSource::new(self.settings.clone())
     }
 
-    /// Starts discovery as the agent does.
+    /// Starts discovery like the agent.
     pub(crate) fn run(&mut self) {
         self.run_with(INTERVAL, None);
     }
 
     pub(crate) fn run_with(&mut self, interval: Duration, cache: Option<PeerCache>) {
-        let plan = Plan { source: Box::new(self.source()), cache, interval };
-        self.running = Some(run(plan));
+        let source = Box::new(self.source());
+        self.running = Some(run(Settings { source, cache, interval }));
     }
 
     pub(crate) fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
     }
 
-    /// Runs until the first list has come.
+    /// Starts discovery and waits for the first list.
     pub(crate) fn run_to_first_list(&mut self) {
         self.run();
-        self.running().await_verdict(0, "ok");
+        self.running().await_outcome(0, "ok");
         assert_eq!(self.running().nodes(), ["node-a", "node-b"]);
     }
 
-    /// Asserts that the next refreshes fail for that reason and the set stays; then lets the server
-    /// mend, and asserts that discovery does as well.
-    pub(crate) fn fails_and_recovers(&mut self, reason: &str, mend: impl FnOnce(&mut Self)) {
-        // From the first on: this is the reason's only time, and it may have come already.
-        self.running().await_verdict(0, reason);
-        assert_eq!(self.running().nodes(), ["node-a", "node-b"], "the last good set is kept");
+    /// Asserts that the next refreshes fail for that reason and keep the set, and that discovery recovers
+    /// after `repair`.
+    pub(crate) fn fails_and_recovers(&mut self, reason: &str, repair: impl FnOnce(&mut Self)) {
+        // From the first refresh on, because the failure may have happened already.
+        self.running().await_outcome(0, reason);
+        assert_eq!(
+            self.running().nodes(),
+            ["node-a", "node-b"],
+            "the last good set stays in force"
+        );
         let seen = self.running().count();
-        mend(self);
-        self.running().await_verdict(seen, "ok");
+        repair(self);
+        self.running().await_outcome(seen, "ok");
         assert_eq!(self.running().nodes(), ["node-a", "node-b"]);
     }
 
-    /// Asserts that the first refreshes fail for that reason, and nothing is reported as a set.
+    /// Asserts that the first refreshes fail for that reason and report no set.
     pub(crate) fn fails_from_the_start(&mut self, reason: &str) {
         self.run();
-        self.running().await_verdict(0, reason);
+        self.running().await_outcome(0, reason);
         assert!(lock(&self.running().refreshes).iter().all(|refresh| refresh.result.is_err()));
     }
 }
 
 impl Drop for Fixture {
-    /// Whatever a test was about: no line logged anywhere in the process holds its token.
+    /// Asserts that no logged line of the process contains the token.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // What failed may well hang: it ends with the process.
+            // A failed test may hang; it ends with the process.
             return;
         }
         if let Some(running) = self.running.take() {
@@ -187,13 +193,13 @@ impl Drop for Fixture {
 }
 
 /// Starts discovery with any source.
-pub(crate) fn run(plan: Plan) -> Running {
+pub(crate) fn run(settings: Settings) -> Running {
     capture_logs();
     let refreshes = Arc::new(Mutex::new(Vec::new()));
     let reported = Arc::clone(&refreshes);
     let report = Box::new(move |refresh| lock(&reported).push(refresh));
     let (stop, heartbeat) = (StopToken::new(), Heartbeat::new("discovery", Instant::now()));
-    let (handle, early) = start(plan, report, stop.clone(), heartbeat).unwrap();
+    let (handle, early) = start(settings, report, stop.clone(), heartbeat).unwrap();
     let thread = handle.thread().id();
     Running { refreshes, stop, handle, early, thread }
 }
@@ -203,17 +209,17 @@ impl Running {
         lock(&self.refreshes).len()
     }
 
-    /// Waits for a fresh refresh of that verdict, from the `from`th on.
-    pub(crate) fn await_verdict(&self, from: usize, expected: &str) {
+    /// Waits for a fresh refresh with that outcome, from number `from` on.
+    pub(crate) fn await_outcome(&self, from: usize, expected: &str) {
         let what = format!("a refresh that ends as {expected}");
         wait_until(PATIENCE, &what, || {
             let refreshes = lock(&self.refreshes);
             let mut fresh = refreshes.iter().skip(from).filter(|r| r.origin == Origin::Fresh);
-            fresh.any(|refresh| verdict(refresh) == expected)
+            fresh.any(|refresh| outcome(refresh) == expected)
         });
     }
 
-    /// The set in force: what the agent has, who takes each set that is one.
+    /// The set in force: the last one reported.
     pub(crate) fn set(&self) -> Option<PeerSet> {
         let refreshes = lock(&self.refreshes);
         refreshes.iter().rev().find_map(|refresh| refresh.result.as_ref().ok().cloned())
@@ -224,15 +230,15 @@ impl Running {
         set.iter().map(|peer| peer.node.to_string()).collect()
     }
 
-    /// What the thread logged with our own target.
+    /// The lines of the thread from this crate.
     pub(crate) fn log(&self) -> Vec<String> {
         let logged = lock(&LOGGED);
         let lines = logged.as_ref().and_then(|logged| logged.get(&self.thread));
-        let ours = |line: &&String| line.contains(" wylis::");
-        lines.map_or(Vec::new(), |lines| lines.iter().filter(ours).cloned().collect())
+        let own = |line: &&String| line.contains(" wylis::");
+        lines.map_or(Vec::new(), |lines| lines.iter().filter(own).cloned().collect())
     }
 
-    /// Stops and joins; tells how long that took.
+    /// Stops and joins; returns how long that took.
     pub(crate) fn end(self) -> Duration {
         let start = Instant::now();
         self.stop.stop();
@@ -241,7 +247,7 @@ impl Running {
     }
 }
 
-/// The peers that a source lists now; others than before.
+/// The peers that a source lists; they must differ from the last ones.
 pub(crate) fn listed(source: &mut dyn PeerSource) -> PeerSet {
-    source.list(std::time::SystemTime::now()).unwrap().expect("something has changed")
+    source.list(std::time::SystemTime::now()).unwrap().expect("a changed list")
 }

@@ -1,4 +1,4 @@
-//! What lists say, and how they are asked for.
+//! Pod lists: the request, and the peers in the response.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -34,7 +34,7 @@ fn peers_are_found_with_their_addresses_instances_and_readiness() {
 }
 
 #[test]
-fn the_request_is_the_one_that_the_role_allows() {
+fn the_request_is_the_one_that_the_role_permits() {
     let fixture = Fixture::new("127.62.2.1");
     listed(&mut fixture.source());
     let request = fixture.server.log().pop().unwrap();
@@ -42,15 +42,15 @@ fn the_request_is_the_one_that_the_role_allows() {
     assert!(request.target.starts_with("/api/v1/namespaces/wylis/pods?"), "{}", request.target);
     assert_eq!(request.query("labelSelector").unwrap(), format!("{}={}", LABEL.0, LABEL.1));
     assert_eq!(request.header("accept"), Some("application/json"));
-    assert_eq!(request.header("accept-encoding"), None, "nothing that we could not read");
+    assert_eq!(request.header("accept-encoding"), None, "no unsupported encoding");
     assert!(request.header("user-agent").unwrap().starts_with("wylis/"));
 }
 
 #[test]
-fn the_version_is_carried_on_and_dropped_when_it_is_refused() {
+fn the_version_is_repeated_until_the_server_refuses_it() {
     let fixture = Fixture::new("127.62.3.1");
     let mut source = fixture.source();
-    let mut asked = |expected: &str| {
+    let mut assert_version = |expected: &str| {
         let seen = fixture.server.requests();
         let _ = source.list(SystemTime::now());
         let request = &fixture.server.log()[seen];
@@ -59,29 +59,29 @@ fn the_version_is_carried_on_and_dropped_when_it_is_refused() {
         assert_eq!(request.query("resourceVersionMatch").as_deref(), matching);
     };
     let version = || fixture.server.pods().version().to_string();
-    asked("0");
+    assert_version("0");
     let first = version();
     fixture.server.pods().set_ready("wylis-a", false);
-    asked(&first);
+    assert_version(&first);
     let second = version();
-    // A failure that does not concern the version does not drop it.
+    // Another failure does not drop the version.
     fixture.server.next(1, &Behaviour::status(500));
-    asked(&second);
+    assert_version(&second);
     fixture.server.next(1, &Behaviour::status(410));
-    asked(&second);
-    asked("0");
+    assert_version(&second);
+    assert_version("0");
     fixture.server.next(1, &Behaviour::status(400));
-    asked(&second);
-    asked("0");
-    // An etcd restored from a backup: the server says 504 until the version is dropped.
+    assert_version(&second);
+    assert_version("0");
+    // After a restore of etcd the server answers 504 until the version is dropped.
     fixture.server.pods().set_version(5);
-    asked(&second);
-    asked("0");
-    asked("5");
+    assert_version(&second);
+    assert_version("0");
+    assert_version("5");
 }
 
 #[test]
-fn only_pods_of_our_namespace_selector_and_daemon_set_are_peers() {
+fn only_pods_of_the_namespace_selector_and_daemon_set_are_peers() {
     let fixture = Fixture::new("127.62.4.1");
     let pod = |name: &str| TestPod::new(name, &format!("node-{name}"), "10.1.9.9");
     let mut elsewhere = pod("elsewhere");
@@ -90,16 +90,16 @@ fn only_pods_of_our_namespace_selector_and_daemon_set_are_peers() {
     unlabelled.labels.clear();
     let mut foreign = pod("foreign");
     foreign.owner = Some("da000000-0000-4000-8000-000000000001".to_owned());
-    let mut loose = pod("loose");
-    loose.owner = None;
-    for pod in [elsewhere, unlabelled, foreign, loose] {
+    let mut orphan = pod("orphan");
+    orphan.owner = None;
+    for pod in [elsewhere, unlabelled, foreign, orphan] {
         fixture.server.pods().put(pod);
     }
     assert_eq!(listed(&mut fixture.source()).len(), 2);
 }
 
 #[test]
-fn a_rolling_pair_on_a_node_is_one_peer() {
+fn two_pods_on_a_node_in_a_rolling_update_are_one_peer() {
     let fixture = Fixture::new("127.62.5.1");
     let mut source = fixture.source();
     let mut peer = || {
@@ -114,7 +114,7 @@ fn a_rolling_pair_on_a_node_is_one_peer() {
     (next.created, next.ready, next.phase) = (now(), false, "Pending".to_owned());
     next.ips.clear();
     pods.put(next);
-    assert_eq!(peer(), None, "nor is one that has not started");
+    assert_eq!(peer(), None, "nor is a pending pod");
     pods.edit("wylis-a2", |pod| {
         pod.phase = "Running".to_owned();
         pod.ips = vec!["10.1.0.22".to_owned()];
@@ -127,15 +127,15 @@ fn a_rolling_pair_on_a_node_is_one_peer() {
 }
 
 #[test]
-fn whether_a_deletion_is_overdue_goes_by_the_clock_that_set_it() {
+fn a_deletion_is_overdue_by_the_clock_of_the_server() {
     let fixture = Fixture::new("127.62.16.1");
     let peers = || listed(&mut fixture.source()).len();
-    // Two hours ahead of us, as for a board without a clock.
+    // The server is two hours ahead, as seen from a board without a clock.
     fixture.server.set_clock_ahead(std::time::Duration::from_secs(7200));
     fixture.server.pods().terminate("wylis-a", now() + 7210);
-    assert_eq!(peers(), 1, "it is leaving, in time");
+    assert_eq!(peers(), 1, "terminating, before its deadline");
     fixture.server.pods().terminate("wylis-a", now() + 7100);
-    assert_eq!(peers(), 2, "it should have been gone, if by our clock it has long to go");
+    assert_eq!(peers(), 2, "overdue, although not by the local clock");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn one_malformed_item_costs_itself_and_one_warning() {
     let seen = fixture.running().count();
     wait_until(PATIENCE, "three more lists", || fixture.running().count() >= seen + 3);
     fixture.server.pods().remove("evil");
-    wait_until(PATIENCE, "the end of it is told", || {
+    wait_until(PATIENCE, "its end is logged", || {
         fixture.running().log().iter().any(|line| line.contains("no more malformed items"))
     });
     let log = fixture.running().log();
@@ -169,7 +169,7 @@ fn one_malformed_item_costs_itself_and_one_warning() {
 #[test]
 fn five_thousand_pods_are_read() {
     let mut fixture = Fixture::new("127.62.8.1");
-    // A debug build takes a second or two, on a busy machine more.
+    // A debug build takes one or two seconds, more on a busy machine.
     fixture.settings.deadline = PATIENCE;
     for number in 0..4997_u32 {
         let ip = format!("10.2.{}.{}", number / 250, number % 250 + 1);
@@ -207,7 +207,7 @@ fn proxies_in_the_environment_are_ignored() {
     child.args(["--exact", "lists::proxies_in_the_environment_are_ignored"]).env(CHILD, "1");
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
     {
-        // Nobody listens there.
+        // Nothing listens there.
         child.env(name, "http://127.62.9.1:9");
     }
     let output = child.output().unwrap();

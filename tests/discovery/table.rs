@@ -1,4 +1,4 @@
-//! The table form, which tells at a fraction of the cost that nothing has changed.
+//! The table form, which shows at a fraction of the cost that nothing has changed.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,30 +8,30 @@ use wylis_harness::api::{Behaviour, Request, TestPod, uid_of};
 
 use crate::fixture::{Fixture, listed};
 
-/// Tables that may say in a row that nothing has changed.
-const TABLES_MOST: usize = 20;
+/// Unchanged tables before the pods are read again.
+const MAX_TABLES: usize = 20;
 
 fn is_unchanged(source: &mut KubernetesSource) -> bool {
     source.list(SystemTime::now()).unwrap().is_none()
 }
 
 #[test]
-fn while_nothing_changes_only_rows_are_read_but_for_every_twentieth_time() {
+fn while_nothing_changes_the_pods_are_read_every_20th_time() {
     let fixture = Fixture::new("127.64.1.1");
     let mut source = fixture.source();
     assert_eq!(listed(&mut source).len(), 2);
     assert_eq!((fixture.server.requests(), fixture.server.whole_lists()), (2, 1));
-    for _ in 1..TABLES_MOST {
+    for _ in 1..MAX_TABLES {
         assert!(is_unchanged(&mut source));
     }
     assert_eq!(fixture.server.whole_lists(), 1);
-    assert_eq!(listed(&mut source).len(), 2, "the objects again, once in a while");
-    assert_eq!((fixture.server.requests(), fixture.server.whole_lists()), (TABLES_MOST + 3, 2));
+    assert_eq!(listed(&mut source).len(), 2, "the pods again");
+    assert_eq!((fixture.server.requests(), fixture.server.whole_lists()), (MAX_TABLES + 3, 2));
     assert!(is_unchanged(&mut source));
 }
 
 #[test]
-fn rows_are_a_fraction_of_the_objects() {
+fn a_table_is_a_fraction_of_the_pods() {
     let fixture = Fixture::new("127.64.2.1");
     for number in 0..98_u8 {
         let name = format!("w{number}");
@@ -50,7 +50,7 @@ fn rows_are_a_fraction_of_the_objects() {
 }
 
 #[test]
-fn whatever_concerns_a_peer_shows_in_its_row() {
+fn every_change_of_a_peer_shows_in_its_row() {
     let fixture = Fixture::new("127.64.3.1");
     let pods = fixture.server.pods();
     let mut source = fixture.source();
@@ -67,14 +67,14 @@ fn whatever_concerns_a_peer_shows_in_its_row() {
         let set = listed(&mut source);
         assert!(is_unchanged(&mut source), "{number}");
         let a = set.iter().find(|peer| peer.node.as_str() == "node-a");
-        let told = a.map(|peer| (peer.address.ip().to_string(), peer.ready));
+        let found = a.map(|peer| (peer.address.ip().to_string(), peer.ready));
         let expected = match number {
             0 => Some(("10.1.0.2", false)),
             1 => Some(("10.1.0.77", false)),
             2 | 3 => None,
             _ => Some(("10.1.0.77", true)),
         };
-        assert_eq!(told, expected.map(|(ip, ready)| (ip.to_owned(), Some(ready))), "{number}");
+        assert_eq!(found, expected.map(|(ip, ready)| (ip.to_owned(), Some(ready))), "{number}");
     }
     let set = fixture.source().list(SystemTime::now()).unwrap().unwrap();
     let instances: Vec<_> = set.iter().filter_map(|peer| peer.instance.clone()).collect();
@@ -82,37 +82,37 @@ fn whatever_concerns_a_peer_shows_in_its_row() {
 }
 
 #[test]
-fn a_pod_becomes_overdue_while_its_row_stays_the_same() {
+fn a_pod_becomes_abandoned_while_its_row_stays_the_same() {
     let fixture = Fixture::new("127.64.4.1");
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     fixture.server.pods().terminate("wylis-a", i64::try_from(now).unwrap() + 3600);
     let mut source = fixture.source();
     assert_eq!(listed(&mut source).len(), 1);
     fixture.server.set_clock_ahead(Duration::from_secs(3600));
-    assert!(is_unchanged(&mut source), "its deadline has passed, its grace has not");
+    assert!(is_unchanged(&mut source), "past its deadline, but not for long enough");
     fixture.server.set_clock_ahead(Duration::from_secs(3700));
     assert_eq!(listed(&mut source).len(), 2, "its node is probably dead");
     assert!(is_unchanged(&mut source));
 }
 
 #[test]
-fn objects_are_no_older_than_the_rows_that_asked_for_them() {
+fn pods_are_no_older_than_the_table_before_them() {
     let fixture = Fixture::new("127.64.5.1");
     let mut source = fixture.source();
     listed(&mut source);
     fixture.server.pods().set_ready("wylis-a", false);
     listed(&mut source);
-    let [.., rows, objects] = &fixture.server.log()[..] else { panic!("two requests") };
-    assert!(rows.wants_table() && !objects.wants_table());
-    assert_eq!(rows.query("includeObject").as_deref(), Some("None"));
-    assert_eq!(objects.query("includeObject"), None);
+    let [.., table, pods] = &fixture.server.log()[..] else { panic!("two requests") };
+    assert!(table.wants_table() && !pods.wants_table());
+    assert_eq!(table.query("includeObject").as_deref(), Some("None"));
+    assert_eq!(pods.query("includeObject"), None);
     let version = fixture.server.pods().version().to_string();
-    assert_eq!(objects.query("resourceVersion"), Some(version));
-    assert_eq!(objects.query("resourceVersionMatch").as_deref(), Some("NotOlderThan"));
+    assert_eq!(pods.query("resourceVersion"), Some(version));
+    assert_eq!(pods.query("resourceVersionMatch").as_deref(), Some("NotOlderThan"));
 }
 
 #[test]
-fn a_change_whose_objects_could_not_be_had_is_not_forgotten() {
+fn a_change_is_not_lost_when_reading_the_pods_fails() {
     let fixture = Fixture::new("127.64.6.1");
     let mut source = fixture.source();
     listed(&mut source);
@@ -125,7 +125,7 @@ fn a_change_whose_objects_could_not_be_had_is_not_forgotten() {
 }
 
 #[test]
-fn a_server_without_tables_gives_the_objects_at_once() {
+fn a_server_without_tables_sends_the_pods_at_once() {
     let fixture = Fixture::new("127.64.7.1");
     fixture.server.know_no_tables();
     let mut source = fixture.source();
@@ -133,11 +133,11 @@ fn a_server_without_tables_gives_the_objects_at_once() {
         assert_eq!(listed(&mut source).len(), 2);
         assert_eq!(fixture.server.requests(), requests);
     }
-    assert!(fixture.server.log().iter().all(Request::wants_table), "it may learn");
+    assert!(fixture.server.log().iter().all(Request::wants_table), "it may support them later");
 }
 
 #[test]
-fn a_table_that_cannot_be_read_costs_one_request_more_and_no_refresh() {
+fn an_unreadable_table_costs_one_more_request() {
     let fixture = Fixture::new("127.64.8.1");
     let mut source = fixture.source();
     let strange = [
@@ -154,7 +154,7 @@ fn a_table_that_cannot_be_read_costs_one_request_more_and_no_refresh() {
         assert_eq!(listed(&mut source).len(), 2, "{number}");
         assert_eq!(fixture.server.whole_lists(), number + 1);
     }
-    // What else goes wrong with the table would go wrong with the objects.
+    // Other failures would happen to the pods as well.
     for (behaviour, reason) in
         [(Behaviour::status(403), "forbidden"), (Behaviour::Close, "network")]
     {
@@ -166,7 +166,7 @@ fn a_table_that_cannot_be_read_costs_one_request_more_and_no_refresh() {
 }
 
 #[test]
-fn a_table_of_too_many_rows_is_too_large() {
+fn a_table_with_too_many_rows_is_too_large() {
     let fixture = Fixture::new("127.64.9.1");
     let row = "{\"cells\":[\"a\",\"1/1\",\"Running\",\"10.0.0.1\",\"n\"]},";
     let rows = format!("[{}]", row.repeat(10_001).trim_end_matches(','));

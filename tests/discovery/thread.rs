@@ -1,11 +1,11 @@
-//! The thread itself: when it lists, when it ends.
+//! The discovery thread: when it lists, and when it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use wylis::discovery::fixed::{FixedList, FixedSource};
-use wylis::discovery::{DiscoveryError, EarlyCause, PeerSource, Plan};
+use wylis::discovery::{DiscoveryError, EarlyCause, PeerSource, Settings};
 use wylis::name::NodeName;
 use wylis::peer::PeerSet;
 use wylis_harness::api::{Behaviour, Request, TestPod};
@@ -13,7 +13,7 @@ use wylis_harness::{TempDir, wait_until};
 
 use crate::fixture::{Fixture, INTERVAL, PATIENCE, run};
 
-/// A mesh of one, which counts how often it is asked.
+/// A mesh of one that counts its lists.
 struct Counting(Arc<AtomicUsize>);
 
 impl PeerSource for Counting {
@@ -24,11 +24,11 @@ impl PeerSource for Counting {
 }
 
 #[test]
-fn a_flood_of_causes_neither_holds_up_nor_hurries_the_list() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let source = Box::new(Counting(Arc::clone(&asked)));
+fn a_flood_of_causes_neither_delays_nor_hurries_the_list() {
+    let lists = Arc::new(AtomicUsize::new(0));
+    let source = Box::new(Counting(Arc::clone(&lists)));
     let interval = Duration::from_secs(1);
-    let running = run(Plan { source, cache: None, interval });
+    let running = run(Settings { source, cache: None, interval });
     let over = Arc::new(AtomicBool::new(false));
     let (early, seen) = (running.early.clone(), Arc::clone(&over));
     let flood = std::thread::spawn(move || {
@@ -40,11 +40,11 @@ fn a_flood_of_causes_neither_holds_up_nor_hurries_the_list() {
         }
     });
     let start = std::time::Instant::now();
-    wait_until(PATIENCE, "the regular lists", || asked.load(Ordering::SeqCst) >= 5);
+    wait_until(PATIENCE, "the regular lists", || lists.load(Ordering::SeqCst) >= 5);
     let took = start.elapsed();
     over.store(true, Ordering::SeqCst);
     flood.join().unwrap();
-    // Four spacings, one of them early, the others shortened by jitter.
+    // Four intervals, one of them early, the others shortened by jitter.
     assert!(took >= 2 * interval, "{took:?}");
     running.end();
 }
@@ -53,28 +53,28 @@ fn a_flood_of_causes_neither_holds_up_nor_hurries_the_list() {
 fn an_unknown_node_brings_an_early_refresh() {
     let mut fixture = Fixture::new("127.62.10.1");
     fixture.run_with(Duration::from_secs(3600), None);
-    fixture.running().await_verdict(0, "ok");
+    fixture.running().await_outcome(0, "ok");
     for (name, node, ip) in [("wylis-c", "node-c", "10.1.0.4"), ("wylis-d", "node-d", "10.1.0.5")] {
         fixture.server.pods().put(TestPod::new(name, node, ip));
         let cause = EarlyCause::Unknown(NodeName::new(node).unwrap(), None);
         for _ in 0..1000 {
             fixture.running().early.request(cause.clone());
         }
-        wait_until(PATIENCE, "the newcomer is found", || {
+        wait_until(PATIENCE, "the new node is found", || {
             fixture.running().nodes().iter().any(|known| known == node)
         });
     }
     let log: Vec<_> = fixture.server.log().into_iter().filter(Request::wants_table).collect();
     assert_eq!((log.len(), fixture.server.whole_lists()), (3, 3));
-    // Ten seconds from start to start; a busy machine may have been slow with the first.
-    assert!(log[2].at - log[1].at > Duration::from_secs(5), "at most one in ten seconds");
+    // 10 s from start to start, less where a busy machine delays the first request.
+    assert!(log[2].at - log[1].at > Duration::from_secs(5), "at most one in 10 s");
 }
 
 #[test]
 fn a_stop_ends_a_wait_at_once_and_a_request_at_its_deadline() {
     let mut fixture = Fixture::new("127.62.11.1");
     fixture.run_with(Duration::from_secs(3600), None);
-    fixture.running().await_verdict(0, "ok");
+    fixture.running().await_outcome(0, "ok");
     let took = fixture.running.take().unwrap().end();
     assert!(took < Duration::from_secs(2), "{took:?}");
     fixture.settings.deadline = Duration::from_secs(2);
@@ -92,11 +92,11 @@ fn a_fixed_list_in_a_file_is_read_again() {
     std::fs::write(&path, "# the mesh\nme=127.0.0.1:9050\na=127.0.0.2:9050\n").unwrap();
     let own = NodeName::new("me").unwrap();
     let source = Box::new(FixedSource::new(FixedList::File(path.clone()), own));
-    let running = run(Plan { source, cache: None, interval: INTERVAL });
+    let running = run(Settings { source, cache: None, interval: INTERVAL });
     wait_until(PATIENCE, "the first list", || running.nodes() == ["a"]);
     std::fs::write(&path, "a=127.0.0.2:9050\nbroken line\n").unwrap();
     let seen = running.count();
-    running.await_verdict(seen, "fixed_list");
+    running.await_outcome(seen, "fixed_list");
     assert_eq!(running.nodes(), ["a"]);
     assert!(running.log().iter().any(|line| line.contains("line 2")));
     std::fs::write(&path, "a=127.0.0.2:9050\nb=[::1]:9050\n").unwrap();

@@ -1,4 +1,4 @@
-//! The one request to the API server, and what each of its failures means.
+//! The request to the API server, and the classification of its failures.
 
 use std::io::BufReader;
 use std::sync::Arc;
@@ -12,47 +12,47 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::credentials::CaFile;
 use super::decode::{self, Listing};
 use super::resolver::AddressFirst;
-use crate::discovery::error::DiscoveryError;
+use crate::discovery::error::{Cause, DiscoveryError};
 
-/// Longest body: 5,000 nodes in the middle of a rolling update, 8.8 KB a pod.
+/// Longest body: 5,000 nodes in the middle of a rolling update, at 8.8 KB for each pod.
 const MAX_BODY: u64 = 64 << 20;
-/// Longest head of an answer; the API server's has about 600 bytes.
+/// Longest head of a response; the API server's has about 600 bytes.
 const MAX_HEAD: usize = 8192;
-/// A TLS record at most.
+/// One TLS record.
 const INPUT_BUFFER: usize = 16 * 1024;
-/// The whole head of our request has to fit, the token included.
+/// The head of the request, the token included.
 const OUTPUT_BUFFER: usize = 16 * 1024;
-/// Without a buffer the decoder reads byte by byte through TLS: 201 ms instead of 50 ms a list.
+/// Without a buffer the decoder reads single bytes through TLS: 201 ms instead of 50 ms for a list.
 const DECODE_BUFFER: usize = 16 * 1024;
-/// Longest `Retry-After` in digits: more than the cap has in any case.
+/// Digits of `Retry-After` that are read: more than its limit has.
 const MAX_RETRY_AFTER_DIGITS: usize = 9;
 
-/// Rows where the server can make them, else objects.
+/// A table, or whole pods where the server supports no tables.
 const TABLE: HeaderValue =
     HeaderValue::from_static("application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// In which form a list is asked for.
+/// The form of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The rows that kubectl prints.
+    /// The table that kubectl prints.
     Table,
-    /// Whole objects.
-    Objects,
+    /// Whole pods.
+    Pods,
 }
 
-/// What is asked for.
+/// What to request.
 pub(super) struct Target<'a> {
     pub(super) namespace: &'a str,
     pub(super) selector: &'a str,
     pub(super) version: &'a str,
     pub(super) form: Form,
     pub(super) own_name: Option<&'a str>,
-    /// For the error's text.
+    /// The whole deadline, for the error's text.
     pub(super) limit: Duration,
 }
 
-/// A client of one server that trusts one bundle of authorities.
+/// A client of one server that trusts one bundle of certificate authorities.
 pub(super) struct Client {
     /// Host and port, IPv6 in brackets.
     server: String,
@@ -64,7 +64,7 @@ impl Client {
         Self { server, trusted: None }
     }
 
-    /// Trusts these authorities from now on, and no other.
+    /// Trusts these authorities and no others from now on.
     pub(super) fn trust(&mut self, ca: CaFile) {
         if self.trusted.as_ref().is_none_or(|(known, _)| *known != ca) {
             let agent = agent(&ca);
@@ -72,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Asks for the list and reads it whole.
+    /// Requests the list and decodes it as it arrives.
     pub(super) fn list(
         &self,
         target: &Target<'_>,
@@ -80,7 +80,7 @@ impl Client {
         deadline: Instant,
     ) -> Result<Listing, DiscoveryError> {
         let Some((_, agent)) = &self.trusted else {
-            return Err(self.network("no authority to trust"));
+            return Err(self.network("no trusted certificate authority"));
         };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -93,14 +93,14 @@ impl Client {
             .config()
             .timeout_global(Some(left))
             .build();
-        let answer = request.call().map_err(|error| self.classify(error, target.limit))?;
-        check_status(answer.status(), answer.headers(), target.namespace)?;
-        let date = date(answer.headers());
-        let body = answer.into_body().into_with_config().limit(MAX_BODY).reader();
+        let response = request.call().map_err(|error| self.classify(error, target.limit))?;
+        check_status(response.status(), response.headers(), target.namespace)?;
+        let date = date(response.headers());
+        let body = response.into_body().into_with_config().limit(MAX_BODY).reader();
         let body = BufReader::with_capacity(DECODE_BUFFER, body);
-        let (mut listing, result) = decode::read(body, target.own_name);
+        let (mut listing, result) = decode::decode(body, target.own_name);
         listing.date = date;
-        if listing.overflow {
+        if listing.overflows() {
             return Err(DiscoveryError::TooLarge { bound: "10,000 pods" });
         }
         match result {
@@ -109,14 +109,14 @@ impl Client {
         }
     }
 
-    /// The decoder wraps what the connection said.
+    /// Classifies an error of the decoder, which wraps those of the connection.
     fn body_error(&self, error: serde_json::Error, limit: Duration) -> DiscoveryError {
         if !error.is_io() {
             return DiscoveryError::BadBody { source: Box::new(error) };
         }
         let error = std::io::Error::from(error);
         if error.kind() == std::io::ErrorKind::UnexpectedEof {
-            return DiscoveryError::BadBody { source: "the body ended early".into() };
+            return DiscoveryError::BadBody { source: "unexpected end of the body".into() };
         }
         self.classify(ureq::Error::from(error), limit)
     }
@@ -130,7 +130,7 @@ impl Client {
             ureq::Error::BodyExceedsLimit(_) => DiscoveryError::TooLarge { bound: "64 MiB" },
             ureq::Error::Protocol(_) => DiscoveryError::BadBody { source: Box::new(error) },
             ureq::Error::Rustls(error) => self.tls(error),
-            // A handshake's error arrives inside an I/O error.
+            // An I/O error wraps an error of the handshake.
             ureq::Error::Io(error) => match error.downcast::<rustls::Error>() {
                 Ok(error) => self.tls(error),
                 Err(error) => self.network(error),
@@ -153,8 +153,8 @@ impl Client {
         }
     }
 
-    fn network(&self, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DiscoveryError {
-        DiscoveryError::Network { server: self.server.clone(), source: why.into() }
+    fn network(&self, cause: impl Into<Cause>) -> DiscoveryError {
+        DiscoveryError::Network { server: self.server.clone(), source: cause.into() }
     }
 
     fn timeout(&self, limit: Duration) -> DiscoveryError {
@@ -165,7 +165,7 @@ impl Client {
 fn agent(ca: &CaFile) -> ureq::Agent {
     let roots = parse_pem(ca.0.as_bytes()).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        // A broken block beside good ones: whatever it would have vouched for is refused.
+        // A broken block among good ones: its authority is not trusted.
         _ => None,
     });
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -176,7 +176,7 @@ fn agent(ca: &CaFile) -> ureq::Agent {
     let config = Config::builder()
         .tls_config(tls)
         .https_only(true)
-        // The default would read HTTPS_PROXY and hand the token to whoever that names.
+        // By default ureq reads HTTPS_PROXY and would send the token there.
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)
@@ -184,8 +184,8 @@ fn agent(ca: &CaFile) -> ureq::Agent {
         .max_response_header_size(MAX_HEAD)
         .input_buffer_size(INPUT_BUFFER)
         .output_buffer_size(OUTPUT_BUFFER)
-        // Half a minute or more between two requests: a kept connection would only hold memory on
-        // both sides.
+        // At half a minute or more between two requests, an idle connection would only hold memory
+        // on both sides.
         .max_idle_connections(0)
         .build();
     ureq::Agent::with_parts(config, DefaultConnector::default(), AddressFirst::default())
@@ -213,7 +213,7 @@ fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
 }
 
-/// In seconds; the API server never sends the form with a date (RFC 9110 10.2.3).
+/// The pause in seconds. The API server never sends a date instead (RFC 9110 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -231,8 +231,8 @@ fn url(server: &str, target: &Target<'_>) -> String {
         Encoded(namespace),
         Encoded(selector)
     );
-    // Without a match, 0 means "any version that the cache has"; with a version it would mean the
-    // exact one on some releases.
+    // Version 0 alone means "any version in the cache". Some releases take another version alone as
+    // the exact one.
     if *version != super::ANY_VERSION {
         url.push_str("&resourceVersionMatch=NotOlderThan");
     }
@@ -242,7 +242,7 @@ fn url(server: &str, target: &Target<'_>) -> String {
     url
 }
 
-/// Percent-encoded but for what RFC 3986 2.3 calls unreserved.
+/// Percent-encodes all but the unreserved characters of RFC 3986 2.3.
 struct Encoded<'a>(&'a str);
 
 impl std::fmt::Display for Encoded<'_> {
@@ -263,12 +263,12 @@ mod tests {
     use super::*;
 
     fn target<'a>(namespace: &'a str, selector: &'a str, version: &'a str) -> Target<'a> {
-        let form = Form::Objects;
+        let form = Form::Pods;
         Target { namespace, selector, version, form, own_name: None, limit: Duration::ZERO }
     }
 
     #[test]
-    fn the_url_carries_selector_and_version() {
+    fn the_url_has_selector_and_version() {
         let first = url("[fd00::1]:443", &target("wylis", "app.kubernetes.io/name=wylis", "0"));
         let expected = "https://[fd00::1]:443/api/v1/namespaces/wylis/pods\
             ?labelSelector=app.kubernetes.io%2Fname%3Dwylis&resourceVersion=0";
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_seconds() {
+    fn retry_after_is_in_seconds() {
         let read = |text: &'static str| {
             let value = HeaderValue::from_static(text);
             retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]))

@@ -1,7 +1,6 @@
-//! The files of the service account, read when they are needed: the kubelet replaces them while we
-//! run.
+//! The files of the service account, read for each request, since the kubelet replaces them at run time.
 //!
-//! A token is never kept, logged, or part of any debug output.
+//! The token is never stored, logged, or part of any debug output.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,17 +8,17 @@ use std::path::{Path, PathBuf};
 
 use ureq::http::HeaderValue;
 
-use crate::discovery::error::DiscoveryError;
+use crate::discovery::error::{Cause, DiscoveryError};
 
-/// Longest token: real ones have 1 to 2 KB, and one with many audiences some more. The client's
-/// output buffer holds it with the rest of the request.
+/// Longest token: usual ones have 1 to 2 KB, those with many audiences more. The client's output buffer
+/// holds it with the rest of the request.
 const MAX_TOKEN: u64 = 12 * 1024;
 /// Longest bundle: a hundred certificates.
 const MAX_CA: u64 = 256 * 1024;
-/// Longest namespace: a DNS label, with a line end.
+/// Longest namespace: a DNS label and a line end.
 pub(super) const MAX_NAMESPACE: u64 = 64;
 
-/// Where the files are.
+/// The paths of the files.
 #[derive(Debug)]
 pub(super) struct Credentials {
     token: PathBuf,
@@ -31,44 +30,45 @@ impl Credentials {
         Self { token: dir.join("token"), ca: dir.join("ca.crt") }
     }
 
-    /// The header with the token of this moment; marked so that nobody prints it.
+    /// The header with the current token, marked as sensitive so that no debug output shows it.
     pub(super) fn token(&self) -> Result<HeaderValue, DiscoveryError> {
-        let text = read_text(&self.token, MAX_TOKEN).map_err(|error| wrong(&self.token, error))?;
+        let text =
+            read_text(&self.token, MAX_TOKEN).map_err(|error| unusable(&self.token, error))?;
         if text.is_empty() {
-            return Err(wrong(&self.token, "it is empty"));
+            return Err(unusable(&self.token, "empty file"));
         }
-        // The error tells nothing of the value.
+        // The error does not contain the value.
         let mut value = HeaderValue::try_from(format!("Bearer {text}"))
-            .map_err(|_| wrong(&self.token, "it holds what no header can"))?;
+            .map_err(|_| unusable(&self.token, "invalid characters"))?;
         value.set_sensitive(true);
         Ok(value)
     }
 
-    /// The authorities of this moment, as text.
+    /// The current certificate authorities, as text.
     pub(super) fn ca(&self) -> Result<CaFile, DiscoveryError> {
-        let pem = read_text(&self.ca, MAX_CA).map_err(|error| wrong(&self.ca, error))?;
+        let pem = read_text(&self.ca, MAX_CA).map_err(|error| unusable(&self.ca, error))?;
         if pem.contains("-----BEGIN CERTIFICATE-----") {
             Ok(CaFile(pem))
         } else {
-            Err(wrong(&self.ca, "it holds no certificate"))
+            Err(unusable(&self.ca, "no certificate in it"))
         }
     }
 }
 
-/// The text of a `ca.crt` with at least one certificate in it.
+/// The text of a `ca.crt` with at least one certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CaFile(pub(super) String);
 
-fn wrong(path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DiscoveryError {
-    DiscoveryError::Credentials { path: path.to_owned(), source: why.into() }
+fn unusable(path: &Path, cause: impl Into<Cause>) -> DiscoveryError {
+    DiscoveryError::Credentials { path: path.to_owned(), source: cause.into() }
 }
 
-/// A short text file, without the white space around it.
-pub(super) fn read_text(path: &Path, most: u64) -> io::Result<String> {
+/// The content of a short text file, without surrounding white space.
+pub(super) fn read_text(path: &Path, max: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most {
-        let error = format!("it is longer than {most} bytes");
+    File::open(path)?.take(max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > max {
+        let error = format!("longer than {max} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidData, error));
     }
     Ok(text.trim().to_owned())

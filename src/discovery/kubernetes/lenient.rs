@@ -1,13 +1,20 @@
-//! JSON fields that may have any type: the wanted one is kept, every other is consumed and marked.
+//! JSON values that may have another type than expected.
 //!
-//! With a streaming decoder a type error ends the whole document. A field wrapped in [`Lenient`] never
-//! is one, so that a malformed item costs that item alone.
+//! In a streaming decoder a type error ends the whole document. A [`Lenient`] value of another type is
+//! skipped instead, so that a malformed item costs only that item.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
+use thiserror::Error;
+
+/// Longest [`Lenient`] list; what follows is skipped. A pod has two addresses, a few owners and a
+/// dozen conditions.
+const MAX_ELEMENTS: usize = 64;
 
 /// A field as found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,34 +22,46 @@ pub(super) enum Lenient<T> {
     /// Missing, or `null`.
     #[default]
     Absent,
-    /// Of another type than wanted.
+    /// Of another type.
     Wrong,
-    /// As wanted.
+    /// Of the expected type.
     Is(T),
 }
 
-/// A field of the wrong type, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WrongType(pub(super) &'static str);
+/// Why an item is malformed, with the name of the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum Malformed {
+    #[error("{0} has the wrong type")]
+    Type(&'static str),
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    #[error("{0} is malformed")]
+    Value(&'static str),
+}
 
 impl<T> Lenient<T> {
-    /// The value where there is one.
-    pub(super) fn optional(self, name: &'static str) -> Result<Option<T>, WrongType> {
+    /// The value of a field that may be missing.
+    pub(super) fn optional(self, name: &'static str) -> Result<Option<T>, Malformed> {
         match self {
             Self::Absent => Ok(None),
-            Self::Wrong => Err(WrongType(name)),
+            Self::Wrong => Err(Malformed::Type(name)),
             Self::Is(value) => Ok(Some(value)),
         }
     }
+
+    /// The value of a field that must not be missing.
+    pub(super) fn required(self, name: &'static str) -> Result<T, Malformed> {
+        self.optional(name)?.ok_or(Malformed::Missing(name))
+    }
 }
 
-/// What a wanted type can be made of; each way defaults to "not of that".
+/// Decodes an expected type from each JSON type; `None` where the two differ.
 pub(super) trait Shape: Sized {
     fn of_text(_: &str) -> Option<Self> {
         None
     }
 
-    fn of_flag(_: bool) -> Option<Self> {
+    fn of_bool(_: bool) -> Option<Self> {
         None
     }
 
@@ -64,18 +83,15 @@ impl Shape for String {
 }
 
 impl Shape for bool {
-    fn of_flag(flag: bool) -> Option<Self> {
-        Some(flag)
+    fn of_bool(value: bool) -> Option<Self> {
+        Some(value)
     }
 }
 
-/// A list whose elements are loose themselves; longer than any that a pod has is cut.
 impl<T: Shape> Shape for Vec<Lenient<T>> {
     fn of_seq<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
-        /// A pod has two addresses, some owners, a dozen conditions.
-        const MOST: usize = 64;
         let mut list = Self::new();
-        while list.len() < MOST {
+        while list.len() < MAX_ELEMENTS {
             match seq.next_element()? {
                 Some(element) => list.push(element),
                 None => return Ok(Some(list)),
@@ -86,41 +102,34 @@ impl<T: Shape> Shape for Vec<Lenient<T>> {
     }
 }
 
-/// A struct with a derived `Deserialize` is made of a map.
-macro_rules! made_of_a_map {
+/// Implements [`Shape`] for structs with a derived `Deserialize`.
+macro_rules! lenient_structs {
     ($($name:ty),+) => {
         $(impl $crate::discovery::kubernetes::lenient::Shape for $name {
             fn of_map<'de, A: serde::de::MapAccess<'de>>(
                 map: A,
             ) -> Result<Option<Self>, A::Error> {
-                $crate::discovery::kubernetes::lenient::struct_of_map(map).map(Some)
+                let map = serde::de::value::MapAccessDeserializer::new(map);
+                serde::Deserialize::deserialize(map).map(Some)
             }
         })+
     };
 }
-pub(super) use made_of_a_map;
-
-pub(super) fn struct_of_map<'de, T, A>(map: A) -> Result<T, A::Error>
-where
-    T: Deserialize<'de>,
-    A: MapAccess<'de>,
-{
-    T::deserialize(MapAccessDeserializer::new(map))
-}
+pub(super) use lenient_structs;
 
 impl<'de, T: Shape> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Any(PhantomData))
+        deserializer.deserialize_any(AnyType(PhantomData))
     }
 }
 
-struct Any<T>(PhantomData<T>);
+struct AnyType<T>(PhantomData<T>);
 
-fn found<T>(value: Option<T>) -> Lenient<T> {
+fn is_or_wrong<T>(value: Option<T>) -> Lenient<T> {
     value.map_or(Lenient::Wrong, Lenient::Is)
 }
 
-impl<'de, T: Shape> Visitor<'de> for Any<T> {
+impl<'de, T: Shape> Visitor<'de> for AnyType<T> {
     type Value = Lenient<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,11 +141,11 @@ impl<'de, T: Shape> Visitor<'de> for Any<T> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(found(T::of_text(text)))
+        Ok(is_or_wrong(T::of_text(text)))
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
-        Ok(found(T::of_flag(flag)))
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(is_or_wrong(T::of_bool(value)))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
@@ -152,10 +161,56 @@ impl<'de, T: Shape> Visitor<'de> for Any<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        T::of_seq(seq).map(found)
+        T::of_seq(seq).map(is_or_wrong)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::of_map(map).map(found)
+        T::of_map(map).map(is_or_wrong)
+    }
+}
+
+/// Passes the elements of a list on as they arrive, so that the list is never held whole. An error
+/// ends the document.
+pub(super) struct ForEach<T, F>(F, PhantomData<T>);
+
+impl<T, F: FnMut(T) -> Result<(), &'static str>> ForEach<T, F> {
+    pub(super) const fn new(pass_on: F) -> Self {
+        Self(pass_on, PhantomData)
+    }
+}
+
+impl<'de, T, F> DeserializeSeed<'de> for ForEach<T, F>
+where
+    T: Deserialize<'de>,
+    F: FnMut(T) -> Result<(), &'static str>,
+{
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T, F> Visitor<'de> for ForEach<T, F>
+where
+    T: Deserialize<'de>,
+    F: FnMut(T) -> Result<(), &'static str>,
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    /// Go writes an unset list as `null`.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(element) = seq.next_element()? {
+            (self.0)(element).map_err(A::Error::custom)?;
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! From pods to peers: which pods are ours, and which one of each node is probed. Pure.
+//! Selects the peers among the pods: the pods of this DaemonSet, one for each node. Pure.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,29 +8,31 @@ use crate::discovery::error::DiscoveryError;
 use crate::name::{Instance, NodeName};
 use crate::peer::{MAX_PEERS, Peer, PeerSet, PodCounts};
 
-/// How long after its deadline a terminating pod counts as left behind by a dead node: the kubelet
-/// removes a pod at its deadline within seconds, if it lives.
-const LEFT_BEHIND_AFTER: i64 = 30;
+/// Most pods of a list: a rolling update shows at most two on each node.
+pub(super) const MAX_PODS: usize = 2 * MAX_PEERS;
+/// Seconds from its deadline until a terminating pod counts as abandoned by a dead node: a live
+/// kubelet removes a pod within seconds of its deadline.
+const ABANDONED_AFTER: i64 = 30;
 
-/// Who we are, to find ourselves in a list.
+/// Identity of this agent, to find its own pod in a list.
 #[derive(Debug, Clone)]
 pub struct Own {
-    /// Our node.
+    /// The node.
     pub node: NodeName,
-    /// Our pod's name, where it is known.
+    /// The pod's name, if known.
     pub pod_name: Option<String>,
-    /// Our pod's UID, where it is known.
+    /// The pod's UID, if known.
     pub pod_uid: Option<Instance>,
 }
 
 /// `status.phase`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PodPhase {
-    /// `Pending`, or none yet.
+    /// `Pending`, or not set yet.
     Pending,
-    /// `Running`, and `Unknown`, which an unreachable node's pods had in old releases.
+    /// `Running`, and `Unknown`, which old releases set for pods of an unreachable node.
     Running,
-    /// `Succeeded` or `Failed`: it will not come back.
+    /// `Succeeded` or `Failed`: it never runs again.
     Ended,
 }
 
@@ -38,8 +40,8 @@ pub(super) enum PodPhase {
 #[derive(Debug, Clone)]
 pub(super) struct Pod {
     pub(super) uid: Instance,
-    /// Whether the name is that of our own pod.
-    pub(super) own_name: bool,
+    /// Whether it has the name of this agent's pod.
+    pub(super) has_own_name: bool,
     /// `None` while unscheduled.
     pub(super) node: Option<NodeName>,
     /// The UID of the controller among its owners.
@@ -54,28 +56,29 @@ pub(super) struct Pod {
     pub(super) ips: Vec<IpAddr>,
 }
 
-/// What a pod can be for its node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a pod can be for its node. The greatest of a node decides: a pod that is to run shows that the
+/// node lives, so that none of its pods is abandoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// Scheduled, started, with an address.
-    Candidate,
-    Pending,
-    NoIp,
     /// Being deleted, or ended.
-    Leaving,
-    /// Terminating past its deadline: its node is probably dead.
-    LeftBehind,
+    Terminating,
+    /// Terminating for too long after its deadline: its node is probably dead.
+    Abandoned,
+    NoIp,
+    Pending,
+    /// Scheduled and started, with an address.
+    Candidate,
 }
 
 impl Pod {
     fn standing(&self, now: i64) -> Standing {
         if self.phase == PodPhase::Ended {
-            return Standing::Leaving;
+            return Standing::Terminating;
         }
         if let Some(deadline) = self.deadline {
-            let overdue = now.saturating_sub(deadline) > LEFT_BEHIND_AFTER;
+            let overdue = now.saturating_sub(deadline) > ABANDONED_AFTER;
             let reachable = self.node.is_some() && !self.ips.is_empty();
-            return if overdue && reachable { Standing::LeftBehind } else { Standing::Leaving };
+            return if overdue && reachable { Standing::Abandoned } else { Standing::Terminating };
         }
         if self.node.is_none() || self.phase == PodPhase::Pending {
             Standing::Pending
@@ -86,34 +89,25 @@ impl Pod {
         }
     }
 
-    /// The better one of a node is the greater: ready, then newest; the UID only makes it stable.
-    fn rank(&self) -> (bool, i64, &Instance) {
-        (self.ready, self.created, &self.uid)
+    /// The greatest of a node is its peer: ready, then newest. The UID makes the order total.
+    fn rank(&self, now: i64) -> (Standing, bool, i64, &Instance) {
+        (self.standing(now), self.ready, self.created, &self.uid)
     }
 }
 
-/// Until when the same pods amount to the same peers, in seconds since 1970: then the first of those
-/// that are being deleted is overdue.
+/// Until when the same pods make the same peers, in seconds since 1970: then the first terminating pod
+/// becomes abandoned.
 pub(super) fn same_until(pods: &[Pod], now: i64) -> i64 {
-    let overdue =
-        |pod: &Pod| pod.deadline.map(|deadline| deadline.saturating_add(LEFT_BEHIND_AFTER));
-    pods.iter().filter_map(overdue).filter(|overdue| *overdue >= now).min().unwrap_or(i64::MAX)
+    let deadlines = pods.iter().filter_map(|pod| pod.deadline);
+    let abandoned = deadlines.map(|deadline| deadline.saturating_add(ABANDONED_AFTER));
+    abandoned.filter(|time| *time >= now).min().unwrap_or(i64::MAX)
 }
 
-/// What the pods of one node amount to.
-#[derive(Default)]
-struct Node<'a> {
-    best: Option<&'a Pod>,
-    left_behind: Option<&'a Pod>,
-    /// A pod that is neither leaving nor left behind.
-    alive: bool,
-}
-
-/// The peers among the pods of one list.
+/// Selects the peers among the pods of one list.
 ///
 /// # Errors
-/// When the list is empty, or our own pod is not in it, or there are too many peers.
-pub(super) fn choose(
+/// When the list is empty, lacks this agent's own pod, or has too many peers.
+pub(super) fn select(
     pods: &[Pod],
     malformed: usize,
     own: &Own,
@@ -123,52 +117,39 @@ pub(super) fn choose(
     if pods.is_empty() && malformed == 0 {
         return Err(DiscoveryError::Empty);
     }
-    let ourselves = find_own(pods, own).ok_or(DiscoveryError::WithoutSelf)?;
-    let siblings = pods.iter().filter(|pod| match &ourselves.controller {
-        Some(controller) => pod.controller.as_ref() == Some(controller),
-        // Nobody controls us: the selector alone tells who belongs to us.
-        None => true,
-    });
+    let own_pod = find_own(pods, own).ok_or(DiscoveryError::WithoutSelf)?;
+    // Without a controller the label selector alone decides.
+    let siblings = pods
+        .iter()
+        .filter(|pod| own_pod.controller.is_none() || pod.controller == own_pod.controller);
     let mut counts = PodCounts::default();
-    let mut nodes: BTreeMap<&NodeName, Node<'_>> = BTreeMap::new();
+    let mut best: BTreeMap<&NodeName, &Pod> = BTreeMap::new();
     for pod in siblings {
-        if pod.uid == ourselves.uid || pod.node.as_ref() == Some(&own.node) {
+        if pod.uid == own_pod.uid || pod.node.as_ref() == Some(&own.node) {
             counts.own += 1;
             continue;
         }
-        let standing = pod.standing(now);
-        match standing {
+        match pod.standing(now) {
             Standing::Pending => counts.pending += 1,
             Standing::NoIp => counts.no_ip += 1,
-            // Those that do not become the peer of their node leave it: counted as such, and taken
-            // back below for those that do.
-            Standing::Leaving | Standing::LeftBehind | Standing::Candidate => {
-                counts.terminating += 1;
-            }
+            // Corrected below for those that become peers.
+            _ => counts.terminating += 1,
         }
-        let Some(name) = &pod.node else { continue };
-        let node = nodes.entry(name).or_default();
-        let better = |best: Option<&Pod>| best.is_none_or(|best| best.rank() < pod.rank());
-        match standing {
-            Standing::Candidate if better(node.best) => node.best = Some(pod),
-            Standing::LeftBehind if better(node.left_behind) => node.left_behind = Some(pod),
-            _ => {}
+        let Some(node) = &pod.node else { continue };
+        let best = best.entry(node).or_insert(pod);
+        if best.rank(now) < pod.rank(now) {
+            *best = pod;
         }
-        node.alive |= !matches!(standing, Standing::Leaving | Standing::LeftBehind);
     }
-    let mut set = PeerSet::default();
-    for (name, node) in nodes {
-        let left_behind = node.left_behind.filter(|_| !node.alive);
-        let Some(peer) = node.best.or(left_behind).and_then(|pod| peer(name, pod, port)) else {
-            continue;
-        };
-        counts.terminating = counts.terminating.saturating_sub(1);
-        counts.peer += 1;
-        set.insert(peer);
-    }
+    let is_peer =
+        |pod: &Pod| matches!(pod.standing(now), Standing::Candidate | Standing::Abandoned);
+    let peers = best.into_iter().filter(|(_, pod)| is_peer(pod));
+    let mut set: PeerSet = peers.filter_map(|(node, pod)| peer(node, pod, port)).collect();
     if set.len() > MAX_PEERS {
         return Err(DiscoveryError::TooLarge { bound: "5,000 peers" });
     }
+    counts.peer = set.pods.peer;
+    counts.terminating = counts.terminating.saturating_sub(counts.peer);
     set.pods = counts;
     Ok(set)
 }
@@ -184,12 +165,12 @@ fn peer(node: &NodeName, pod: &Pod, port: u16) -> Option<Peer> {
     })
 }
 
-/// By the UID where we know it, else by the name, else the newest on our node. What we know must be
-/// there: a list without our own pod is older than we are, or another DaemonSet's.
+/// Finds this agent's pod by UID if known, else by name if known, else as the newest on the node. The
+/// best of these must match: a list without the own pod is out of date, or another DaemonSet's.
 fn find_own<'a>(pods: &'a [Pod], own: &Own) -> Option<&'a Pod> {
     match (&own.pod_uid, &own.pod_name) {
         (Some(uid), _) => pods.iter().find(|pod| pod.uid == *uid),
-        (None, Some(_)) => pods.iter().find(|pod| pod.own_name),
+        (None, Some(_)) => pods.iter().find(|pod| pod.has_own_name),
         (None, None) => {
             let here = pods.iter().filter(|pod| pod.node.as_ref() == Some(&own.node));
             here.max_by_key(|pod| (pod.deadline.is_none(), pod.created))
@@ -208,7 +189,7 @@ mod tests {
     fn pod(uid: &str, node: &str, ip: &str) -> Pod {
         Pod {
             uid: Instance::new(uid).unwrap(),
-            own_name: false,
+            has_own_name: false,
             node: Some(NodeName::new(node).unwrap()),
             controller: Some("ds".into()),
             created: NOW - 1000,
@@ -231,8 +212,8 @@ mod tests {
         pod("uid-me", "me", "10.0.0.1")
     }
 
-    fn chosen(pods: &[Pod]) -> PeerSet {
-        choose(pods, 0, &own(), 9050, NOW).unwrap()
+    fn selected(pods: &[Pod]) -> PeerSet {
+        select(pods, 0, &own(), 9050, NOW).unwrap()
     }
 
     fn instances(set: &PeerSet) -> Vec<&str> {
@@ -240,15 +221,15 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_a_pod_of_our_daemon_set_on_another_node() {
+    fn a_peer_is_a_pod_of_the_same_daemon_set_on_another_node() {
         let mut dual = pod("a", "node-a", "10.0.0.2");
         dual.ips.push("fd00::2".parse().unwrap());
-        let mut stranger = pod("b", "node-b", "10.0.0.3");
-        stranger.controller = Some("other".into());
-        let mut loose = pod("c", "node-c", "10.0.0.4");
-        loose.controller = None;
-        let neighbour = pod("d", "me", "10.0.0.5");
-        let set = chosen(&[me(), dual, stranger, loose, neighbour]);
+        let mut foreign = pod("b", "node-b", "10.0.0.3");
+        foreign.controller = Some("other".into());
+        let mut orphan = pod("c", "node-c", "10.0.0.4");
+        orphan.controller = None;
+        let own_node = pod("d", "me", "10.0.0.5");
+        let set = selected(&[me(), dual, foreign, orphan, own_node]);
         assert_eq!(instances(&set), ["a"]);
         let peer = set.iter().next().unwrap();
         assert_eq!(peer.address, "10.0.0.2:9050".parse().unwrap());
@@ -257,16 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_controls_us_the_selector_decides() {
+    fn without_a_controller_the_selector_decides() {
         let mut alone = me();
         alone.controller = None;
-        assert_eq!(chosen(&[alone, pod("a", "node-a", "10.0.0.2")]).len(), 1);
+        assert_eq!(selected(&[alone, pod("a", "node-a", "10.0.0.2")]).len(), 1);
     }
 
     #[test]
-    fn we_find_ourselves_by_the_best_that_we_know_and_by_nothing_less() {
+    fn the_own_pod_is_found_by_the_best_known_identity_only() {
         let mut renamed = pod("x", "elsewhere", "10.0.0.9");
-        renamed.own_name = true;
+        renamed.has_own_name = true;
         renamed.controller = Some("by-name".into());
         let mut here = pod("y", "me", "10.0.0.8");
         here.controller = Some("by-node".into());
@@ -276,7 +257,7 @@ mod tests {
         let nameless = Own { pod_uid: None, pod_name: None, ..own() };
         let all = [here.clone(), renamed, me()];
         assert_eq!(found(&all, &own()).as_deref(), Some("uid-me"));
-        assert_eq!(found(&all[..2], &own()), None, "a list from before our time");
+        assert_eq!(found(&all[..2], &own()), None, "an outdated list");
         assert_eq!(found(&all[..2], &named).as_deref(), Some("x"));
         assert_eq!(found(&[here.clone()], &named), None);
         assert_eq!(found(&[here], &nameless).as_deref(), Some("y"));
@@ -284,38 +265,38 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_ready_pod_of_a_node_is_its_peer_else_the_newest() {
+    fn the_newest_ready_pod_of_a_node_is_its_peer_or_else_the_newest() {
         let mut old = pod("old", "node-a", "10.0.0.2");
         let mut new = pod("new", "node-a", "10.0.0.3");
         new.created += 60;
-        assert_eq!(instances(&chosen(&[me(), old.clone(), new.clone()])), ["new"]);
+        assert_eq!(instances(&selected(&[me(), old.clone(), new.clone()])), ["new"]);
         new.ready = false;
-        assert_eq!(instances(&chosen(&[me(), new.clone(), old.clone()])), ["old"]);
+        assert_eq!(instances(&selected(&[me(), new.clone(), old.clone()])), ["old"]);
         old.ready = false;
-        let set = chosen(&[me(), new, old]);
+        let set = selected(&[me(), new, old]);
         assert_eq!(instances(&set), ["new"]);
         assert_eq!((set.pods.peer, set.pods.terminating), (1, 1));
     }
 
     #[test]
-    fn a_terminating_pod_is_no_peer_until_its_node_seems_dead() {
-        let mut leaving = pod("a", "node-a", "10.0.0.2");
+    fn a_terminating_pod_is_no_peer_until_it_is_abandoned() {
+        let mut terminating = pod("a", "node-a", "10.0.0.2");
         for (late, peers) in [(-30, 0), (0, 0), (30, 0), (31, 1), (100_000, 1)] {
-            leaving.deadline = Some(NOW - late);
-            let set = chosen(&[me(), leaving.clone()]);
+            terminating.deadline = Some(NOW - late);
+            let set = selected(&[me(), terminating.clone()]);
             assert_eq!(set.len(), peers, "{late}");
             assert_eq!(set.pods.terminating, 1 - peers as u64, "{late}");
         }
     }
 
     #[test]
-    fn the_same_pods_are_the_same_peers_until_the_first_of_them_is_overdue() {
-        let mut leaving = pod("a", "node-a", "10.0.0.2");
-        leaving.deadline = Some(NOW + 10);
+    fn the_same_pods_make_the_same_peers_until_one_is_abandoned() {
+        let mut terminating = pod("a", "node-a", "10.0.0.2");
+        terminating.deadline = Some(NOW + 10);
         let mut later = pod("b", "node-b", "10.0.0.3");
         later.deadline = Some(NOW + 20);
-        let pods = [me(), leaving, later];
-        let peers = |now: i64| choose(&pods, 0, &own(), 9050, now).unwrap();
+        let pods = [me(), terminating, later];
+        let peers = |now: i64| select(&pods, 0, &own(), 9050, now).unwrap();
         for begin in [NOW, NOW + 41, NOW + 51] {
             let until = same_until(&pods, begin);
             assert_eq!(peers(begin), peers(until.min(NOW + 1_000_000)), "{begin}");
@@ -325,21 +306,21 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_takes_the_place_of_a_terminating_pod() {
-        let mut leaving = pod("old", "node-a", "10.0.0.2");
-        leaving.deadline = Some(NOW - 500);
+    fn a_successor_replaces_a_terminating_pod() {
+        let mut terminating = pod("old", "node-a", "10.0.0.2");
+        terminating.deadline = Some(NOW - 500);
         let mut next = pod("next", "node-a", "10.0.0.3");
         next.ready = false;
-        assert_eq!(instances(&chosen(&[me(), leaving.clone(), next.clone()])), ["next"]);
+        assert_eq!(instances(&selected(&[me(), terminating.clone(), next.clone()])), ["next"]);
         next.phase = PodPhase::Pending;
         next.ips.clear();
-        let set = chosen(&[me(), leaving, next]);
+        let set = selected(&[me(), terminating, next]);
         assert!(set.is_empty(), "a pending successor shows that the node lives");
         assert_eq!((set.pods.pending, set.pods.terminating), (1, 1));
     }
 
     #[test]
-    fn pods_that_cannot_be_probed_are_counted_by_state() {
+    fn pods_without_a_peer_are_counted_by_state() {
         let mut pending = pod("a", "node-a", "10.0.0.2");
         pending.phase = PodPhase::Pending;
         let mut unscheduled = pod("b", "node-b", "10.0.0.3");
@@ -348,16 +329,16 @@ mod tests {
         bare.ips.clear();
         let mut ended = pod("d", "node-d", "10.0.0.5");
         ended.phase = PodPhase::Ended;
-        let set = chosen(&[me(), pending, unscheduled, bare, ended]);
+        let set = selected(&[me(), pending, unscheduled, bare, ended]);
         let expected = PodCounts { own: 1, pending: 2, no_ip: 1, terminating: 1, peer: 0 };
         assert_eq!(set.pods, expected);
         assert!(set.is_empty());
     }
 
     #[test]
-    fn a_list_that_cannot_be_ours_is_refused() {
+    fn a_list_without_the_own_pod_or_with_too_many_peers_is_refused() {
         let refused = |pods: &[Pod], malformed| {
-            choose(pods, malformed, &own(), 9050, NOW).unwrap_err().reason().as_str()
+            select(pods, malformed, &own(), 9050, NOW).unwrap_err().reason().as_str()
         };
         assert_eq!(refused(&[], 0), "empty");
         assert_eq!(refused(&[], 1), "without_self");
@@ -367,7 +348,7 @@ mod tests {
             names.chain([me()]).collect::<Vec<_>>()
         };
         assert_eq!(refused(&many(MAX_PEERS + 1), 0), "too_large");
-        assert_eq!(chosen(&many(MAX_PEERS)).len(), MAX_PEERS);
+        assert_eq!(selected(&many(MAX_PEERS)).len(), MAX_PEERS);
     }
 
     fn any_pod() -> impl Strategy<Value = Pod> {
@@ -392,18 +373,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_pod_counts_once_and_the_order_does_not_matter(
+        fn every_pod_counts_once_in_any_order(
             mut pods in proptest::collection::vec(any_pod(), 0..60),
         ) {
             pods.dedup_by_key(|pod| pod.uid.clone());
             pods.push(me());
-            let set = chosen(&pods);
+            let set = selected(&pods);
             let counts = set.pods;
             let sum = counts.peer + counts.own + counts.pending + counts.no_ip + counts.terminating;
             prop_assert_eq!(sum, pods.len() as u64);
             prop_assert_eq!(counts.peer, set.len() as u64);
             pods.reverse();
-            let reversed = chosen(&pods);
+            let reversed = selected(&pods);
             prop_assert_eq!(reversed.pods, counts);
             let nodes = |set: &PeerSet| set.iter().map(|p| p.node.clone()).collect::<Vec<_>>();
             prop_assert_eq!(nodes(&reversed), nodes(&set));

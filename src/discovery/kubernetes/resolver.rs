@@ -1,17 +1,16 @@
-//! From the API server's host to its address.
+//! Resolves the API server's host, without a thread where it is an address.
 //!
-//! ureq's own resolver starts a thread for each look-up under a deadline, also for plain addresses,
-//! and panics where the kernel refuses a thread. `KUBERNETES_SERVICE_HOST` is an address in every
-//! usual cluster: no thread for it.
+//! ureq's own resolver starts a thread for each look-up with a deadline, even for an address, and
+//! panics where the kernel refuses a thread. `KUBERNETES_SERVICE_HOST` is usually an address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Plain addresses directly, names by ureq's resolver.
+/// Reads addresses itself and leaves names to ureq's resolver.
 #[derive(Debug, Default)]
 pub(super) struct AddressFirst(DefaultResolver);
 
@@ -22,15 +21,14 @@ impl Resolver for AddressFirst {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = uri.host().unwrap_or_default();
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        match (ip, uri.port_u16()) {
-            (Ok(ip), Some(port)) => {
-                let mut found = self.empty();
-                found.push(SocketAddr::new(ip, port));
-                Ok(found)
+        // The client's URLs always have a port.
+        match uri.authority().and_then(|server| server.as_str().parse::<SocketAddr>().ok()) {
+            Some(address) => {
+                let mut addresses = self.empty();
+                addresses.push(address);
+                Ok(addresses)
             }
-            _ => self.0.resolve(uri, config, timeout),
+            None => self.0.resolve(uri, config, timeout),
         }
     }
 }

@@ -1,62 +1,59 @@
-//! The API server's table of pods, which is what kubectl prints: a row has 0.14 KB where the object
-//! has 8.8. It lacks UIDs, owners and the times of deletions, so no peer comes from it; but it tells
-//! whether anything has changed since the objects were read.
+//! The API server's table of pods, which kubectl prints: a row has 0.14 KB, a pod 8.8 KB.
 //!
-//! The table form:
+//! Rows lack UIDs, owners and deletion times, so no peer comes from them. They only tell whether
+//! anything has changed since the last list of whole pods. The format:
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables>
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 
-use super::decode::MAX_PODS;
-use super::lenient::{Lenient, made_of_a_map};
+use super::lenient::{Lenient, lenient_structs};
+use super::pods::MAX_PODS;
 
-/// The columns that tell of a change. The age always changes, and so does the text of a restart.
-const TELLING: [&str; 5] = ["Name", "Ready", "Status", "IP", "Node"];
+/// The columns that show a change. The age changes all the time, the number of restarts contains one.
+const COLUMNS: [&str; 5] = ["Name", "Ready", "Status", "IP", "Node"];
 
-/// What the rows of a list tell, summed up. Equal sums mean equal rows, in whatever order: the cache of
-/// an old API server keeps none.
+/// A digest of the rows. Equal digests mean equal rows in any order, since the cache of an old API
+/// server keeps none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct RowSum {
+pub(super) struct TableDigest {
     hash: u64,
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Column {
+pub(super) struct TableColumn {
     name: Lenient<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Row {
+pub(super) struct TableRow {
     cells: Lenient<Vec<Lenient<String>>>,
 }
 
-made_of_a_map!(Column, Row);
+lenient_structs!(TableColumn, TableRow);
 
-/// Where in a row each of [`TELLING`] is.
+/// The places of [`COLUMNS`] in a row.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Columns([usize; TELLING.len()]);
+pub(super) struct ColumnPlaces([usize; COLUMNS.len()]);
 
-impl Columns {
-    /// `None` when one of them is missing.
-    pub(super) fn find(columns: &[Lenient<Column>]) -> Option<Self> {
-        let mut places = [0; TELLING.len()];
-        for (place, wanted) in places.iter_mut().zip(TELLING) {
+impl ColumnPlaces {
+    /// `None` when a column is missing.
+    pub(super) fn find(columns: &[Lenient<TableColumn>]) -> Option<Self> {
+        let mut places = [0; COLUMNS.len()];
+        for (place, expected) in places.iter_mut().zip(COLUMNS) {
             *place = columns.iter().position(
-                |column| matches!(column, Lenient::Is(Column { name: Lenient::Is(name) }) if name == wanted),
+                |column| matches!(column, Lenient::Is(TableColumn { name: Lenient::Is(name) }) if name == expected),
             )?;
         }
         Some(Self(places))
     }
 
-    fn hash(&self, row: &Lenient<Row>) -> Option<u64> {
-        let Lenient::Is(Row { cells: Lenient::Is(cells) }) = row else { return None };
+    fn hash(&self, row: &Lenient<TableRow>) -> Option<u64> {
+        let Lenient::Is(TableRow { cells: Lenient::Is(cells) }) = row else { return None };
         let mut hasher = DefaultHasher::new();
         for place in self.0 {
             let Lenient::Is(text) = cells.get(place)? else { return None };
@@ -66,47 +63,19 @@ impl Columns {
     }
 }
 
-/// Reads the rows one by one.
-pub(super) struct Rows<'a> {
-    pub(super) columns: Columns,
-    /// Set when there are more than we hold pods.
-    pub(super) overflow: &'a mut bool,
-}
-
-impl<'de> DeserializeSeed<'de> for Rows<'_> {
-    type Value = RowSum;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<RowSum, D::Error> {
-        // `null` is how Go writes a list that was never made.
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Rows<'_> {
-    type Value = RowSum;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of rows")
-    }
-
-    fn visit_unit<E>(self) -> Result<RowSum, E> {
-        Ok(RowSum::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RowSum, A::Error> {
-        let mut sum = RowSum::default();
-        while let Some(row) = seq.next_element()? {
-            let hash = self
-                .columns
-                .hash(&row)
-                .ok_or_else(|| A::Error::custom("a row without its cells"))?;
-            sum.hash = sum.hash.wrapping_add(hash);
-            sum.rows += 1;
-            if sum.rows > MAX_PODS {
-                *self.overflow = true;
-                return Err(A::Error::custom("too many rows"));
-            }
-        }
-        Ok(sum)
+impl TableDigest {
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// When the row lacks one of the columns, or there are too many rows.
+    pub(super) fn add(
+        &mut self,
+        places: &ColumnPlaces,
+        row: &Lenient<TableRow>,
+    ) -> Result<(), &'static str> {
+        let hash = places.hash(row).ok_or("a row without its cells")?;
+        self.hash = self.hash.wrapping_add(hash);
+        self.rows += 1;
+        if self.rows > MAX_PODS { Err("too many rows") } else { Ok(()) }
     }
 }

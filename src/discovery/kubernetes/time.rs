@@ -1,41 +1,33 @@
-//! The one form of time that the API server writes, RFC 3339 in UTC, as seconds since 1970.
+//! Times as the API server writes them: RFC 3339 in UTC.
 
-/// Reads `2026-01-31T23:59:60Z`, with or without a fraction; `None` for anything else.
+/// Seconds since 1970 of a time like `2026-01-31T23:59:60Z`, with or without a fraction; `None` for
+/// any other form.
 pub(super) fn seconds(text: &str) -> Option<i64> {
     let text = text.strip_suffix('Z')?;
-    let (whole, fraction) = match text.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (text, None),
-    };
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !fraction.is_none_or(digits) {
-        return None;
-    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let (date, time) = whole.split_once('T')?;
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
     let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let is_date = (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
     // RFC 3339 5.7 allows the leap second.
-    if !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    if day < 1 || day > days_in_month(year, month) {
-        return None;
-    }
-    Some(days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+    let is_time = hour < 24 && minute < 60 && second <= 60 && is_number(fraction);
+    let days = days_from_civil(year, month, day);
+    (is_date && is_time).then_some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 /// Three numbers of fixed widths.
-fn numbers(text: &str, between: char, widths: [usize; 3]) -> Option<[i64; 3]> {
-    let mut parts = text.split(between);
-    let mut read = [0; 3];
-    for (slot, width) in read.iter_mut().zip(widths) {
-        let part = parts.next()?;
-        if part.len() != width || !part.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        *slot = part.parse().ok()?;
+fn numbers(text: &str, separator: char, widths: [usize; 3]) -> Option<[i64; 3]> {
+    let mut parts = text.split(separator);
+    let mut numbers = [0; 3];
+    for (number, width) in numbers.iter_mut().zip(widths) {
+        let part = parts.next().filter(|part| part.len() == width && is_number(part))?;
+        *number = part.parse().ok()?;
     }
-    parts.next().is_none().then_some(read)
+    parts.next().is_none().then_some(numbers)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {
@@ -66,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_moments_are_read() {
+    fn known_times_are_read() {
         for (text, expected) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2000-02-29T12:00:00Z", 951_825_600),
@@ -109,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn days_follow_each_other(days in -719_000_i64..2_900_000) {
+        fn each_day_has_its_number(days in -719_000_i64..2_900_000) {
             // The inverse of `days_from_civil`, from the same source.
             let z = days + 719_468;
             let era = z.div_euclid(146_097);
@@ -125,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(text in "\\PC{0,40}") {
+        fn no_text_panics(text in "\\PC{0,40}") {
             let _ = seconds(&text);
         }
     }

@@ -37,31 +37,31 @@ fn list(items: &[Value]) -> String {
 }
 
 fn decoded(text: &str) -> Listing {
-    let (listing, result) = read(text.as_bytes(), Some("a"));
+    let (listing, result) = decode(text.as_bytes(), Some("a"));
     result.unwrap();
     listing
 }
 
 #[test]
-fn the_fields_that_decide_are_read() {
+fn deciding_fields_are_decoded() {
     let mut leaving = item("b");
     leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:01:00Z");
     leaving["status"]["conditions"][1]["status"] = json!("False");
     let listing = decoded(&list(&[item("a"), leaving]));
     assert_eq!((listing.malformed, listing.version.as_deref()), (0, Some("12345")));
     let [a, b] = &listing.pods[..] else { panic!("{listing:?}") };
-    assert_eq!((a.uid.as_str(), a.own_name, a.ready), ("uid-a", true, true));
+    assert_eq!((a.uid.as_str(), a.has_own_name, a.ready), ("uid-a", true, true));
     assert_eq!(a.node.as_ref().unwrap().as_str(), "node-a");
     assert_eq!(a.controller.as_deref(), Some("ds"));
     assert!(Arc::ptr_eq(a.controller.as_ref().unwrap(), b.controller.as_ref().unwrap()));
     assert_eq!(a.created, 1_767_225_600);
-    assert_eq!((b.deadline, b.own_name, b.ready), (Some(1_767_225_660), false, false));
+    assert_eq!((b.deadline, b.has_own_name, b.ready), (Some(1_767_225_660), false, false));
     let ips: Vec<IpAddr> = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
     assert_eq!(a.ips, ips);
 }
 
 #[test]
-fn a_pod_that_has_hardly_begun_is_no_malformed_one() {
+fn a_new_pod_without_status_is_not_malformed() {
     let young = json!({
         "metadata": {"name": "y", "uid": "y", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {}, "status": {},
@@ -97,7 +97,7 @@ fn a_malformed_item_costs_only_itself() {
         *bad.pointer_mut(pointer).unwrap() = value.clone();
         let listing = decoded(&list(&[item("a"), bad, item("c")]));
         assert_eq!(listing.malformed, 1, "{pointer} {value}");
-        assert_eq!(listing.told.len(), 1);
+        assert_eq!(listing.examples.len(), 1);
         let uids: Vec<_> = listing.pods.iter().map(|pod| pod.uid.as_str()).collect();
         assert_eq!(uids, ["uid-a", "uid-c"], "{pointer} {value}");
     }
@@ -110,12 +110,12 @@ fn a_malformed_item_costs_only_itself() {
 fn a_malformed_name_is_quoted() {
     let mut bad = item("evil\n\"name\u{1b}[31m");
     bad["metadata"]["uid"] = json!(1);
-    let told = decoded(&list(&[bad])).told;
-    assert_eq!(told, ["\"evil\\n\\\"name\\u{1b}[31m\" (metadata.uid has the wrong type)"]);
+    let examples = decoded(&list(&[bad])).examples;
+    assert_eq!(examples, ["\"evil\\n\\\"name\\u{1b}[31m\" (metadata.uid has the wrong type)"]);
 }
 
 #[test]
-fn what_is_no_pod_list_is_refused() {
+fn other_documents_are_refused() {
     for text in [
         "",
         "null",
@@ -128,32 +128,33 @@ fn what_is_no_pod_list_is_refused() {
         "{\"kind\":\"PodList\",\"items\":[]} x",
         "{\"kind\":\"PodList\",\"items\":[",
     ] {
-        let (_, result) = read(text.as_bytes(), None);
+        let (_, result) = decode(text.as_bytes(), None);
         assert!(result.is_err(), "{text}");
     }
-    let (listing, result) = read(&b"{\"kind\":\"PodList\",\"items\":null}"[..], None);
+    let (listing, result) = decode(&b"{\"kind\":\"PodList\",\"items\":null}"[..], None);
     assert!(result.is_ok() && listing.pods.is_empty());
 }
 
 #[test]
-fn a_version_that_cannot_stand_in_a_query_is_dropped() {
-    for (version, kept) in [("1", true), ("", false), ("1&x=y", false), (&"9".repeat(65), false)] {
+fn a_version_unfit_for_a_query_is_dropped() {
+    for (version, is_used) in [("1", true), ("", false), ("1&x=y", false), (&"9".repeat(65), false)]
+    {
         let text = json!({"metadata": {"resourceVersion": version}, "items": []}).to_string();
-        assert_eq!(decoded(&text).version.is_some(), kept, "{version}");
+        assert_eq!(decoded(&text).version.is_some(), is_used, "{version}");
     }
 }
 
 #[test]
-fn too_many_items_end_the_reading() {
+fn too_many_items_end_decoding() {
     let items = std::iter::repeat_n("0", MAX_PODS + 1).collect::<Vec<_>>().join(",");
-    let (listing, result) = read(format!("{{\"items\":[{items}]}}").as_bytes(), None);
-    assert!(result.is_err() && listing.overflow);
+    let (listing, result) = decode(format!("{{\"items\":[{items}]}}").as_bytes(), None);
+    assert!(result.is_err() && listing.overflows());
 }
 
 proptest! {
-    /// Any value in any place of an item: the items around it survive.
+    /// Any value in an item costs at most that item.
     #[test]
-    fn no_value_breaks_the_list(text in "[a-z\\\\\"\u{0}-\u{20}]{0,8}", number: f64, place in 0_usize..12) {
+    fn no_value_costs_the_list(text in "[a-z\\\\\"\u{0}-\u{20}]{0,8}", number: f64, place in 0_usize..12) {
         let values = [json!(text), json!(number), json!([text, {"k": number}]), json!({"uid": {}})];
         let paths = ["/metadata", "/spec", "/status"];
         let mut bad = item("bad");
@@ -165,42 +166,42 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read(&bytes[..], None);
+        let _ = decode(&bytes[..], None);
     }
 }
 
-/// The sum of a table's rows; of cells in the order Name, Ready, Status, Age, IP, Node.
-fn summed(rows: &[[&str; 6]]) -> RowSum {
+/// The digest of rows with the cells Name, Ready, Status, Age, IP and Node.
+fn digest(rows: &[[&str; 6]]) -> TableDigest {
     let columns =
         ["Name", "Ready", "Status", "Age", "IP", "Node"].map(|name| json!({"name": name}));
     let rows: Vec<Value> =
         rows.iter().map(|cells| json!({"cells": cells, "object": null})).collect();
     let text = json!({"kind": "Table", "columnDefinitions": columns, "rows": rows}).to_string();
-    // Maps of this crate are sorted by key, so the columns come first, as the real server has them.
-    decoded(&text).rows.unwrap()
+    // serde_json sorts the keys, so the columns come first, as they do from an API server.
+    decoded(&text).table.unwrap()
 }
 
 #[test]
-fn rows_are_the_same_whatever_their_order_and_age() {
+fn order_and_age_do_not_change_the_digest() {
     let a = ["a", "1/1", "Running", "7s", "10.0.0.1", "n1"];
     let b = ["b", "1/1", "Running", "7s", "10.0.0.2", "n2"];
     let older = ["a", "1/1", "Running", "8m", "10.0.0.1", "n1"];
-    assert_eq!(summed(&[a, b]), summed(&[b, older]));
-    assert_ne!(summed(&[a, b]), summed(&[a]));
-    assert_ne!(summed(&[a, a]), summed(&[b, b]));
+    assert_eq!(digest(&[a, b]), digest(&[b, older]));
+    assert_ne!(digest(&[a, b]), digest(&[a]));
+    assert_ne!(digest(&[a, a]), digest(&[b, b]));
     for (place, value) in [(0, "c"), (1, "0/1"), (2, "Terminating"), (4, "10.0.0.3"), (5, "n3")] {
         let mut changed = b;
         changed[place] = value;
-        assert_ne!(summed(&[a, b]), summed(&[a, changed]), "{value}");
+        assert_ne!(digest(&[a, b]), digest(&[a, changed]), "{value}");
     }
-    // What moves from one column to another is a change.
+    // A value in another column is a change.
     let swapped = ["a", "1/1", "Running", "7s", "n1", "10.0.0.1"];
-    assert_ne!(summed(&[a]), summed(&[swapped]));
+    assert_ne!(digest(&[a]), digest(&[swapped]));
 }
 
 #[test]
-fn a_table_of_nothing_is_one() {
+fn an_empty_table_has_a_digest() {
     let text = json!({"kind": "Table", "columnDefinitions": [], "rows": []}).to_string();
-    assert!(read(text.as_bytes(), None).1.is_err(), "without columns nothing can be told");
-    assert_eq!(summed(&[]), RowSum::default());
+    assert!(decode(text.as_bytes(), None).1.is_err(), "unknown columns");
+    assert_eq!(digest(&[]), TableDigest::default());
 }
