@@ -38,9 +38,8 @@ pub const CAN_LARGE: &str = "large";
 /// Between gate and server alone: the number of a request, echoed by its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
 
-/// Longest request head the gate accepts: the longest blank request takes about 500 octets, a
-/// scraper or browser up to 1,500.
-pub const MAX_REQUEST_HEAD: usize = 2048;
+/// Longest request head that the gate accepts, cookies of a browser included.
+pub const MAX_REQUEST_HEAD: usize = 64 * 1024;
 /// Longest answer the prober accepts; ours take about 400 octets with the longest names.
 pub const MAX_ANSWER: usize = 1024;
 /// Octets of a large answer, and the most that anybody gets for the asking: several segments of any

@@ -123,7 +123,7 @@ impl Backend {
         }
         self.exchange = Some(Exchange {
             client: Some(client),
-            response: BackendResponse::new(self.sequence, request.head_only),
+            response: BackendResponse::new(self.sequence, &request),
             received: Vec::new(),
             started: false,
             progress: now,

@@ -11,9 +11,8 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::Limits;
 use super::counters::Rejection;
 use super::poll::Interest;
-use super::request::{self, Progress, RequestHead};
+use super::request::{HeadReader, RequestHead};
 use crate::route::{Lane, Route};
-use crate::wire;
 
 /// Bytes discarded from a lingering connection; one that sends more is reset.
 const MAX_DISCARDED: usize = 64 * 1024;
@@ -40,7 +39,7 @@ pub(super) enum Step {
 
 enum ClientState {
     /// The head is incomplete.
-    ReadingHead(Vec<u8>),
+    ReadingHead(HeadReader),
     /// The request waits for its lane, or for the response to begin.
     Waiting,
     /// The response is being written; `complete` if nothing will be added to the buffer.
@@ -70,7 +69,7 @@ impl Client {
     pub(super) fn new(socket: OwnedFd, deadline: Instant) -> Self {
         Self {
             socket,
-            state: ClientState::ReadingHead(Vec::new()),
+            state: ClientState::ReadingHead(HeadReader::default()),
             unsent: Vec::new(),
             deadline,
             watched: None,
@@ -113,23 +112,18 @@ impl Client {
     }
 
     fn read_head(&mut self, scratch: &mut [u8]) -> Step {
-        let ClientState::ReadingHead(head) = &mut self.state else { return Step::Reset(None) };
-        let seen = head.len();
-        // One byte more than the limit shows that the head is too long.
-        let room = (wire::MAX_REQUEST_HEAD + 1).saturating_sub(seen);
-        let scratch = scratch.get_mut(..room).unwrap_or_default();
+        let ClientState::ReadingHead(reader) = &mut self.state else { return Step::Reset(None) };
         let count = match recv(&self.socket, &mut *scratch, RecvFlags::empty()) {
             Ok((_, count)) if count > 0 => count,
             Err(Errno::AGAIN | Errno::INTR) => return Step::Watch(Interest::Read),
             // Opened and closed, as load balancers and port checks do: not counted.
-            _ if seen == 0 => return Step::Close(None),
+            _ if reader.is_empty() => return Step::Close(None),
             _ => return Step::Close(Some(Rejection::ClientGone)),
         };
-        head.extend_from_slice(scratch.get(..count).unwrap_or_default());
-        match request::read(head, seen) {
-            Progress::Incomplete => Step::Watch(Interest::Read),
-            Progress::Complete(request) => Step::Forward(request),
-            Progress::Refused(rejection) => Step::Refuse(rejection),
+        match reader.read(scratch.get(..count).unwrap_or_default()) {
+            Ok(None) => Step::Watch(Interest::Read),
+            Ok(Some(request)) => Step::Forward(request),
+            Err(rejection) => Step::Refuse(rejection),
         }
     }
 

@@ -1,12 +1,17 @@
 //! Reads the backend's response as it comes: rewrites its head, finds its end, checks its sequence.
 //!
-//! Pure. The body passes unchanged, chunks included. Everything that our own server does not send is an
-//! error, which ends the process: the next client would get this response.
+//! Pure. The body passes unchanged, chunks included. Everything that our own
+//! server does not send is an error, which ends the process: the next client would get this response.
 
+use std::io::Write as _;
+
+use super::request::RequestHead;
 use crate::wire;
 
 /// Longest head of a response: ours take about 600 bytes with the longest names.
 const MAX_HEAD: usize = 4096;
+/// Most headers of a response: ours have 14.
+const MAX_HEADERS: usize = 32;
 /// Longest line before a chunk: tiny_http writes up to four digits.
 const MAX_CHUNK_LINE: usize = 16;
 
@@ -23,126 +28,137 @@ pub(super) enum ResponseError {
     Surplus,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// What comes next; numbers are the bytes left.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Position {
-    Head(Vec<u8>),
+    Head,
     Length(u64),
-    ChunkLine(Vec<u8>),
+    ChunkLine,
     ChunkData(u64),
-    /// The CRLF after a chunk, or after the last one; so many octets of it were read.
+    /// The CRLF after a chunk.
     ChunkEnd {
-        read: usize,
         last: bool,
     },
     Done,
 }
 
 /// The response to one request, as far as it came.
-#[derive(Debug)]
 pub(super) struct BackendResponse {
     sequence: u64,
     head_only: bool,
     code: Option<u16>,
     position: Position,
+    /// The incomplete head or chunk line.
+    pending: Vec<u8>,
 }
 
 impl BackendResponse {
-    /// The answer to the request of this sequence number.
-    pub(super) fn new(sequence: u64, head_only: bool) -> Self {
-        Self { sequence, head_only, code: None, position: Position::Head(Vec::new()) }
+    /// The response to the request that was sent under this sequence number.
+    pub(super) fn new(sequence: u64, request: &RequestHead) -> Self {
+        Self {
+            sequence,
+            head_only: request.head_only,
+            code: None,
+            position: Position::Head,
+            pending: Vec::new(),
+        }
     }
 
-    /// The status code, once the head was read.
+    /// The status code, once the head is complete.
     pub(super) fn code(&self) -> Option<u16> {
         self.code
     }
 
-    /// Takes what came; appends what the client shall get. `true` at the end.
+    /// Reads the next bytes, and appends what the client gets to `out`. `true` at the end.
     pub(super) fn feed(
         &mut self,
         mut bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<bool, ResponseError> {
-        while !bytes.is_empty() {
-            let used = match &mut self.position {
-                Position::Done => return Err(ResponseError::Surplus),
-                Position::Head(_) => {
-                    let used = self.feed_head(bytes, out)?;
-                    bytes = bytes.get(used..).unwrap_or_default();
-                    self.advance()?;
-                    continue;
-                }
+        while let [byte, rest @ ..] = bytes {
+            bytes = match self.position {
+                Position::Head => self.feed_head(bytes, out)?,
                 Position::Length(left) | Position::ChunkData(left) => {
-                    let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= taken as u64;
-                    taken
+                    let fits = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    let (data, rest) = bytes.split_at(fits);
+                    out.extend_from_slice(data);
+                    let left = left - fits as u64;
+                    self.position = match self.position {
+                        Position::Length(_) => Position::length(left),
+                        _ if left == 0 => Position::ChunkEnd { last: false },
+                        _ => Position::ChunkData(left),
+                    };
+                    rest
                 }
-                Position::ChunkLine(line) => feed_line(line, bytes)?,
-                Position::ChunkEnd { read, .. } => {
-                    if bytes.first() != b"\r\n".get(*read) {
-                        return Err(ResponseError::Framing);
-                    }
-                    *read += 1;
-                    1
+                Position::ChunkLine | Position::ChunkEnd { .. } => {
+                    self.feed_framing(*byte)?;
+                    out.push(*byte);
+                    rest
                 }
+                Position::Done => return Err(ResponseError::Surplus),
             };
-            let (taken, rest) = bytes.split_at(used.min(bytes.len()));
-            out.extend_from_slice(taken);
-            bytes = rest;
-            self.advance()?;
         }
         Ok(self.position == Position::Done)
     }
 
-    /// Collects the head; consumes all of it, and none of the body.
-    fn feed_head(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, ResponseError> {
-        let Position::Head(head) = &mut self.position else { return Err(ResponseError::Head) };
-        let before = head.len();
-        // One octet more than it may have tells that it is too long.
-        let taken = bytes.len().min((MAX_HEAD + 1).saturating_sub(before));
-        head.extend_from_slice(bytes.get(..taken).unwrap_or_default());
-        let from = before.saturating_sub(3);
-        let found = head.get(from..).unwrap_or_default().windows(4).position(|w| w == b"\r\n\r\n");
-        let Some(found) = found else {
-            if head.len() > MAX_HEAD {
-                return Err(ResponseError::Head);
+    /// Collects the head, and returns the bytes after it.
+    fn feed_head<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<&'a [u8], ResponseError> {
+        let before = self.pending.len();
+        let (taken, _) = bytes.split_at(bytes.len().min(MAX_HEAD - before));
+        let mut head = std::mem::take(&mut self.pending);
+        head.extend_from_slice(taken);
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let length = match response.parse(&head) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if head.len() < MAX_HEAD => {
+                self.pending = head;
+                return Ok(&[]);
             }
-            return Ok(taken);
+            _ => return Err(ResponseError::Head),
         };
-        let end = from + found;
-        let head = std::mem::take(head);
-        let text = head.get(..end).and_then(|head| std::str::from_utf8(head).ok());
-        self.mend(text.ok_or(ResponseError::Head)?, out)?;
-        Ok(end + 4 - before)
+        // httparse also accepts a bare LF, and empty lines before the head.
+        let mut lines = head.get(..length - 1).unwrap_or_default().split(|byte| *byte == b'\n');
+        if !head.starts_with(b"HTTP/1.1 ") || !lines.all(|line| line.ends_with(b"\r")) {
+            return Err(ResponseError::Head);
+        }
+        self.rewrite(&response, out)?;
+        Ok(bytes.get(length - before..).unwrap_or_default())
     }
 
-    /// Writes the head for the client, and learns the framing of what follows.
-    fn mend(&mut self, head: &str, out: &mut Vec<u8>) -> Result<(), ResponseError> {
-        let mut lines = head.split("\r\n");
-        let status = lines.next().unwrap_or_default();
-        let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-        let code: u16 = code.filter(|code| *code >= 200).ok_or(ResponseError::Head)?;
-        out.extend_from_slice(status.as_bytes());
-        out.extend_from_slice(b"\r\n");
+    /// Writes the head for the client, and sets the framing of the body.
+    fn rewrite(
+        &mut self,
+        response: &httparse::Response<'_, '_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ResponseError> {
+        let code = response.code.filter(|code| *code >= 200).ok_or(ResponseError::Head)?;
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "HTTP/1.1 {code} {}\r\n", response.reason.unwrap_or_default());
         let (mut length, mut chunked, mut sequence) = (None, false, None);
-        for line in lines {
-            let (name, value) = line.split_once(": ").ok_or(ResponseError::Head)?;
-            let is = |known: &str| name.eq_ignore_ascii_case(known);
-            if is(wire::SEQUENCE) {
-                sequence = Some(value.parse::<u64>().map_err(|_| ResponseError::Sequence)?);
-                continue;
-            }
-            if is("Content-Length") {
-                length = Some(value.parse::<u64>().map_err(|_| ResponseError::Head)?);
+        for header in response.headers.iter() {
+            let value = std::str::from_utf8(header.value).map_err(|_| ResponseError::Head)?;
+            let is = |known: &str| header.name.eq_ignore_ascii_case(known);
+            let passes = if is(wire::SEQUENCE) {
+                sequence = value.parse().ok();
+                false
+            } else if is("Content-Length") {
+                length = Some(value.parse().map_err(|_| ResponseError::Head)?);
+                // RFC 9110, section 8.6.
+                code != 204
             } else if is("Transfer-Encoding") {
                 chunked = true;
-            }
-            // RFC 9110, section 8.6: no length on a 204. What names the backend is nobody's
-            // business, and the connection is the gate's.
-            let dropped = is("Server") || is("Connection") || (code == 204 && is("Content-Length"));
-            if !dropped {
-                out.extend_from_slice(line.as_bytes());
-                out.extend_from_slice(b"\r\n");
+                true
+            } else {
+                // The backend is private, and the connection is the gate's.
+                !is("Server") && !is("Connection")
+            };
+            if passes {
+                let _ = write!(out, "{}: {value}\r\n", header.name);
             }
         }
         if sequence != Some(self.sequence) {
@@ -152,60 +168,71 @@ impl BackendResponse {
         self.position = match (length, chunked) {
             (Some(_), true) | (None, false) => return Err(ResponseError::Head),
             _ if self.head_only || code == 204 || code == 304 => Position::Done,
-            (Some(length), false) => Position::Length(length),
-            (None, true) => Position::ChunkLine(Vec::new()),
+            (Some(length), false) => Position::length(length),
+            (None, true) => Position::ChunkLine,
         };
         self.code = Some(code);
         Ok(())
     }
 
-    /// Steps over whatever is complete.
-    fn advance(&mut self) -> Result<(), ResponseError> {
-        let next = match &self.position {
-            Position::Length(0) => Position::Done,
-            Position::ChunkData(0) => Position::ChunkEnd { read: 0, last: false },
-            Position::ChunkEnd { read: 2, last: true } => Position::Done,
-            Position::ChunkEnd { read: 2, last: false } => Position::ChunkLine(Vec::new()),
-            Position::ChunkLine(line) if line.ends_with(b"\r\n") => {
-                let digits = line.get(..line.len() - 2).and_then(|d| std::str::from_utf8(d).ok());
-                let digits = digits.filter(|d| d.bytes().all(|byte| byte.is_ascii_hexdigit()));
-                match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-                    None => return Err(ResponseError::Framing),
-                    Some(0) => Position::ChunkEnd { read: 0, last: true },
-                    Some(length) => Position::ChunkData(length),
-                }
+    /// Reads one byte of the line before a chunk, or of the CRLF after one.
+    fn feed_framing(&mut self, byte: u8) -> Result<(), ResponseError> {
+        self.pending.push(byte);
+        self.position = match (self.position, self.pending.as_slice()) {
+            (Position::ChunkEnd { last: true }, b"\r\n") => Position::Done,
+            (Position::ChunkEnd { last: false }, b"\r\n") => Position::ChunkLine,
+            (Position::ChunkEnd { .. }, b"\r") => return Ok(()),
+            (Position::ChunkLine, [digits @ .., b'\r', b'\n']) => match chunk_length(digits) {
+                None => return Err(ResponseError::Framing),
+                Some(0) => Position::ChunkEnd { last: true },
+                Some(length) => Position::ChunkData(length),
+            },
+            (Position::ChunkLine, line) if byte != b'\n' && line.len() < MAX_CHUNK_LINE => {
+                return Ok(());
             }
-            _ => return Ok(()),
+            _ => return Err(ResponseError::Framing),
         };
-        self.position = next;
+        self.pending.clear();
         Ok(())
     }
 }
 
-fn feed_line(line: &mut Vec<u8>, bytes: &[u8]) -> Result<usize, ResponseError> {
-    let used = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
-    if line.len() + used > MAX_CHUNK_LINE {
-        return Err(ResponseError::Framing);
+impl Position {
+    fn length(left: u64) -> Self {
+        if left == 0 { Self::Done } else { Self::Length(left) }
     }
-    line.extend_from_slice(bytes.get(..used).unwrap_or_default());
-    if line.ends_with(b"\n") && !line.ends_with(b"\r\n") {
-        return Err(ResponseError::Framing);
-    }
-    Ok(used)
+}
+
+fn chunk_length(digits: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    let valid = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|_| valid)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::request::HeadReader;
     use super::*;
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nWylis-Sequence: 7\r\n";
     const MENDED: &str = "HTTP/1.1 200 OK\r\nDate: d\r\n";
 
+    /// The response to a request of this method and version.
+    fn response_to(line: &str) -> BackendResponse {
+        let request = HeadReader::default().read(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
+        BackendResponse::new(7, &request.unwrap().unwrap())
+    }
+
     /// Feeds the answer in pieces of `size`.
     fn feed(text: &str, head_only: bool, size: usize) -> Result<(bool, String), ResponseError> {
-        let mut answer = BackendResponse::new(7, head_only);
+        let line = if head_only { "HEAD / HTTP/1.1" } else { "GET / HTTP/1.1" };
+        feed_to(line, text, size)
+    }
+
+    fn feed_to(line: &str, text: &str, size: usize) -> Result<(bool, String), ResponseError> {
+        let mut answer = response_to(line);
         let mut out = Vec::new();
         let mut done = false;
         for piece in text.as_bytes().chunks(size) {
@@ -262,8 +289,16 @@ mod tests {
             (format!("{HEAD}Content-Length: -1\r\n\r\n"), ResponseError::Head),
             ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), ResponseError::Head),
             ("h".repeat(MAX_HEAD + 1), ResponseError::Head),
+            (format!("{HEAD}X: {}", "x".repeat(MAX_HEAD)), ResponseError::Head),
+            (format!("\r\n{HEAD}Content-Length: 0\r\n\r\n"), ResponseError::Head),
+            (format!("{HEAD}Content-Length: 0\n\r\n"), ResponseError::Head),
+            (format!("{HEAD}Content-Length: 0\r\n\n"), ResponseError::Head),
+            (format!("{HEAD}Content-Length: 0\r\n X: folded\r\n\r\n"), ResponseError::Head),
+            (format!("{HEAD}Content-Length : 0\r\n\r\n"), ResponseError::Head),
             (format!("{chunked}x\r\n"), ResponseError::Framing),
             (format!("{chunked}\r\n"), ResponseError::Framing),
+            (format!("{chunked}+1\r\na\r\n"), ResponseError::Framing),
+            (format!("{chunked}1;x\r\na\r\n"), ResponseError::Framing),
             (format!("{chunked}1\r\nab\r\n"), ResponseError::Framing),
             (format!("{chunked}1\n"), ResponseError::Framing),
             (format!("{chunked}{}", "0".repeat(MAX_CHUNK_LINE + 1)), ResponseError::Framing),
@@ -279,7 +314,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_octets_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), headed: bool) {
-            let mut answer = BackendResponse::new(7, false);
+            let mut answer = response_to("GET / HTTP/1.1");
             let mut out = Vec::new();
             if headed {
                 let head = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");

@@ -154,6 +154,14 @@ fn a_bulk_answer_arrives_whole_and_in_chunks() {
 }
 
 #[test]
+fn a_browser_with_large_cookies_gets_the_page() {
+    let agents = Agents::start(&Options::new(58));
+    let cookies = "c".repeat(60_000);
+    let request = format!("GET / HTTP/1.1\r\nCookie: {cookies}\r\nHost: a\r\n\r\n");
+    assert!(ask(agents.address, request.as_bytes()).ends_with("</script>\n"));
+}
+
+#[test]
 fn a_request_in_pieces_is_answered_and_so_is_a_half_closed_client() {
     let agents = Agents::start(&Options::new(4));
     let mut stream = connect(agents.address);

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use wylis::wire::MAX_REQUEST_HEAD;
+
 use crate::child::{Agents, Options, PATIENCE};
 use crate::client::{
     End, ask, code, connect, connect_narrow, listed, probe, probes_pass, read_all, reset,
@@ -12,10 +14,14 @@ use crate::client::{
 /// spare ones live for five seconds.
 const THREADS: u64 = 2 + 1 + 4 + 5;
 
-/// What a child has cost at most, whatever was done to it: kilobytes.
-fn cost_is_bounded(agents: &Agents, before: u64, kilobytes: u64) {
+fn memory_is_bounded(agents: &Agents, before: u64, kilobytes: u64) {
     let grown = agents.status("VmHWM") - before;
     assert!(grown < kilobytes, "{grown} kB more");
+}
+
+/// What a child has cost at most, whatever was done to it: kilobytes.
+fn cost_is_bounded(agents: &Agents, before: u64, kilobytes: u64) {
+    memory_is_bounded(agents, before, kilobytes);
     let threads = agents.status("Threads");
     assert!(threads <= THREADS, "{threads} threads");
     let descriptors = agents.descriptors();
@@ -82,6 +88,7 @@ fn other_versions_are_refused_without_a_thread_each() {
             "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
             "GET / HTTP/3.0\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.0\r\n\r\n",
+            "GET / HTTP/1.2\r\n\r\n",
             "GET / HTTP/0.9\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -110,12 +117,43 @@ fn what_is_no_http_is_refused_at_once() {
             "GET / HTTP/1.1\nHost: a\n\n",
             "GET\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http:///healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /?a\tb HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nWylis-Node : b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nWylis-Node: b\r\nWylis-Node: c\r\n\r\n",
         ],
         400,
     );
+}
+
+#[test]
+fn large_heads_are_read_in_constant_memory() {
+    let mut agents = Agents::start(&Options { head: 20_000, ..Options::new(59) });
+    let before = agents.status("VmHWM");
+    let mut clients: Vec<_> = (0..300).map(|_| connect(agents.address)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let filler = match number % 3 {
+            0 => format!("X: {}", "x".repeat(60_000)),
+            1 => "X-Header: value\r\n".repeat(60_000 / 17) + "X: x",
+            _ => format!("{}: x\r\nWylis-Node: {}", "x".repeat(300), "n".repeat(59_000)),
+        };
+        client
+            .write_all(format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{filler}").as_bytes())
+            .unwrap();
+    }
+    probes_pass(&mut agents);
+    // Held as they came, they would take 18,000 kB.
+    memory_is_bounded(&agents, before, 1500);
+    for client in &mut clients {
+        client.write_all(b"\r\n\r\n").unwrap();
+        assert!(read_all(client).0.ends_with(b"\r\n\r\nok\n"));
+    }
 }
 
 /// Sends a piece again and again; the answer, if it came, and how much could be sent.
@@ -143,7 +181,7 @@ fn an_endless_head_is_cut_off_early() {
         let sent = endless(&agents, begin, piece);
         assert!(sent < 16 * 1024 * 1024, "{begin:?}: {sent} octets were taken");
     }
-    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(2048));
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(MAX_REQUEST_HEAD));
     assert_eq!(code(&ask(agents.address, long.as_bytes())), Some(431));
     probes_pass(&mut agents);
     assert_eq!(agents.counter("too_large"), 5);
