@@ -1,12 +1,12 @@
-//! Makes probes: a pool of worker threads, each of which blocks in one probe at a time. Beside them,
-//! on the threads of their callers: single questions ([`probe_once`]) and documents ([`fetch_all`]).
+//! Makes probes, in a pool of worker threads that block in one probe at a time. Beside the pool, on
+//! the caller's thread: single probes ([`probe_once`]) and fetches of documents ([`fetch_all`]).
 //!
-//! It decides nothing about peers: what is due and what an outcome means is the caller's. It never
+//! It decides nothing about peers: the caller decides what is due and what an outcome means. It never
 //! retries, never reuses a connection, and never delays a probe of a healthy peer for one of a
-//! failing peer. Every probe that is submitted and not forgotten is reported exactly once.
+//! failing peer. Every submitted probe that is not cancelled is reported exactly once.
 //!
-//! Threads: up to [`MAX_WORKERS`], named `probe-N`; they start when probes wait, end when idle, and
-//! all at [`Prober::stop`] (or when the `Prober` is dropped).
+//! Threads: up to [`MAX_WORKERS`], named `probe-N`. They start when probes wait, and end when idle, at
+//! [`Prober::stop`], or when the `Prober` is dropped.
 
 mod answer;
 mod deadline_stream;
@@ -28,36 +28,36 @@ pub use half_open::HalfOpen;
 use pool::Pool;
 
 /// Most workers, and so most probes in flight: about 27 KB each, kernel side included, which keeps
-/// the agent within its memory when every peer of a large cluster is black-holed. Without a cap
-/// 1,000 such peers at the default interval and timeout would want 500.
+/// the agent within its memory limit when every peer of a large cluster is a black hole. Without a
+/// cap, 1,000 such peers at the default interval and timeout would need 500.
 pub const MAX_WORKERS: usize = 64;
 
-/// Workers that [`Priority::Suspect`](crate::probe::Priority::Suspect) probes leave free. Healthy peers
-/// answer within milliseconds, so that four workers make hundreds of their probes a second even
-/// while black holes hold all the others for a whole timeout.
+/// Workers that [`Priority::Suspect`](crate::probe::Priority::Suspect) probes never use. Healthy peers
+/// answer within milliseconds, so four workers make hundreds of their probes a second even while
+/// black holes hold all other workers for a whole timeout.
 pub const HEALTHY_RESERVE: usize = 4;
 
-/// How long a worker stays idle before it ends: a few default intervals, so that a steady load
-/// neither ends nor starts threads.
+/// Idle time after which a worker exits: a few default intervals, so that a steady load neither ends
+/// nor starts threads.
 pub const WORKER_IDLE: Duration = Duration::from_secs(30);
 
-/// Bytes of stack of a worker, virtual until touched. A probe with the longest names runs in 4 KiB
-/// of a release build and in 16 KiB of a debug build (measured); the rest is for `report`, and in a
-/// debug build for the backtrace of a failing assertion.
+/// Stack of a worker in bytes, virtual until touched. A probe with the longest names uses 4 KiB in a
+/// release build and 16 KiB in a debug build (measured); the rest is for `report`, and in a debug
+/// build for the backtrace of a failed assertion.
 pub const WORKER_STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 
-/// What all probes of this agent have in common.
+/// What all probes of this agent share.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Our own node, the source in every request.
+    /// The agent's own node, the source in every request.
     pub node: NodeName,
-    /// Our own life.
+    /// The agent's own instance.
     pub instance: Instance,
-    /// How often each peer is probed; announced to it.
+    /// Spacing of one peer's probes; announced to the peer.
     pub interval: Duration,
     /// One probe's whole budget: connect, send and receive together.
     pub timeout: Duration,
-    /// The port on which this agent listens.
+    /// The agent's listen port.
     pub listen_port: u16,
 }
 
@@ -66,12 +66,11 @@ pub struct Settings {
 pub struct PoolLimits {
     /// Most workers, at least one.
     pub workers: usize,
-    /// How many of them suspect probes leave free; they may always have one.
+    /// Workers that suspect probes never use; they may always use one.
     pub reserve: usize,
-    /// How long a worker stays idle before it ends. The last one stays, so that an agent that may
-    /// start no more threads still probes.
+    /// Idle time after which a worker exits, except for the last one.
     pub idle: Duration,
-    /// Bytes of stack of a worker.
+    /// Stack of a worker in bytes.
     pub stack: usize,
 }
 
@@ -86,22 +85,22 @@ impl Default for PoolLimits {
     }
 }
 
-/// The worker pool. Dropping it ends idle workers at once and the others after their probe.
+/// The worker pool. Dropping it ends idle workers at once, the others after their probe.
 pub struct Prober {
     pool: Arc<Pool>,
 }
 
 impl Prober {
-    /// A pool without a thread yet.
+    /// A pool without threads.
     ///
-    /// `report` is called once for every probe that a worker makes, on its small stack
-    /// ([`WORKER_STACK`]); so it must neither panic nor wait for the thread that submits.
+    /// `report` is called once for every probe that a worker makes, on the worker's small stack
+    /// ([`WORKER_STACK`]). It must neither panic nor wait for the thread that submits.
     #[must_use]
     pub fn new(settings: Settings, report: impl Fn(Report) + Send + Sync + 'static) -> Self {
         Self::with_limits(settings, PoolLimits::default(), report)
     }
 
-    /// A pool with other bounds than the agent's.
+    /// A pool with other bounds than the defaults.
     #[must_use]
     pub fn with_limits(
         settings: Settings,
@@ -111,46 +110,46 @@ impl Prober {
         Self { pool: Arc::new(Pool::new(settings, limits, Box::new(report))) }
     }
 
-    /// Hands over a probe; never waits for one. It starts at once when a worker is free or may be
-    /// hired, else late, which its report tells.
+    /// Queues a probe, and never blocks. The probe starts at once if a worker is idle or can be
+    /// started, else late, which its report shows. After the stop a probe is dropped.
     ///
-    /// The queue is bounded by the caller, who has at most one blank probe, one large one and one goodbye per peer
-    /// in flight. After the stop a probe is forgotten.
+    /// The caller bounds the queue: at most one blank probe, one large probe and one goodbye a peer
+    /// are in flight.
     ///
-    /// Gives back the probes that can never start, this one or any that waited: there is no thread
-    /// and none to be had. They are not reported otherwise, so that the caller waits for nobody.
+    /// Returns the reports of probes that can never start, this one and any that waited, because there
+    /// is no worker and no thread can be started. `report` is not called for them.
     pub fn submit(&self, probe: Probe) -> Vec<Report> {
         self.pool.submit(probe)
     }
 
-    /// When the probe that has run for the longest began; time in the queue does not count.
+    /// Start of the longest running probe; time in the queue does not count.
     #[must_use]
     pub fn oldest_running(&self) -> Option<Instant> {
         self.pool.oldest_running()
     }
 
-    /// From whom SYNs came that led to nothing, as of the last look; looked at while probes wait for
-    /// an answer to theirs.
+    /// The half-open incoming connections at the last look. Workers look while their own SYNs are
+    /// unanswered.
     #[must_use]
     pub fn half_open(&self) -> HalfOpen {
         self.pool.half_open()
     }
 
-    /// How many workers live, idle ones included.
+    /// Number of workers, idle ones included.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.pool.workers()
     }
 
-    /// Forgets the probes that wait for a worker; they are never reported. Before the goodbyes, so
-    /// that these need not queue behind probes whose results nobody wants.
+    /// Drops the probes that wait for a worker, without a report: before the goodbyes, so that these
+    /// do not queue behind probes whose results are not needed.
     pub fn cancel_waiting(&self) {
         self.pool.cancel_waiting();
     }
 
-    /// Forgets the waiting probes, takes no further ones, and ends the workers: idle ones at once,
-    /// the others when their probe has been reported. Joins those that end before the deadline, and
-    /// returns how many are still inside a probe; their reports may still come.
+    /// Drops the waiting probes, accepts no further ones, and ends the workers: idle ones at once, the
+    /// others after their probe has been reported. Joins the workers that exit before the deadline,
+    /// and returns the number of those still inside a probe; their reports may still come.
     pub fn stop(&self, deadline: Instant) -> usize {
         self.pool.stop(deadline)
     }

@@ -68,7 +68,7 @@ pub(super) enum Parsed {
 /// Parses `bytes`, everything received so far, at most [`MAX_ANSWER`].
 ///
 /// Bad as soon as the first bytes differ, so that a service that speaks first (SSH, SMTP) and then
-/// waits is told from one that stalls.
+/// waits is distinguished from one that stalls.
 pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     let mut response = Response::new(&mut fields);
@@ -162,7 +162,7 @@ mod tests {
         super::parse(bytes, Expected::Blank)
     }
 
-    fn whole(text: &str) -> Option<(String, Answer)> {
+    fn complete(text: &str) -> Option<(String, Answer)> {
         match parse(text.as_bytes()) {
             Parsed::Complete { node, answer, remaining: 0, .. } => Some((node.to_string(), answer)),
             _ => None,
@@ -170,16 +170,16 @@ mod tests {
     }
 
     #[test]
-    fn our_own_answer_is_read() {
+    fn an_agents_answer_is_parsed() {
         let text = "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nWylis-Instance: 0f8f-1\r\n\
                     Wylis-Draining: 1\r\nWylis-Can: goodbye,large\r\n\r\n";
         let instance = Some(Instance::new("0f8f-1").unwrap());
-        let told = Answer { instance, draining: true, can_large: true };
-        assert_eq!(whole(text), Some(("n1".to_owned(), told)));
+        let answer = Answer { instance, draining: true, can_large: true };
+        assert_eq!(complete(text), Some(("n1".to_owned(), answer)));
     }
 
     #[test]
-    fn what_may_differ_between_releases_and_gates_is_tolerated() {
+    fn differences_between_releases_are_tolerated() {
         for text in [
             "HTTP/1.1 204\r\nWylis-Node: n1\r\n\r\n",
             "HTTP/1.1 204 \r\nwylis-node:n1\r\n\r\n",
@@ -188,23 +188,23 @@ mod tests {
             "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nWylis-Draining: 0\r\nX: 1\r\nX: 2\r\n\r\n",
             "HTTP/1.1 204 Kein Inhält\r\nWylis-Node: n1\r\nX: ä:b\r\n\r\n",
         ] {
-            assert_eq!(whole(text), Some(("n1".to_owned(), Answer::default())), "{text:?}");
+            assert_eq!(complete(text), Some(("n1".to_owned(), Answer::default())), "{text:?}");
         }
     }
 
     #[test]
-    fn a_large_answer_has_the_length_that_was_asked_for() {
+    fn a_large_answer_has_the_requested_length() {
         let of = |status: &str, length: &str, content: &str| {
             let text = format!("HTTP/1.1 {status}\r\nWylis-Node: n1\r\n{length}\r\n{content}");
             super::parse(text.as_bytes(), Expected::Large)
         };
         let length = format!("Content-Length: {LARGE}\r\n");
-        for (content, left) in [("", LARGE), ("....", LARGE - 4)] {
-            let Parsed::Complete { node, remaining: told, .. } = of("200 OK", &length, content)
+        for (content, expected) in [("", LARGE), ("....", LARGE - 4)] {
+            let Parsed::Complete { node, remaining: found, .. } = of("200 OK", &length, content)
             else {
                 panic!("{content:?}")
             };
-            assert_eq!((node.as_str(), told), ("n1", left));
+            assert_eq!((node.as_str(), found), ("n1", expected));
         }
         for length in ["", "Content-Length: 0\r\n", "Content-Length: 010240\r\n"] {
             assert_eq!(of("200 OK", length, ""), Parsed::Bad, "{length:?}");
@@ -236,6 +236,8 @@ mod tests {
             "HTTP/1.1 204 No Content\r\nWylis-Node: n1\nX: y\r\n\r\n",
             "HTTP/1.1 204 No Content\r\nWylis-Node: n1\rX: y\r\n\r\n",
             "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nX: \0\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nX: \x01\r\n\r\n",
+            "\r\nHTTP/1.1 204 No Content\r\nWylis-Node: n1\r\n\r\n",
             "SSH-2.0-OpenSSH",
             "\r\n",
             "h",
@@ -245,28 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_the_greatest_length_is_read_and_one_octet_more_is_not() {
+    fn an_answer_of_the_maximum_length_is_parsed_and_one_byte_more_is_bad() {
         let answer = |length: usize| {
             let start = "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nX: ";
             format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - b"\r\n\r\n".len()))
         };
-        assert!(whole(&answer(MAX_ANSWER)).is_some());
+        assert!(complete(&answer(MAX_ANSWER)).is_some());
         assert_eq!(parse(answer(MAX_ANSWER + 1).as_bytes()), Parsed::Bad);
         assert_eq!(parse(&answer(MAX_ANSWER + 1).as_bytes()[..MAX_ANSWER]), Parsed::Bad);
     }
 
     #[test]
-    fn an_answer_with_32_fields_is_read_and_with_33_is_bad() {
+    fn an_answer_with_32_fields_is_parsed_and_with_33_is_bad() {
         let answer = |others: usize| {
             let others = "X: y\r\n".repeat(others);
             format!("HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\n{others}\r\n")
         };
-        assert!(whole(&answer(31)).is_some());
+        assert!(complete(&answer(31)).is_some());
         assert_eq!(parse(answer(32).as_bytes()), Parsed::Bad);
     }
 
     #[test]
-    fn a_bare_lf_is_bad_before_the_head_is_whole() {
+    fn a_bare_lf_is_bad_before_the_head_is_complete() {
         for text in ["HTTP/1.1 204\n", "HTTP/1.1 204 No Content\r\nWylis-Node: n1\nX"] {
             assert_eq!(parse(text.as_bytes()), Parsed::Bad, "{text:?}");
         }
@@ -285,10 +287,10 @@ mod tests {
             let _ = parse(format!("HTTP/1.1 204{rest}").as_bytes());
         }
 
-        /// Octets that come later never mend a bad beginning, and no proper beginning of a good
-        /// answer is bad or whole: the verdict does not depend on how the network cuts it.
+        /// Later bytes never repair a bad prefix, and no proper prefix of a good answer is bad or
+        /// complete: the result does not depend on segmentation.
         #[test]
-        fn the_cuts_of_the_network_do_not_matter(
+        fn segmentation_does_not_matter(
             node in "[a-zA-Z0-9.-]{1,253}", instance in "[a-zA-Z0-9-]{1,63}", draining: bool,
             other in "[ -~]{0,80}", cut in 0..MAX_ANSWER, junk in any::<u8>(),
         ) {
@@ -298,8 +300,8 @@ mod tests {
                  Wylis-Instance: {instance}\r\n\r\n"
             );
             let instance = Some(Instance::new(&instance).unwrap());
-            let told = Answer { instance, draining, can_large: false };
-            prop_assert_eq!(whole(&text), Some((node, told)));
+            let answer = Answer { instance, draining, can_large: false };
+            prop_assert_eq!(complete(&text), Some((node, answer)));
             let cut = cut % text.len();
             prop_assert_eq!(parse(&text.as_bytes()[..cut]), Parsed::Incomplete);
             let mut changed = text.clone().into_bytes();

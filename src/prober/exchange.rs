@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 
 use super::Settings;
 use super::answer::{Expected, Parsed, parse};
-use super::deadline_stream::{DeadlineStream, LATE, close, open};
+use super::deadline_stream::{DeadlineStream, LATE};
 use super::failure::{Step, classify};
 use super::half_open::HalfOpenWatch;
 use super::tcp_info::{self, Info};
@@ -19,17 +19,20 @@ use crate::probe::{
 };
 use crate::wire::{KEEPALIVE_PATH, KeepAlive, LARGE, MAX_ANSWER};
 
-/// Less than any agent waits for a request once it has the connection.
-const PEERS_PATIENCE: Duration = Duration::from_secs(4);
-/// When to look for the SYNs of others, and how often: between our own ones, which go out after 0, 1
-/// and 3 s (TCP_TIMEOUT_INIT), so that no answer to them waits for a look.
+/// Less than the time for which an agent waits for the request on a new connection.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(4);
+/// When to look for incoming SYNs, and how often: between the probe's own SYNs, which go out after 0,
+/// 1 and 3 s (TCP_TIMEOUT_INIT), so that no answer to them waits for a look.
 const FIRST_LOOK: Duration = Duration::from_millis(1500);
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A large probe has this long at most, and less where the timeout is shorter: a path that carries
-/// nothing of it through three retransmits (0.2, 0.6 and 1.4 s) has told enough.
-const LARGE_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest timeout of a large probe: a path that delivers nothing through three retransmits (0.2, 0.6
+/// and 1.4 s) has proved enough.
+const MAX_LARGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Makes one probe that began at `started`, and says how it ended and what the kernel saw.
+const BAD_RESPONSE: Outcome = Outcome::Failure(FailureReason::BadResponse);
+const TOO_LATE: Outcome = Outcome::Local(LocalError::Late);
+
+/// Makes one probe that started at `started`; returns its outcome and the kernel's view.
 pub(super) fn perform(
     settings: &Settings,
     half_open: &HalfOpenWatch,
@@ -37,12 +40,13 @@ pub(super) fn perform(
     started: Instant,
 ) -> (Outcome, Option<KernelView>) {
     let (budget, expected) = match probe.kind {
-        ProbeKind::Large => (settings.timeout.min(LARGE_WITHIN), Expected::Large),
+        ProbeKind::Large => (settings.timeout.min(MAX_LARGE_TIMEOUT), Expected::Large),
         ProbeKind::Blank | ProbeKind::Goodbye { .. } => (settings.timeout, Expected::Blank),
     };
-    let request = request(settings, probe);
-    let asked = Asked { address: probe.address, request: &request, expected, budget };
-    let (result, kernel) = ask(asked, Some(half_open), started);
+    let (address, request) = (probe.address, &request(settings, probe));
+    let half_open = Some(half_open);
+    let attempt = Attempt { address, request, expected, budget, started, half_open };
+    let (result, kernel) = attempt.run();
     let outcome = match result {
         Ok((node, ..)) if node != probe.node => Outcome::Failure(FailureReason::WrongPeer),
         Ok((_, timings, answer)) => Outcome::Success { timings, answer },
@@ -51,173 +55,151 @@ pub(super) fn perform(
     (outcome, kernel)
 }
 
-/// How one question ended: who answered, how long it took and what was told, or how it failed; and what
-/// the kernel saw.
-pub type ProbeResult = (Result<(NodeName, Timings, Answer), Outcome>, Option<KernelView>);
-
-/// Asks whoever is there the blank question, once. It names no sender and wants the head only, so that
-/// the other side counts it against nobody.
-pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
-    let request = format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    let asked = Asked { address, request: &request, expected: Expected::Blank, budget };
-    ask(asked, None, Instant::now())
-}
-
-/// One question.
-struct Asked<'a> {
-    address: SocketAddr,
-    request: &'a str,
-    expected: Expected,
-    budget: Duration,
-}
-
-fn ask(asked: Asked<'_>, half_open: Option<&HalfOpenWatch>, started: Instant) -> ProbeResult {
-    // The sum overflows for no timeout that a person could mean.
-    let deadline = started.checked_add(asked.budget).unwrap_or(started);
-    let (stream, pending) = match open(asked.address) {
-        Ok(opened) => opened,
-        Err(error) => return (Err(classify(Step::Open, &error)), None),
-    };
-    let (line, opened) = (DeadlineStream { stream: &stream, deadline }, Instant::now());
-    let attempt = Attempt { line, half_open, started, opened, expected: asked.expected };
-    let mut handshake = None;
-    let result = attempt.run(pending, asked.request, &mut handshake);
-    let result = unless_late(result, Instant::now().saturating_duration_since(deadline));
-    if result == Err(Outcome::Failure(FailureReason::ConnectTimeout)) {
-        half_open.inspect(|watch| watch.look());
-    }
-    let kernel = tcp_info::read(&stream).map(|end| tcp_info::view(handshake, end));
-    close(stream);
-    (result, kernel)
-}
-
-/// A success must come before the deadline, and a failure must not be our own sleep.
-fn unless_late<T>(result: Result<T, Outcome>, overdue: Duration) -> Result<T, Outcome> {
-    match result {
-        Ok(_) if !overdue.is_zero() => Err(Outcome::Local(LocalError::Late)),
-        Err(Outcome::Failure(_)) if overdue > LATE => Err(Outcome::Local(LocalError::Late)),
-        other => other,
-    }
-}
-
 fn request(settings: &Settings, probe: &Probe) -> String {
     let (goodbye, size) = match probe.kind {
         ProbeKind::Blank => (None, None),
         ProbeKind::Large => (None, Some(LARGE)),
         ProbeKind::Goodbye { drain } => (Some(drain), None),
     };
-    let said = KeepAlive {
+    let request = KeepAlive {
         node: settings.node.clone(),
         instance: Some(settings.instance.clone()),
         interval: Some(settings.interval),
         goodbye,
         size,
     };
-    said.render(probe.address)
+    request.render(probe.address)
 }
 
+/// The answering node, the timings and the answer, or why there is none; and the kernel's view.
+pub type ProbeResult = (Result<(NodeName, Timings, Answer), Outcome>, Option<KernelView>);
+
+/// Sends one blank request, whichever node answers. It is a HEAD request that names no sender, so
+/// that the peer counts it for no node.
+pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
+    let request = &format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let (expected, started) = (Expected::Blank, Instant::now());
+    Attempt { address, request, expected, budget, started, half_open: None }.run()
+}
+
+/// One request and its answer.
 struct Attempt<'a> {
-    line: DeadlineStream<'a>,
-    half_open: Option<&'a HalfOpenWatch>,
-    started: Instant,
-    /// When the first SYN went out.
-    opened: Instant,
+    address: SocketAddr,
+    request: &'a str,
     expected: Expected,
+    budget: Duration,
+    started: Instant,
+    half_open: Option<&'a HalfOpenWatch>,
 }
 
 impl Attempt<'_> {
-    /// Connects, sends, reads; `handshake` is the kernel's view at the moment of establishment.
-    fn run(
+    fn run(&self) -> ProbeResult {
+        // The sum overflows for no timeout that a person could mean.
+        let deadline = self.started.checked_add(self.budget).unwrap_or(self.started);
+        let (stream, connecting) = match DeadlineStream::open(self.address, deadline) {
+            Ok(opened) => opened,
+            Err(error) => return (Err(classify(Step::Open, &error)), None),
+        };
+        // Until the first SYN went out.
+        let opening = self.started.elapsed();
+        let mut handshake = None;
+        let result = connecting
+            .map_err(|error| classify(Step::Open, &error))
+            .and_then(|()| self.exchange(&stream, opening, &mut handshake));
+        let result = unless_late(result, Instant::now().saturating_duration_since(deadline));
+        if result == Err(Outcome::Failure(FailureReason::ConnectTimeout)) {
+            self.half_open.inspect(|watch| watch.look());
+        }
+        let kernel = tcp_info::read(&stream.stream).map(|end| tcp_info::view(handshake, end));
+        (result, kernel)
+    }
+
+    /// Connects, sends, receives; `handshake` becomes the kernel's view right after the handshake.
+    fn exchange(
         &self,
-        pending: io::Result<()>,
-        request: &str,
+        stream: &DeadlineStream,
+        opening: Duration,
         handshake: &mut Option<Info>,
     ) -> Result<(NodeName, Timings, Answer), Outcome> {
-        pending.map_err(|error| classify(Step::Open, &error))?;
-        let opening = self.opened.saturating_duration_since(self.started);
-        self.established()
-            .map_err(|error| self.unless_delayed(classify(Step::Connect, &error), opening))?;
+        let unless_delayed = |outcome, delay| unless_delayed(outcome, delay, self.budget);
+        self.finish_connect(stream)
+            .map_err(|error| unless_delayed(classify(Step::Connect, &error), opening))?;
         let established = Instant::now();
-        *handshake = tcp_info::read(self.line.stream);
-        self.line.send(request.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
+        *handshake = tcp_info::read(&stream.stream);
+        stream.send(self.request.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
         let sent = Instant::now();
         let noticed = handshake.map(Info::since_last_ack).unwrap_or_default();
-        let delay = opening + noticed + sent.saturating_duration_since(established);
-        let received = self.receive().map_err(|outcome| self.unless_delayed(outcome, delay))?;
-        let (node, answer) = received;
-        let read = Instant::now();
+        let delay = opening + noticed + (sent - established);
+        let (node, answer) =
+            self.receive(stream).map_err(|outcome| unless_delayed(outcome, delay))?;
+        let received = Instant::now();
         let timings = Timings {
-            connect: established.saturating_duration_since(self.started),
-            response: read.saturating_duration_since(sent),
-            total: read.saturating_duration_since(self.started),
+            connect: established - self.started,
+            response: received - sent,
+            total: received - self.started,
         };
         Ok((node, timings, answer))
     }
 
-    /// A failure is not the peer's when `delay` of the budget passed before our SYN or our request
-    /// went out: it had less time than we meant it to have, and may have given up on us.
-    fn unless_delayed(&self, outcome: Outcome, delay: Duration) -> Outcome {
-        let budget = self.line.deadline.saturating_duration_since(self.started);
-        if delay > (budget / 2).min(PEERS_PATIENCE) {
-            Outcome::Local(LocalError::Late)
-        } else {
-            outcome
-        }
-    }
-
-    /// Waits for the handshake's end (connect(2), EINPROGRESS). While that is overdue, looks who
-    /// fares likewise on the way to us.
-    fn established(&self) -> io::Result<()> {
+    /// Waits for the end of the handshake (connect(2), EINPROGRESS); meanwhile looks for SYNs of
+    /// peers that wait likewise.
+    fn finish_connect(&self, stream: &DeadlineStream) -> io::Result<()> {
         let mut look = self.started + FIRST_LOOK;
-        while !self.line.wait_until(PollFlags::OUT, look.min(self.line.deadline))? {
-            if look >= self.line.deadline {
+        while !stream.wait_until(PollFlags::OUT, look.min(stream.deadline))? {
+            if look >= stream.deadline {
                 return Err(ErrorKind::TimedOut.into());
             }
             self.half_open.inspect(|watch| watch.look());
-            look += LOOK_EVERY;
+            look += LOOK_INTERVAL;
         }
-        match self.line.stream.take_error()? {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        stream.stream.take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Reads until the answer is whole or wrong; its head into [`MAX_ANSWER`] octets, its content
+    /// Reads until the answer is complete or bad: its head into [`MAX_ANSWER`] bytes, its content
     /// into nothing.
-    fn receive(&self) -> Result<(NodeName, Answer), Outcome> {
+    fn receive(&self, stream: &DeadlineStream) -> Result<(NodeName, Answer), Outcome> {
         let mut buffer = [0; MAX_ANSWER];
         let mut filled = 0;
         loop {
-            let free = buffer.get_mut(filled..).unwrap_or_default();
-            let count = self.line.read(free).map_err(|error| classify(Step::Exchange, &error))?;
-            if count == 0 {
-                return Err(Outcome::Failure(FailureReason::Closed));
-            }
-            filled += count;
+            filled += read(stream, buffer.get_mut(filled..).unwrap_or_default())?;
             match parse(buffer.get(..filled).unwrap_or_default(), self.expected) {
                 Parsed::Incomplete => {}
                 Parsed::Bad | Parsed::OtherStatus(_) | Parsed::TooLarge => {
-                    return Err(Outcome::Failure(FailureReason::BadResponse));
+                    return Err(BAD_RESPONSE);
                 }
-                Parsed::Complete { node, answer, remaining, .. } => {
-                    self.discard(remaining, &mut buffer)?;
+                Parsed::Complete { node, answer, mut remaining, .. } => {
+                    while remaining > 0 {
+                        let count = read(stream, &mut buffer)?;
+                        remaining = remaining.checked_sub(count).ok_or(BAD_RESPONSE)?;
+                    }
                     return Ok((node, answer));
                 }
             }
         }
     }
+}
 
-    fn discard(&self, mut left: usize, buffer: &mut [u8]) -> Result<(), Outcome> {
-        while left > 0 {
-            let count = self.line.read(buffer).map_err(|error| classify(Step::Exchange, &error))?;
-            if count == 0 {
-                return Err(Outcome::Failure(FailureReason::Closed));
-            }
-            let rest = left.checked_sub(count);
-            left = rest.ok_or(Outcome::Failure(FailureReason::BadResponse))?;
-        }
-        Ok(())
+fn read(stream: &DeadlineStream, buffer: &mut [u8]) -> Result<usize, Outcome> {
+    match stream.read(buffer) {
+        Ok(0) => Err(Outcome::Failure(FailureReason::Closed)),
+        Ok(count) => Ok(count),
+        Err(error) => Err(classify(Step::Exchange, &error)),
     }
+}
+
+/// A success must come before the deadline, and a failure must not be this host's own delay.
+fn unless_late<T>(result: Result<T, Outcome>, overdue: Duration) -> Result<T, Outcome> {
+    match result {
+        Ok(_) if !overdue.is_zero() => Err(TOO_LATE),
+        Err(Outcome::Failure(_)) if overdue > LATE => Err(TOO_LATE),
+        other => other,
+    }
+}
+
+/// A failure is not the peer's when `delay` of the budget passed before the SYN or the request went
+/// out: the peer had less time than intended, and may have given up.
+fn unless_delayed(outcome: Outcome, delay: Duration, budget: Duration) -> Outcome {
+    if delay > (budget / 2).min(REQUEST_PATIENCE) { TOO_LATE } else { outcome }
 }
 
 #[cfg(test)]
@@ -225,25 +207,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_that_we_kept_waiting_is_not_to_blame() {
-        let (stream, _) = open("127.64.4.1:9".parse().unwrap()).unwrap();
-        let (half_open, now) = (HalfOpenWatch::new(9050), Instant::now());
-        let of = |seconds, delay| {
-            let deadline = now + Duration::from_secs(seconds);
-            let (line, half_open) =
-                (DeadlineStream { stream: &stream, deadline }, Some(&half_open));
-            let attempt =
-                Attempt { line, half_open, started: now, opened: now, expected: Expected::Blank };
-            let reset = Outcome::Failure(FailureReason::Reset);
-            attempt.unless_delayed(reset.clone(), Duration::from_millis(delay)) == reset
+    fn a_failure_after_a_long_delay_on_this_host_is_not_the_peers() {
+        let reset = Outcome::Failure(FailureReason::Reset);
+        let is_peers = |budget, delay| {
+            let (budget, delay) = (Duration::from_secs(budget), Duration::from_millis(delay));
+            unless_delayed(reset.clone(), delay, budget) == reset
         };
-        assert!(of(5, 300), "a slow board is late at every probe, and a frozen peer is frozen");
-        assert!(of(5, 2500) && !of(5, 2501), "half of the budget");
-        assert!(of(60, 4000) && !of(60, 4001), "the peer's own patience");
+        assert!(
+            is_peers(5, 300),
+            "a slow board is late at every probe, and a frozen peer is frozen"
+        );
+        assert!(is_peers(5, 2500) && !is_peers(5, 2501), "half of the budget");
+        assert!(is_peers(60, 4000) && !is_peers(60, 4001), "the peer's own patience");
     }
 
     #[test]
-    fn a_probe_that_we_slept_through_says_nothing_of_the_peer() {
+    fn a_result_that_came_too_late_is_a_local_error() {
         let failure = Outcome::Failure(FailureReason::ResponseTimeout);
         let late = Err(Outcome::Local(LocalError::Late));
         let failed = |overdue| unless_late::<()>(Err(failure.clone()), overdue);

@@ -1,7 +1,6 @@
-//! What an error of the operating system means for a probe: pure, one table.
+//! Classifies errors of the operating system: pure, one table.
 //!
-//! It only names; it neither waits nor retries. The question behind every line is whose fault it
-//! is: the peer's and the path's, or our own host's.
+//! The question behind every line is the origin of the error: the peer or the path, or this host.
 
 use std::io;
 
@@ -9,33 +8,33 @@ use libc as os;
 
 use crate::probe::{FailureReason, LocalError, Outcome};
 
-/// Who could have caused an error.
+/// The step of a probe in which an error occurs, which limits its possible origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// socket(2), its options and connect(2) itself: our own kernel speaks.
+    /// socket(2), its options and connect(2) itself: the error comes from this kernel.
     Open,
-    /// The pending connect's result: the peer or a router has spoken, or nobody has.
+    /// The result of the pending connect: from the peer, a router, or a timeout.
     Connect,
     /// Sending the request and reading the answer.
     Exchange,
 }
 
-/// Names an error that happened in `step`.
+/// Classifies an error that occurred in `step`.
 pub(super) fn classify(step: Step, error: &io::Error) -> Outcome {
-    let late = match step {
+    let timeout = match step {
         Step::Open | Step::Connect => FailureReason::ConnectTimeout,
         Step::Exchange => FailureReason::ResponseTimeout,
     };
     let Some(code) = error.raw_os_error() else {
-        // Our own deadline has no code of the system's.
+        // The probe's own deadline has no errno.
         return match error.kind() {
-            io::ErrorKind::TimedOut => Outcome::Failure(late),
+            io::ErrorKind::TimedOut => Outcome::Failure(timeout),
             _ => Outcome::Local(LocalError::Other),
         };
     };
     match code {
-        os::ETIMEDOUT => Outcome::Failure(late),
-        // A port unreachable of ICMP says the same as a reset (icmp_err_convert, net/ipv4/icmp.c).
+        os::ETIMEDOUT => Outcome::Failure(timeout),
+        // An ICMP port unreachable means the same as a reset (icmp_err_convert, net/ipv4/icmp.c).
         os::ECONNREFUSED => Outcome::Failure(FailureReason::Refused),
         // EPIPE: a reset after the peer's FIN, or nothing left to write to.
         os::ECONNRESET | os::EPIPE => Outcome::Failure(FailureReason::Reset),
@@ -48,18 +47,19 @@ pub(super) fn classify(step: Step, error: &io::Error) -> Outcome {
     }
 }
 
-/// Whether the code says that there is no way: a router by ICMP (icmp_err_convert in
-/// net/ipv4/icmp.c, icmpv6_err_convert in net/ipv6/icmp.c), or our own routing table.
+/// Whether the errno means that there is no route: reported by a router through ICMP
+/// (icmp_err_convert in net/ipv4/icmp.c, icmpv6_err_convert in net/ipv6/icmp.c), or by this host's
+/// routing table.
 fn unreachable(step: Step, code: i32) -> bool {
     match code {
         os::EHOSTUNREACH | os::ENETUNREACH | os::EHOSTDOWN | os::ENETDOWN | os::ENONET => true,
         // Protocol unreachable, fragmentation needed, source route failed, parameter problem.
         os::ENOPROTOOPT | os::EMSGSIZE | os::EOPNOTSUPP | os::EPROTO => step != Step::Open,
         // ICMPv6 "administratively prohibited" arrives as EACCES; from connect(2) itself it is a
-        // policy of our own host.
+        // policy of this host.
         os::EACCES => step == Step::Connect,
         // A blackhole route (fib_props, net/ipv4/fib_semantics.c); Calico sets them for the free
-        // addresses of a node's own block. Our address is never malformed.
+        // addresses of a node's own block. The target address is never malformed.
         os::EINVAL => step == Step::Open,
         _ => false,
     }
@@ -74,20 +74,20 @@ mod tests {
     }
 
     #[test]
-    fn running_out_of_time_is_named_after_the_step() {
+    fn a_timeout_is_named_after_its_step() {
         for (step, reason) in [
             (Step::Open, FailureReason::ConnectTimeout),
             (Step::Connect, FailureReason::ConnectTimeout),
             (Step::Exchange, FailureReason::ResponseTimeout),
         ] {
             assert_eq!(of(step, os::ETIMEDOUT), Outcome::Failure(reason));
-            let own = io::Error::from(io::ErrorKind::TimedOut);
-            assert_eq!(classify(step, &own), Outcome::Failure(reason));
+            let deadline = io::Error::from(io::ErrorKind::TimedOut);
+            assert_eq!(classify(step, &deadline), Outcome::Failure(reason));
         }
     }
 
     #[test]
-    fn the_peer_and_the_path_are_blamed_for_what_they_said() {
+    fn errors_from_the_peer_or_the_path_are_failures() {
         use FailureReason::{Refused, Reset, Unreachable};
         for (code, reason) in [
             (os::ECONNREFUSED, Refused),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_host_is_blamed_for_the_rest() {
+    fn errors_of_this_host_are_local() {
         use LocalError::{Denied, NoDescriptors, NoMemory, NoPorts, Other};
         for (code, local) in [
             (os::EMFILE, NoDescriptors),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_code_of_the_system_blames_the_peer() {
+    fn no_other_errno_is_a_failure_of_the_peer() {
         let always = [
             os::ETIMEDOUT,
             os::ECONNREFUSED,
@@ -149,11 +149,11 @@ mod tests {
             (Step::Connect, &[&by_icmp[..], &[os::EACCES]].concat()),
             (Step::Exchange, &by_icmp),
         ] {
-            // Linux knows 133; the others stand for those to come.
+            // Linux has 133; the others stand for future ones.
             for code in -1..200 {
-                let blamed = matches!(of(step, code), Outcome::Failure(_));
+                let is_failure = matches!(of(step, code), Outcome::Failure(_));
                 let expected = always.contains(&code) || more.contains(&code);
-                assert_eq!(blamed, expected, "errno {code} in {step:?}");
+                assert_eq!(is_failure, expected, "errno {code} in {step:?}");
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Documents from other agents: many at once on the caller's thread, each a GET over a new connection,
-//! under its own deadline and with bounded octets. It knows no route, reads no document, and takes no
-//! worker: whatever it waits for, no probe starts later for it.
+//! Documents of other agents: many at once on the caller's thread, each by a GET over a new
+//! connection, with its own deadline and size limit. It knows no route, reads no document, and uses
+//! no worker, so that it delays no probe.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,84 +9,79 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::answer::{Expected, Parsed, parse};
-use super::deadline_stream::{LATE, close, open, wait_for};
+use super::deadline_stream::{DeadlineStream, LATE, wait_for_any};
 use super::failure::{Step, classify};
 use crate::name::NodeName;
 use crate::probe::{FailureReason, LocalError, Outcome};
 use crate::wire::MAX_ANSWER;
 
-/// One document that is wanted.
+/// A document to fetch.
 #[derive(Debug, Clone)]
 pub struct Fetch {
-    /// Who must answer; `None` for whoever does.
+    /// The node that must answer; any node for `None`.
     pub node: Option<NodeName>,
-    /// Where.
+    /// The agent's address.
     pub address: SocketAddr,
-    /// What, of the characters that the gate lets through.
+    /// Path and query, in characters that the gate accepts.
     pub path: String,
-    /// For all of it, and never beyond the deadline of the whole round.
+    /// Timeout of this fetch; the deadline of the whole round applies as well.
     pub timeout: Duration,
-    /// Octets that it may have.
+    /// Largest size of the document.
     pub max_bytes: usize,
 }
 
-/// Why a document was not had.
+/// Why a fetch failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchError {
-    /// The other side's or the path's.
+    /// A failure of the peer or the path.
     Failure(FailureReason),
-    /// Our own.
+    /// A failure of this host.
     Local(LocalError),
-    /// It is longer than it may be.
+    /// The document is larger than `max_bytes`.
     TooLarge,
-    /// The other side answered with this status instead.
+    /// The answer has this status instead of 200.
     Status(u16),
 }
 
-/// Who wants documents, and gets them.
+/// A source of fetches that receives their results.
 pub trait FetchJob {
-    /// What is wanted next; asked when there is room for one more.
+    /// The next fetch; called when another one may start.
     fn next(&mut self) -> Option<Fetch>;
-    /// How that went.
+    /// Takes the result of a fetch.
     fn finished(&mut self, fetch: Fetch, result: Result<Vec<u8>, FetchError>);
 }
 
-/// Fetches whatever is wanted, so many at once. What has not come by the deadline was too slow, what
-/// has not begun by then is not wanted any more.
-pub fn fetch_all(job: &mut dyn FetchJob, at_once: usize, deadline: Instant) {
+/// Runs all fetches of a job, at most `concurrency` at once. At the deadline, those in progress time
+/// out, and no further one starts.
+pub fn fetch_all(job: &mut dyn FetchJob, concurrency: usize, deadline: Instant) {
     let mut transfers: Vec<Transfer> = Vec::new();
     loop {
-        while transfers.len() < at_once.max(1) && Instant::now() < deadline {
+        while transfers.len() < concurrency.max(1) && Instant::now() < deadline {
             let Some(fetch) = job.next() else { break };
-            match begin(fetch.address) {
-                Ok(stream) => transfers.push(Transfer::new(fetch, stream, deadline)),
-                Err(fault) => job.finished(fetch, Err(fault)),
+            match connect(&fetch, deadline) {
+                Ok(stream) => transfers.push(Transfer { fetch, stream, stage: Stage::Connecting }),
+                Err(error) => job.finished(fetch, Err(error)),
             }
         }
-        let Some(first) = transfers.iter().map(|transfer| transfer.deadline).min() else { return };
-        let mut sockets: Vec<PollFd<'_>> = transfers.iter().map(Transfer::awaits).collect();
-        if wait_for(&mut sockets, first).is_err() {
-            drop(sockets);
-            for transfer in transfers {
-                job.finished(transfer.fetch, Err(FetchError::Local(LocalError::Other)));
-            }
+        let Some(first) = transfers.iter().map(|transfer| transfer.stream.deadline).min() else {
             return;
-        }
+        };
+        let mut sockets: Vec<PollFd<'_>> = transfers.iter().map(Transfer::poll_fd).collect();
+        let waited = wait_for_any(&mut sockets, first);
         let ready: Vec<bool> = sockets.iter().map(|socket| !socket.revents().is_empty()).collect();
-        drop(sockets);
         let now = Instant::now();
-        // From the end: whoever has ended makes place for the last, which was looked at already.
-        for (index, ready) in ready.into_iter().enumerate().rev() {
-            let Some(transfer) = transfers.get_mut(index) else { continue };
-            let ended = match if ready { transfer.advance() } else { Ok(None) } {
-                Ok(None) if transfer.deadline <= now => Err(transfer.overdue(now)),
-                Ok(None) => continue,
-                Ok(Some(document)) => Ok(document),
-                Err(fault) => Err(fault),
+        for (mut transfer, ready) in std::mem::take(&mut transfers).into_iter().zip(ready) {
+            let result = match &waited {
+                Err(_) => Some(Err(FetchError::Local(LocalError::Other))),
+                Ok(_) => transfer.advance(ready, now).transpose(),
             };
-            let Transfer { fetch, stream, .. } = transfers.swap_remove(index);
-            close(stream);
-            job.finished(fetch, ended);
+            match result {
+                None => transfers.push(transfer),
+                Some(result) => {
+                    drop(transfer.stream);
+                    job.finished(transfer.fetch, result);
+                }
+            }
         }
     }
 }
@@ -94,184 +89,175 @@ pub fn fetch_all(job: &mut dyn FetchJob, at_once: usize, deadline: Instant) {
 /// Fetches one document.
 ///
 /// # Errors
-/// Why it was not had.
-pub fn fetch(wanted: Fetch) -> Result<Vec<u8>, FetchError> {
+/// Why the fetch failed.
+pub fn fetch(fetch: Fetch) -> Result<Vec<u8>, FetchError> {
     let now = Instant::now();
-    let deadline = now.checked_add(wanted.timeout).unwrap_or(now);
-    let mut job = One { wanted: Some(wanted), had: Err(FetchError::Local(LocalError::NotStarted)) };
+    let deadline = now.checked_add(fetch.timeout).unwrap_or(now);
+    let not_started = Err(FetchError::Local(LocalError::NotStarted));
+    let mut job = SingleFetch { fetch: Some(fetch), result: not_started };
     fetch_all(&mut job, 1, deadline);
-    job.had
+    job.result
 }
 
-struct One {
-    wanted: Option<Fetch>,
-    had: Result<Vec<u8>, FetchError>,
+struct SingleFetch {
+    fetch: Option<Fetch>,
+    result: Result<Vec<u8>, FetchError>,
 }
 
-impl FetchJob for One {
+impl FetchJob for SingleFetch {
     fn next(&mut self) -> Option<Fetch> {
-        self.wanted.take()
+        self.fetch.take()
     }
 
     fn finished(&mut self, _: Fetch, result: Result<Vec<u8>, FetchError>) {
-        self.had = result;
+        self.result = result;
     }
 }
 
-/// A document under way.
+/// Starts to connect.
+fn connect(fetch: &Fetch, deadline: Instant) -> Result<DeadlineStream, FetchError> {
+    let own = Instant::now().checked_add(fetch.timeout).unwrap_or(deadline);
+    DeadlineStream::open(fetch.address, own.min(deadline))
+        .and_then(|(stream, connecting)| connecting.map(|()| stream))
+        .map_err(|error| fetch_error(Step::Open, &error))
+}
+
+/// A fetch in progress.
 struct Transfer {
     fetch: Fetch,
-    stream: TcpStream,
-    deadline: Instant,
+    stream: DeadlineStream,
     stage: Stage,
 }
 
 enum Stage {
     Connecting,
-    /// The request, as far as it was not sent.
+    /// The rest of the request.
     Sending(Vec<u8>),
-    /// The head as far as it came.
+    /// The head received so far.
     Head(Vec<u8>),
-    /// The document as far as it came, and how long it will be.
+    /// The document received so far, and its length.
     Content(Vec<u8>, usize),
 }
 
 impl Transfer {
-    fn new(fetch: Fetch, stream: TcpStream, deadline: Instant) -> Self {
-        let own = Instant::now().checked_add(fetch.timeout).unwrap_or(deadline);
-        Self { fetch, stream, deadline: own.min(deadline), stage: Stage::Connecting }
-    }
-
-    fn awaits(&self) -> PollFd<'_> {
+    fn poll_fd(&self) -> PollFd<'_> {
         let events = match self.stage {
             Stage::Connecting | Stage::Sending(_) => PollFlags::OUT,
             Stage::Head(_) | Stage::Content(..) => PollFlags::IN,
         };
-        PollFd::new(&self.stream, events)
+        PollFd::new(&self.stream.stream, events)
     }
 
-    /// Why it has not come by its deadline.
-    fn overdue(&self, now: Instant) -> FetchError {
-        if now.saturating_duration_since(self.deadline) > LATE {
-            return FetchError::Local(LocalError::Late);
+    /// Makes progress if the socket is ready; returns the document once it is complete.
+    fn advance(&mut self, ready: bool, now: Instant) -> Result<Option<Vec<u8>>, FetchError> {
+        let document = if ready { self.transfer()? } else { None };
+        if document.is_some() || now < self.stream.deadline {
+            return Ok(document);
         }
-        FetchError::Failure(match self.stage {
-            Stage::Connecting => FailureReason::ConnectTimeout,
-            Stage::Sending(_) | Stage::Head(_) | Stage::Content(..) => {
-                FailureReason::ResponseTimeout
-            }
+        Err(match self.stage {
+            _ if now - self.stream.deadline > LATE => FetchError::Local(LocalError::Late),
+            Stage::Connecting => FetchError::Failure(FailureReason::ConnectTimeout),
+            _ => FetchError::Failure(FailureReason::ResponseTimeout),
         })
     }
 
-    /// Goes on until the socket has no more to give or to take; the whole document at the end.
-    fn advance(&mut self) -> Result<Option<Vec<u8>>, FetchError> {
+    /// Sends and receives until the document is complete, or the socket would block (`None`).
+    fn transfer(&mut self) -> Result<Option<Vec<u8>>, FetchError> {
+        let mut stream = &self.stream.stream;
         loop {
-            match self.step() {
-                Ok(None) => {}
-                Ok(Some(document)) => return Ok(Some(document)),
-                Err(Halt::Wait) => return Ok(None),
-                Err(Halt::End(fault)) => return Err(fault),
-            }
-        }
-    }
-
-    fn step(&mut self) -> Result<Option<Vec<u8>>, Halt> {
-        match &mut self.stage {
-            Stage::Connecting => {
-                let error = self.stream.take_error().unwrap_or_else(Some);
-                if let Some(error) = error {
-                    return Err(Halt::End(fault(Step::Connect, &error)));
-                }
-                let Fetch { path, address, .. } = &self.fetch;
-                let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-                self.stage = Stage::Sending(request.into_bytes());
-            }
-            Stage::Sending(request) => {
-                let sent = self.stream.write(request)?;
-                request.drain(..sent.min(request.len()));
-                if request.is_empty() {
-                    self.stage = Stage::Head(Vec::new());
-                }
-            }
-            Stage::Head(head) => {
-                let room = MAX_ANSWER.saturating_sub(head.len());
-                receive(&self.stream, head, room)?;
-                let (from, left) = match parse(head, Expected::Document(self.fetch.max_bytes)) {
-                    Parsed::Incomplete => return Ok(None),
-                    Parsed::Bad => return Err(failure(FailureReason::BadResponse)),
-                    Parsed::OtherStatus(status) => {
-                        return Err(Halt::End(FetchError::Status(status)));
+            match &mut self.stage {
+                Stage::Connecting => {
+                    if let Some(error) = stream.take_error().unwrap_or_else(Some) {
+                        return Err(fetch_error(Step::Connect, &error));
                     }
-                    Parsed::TooLarge => return Err(Halt::End(FetchError::TooLarge)),
-                    Parsed::Complete { node, .. }
-                        if self.fetch.node.as_ref().is_some_and(|meant| *meant != node) =>
-                    {
-                        return Err(failure(FailureReason::WrongPeer));
-                    }
-                    Parsed::Complete { head, remaining, .. } => (head, remaining),
-                };
-                let length = head.len().saturating_sub(from) + left;
-                let mut content = Vec::with_capacity(length);
-                content.extend_from_slice(head.get(from..).unwrap_or_default());
-                self.stage = Stage::Content(content, length);
-            }
-            Stage::Content(content, length) => {
-                let left = length.saturating_sub(content.len());
-                if left == 0 {
-                    return Ok(Some(std::mem::take(content)));
+                    let Fetch { path, address, .. } = &self.fetch;
+                    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+                    self.stage = Stage::Sending(request.into_bytes());
                 }
-                receive(&self.stream, content, left)?;
+                Stage::Sending(request) => {
+                    let Some(sent) = unless_blocked(stream.write(request))? else {
+                        return Ok(None);
+                    };
+                    request.drain(..sent.min(request.len()));
+                    if request.is_empty() {
+                        self.stage = Stage::Head(Vec::new());
+                    }
+                }
+                Stage::Head(head) => {
+                    let room = MAX_ANSWER.saturating_sub(head.len());
+                    if !receive(stream, head, room)? {
+                        return Ok(None);
+                    }
+                    if let Some(content) = content(head, &self.fetch)? {
+                        self.stage = content;
+                    }
+                }
+                Stage::Content(content, length) => {
+                    let remaining = length.saturating_sub(content.len());
+                    if remaining == 0 {
+                        return Ok(Some(std::mem::take(content)));
+                    }
+                    if !receive(stream, content, remaining)? {
+                        return Ok(None);
+                    }
+                }
             }
         }
-        Ok(None)
     }
 }
 
-/// Why a step was not the last one, or was.
-enum Halt {
-    /// The socket is not ready.
-    Wait,
-    /// It is over.
-    End(FetchError),
-}
-
-impl From<io::Error> for Halt {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::Interrupted => Self::Wait,
-            _ => Self::End(fault(Step::Exchange, &error)),
+/// The next stage, once the head is complete.
+fn content(received: &[u8], fetch: &Fetch) -> Result<Option<Stage>, FetchError> {
+    match parse(received, Expected::Document(fetch.max_bytes)) {
+        Parsed::Incomplete => Ok(None),
+        Parsed::Bad => Err(FetchError::Failure(FailureReason::BadResponse)),
+        Parsed::OtherStatus(status) => Err(FetchError::Status(status)),
+        Parsed::TooLarge => Err(FetchError::TooLarge),
+        Parsed::Complete { node, .. }
+            if fetch.node.as_ref().is_some_and(|meant| *meant != node) =>
+        {
+            Err(FetchError::Failure(FailureReason::WrongPeer))
+        }
+        Parsed::Complete { head, remaining, .. } => {
+            let begun = received.get(head..).unwrap_or_default();
+            let length = begun.len() + remaining;
+            let mut content = Vec::with_capacity(length);
+            content.extend_from_slice(begun);
+            Ok(Some(Stage::Content(content, length)))
         }
     }
 }
 
-/// Begins to connect.
-fn begin(address: SocketAddr) -> Result<TcpStream, FetchError> {
-    let (stream, pending) = open(address).map_err(|error| fault(Step::Open, &error))?;
-    pending.map_err(|error| fault(Step::Open, &error))?;
-    Ok(stream)
-}
-
-/// Appends what has come, at most `room` octets.
-fn receive(mut stream: &TcpStream, into: &mut Vec<u8>, room: usize) -> Result<(), Halt> {
+/// Appends at most `room` received bytes; `false` if there are none yet.
+fn receive(mut stream: &TcpStream, into: &mut Vec<u8>, room: usize) -> Result<bool, FetchError> {
     let mut piece = [0; 4096];
     let room = room.min(piece.len());
-    let count = stream.read(piece.get_mut(..room).unwrap_or_default())?;
-    if count == 0 {
-        return Err(failure(FailureReason::Closed));
+    match unless_blocked(stream.read(piece.get_mut(..room).unwrap_or_default()))? {
+        None => Ok(false),
+        Some(0) => Err(FetchError::Failure(FailureReason::Closed)),
+        Some(count) => {
+            into.extend_from_slice(piece.get(..count).unwrap_or_default());
+            Ok(true)
+        }
     }
-    into.extend_from_slice(piece.get(..count).unwrap_or_default());
-    Ok(())
 }
 
-fn failure(reason: FailureReason) -> Halt {
-    Halt::End(FetchError::Failure(reason))
+/// `None` if the operation would block.
+fn unless_blocked(result: io::Result<usize>) -> Result<Option<usize>, FetchError> {
+    match result {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(None)
+        }
+        Err(error) => Err(fetch_error(Step::Exchange, &error)),
+    }
 }
 
-fn fault(step: Step, error: &io::Error) -> FetchError {
+fn fetch_error(step: Step, error: &io::Error) -> FetchError {
     match classify(step, error) {
         Outcome::Failure(reason) => FetchError::Failure(reason),
         Outcome::Local(error) => FetchError::Local(error),
-        // It never is; and nothing is known of the peer.
+        // An error is never classified as a success.
         Outcome::Success { .. } => FetchError::Local(LocalError::Other),
     }
 }

@@ -1,15 +1,13 @@
-//! The workers: who waits, who is called, who is hired and who leaves.
+//! The pool of worker threads: it starts, wakes, parks and ends workers. It knows nothing of sockets.
 //!
-//! It knows nothing of sockets. The lock is held for moments only: never during a probe, and never
-//! while a report is given.
+//! The lock is never held during a probe or a call of `report`.
 //!
-//! One rule keeps the pool busy, applied after every change that can make a probe runnable: when
-//! more runnable probes wait than workers are on their way to them, one more worker is called, or
-//! hired. Idle workers form a stack: the latest to become idle is called first, so that spare ones
-//! stay idle long enough to leave. Only the longest idle one waits with a timeout; the others wait
-//! on a condition of their own, untimed, until they are called or become the longest idle. (When
-//! each waits with a timeout, all wake for every probe: 422 µs of CPU a probe against 241 µs, with
-//! 64 workers.)
+//! One rule keeps the pool busy, applied after every change that can make a probe runnable: if more
+//! runnable probes wait than workers are waking, one more worker is woken, or started. Idle workers
+//! form a stack: the latest to become idle is woken first, so that spare ones stay idle long enough
+//! to exit. Only the longest idle worker waits with a timeout; each other one waits on a condition of
+//! its own, without a timeout, until it is woken or becomes the longest idle. (If each waits with a
+//! timeout, all wake for every probe: 422 µs of CPU a probe against 241 µs, with 64 workers.)
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,8 +19,8 @@ use super::half_open::{HalfOpen, HalfOpenWatch};
 use super::{PoolLimits, Settings};
 use crate::probe::{KernelView, LocalError, Outcome, Priority, Probe, Report};
 
-/// The last worker does not leave, however long it is idle: when the host gives no more threads
-/// (a pids limit), the agent that keeps one still holds the door.
+/// The last worker never exits, however long it is idle: if the host allows no more threads (a pids
+/// limit), the agent still makes probes.
 const MIN_WORKERS: usize = 1;
 
 type Reporter = Box<dyn Fn(Report) + Send + Sync>;
@@ -42,11 +40,11 @@ pub(super) struct Pool {
 struct PoolState {
     healthy: VecDeque<Probe>,
     suspect: VecDeque<Probe>,
-    /// Suspect probes inside workers.
+    /// Suspect probes in progress.
     suspects_running: usize,
     /// Idle workers, the longest idle first.
     idle: VecDeque<Arc<Parker>>,
-    /// Workers woken or started that have not looked for a probe since.
+    /// Workers woken or started that have not taken the lock since.
     waking: usize,
     /// Live workers, by number.
     workers: BTreeMap<usize, Worker>,
@@ -64,7 +62,7 @@ struct Parker {
 /// One thread of the pool.
 struct Worker {
     handle: JoinHandle<()>,
-    /// Start of the probe that it makes.
+    /// Start of its current probe.
     running_since: Option<Instant>,
 }
 
@@ -105,7 +103,7 @@ impl Pool {
         self.half_open.seen()
     }
 
-    /// Start of the probe that has run for the longest.
+    /// Start of the longest running probe.
     pub(super) fn oldest_running(&self) -> Option<Instant> {
         self.lock().workers.values().filter_map(|worker| worker.running_since).min()
     }
@@ -114,7 +112,7 @@ impl Pool {
         self.lock().take_waiting();
     }
 
-    /// Takes no further probes, and ends every idle worker.
+    /// Accepts no further probes, and ends all idle workers.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.stopping = true;
@@ -133,18 +131,18 @@ impl Pool {
             let waited = self.worker_exited.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let inside = state.workers.len();
+        let busy = state.workers.len();
         let exited = std::mem::take(&mut state.exited);
         drop(state);
         for handle in exited {
             // A worker that panicked has ended too; the panic hook has logged it.
             let _ = handle.join();
         }
-        inside
+        busy
     }
 
-    /// Applies the one rule; returns the probes that can never start, because there is no worker
-    /// and no thread to be had.
+    /// Applies the rule; returns the probes that can never start, because there is no worker and no
+    /// thread can be started.
     fn ensure_worker(self: &Arc<Self>, state: &mut PoolState) -> Vec<Probe> {
         let runnable = state.healthy.len() + state.startable_suspects(&self.limits);
         if state.stopping || runnable <= state.waking || state.wake_latest() {
@@ -157,8 +155,8 @@ impl Pool {
         state.take_waiting()
     }
 
-    /// Starts a worker, under the lock: the worker's first act is to take it, so that its handle is
-    /// in its place before it can exit.
+    /// Starts a worker while the lock is held: the worker first takes the lock, so its handle is
+    /// stored before it can exit.
     fn start_worker(self: &Arc<Self>, state: &mut PoolState) -> bool {
         let free = |number: &usize| !state.workers.contains_key(number);
         let Some(number) = (0..=state.workers.len()).find(free) else { return false };
@@ -180,7 +178,7 @@ impl Pool {
         }
     }
 
-    /// The life of a worker.
+    /// A worker's loop.
     fn work(self: &Arc<Self>, number: usize) {
         let parker = Arc::new(Parker { number, woken: Condvar::new() });
         let mut state = self.lock();
@@ -194,8 +192,8 @@ impl Pool {
                 continue;
             };
             let priority = probe.priority;
-            // Catches up when workers could not be started before. While this one lives, no probe
-            // is given up.
+            // Catches up after workers could not be started. While this one lives, every probe can
+            // start.
             let _ = self.ensure_worker(&mut state);
             let started = Instant::now();
             state.set_running(number, Some(started));
@@ -210,7 +208,7 @@ impl Pool {
         }
     }
 
-    /// Waits to be woken; `None` when the worker has exited instead.
+    /// Waits to be woken; `None` if the worker has exited instead.
     fn park<'a>(&'a self, mut state: Guard<'a>, parker: &Arc<Parker>) -> Option<Guard<'a>> {
         if state.stopping {
             state.exit(parker.number);
@@ -228,7 +226,7 @@ impl Pool {
                     if left.is_zero() {
                         state.idle.pop_front();
                         state.exit(parker.number);
-                        // Hands on the role of the one who waits with a timeout.
+                        // The next longest idle worker must wait with a timeout from now on.
                         if let Some(next) = state.idle.front() {
                             next.woken.notify_one();
                         }
@@ -245,7 +243,7 @@ impl Pool {
         }
     }
 
-    // What the lock guards is whole after every statement.
+    // The state is valid after every statement, so also after a panic.
     fn lock(&self) -> Guard<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -258,7 +256,7 @@ impl PoolState {
         }
     }
 
-    /// How many of the waiting suspect probes may start now.
+    /// Number of waiting suspect probes that may start now.
     fn startable_suspects(&self, limits: &PoolLimits) -> usize {
         let share = limits.workers.saturating_sub(limits.reserve).max(1);
         share.saturating_sub(self.suspects_running).min(self.suspect.len())
@@ -281,7 +279,7 @@ impl PoolState {
         self.healthy.drain(..).chain(self.suspect.drain(..)).collect()
     }
 
-    /// Wakes the worker that became idle last; `false` when none is idle.
+    /// Wakes the worker that became idle last; `false` if none is idle.
     fn wake_latest(&mut self) -> bool {
         let Some(parker) = self.idle.pop_back() else { return false };
         self.waking += 1;
@@ -289,7 +287,7 @@ impl PoolState {
         true
     }
 
-    /// Removes a worker; keeps its handle during the stop, which joins it.
+    /// Removes a worker; during the stop its handle is kept to be joined.
     fn exit(&mut self, number: usize) {
         let worker = self.workers.remove(&number);
         self.exited.extend(worker.filter(|_| self.stopping).map(|worker| worker.handle));

@@ -1,7 +1,6 @@
-//! Asks the kernel about one TCP socket (TCP_INFO, tcp(7)); needs no privilege.
+//! Reads the kernel's statistics of one TCP socket (TCP_INFO, tcp(7)); needs no privilege.
 //!
-//! The only module with `unsafe`: no safe crate offers this call. It reads and interprets; it
-//! changes nothing on the socket.
+//! The only module with `unsafe`: no safe crate offers this call.
 #![expect(unsafe_code, reason = "getsockopt(TCP_INFO) has no safe wrapper")]
 
 use std::mem::{MaybeUninit, offset_of, size_of};
@@ -10,17 +9,17 @@ use std::time::Duration;
 
 use crate::probe::KernelView;
 
-/// How much of the structure we read. Its layout is the kernel's ABI (include/uapi/linux/tcp.h):
-/// fields are only ever appended, and this one has been the last that we need since 2.6.10.
+/// Bytes of the structure that are read. Its layout is the kernel's ABI (include/uapi/linux/tcp.h):
+/// fields are only appended, and the last field needed here exists since 2.6.10.
 const NEEDED: usize = offset_of!(libc::tcp_info, tcpi_total_retrans) + size_of::<u32>();
 // The libc crate's structure differs in length between musl and glibc, not in this part.
 const _: () = assert!(NEEDED == 104);
 
-/// Connection states (include/net/tcp_states.h) in which the handshake is behind us. TCP_CLOSE is
-/// not among them: the kernel may have cleared what it knew.
+/// Connection states (include/net/tcp_states.h) after the handshake. Without TCP_CLOSE, in which the
+/// kernel may have cleared its statistics.
 const ESTABLISHED: [u8; 2] = [1, 8]; // TCP_ESTABLISHED, TCP_CLOSE_WAIT
 
-/// The few fields we read, as the kernel gives them.
+/// The fields that are read, in the kernel's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Info {
     state: u8,
@@ -29,23 +28,23 @@ pub(super) struct Info {
     rtt: u32,
     /// Bytes.
     pmtu: u32,
-    /// Milliseconds since the last ACK came.
+    /// Milliseconds since the last ACK.
     last_ack: u32,
 }
 
 impl Info {
-    /// How long ago the peer's last ACK came; right after the handshake, how late we noticed it.
+    /// Time since the peer's last ACK: right after the handshake, how late its end was noticed.
     pub(super) fn since_last_ack(self) -> Duration {
         Duration::from_millis(self.last_ack.into())
     }
 }
 
-/// Reads TCP_INFO of a socket; `None` when the kernel refuses or knows fewer fields.
+/// Reads TCP_INFO of a socket; `None` if the kernel refuses or has fewer fields.
 pub(super) fn read(socket: impl AsFd) -> Option<Info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
     // SAFETY: the descriptor is open while `socket` is borrowed; `info` is writable for `length`
-    // octets, and the kernel writes no more than that and stores the number in `length`.
+    // bytes, and the kernel writes no more than that and stores the number in `length`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -58,7 +57,7 @@ pub(super) fn read(socket: impl AsFd) -> Option<Info> {
     if result != 0 || usize::try_from(length).ok()? < NEEDED {
         return None;
     }
-    // SAFETY: all fields are integers, every octet was zeroed, so any pattern is a valid value.
+    // SAFETY: all fields are integers, every byte was zeroed, so any pattern is a valid value.
     let info = unsafe { info.assume_init() };
     Some(Info {
         state: info.tcpi_state,
@@ -69,11 +68,11 @@ pub(super) fn read(socket: impl AsFd) -> Option<Info> {
     })
 }
 
-/// What two readings tell: one right after the connection was established (`None` when it never
-/// was), one at the end.
+/// Combines two readings: one right after the connection was established (`None` if it never was),
+/// one at the end.
 ///
-/// The round trip is the handshake's, from the first reading: later the kernel mixes in how long
-/// the peer took to answer. The retransmits are those of the whole probe, from the second.
+/// The round-trip time is the handshake's, from the first reading: later the kernel's average includes
+/// the peer's response time. The retransmits are those of the whole probe, from the second.
 pub(super) fn view(established: Option<Info>, end: Info) -> KernelView {
     let established = established.filter(|info| ESTABLISHED.contains(&info.state));
     let rtt = established.map(|info| info.rtt).filter(|rtt| *rtt > 0 && end.total_retrans == 0);
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn how_late_a_handshake_was_noticed_is_told() {
+    fn the_time_since_the_handshake_grows() {
         let listener = TcpListener::bind("127.64.3.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let prompt = read(&stream).unwrap().since_last_ack();
@@ -112,18 +111,18 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_is_no_tcp_socket_tells_nothing() {
+    fn a_descriptor_that_is_no_tcp_socket_has_no_info() {
         let socket = std::net::UdpSocket::bind("127.64.2.1:0").unwrap();
         assert_eq!(read(&socket), None);
         assert_eq!(read(std::io::stdin()), None);
     }
 
     #[test]
-    fn a_round_trip_is_told_only_when_nothing_was_sent_again() {
+    fn there_is_a_round_trip_time_only_without_retransmits() {
         let early = Info { state: 1, total_retrans: 0, rtt: 250, pmtu: 1500, last_ack: 0 };
         let clean = view(Some(early), early);
         assert_eq!((clean.retransmits, clean.rtt), (0, Some(Duration::from_micros(250))));
-        // A FIN may come with the handshake's end.
+        // A FIN may arrive together with the end of the handshake.
         assert!(view(Some(Info { state: 8, ..early }), early).rtt.is_some());
         let late = view(Some(early), Info { total_retrans: 2, ..early });
         assert_eq!((late.retransmits, late.rtt, late.path_mtu), (2, None, Some(1500)));
