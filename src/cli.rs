@@ -1,157 +1,95 @@
-//! The commands for people on call: what the local agent knows, the matrix, and single probes.
+//! Commands for operators: this node's row, the matrix, and single probes.
 //!
-//! They are clients of an agent's routes and change nothing of it. What they write goes to standard
-//! output as a whole; whoever stops reading it ends them quietly.
+//! They are clients of an agent's routes and do not change its state. A closed standard output ends
+//! them without an error.
 
-/// Appends to a text, which cannot fail.
+/// Appends formatted text to a `String`, which cannot fail.
 macro_rules! put {
-    ($text:expr, $($what:tt)*) => {{
+    ($text:expr, $($arguments:tt)*) => {{
         use std::fmt::Write as _;
-        let _ = write!($text, $($what)*);
+        let _ = write!($text, $($arguments)*);
     }};
 }
 
 mod arguments;
 mod cluster;
+mod document;
+mod exit;
 mod paint;
 mod peers;
 mod probe;
 
 use std::io::{ErrorKind, Write as _};
-use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use arguments::{COMMANDS, Command};
+pub use arguments::{COMMANDS, Command, Invocation};
+pub use exit::Exit;
 
-use crate::config::SettingError;
-use crate::matrix::ReadError;
-use crate::prober::{Fetch, FetchError, fetch};
-use arguments::Given;
+use arguments::Options;
 
-/// An agent may gather for two seconds before it answers.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// The longest document that is read: the pod that this runs in has 32 MiB for the agent and for us.
-const MAX_DOCUMENT: usize = 12 * 1024 * 1024;
-
-/// How a command ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// All is well.
-    Healthy,
-    /// Something is not: a peer is down, a row is missing, a probe failed.
-    Unhealthy,
-    /// It could not be found out; why.
-    Failed(String),
-    /// It was asked for wrongly.
-    Usage(Vec<SettingError>),
-}
-
-/// What of the environment matters here.
+/// The environment variables that commands read.
 #[derive(Debug, Default)]
 pub struct Environment {
-    /// `WYLIS_LISTEN`, where the local agent listens.
+    /// `WYLIS_LISTEN`, the listen address of the local agent.
     pub listen: Option<String>,
-    /// `NO_COLOR` is set, and not empty.
+    /// Whether `NO_COLOR` is set and not empty.
     pub no_color: bool,
-    /// `COLUMNS`, for what is no terminal.
+    /// `COLUMNS`, the width where the output is not a terminal.
     pub columns: Option<String>,
 }
 
 impl Environment {
-    /// Takes what matters.
+    /// Picks these variables out of all.
     pub fn read(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut known = Self::default();
+        let mut environment = Self::default();
         for (name, value) in variables {
             match name.as_str() {
-                "WYLIS_LISTEN" => known.listen = Some(value),
-                "NO_COLOR" => known.no_color = !value.is_empty(),
-                "COLUMNS" => known.columns = Some(value),
+                "WYLIS_LISTEN" => environment.listen = Some(value),
+                "NO_COLOR" => environment.no_color = !value.is_empty(),
+                "COLUMNS" => environment.columns = Some(value),
                 _ => {}
             }
         }
-        known
+        environment
     }
 }
 
-/// The command that `first`, the first argument, names.
+/// Runs a command with the arguments after its name.
 #[must_use]
-pub fn command(first: Option<&String>) -> Option<Command> {
-    Command::ALL.into_iter().find(|command| first.is_some_and(|first| first == command.name()))
-}
-
-/// Runs a command with the arguments behind its name. `exit` tells the code of an ending, for what a
-/// signal ends.
-pub fn run(
-    command: Command,
-    arguments: &[String],
-    environment: &Environment,
-    exit: fn(&Ending) -> u8,
-) -> Ending {
-    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        return say(&command.help()).map_or_else(|ending| ending, |()| Ending::Healthy);
+pub fn run(command: Command, arguments: &[String], environment: &Environment) -> Exit {
+    if arguments::has(arguments, ["--help", "-h"]) {
+        return print_and_exit(&command.help());
     }
-    let given = match Given::read(command, arguments, environment) {
-        Ok(given) => given,
-        Err(errors) => return Ending::Usage(errors),
+    let options = match Options::read(command, arguments, environment) {
+        Ok(options) => options,
+        Err(errors) => return Exit::Usage(errors),
     };
     let paint = paint::Paint::new(environment);
-    let ended = match command {
-        Command::Peers => peers::run(&given, paint),
-        Command::Cluster => cluster::run(&given, paint),
-        Command::Probe => probe::run(&given, paint, exit),
+    let exit = match command {
+        Command::Peers => peers::run(&options, paint),
+        Command::Cluster => cluster::run(&options, paint),
+        Command::Probe => probe::run(&options, paint),
     };
-    ended.unwrap_or_else(|ending| ending)
+    exit.unwrap_or_else(|exit| exit)
 }
 
-/// Writes to standard output. Nobody reads it any more: that is the end, and no fault.
-fn say(text: &str) -> Result<(), Ending> {
+/// Prints a text as the whole output.
+#[must_use]
+pub fn print_and_exit(text: &str) -> Exit {
+    print(text).err().unwrap_or(Exit::Healthy)
+}
+
+/// Writes to standard output. A closed output, such as a pipe to `head`, is the end and not an error.
+fn print(text: &str) -> Result<(), Exit> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Ending::Healthy),
-        Err(error) => Err(Ending::Failed(format!("write to standard output: {error}"))),
-    }
-}
-
-/// A document of the agent at `address`.
-fn document(address: SocketAddr, path: &str) -> Result<Vec<u8>, Ending> {
-    let wanted = Fetch {
-        node: None,
-        address,
-        path: path.to_owned(),
-        timeout: ANSWER_WITHIN,
-        max_bytes: MAX_DOCUMENT,
-    };
-    fetch(wanted).map_err(|fault| {
-        let why = match fault {
-            FetchError::Failure(reason) => reason.as_str().to_owned(),
-            FetchError::Local(error) => format!("a fault of this host: {error}"),
-            FetchError::TooLarge => format!("the answer has more than {MAX_DOCUMENT} bytes"),
-            FetchError::Status(404) => {
-                "an agent of an older release, without this route".to_owned()
-            }
-            FetchError::Status(status) => format!("it answers with status {status}"),
-        };
-        Ending::Failed(format!("no {path} from the agent at {address}: {why}"))
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Exit::Healthy,
+        _ => Exit::Failed(format!("write to standard output: {error}")),
     })
 }
 
-/// What is said of a document that cannot be read.
-fn unreadable(path: &str, error: ReadError) -> Ending {
-    Ending::Failed(match error {
-        ReadError::Version => format!("{path} is of another release's format"),
-        ReadError::Malformed | ReadError::OtherNode => format!("{path} is no document of Wylis"),
-    })
-}
-
-/// Prints a document as it is.
-fn say_document(document: Vec<u8>) -> Result<(), Ending> {
-    let text = String::from_utf8(document);
-    say(&text.map_err(|_| Ending::Failed("the document is no text".to_owned()))?)
-}
-
-/// A time in the unit that suits it.
-fn span(time: Duration) -> String {
+/// Formats a duration with three or four digits.
+fn format_time(time: Duration) -> String {
     let micros = time.as_micros();
     match micros {
         0..10_000 => format!("{}.{:02} ms", micros / 1000, micros % 1000 / 10),
@@ -160,8 +98,8 @@ fn span(time: Duration) -> String {
     }
 }
 
-/// An age in whole units.
-fn age(milliseconds: u64) -> String {
+/// Formats an age in whole units.
+fn format_age(milliseconds: u64) -> String {
     match milliseconds / 1000 {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7200 => format!("{} min", seconds / 60),

@@ -1,52 +1,52 @@
-//! Arguments and environment, turned once into valid types.
-//!
-//! The only reader of the environment. It reports every wrong setting at once, each with its name,
-//! its value and its bound, and starts nothing.
+//! Parses arguments and environment once, into valid types. Reports all wrong settings together, each
+//! with its name, value and bound.
 
 mod parse;
 mod settings;
+mod values;
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::discovery::fixed::Entry;
 use crate::name::{Instance, NodeName};
+pub(crate) use settings::listen_address;
 pub use settings::{DEFAULT_PORT, SETTINGS, Setting};
+pub(crate) use values::Values;
 
-/// Everything the agent needs to know before it starts.
+/// The agent's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Our own name in labels and headers.
+    /// This node's name in labels and headers.
     pub node: NodeName,
-    /// Our own pod, to find ourselves in the list.
+    /// This agent's pod, to recognise itself in the pod list.
     pub pod_name: Option<String>,
-    /// Our own life: the pod's UID, or a random id.
+    /// This agent's instance: the pod's UID, or a random id.
     pub instance: Instance,
     /// Whether `instance` is the pod's UID.
     pub instance_is_pod_uid: bool,
-    /// The public port; `None` for the default of both families.
+    /// The listen address; `None` for both address families at [`DEFAULT_PORT`].
     pub listen: Option<SocketAddr>,
-    /// Where peers listen.
+    /// The port on which peers listen.
     pub peer_port: u16,
-    /// Spacing of one peer's probes.
+    /// Time between the probes of one peer.
     pub interval: Duration,
-    /// One probe's whole budget.
+    /// Time limit of a whole probe.
     pub timeout: Duration,
-    /// Spacing of one peer's large probes; zero for none.
+    /// Time between the large probes of one peer; zero for none.
     pub large_interval: Duration,
-    /// Spacing of the peer list's refreshes, the least.
+    /// Minimum time between two refreshes of the peer list.
     pub refresh_interval: Duration,
     /// How peers are found.
     pub discovery: DiscoveryConfig,
-    /// Where the last good list is kept.
+    /// The directory in which the last good peer list is cached.
     pub state_dir: Option<PathBuf>,
     /// How long to keep answering after SIGTERM.
     pub drain: Duration,
-    /// Slots in a row without a success before the verdict is down.
+    /// Consecutive slots without a success before the verdict is down.
     pub failure_threshold: u32,
-    /// Histogram bounds in seconds, rising.
+    /// Histogram bounds in seconds, in ascending order.
     pub buckets: Vec<f64>,
     /// The log filter.
     pub log: String,
@@ -63,9 +63,9 @@ pub enum DiscoveryConfig {
         port: u16,
         /// The directory with `token`, `ca.crt` and `namespace`.
         service_account_dir: PathBuf,
-        /// The namespace of the pods.
+        /// The namespace of the agents' pods.
         namespace: String,
-        /// The selector of the pods.
+        /// The label selector of the agents' pods.
         label_selector: String,
     },
     /// `WYLIS_PEERS`.
@@ -74,74 +74,30 @@ pub enum DiscoveryConfig {
     File(PathBuf),
 }
 
-/// What the command line asks for.
-#[derive(Debug, PartialEq)]
-pub enum Command {
-    /// Run the agent.
-    Run(Box<Config>),
-    /// Print the settings.
-    Help,
-    /// Print the version.
-    Version,
-}
-
-/// A setting that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A setting or an argument that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}{}: {problem}", .value.as_ref().map(|value| format!(" = {value:?}")).unwrap_or_default())]
 pub struct SettingError {
-    /// The variable or the flag, as the user wrote it.
+    /// The variable, flag or argument, as the user wrote it.
     pub name: String,
-    /// Its value; `None` when it is missing.
+    /// Its value; `None` when it has none.
     pub value: Option<String>,
-    /// What it must be.
-    pub expected: String,
+    /// What is wrong, or what the value must be.
+    pub problem: String,
 }
 
-impl std::fmt::Display for SettingError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{} = {value:?}: {}", self.name, self.expected),
-            None => write!(f, "{}: {}", self.name, self.expected),
-        }
-    }
-}
-
-impl std::error::Error for SettingError {}
-
-/// Reads arguments (without the program's name) and environment.
+/// Reads the agent's settings from arguments (without the program's name) and environment.
 ///
 /// # Errors
 /// Every setting that is wrong, unknown or missing, together.
 pub fn read(
-    arguments: impl IntoIterator<Item = String>,
+    arguments: &[String],
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Command, Vec<SettingError>> {
-    let arguments: Vec<String> = arguments.into_iter().collect();
-    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        return Ok(Command::Help);
-    }
-    if arguments.iter().any(|argument| argument == "--version" || argument == "-V") {
-        return Ok(Command::Version);
-    }
-    let mut given = settings::Given::default();
-    given.environment(environment);
-    given.arguments(arguments);
-    given.validate().map(|config| Command::Run(Box::new(config)))
-}
-
-/// A duration with its unit, in a range.
-///
-/// # Errors
-/// What it must be, with `example`.
-pub fn duration_between(
-    text: &str,
-    example: Duration,
-    range: RangeInclusive<Duration>,
-) -> Result<Duration, String> {
-    let read = parse::duration(text.trim()).filter(|duration| range.contains(duration));
-    read.ok_or_else(|| {
-        let [example, least, most] = [example, *range.start(), *range.end()].map(parse::shown);
-        format!("must be a duration with its unit, such as {example}, from {least} to {most}")
-    })
+) -> Result<Config, Vec<SettingError>> {
+    let mut settings = settings::RawSettings::default();
+    settings.add_environment(environment);
+    settings.add_arguments(arguments);
+    settings.validate()
 }
 
 /// The text of `--help`.
@@ -149,8 +105,8 @@ pub fn duration_between(
 pub fn help() -> String {
     let mut text = String::from(
         "Keeps every pair of nodes warm with constant blank requests, and measures them.\n\n\
-         Usage: wylis [--SETTING VALUE]...\n\
-         \x20      wylis peers|cluster|probe ...   what it knows, for people; see their --help\n\n\
+         Usage: wylis [--SETTING VALUE]...      run the agent\n\
+         \x20      wylis peers|cluster|probe ...   ask a running agent; see wylis COMMAND --help\n\n\
          Each setting is a flag or an environment variable; the flag wins.\n\n",
     );
     for setting in SETTINGS {

@@ -1,35 +1,37 @@
-//! `wylis cluster`: the matrix as a picture where it fits, and what is not up in words.
+//! `wylis cluster`: the matrix as a picture if it fits, and a list of the pairs that are not up.
 
-use super::arguments::Given;
+use super::arguments::Options;
+use super::exit::Exit;
 use super::paint::{Colour, Paint};
-use super::{Ending, document, probe, say, say_document, span, unreadable};
+use super::{document, format_time, print};
 use crate::matrix::{Cell, Matrix, Missing};
 use crate::name::NodeName;
 use crate::state::Verdict;
 
 const PATH: &str = "/api/v1/cluster";
-/// More nodes than this are no picture any more.
-const MOST_NODES: usize = 20;
-/// More lines than this are read by nobody.
-const MOST_LINES: usize = 60;
-/// Columns of a cell that holds a word, with the space behind it, and of one that holds a sign.
-const WORD: usize = 6;
-const SIGN: usize = 3;
-/// What is not up.
+/// Most nodes in a picture.
+const MAX_PICTURE_NODES: usize = 20;
+/// Most lines of the list.
+const MAX_LIST_LINES: usize = 60;
+/// Width of a cell with a word and the space after it.
+const WORD_WIDTH: usize = 6;
+/// Width of a cell with a symbol.
+const SYMBOL_WIDTH: usize = 3;
+/// The verdicts other than up, the worst first.
 const WORST_FIRST: [&str; 6] = ["down", "one-way", "mtu", "lossy", "draining", "unknown"];
-/// So many that find a node down are told as one, when they are most.
-const MANY: usize = 3;
+/// Fewest down pairs of one node that the list groups into one line.
+const MIN_GROUP: usize = 3;
 
-pub(super) fn run(given: &Given, paint: Paint) -> Result<Ending, Ending> {
-    let document = document(probe::resolve(&given.target)?, PATH)?;
-    let matrix = Matrix::read(&document).map_err(|error| unreadable(PATH, error))?;
-    if given.json {
-        say_document(document)?;
+pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
+    let document = document::get(&document::resolve(&options.target)?, PATH)?;
+    let matrix = Matrix::read(&document).map_err(|error| document::unreadable(PATH, error))?;
+    if options.json {
+        document::print_raw(document)?;
     } else {
         drop(document);
-        say(&View::new(&matrix).shown(paint))?;
+        print(&View::new(&matrix).render(paint))?;
     }
-    Ok(View::new(&matrix).ending())
+    Ok(View::new(&matrix).exit())
 }
 
 /// One pair that is not up.
@@ -39,14 +41,14 @@ struct Pair {
     cell: Cell,
 }
 
-/// What is to be seen of a matrix.
+/// A matrix, sorted for its output.
 pub(super) struct View<'a> {
     matrix: &'a Matrix,
     names: Vec<&'a NodeName>,
-    /// Nodes without a row, and why.
+    /// Nodes without a row, with the reason.
     missing: Vec<(usize, Missing)>,
     /// Pairs that are not up.
-    sick: Vec<Pair>,
+    not_up: Vec<Pair>,
     pairs: usize,
     up: usize,
 }
@@ -54,7 +56,7 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(matrix: &'a Matrix) -> Self {
         let names = matrix.rows().map(|(name, _)| name).collect();
-        let (mut missing, mut sick) = (Vec::new(), Vec::new());
+        let (mut missing, mut not_up) = (Vec::new(), Vec::new());
         let (mut pairs, mut up) = (0, 0);
         for (source, (_, row)) in matrix.rows().enumerate() {
             let row = match row {
@@ -70,32 +72,32 @@ impl<'a> View<'a> {
                 if cell.verdict() == Verdict::Up {
                     up += 1;
                 } else {
-                    sick.push(Pair { source, target, cell });
+                    not_up.push(Pair { source, target, cell });
                 }
             }
         }
-        Self { matrix, names, missing, sick, pairs, up }
+        Self { matrix, names, missing, not_up, pairs, up }
     }
 
-    /// Whether all is well.
-    pub(super) fn ending(&self) -> Ending {
-        let down = self.sick.iter().any(|pair| is_down(pair.cell));
+    /// Unhealthy when a pair is down, or the row of a node is missing that should have one.
+    pub(super) fn exit(&self) -> Exit {
+        let down = self.not_up.iter().any(|pair| is_down(pair.cell));
         let blind = self.missing.iter().any(|(_, why)| *why != Missing::NoPeer);
-        if down || blind { Ending::Unhealthy } else { Ending::Healthy }
+        if down || blind { Exit::Unhealthy } else { Exit::Healthy }
     }
 
-    pub(super) fn shown(&self, paint: Paint) -> String {
+    pub(super) fn render(&self, paint: Paint) -> String {
         let mut text = format!(
             "{} nodes as {} sees them, rows read in {}: {} pairs, {} up",
             self.names.len(),
             self.matrix.node(),
-            span(self.matrix.took()),
+            format_time(self.matrix.took()),
             self.pairs,
             self.up,
         );
         for verdict in WORST_FIRST {
             let of = |pair: &&Pair| pair.cell.verdict().as_str() == verdict;
-            match self.sick.iter().filter(of).count() {
+            match self.not_up.iter().filter(of).count() {
                 0 => {}
                 count => put!(text, ", {count} {verdict}"),
             }
@@ -105,10 +107,10 @@ impl<'a> View<'a> {
             1 => text.push_str("; 1 row missing\n"),
             count => put!(text, "; {count} rows missing\n"),
         }
-        if self.names.len() <= MOST_NODES {
+        if self.names.len() <= MAX_PICTURE_NODES {
             self.picture(&mut text, paint);
         }
-        self.words(&mut text, paint);
+        self.list(&mut text, paint);
         text
     }
 
@@ -116,24 +118,24 @@ impl<'a> View<'a> {
         self.names.get(index).map_or("", |name| name.as_str())
     }
 
-    /// Rows are sources, columns targets.
+    /// Appends the picture: rows are sources, columns are targets.
     fn picture(&self, text: &mut String, paint: Paint) {
         let count = self.names.len().max(1);
         let longest = self.names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
-        // "12 name ", in a quarter of the width at most.
+        // The label of a row is "12 name ", with the name in a quarter of the width at most.
         let name_width = longest.min((paint.width / 4).max(8));
         let label = name_width + 4;
         let room = paint.width.saturating_sub(label) / count;
-        if room < SIGN {
+        if room < SYMBOL_WIDTH {
             return;
         }
-        let words = room >= WORD;
-        let width = if words { longest.max(WORD) + 1 } else { SIGN }.min(room);
-        let named = longest < width;
+        let words = room >= WORD_WIDTH;
+        let width = if words { longest.max(WORD_WIDTH) + 1 } else { SYMBOL_WIDTH }.min(room);
+        let names_fit = longest < width;
         put!(text, "\n{:label$}", "");
         for index in 0..self.names.len() {
             let number = (index + 1).to_string();
-            let head = if named { self.name(index) } else { &number };
+            let head = if names_fit { self.name(index) } else { &number };
             put!(text, "{head:<width$}");
         }
         for (index, (name, row)) in self.matrix.rows().enumerate() {
@@ -147,7 +149,7 @@ impl<'a> View<'a> {
                         let itself = target == index;
                         let shown = cell.map_or_else(
                             || if itself { "-" } else { "" }.to_owned(),
-                            |cell| if words { word(cell) } else { sign(cell).to_owned() },
+                            |cell| if words { word(cell) } else { symbol(cell).to_owned() },
                         );
                         let colour = cell.map(|cell| Colour::of(cell.verdict()));
                         text.push_str(&paint.cell(&shown, width, colour));
@@ -164,22 +166,22 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What is not up. A node that most find down is one line.
-    fn words(&self, text: &mut String, paint: Paint) {
+    /// Appends a list of what is missing or not up; the down pairs of one node are grouped.
+    fn list(&self, text: &mut String, paint: Paint) {
         let mut lines = Vec::new();
         for (index, why) in &self.missing {
             lines.push(format!("no row of {}: {}", self.name(*index), why.as_str()));
         }
-        let mut told = vec![false; self.sick.len()];
+        let mut listed = vec![false; self.not_up.len()];
         for node in 0..self.names.len() {
-            lines.extend(self.together(&mut told, node, |pair| pair.target, "is down for"));
+            lines.extend(self.group(&mut listed, node, |pair| pair.target, "is down for"));
         }
         for node in 0..self.names.len() {
-            lines.extend(self.together(&mut told, node, |pair| pair.source, "finds down"));
+            lines.extend(self.group(&mut listed, node, |pair| pair.source, "finds down"));
         }
         for verdict in WORST_FIRST {
-            for (pair, told) in self.sick.iter().zip(&told) {
-                if !told && pair.cell.verdict().as_str() == verdict {
+            for (pair, listed) in self.not_up.iter().zip(&listed) {
+                if !listed && pair.cell.verdict().as_str() == verdict {
                     lines.push(self.line(pair, paint));
                 }
             }
@@ -188,36 +190,38 @@ impl<'a> View<'a> {
             return;
         }
         text.push('\n');
-        let more = lines.len().saturating_sub(MOST_LINES);
-        for line in lines.into_iter().take(MOST_LINES) {
+        let more = lines.len().saturating_sub(MAX_LIST_LINES);
+        for line in lines.into_iter().take(MAX_LIST_LINES) {
             text.push_str(&line);
             text.push('\n');
         }
         if more > 0 {
-            put!(text, "and {more} lines more; wylis cluster --json tells all\n");
+            put!(text, "{more} more lines; see wylis cluster --json\n");
         }
     }
 
-    /// The line of a node at one end of so many pairs that are down.
-    fn together(
+    /// The line of a node that is at one end of [`MIN_GROUP`] down pairs, and of more than half of its pairs;
+    /// marks those pairs as listed.
+    fn group(
         &self,
-        told: &mut [bool],
+        listed: &mut [bool],
         node: usize,
         end: fn(&Pair) -> usize,
         what: &str,
     ) -> Option<String> {
-        let of_node =
-            |(pair, told): &(&Pair, &mut bool)| !**told && is_down(pair.cell) && end(pair) == node;
-        let down: Vec<_> = self.sick.iter().zip(told).filter(of_node).collect();
+        let of_node = |(pair, listed): &(&Pair, &mut bool)| {
+            !**listed && is_down(pair.cell) && end(pair) == node
+        };
+        let down: Vec<_> = self.not_up.iter().zip(listed).filter(of_node).collect();
         let others = self.names.len() - 1;
-        if down.len() < MANY || down.len() * 2 <= others {
+        if down.len() < MIN_GROUP || down.len() * 2 <= others {
             return None;
         }
         let count = down.len();
         let reason = down.first().map_or("", |(pair, _)| reason(pair.cell));
-        let alike = down.iter().all(|(pair, _)| self::reason(pair.cell) == reason);
-        down.into_iter().for_each(|(_, told)| *told = true);
-        let reason = if alike { format!(" ({reason})") } else { String::new() };
+        let same_reason = down.iter().all(|(pair, _)| self::reason(pair.cell) == reason);
+        down.into_iter().for_each(|(_, listed)| *listed = true);
+        let reason = if same_reason { format!(" ({reason})") } else { String::new() };
         Some(format!("{} {what} {count} of {others}{reason}", self.name(node)))
     }
 
@@ -237,7 +241,7 @@ impl<'a> View<'a> {
             put!(text, ", {failures} of {probes} failed");
         }
         if let Some(latency) = pair.cell.latency() {
-            put!(text, ", {}", span(latency));
+            put!(text, ", {}", format_time(latency));
         }
         text
     }
@@ -258,7 +262,7 @@ fn reason(cell: Cell) -> &'static str {
     }
 }
 
-/// In five columns.
+/// A verdict in at most five columns; a latency for up.
 fn word(cell: Cell) -> String {
     let verdict = match cell.verdict() {
         Verdict::Up => return cell.latency().map(short).unwrap_or_default(),
@@ -270,7 +274,7 @@ fn word(cell: Cell) -> String {
     verdict.to_owned()
 }
 
-fn sign(cell: Cell) -> &'static str {
+fn symbol(cell: Cell) -> &'static str {
     match cell.verdict() {
         Verdict::Up => ".",
         Verdict::Down(_) => "X",

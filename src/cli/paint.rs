@@ -1,15 +1,15 @@
-//! Colours where they are wanted, columns, and the width that there is.
+//! Colours, columns and the width of the output.
 
 use std::io::IsTerminal as _;
 
 use super::Environment;
 use crate::state::Verdict;
 
-/// For what is no terminal, and tells no other.
-const WIDTH: usize = 80;
-const WIDEST: usize = 1000;
+/// Width where the output is not a terminal and `COLUMNS` is not set.
+const DEFAULT_WIDTH: usize = 80;
+const MAX_WIDTH: usize = 1000;
 
-/// A colour, as ECMA-48 numbers it.
+/// A colour with its number in ECMA-48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Colour {
     Red = 31,
@@ -19,7 +19,7 @@ pub(super) enum Colour {
 }
 
 impl Colour {
-    /// Of a verdict.
+    /// The colour of a verdict.
     pub(super) fn of(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Up => Self::Green,
@@ -30,7 +30,7 @@ impl Colour {
     }
 }
 
-/// How to paint, and how wide.
+/// The style of the output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint {
     pub(super) coloured: bool,
@@ -40,16 +40,16 @@ pub(super) struct Paint {
 impl Paint {
     pub(super) fn new(environment: &Environment) -> Self {
         let out = std::io::stdout();
-        let told = environment.columns.as_ref().and_then(|columns| columns.trim().parse().ok());
+        let columns = environment.columns.as_ref().and_then(|columns| columns.trim().parse().ok());
         let width = match rustix::termios::tcgetwinsize(&out) {
             Ok(size) if size.ws_col > 0 => size.ws_col.into(),
-            _ => told.unwrap_or(WIDTH),
+            _ => columns.unwrap_or(DEFAULT_WIDTH),
         };
         let coloured = out.is_terminal() && !environment.no_color;
-        Self { coloured, width: width.clamp(1, WIDEST) }
+        Self { coloured, width: width.clamp(1, MAX_WIDTH) }
     }
 
-    /// The text, padded to so many columns on its right, and then coloured.
+    /// The text, padded on the right to `width` columns, then coloured.
     pub(super) fn cell(self, text: &str, width: usize, colour: Option<Colour>) -> String {
         match colour.filter(|_| self.coloured) {
             Some(colour) => format!("\x1b[{}m{text:<width$}\x1b[0m", colour as u8),
@@ -58,7 +58,8 @@ impl Paint {
     }
 }
 
-/// Lines of columns, each as wide as its widest cell; the colour is the whole line's where it is one's.
+/// Formats rows into columns, each as wide as its widest cell. Each row has cells and the colours of the
+/// first of them.
 pub(super) fn table(
     head: &[&str],
     rows: &[(Vec<String>, Vec<Option<Colour>>)],

@@ -1,8 +1,9 @@
 //! `wylis peers`: this node's row as a table.
 
-use super::arguments::Given;
+use super::arguments::Options;
+use super::exit::Exit;
 use super::paint::{Colour, Paint, table};
-use super::{Ending, age, document, probe, say, say_document, span, unreadable};
+use super::{document, format_age, format_time, print};
 use crate::matrix::{PeerLine, Peers};
 use crate::state::Verdict;
 
@@ -10,20 +11,20 @@ const PATH: &str = "/api/v1/peers";
 const HEAD: [&str; 9] =
     ["NODE", "VERDICT", "REASON", "LATENCY", "LOSS", "RETRANSMITS", "RTT", "MTU", "LAST SUCCESS"];
 
-pub(super) fn run(given: &Given, paint: Paint) -> Result<Ending, Ending> {
-    let document = document(probe::resolve(&given.target)?, PATH)?;
-    let peers = Peers::read(&document).map_err(|error| unreadable(PATH, error))?;
-    if given.json {
-        say_document(document)?;
+pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
+    let document = document::get(&document::resolve(&options.target)?, PATH)?;
+    let peers = Peers::read(&document).map_err(|error| document::unreadable(PATH, error))?;
+    if options.json {
+        document::print_raw(document)?;
     } else {
-        say(&shown(&peers, paint))?;
+        print(&render(&peers, paint))?;
     }
     let down = peers.lines.iter().any(|line| matches!(line.verdict, Verdict::Down(_)));
-    Ok(if down { Ending::Unhealthy } else { Ending::Healthy })
+    Ok(if down { Exit::Unhealthy } else { Exit::Healthy })
 }
 
-/// The whole text.
-pub(super) fn shown(peers: &Peers, paint: Paint) -> String {
+/// Renders a heading and the table.
+pub(super) fn render(peers: &Peers, paint: Paint) -> String {
     let up = peers.lines.iter().filter(|line| line.verdict == Verdict::Up).count();
     let text = format!("{}: {} peers, {up} up\n", peers.node, peers.lines.len());
     if peers.lines.is_empty() {
@@ -42,15 +43,15 @@ fn cells(line: &PeerLine, at: u64) -> [String; HEAD.len()] {
         Verdict::Down(reason) => reason.as_str(),
         _ => "",
     };
-    let ago = line.last_success.map(|last| age(at.saturating_sub(last)) + " ago");
+    let ago = line.last_success.map(|last| format_age(at.saturating_sub(last)) + " ago");
     [
         line.node.to_string(),
         line.verdict.as_str().to_owned(),
         reason.to_owned(),
-        line.latency.map(span).unwrap_or_default(),
+        line.latency.map(format_time).unwrap_or_default(),
         format!("{}/{}", line.failures, line.probes),
         line.retransmits.to_string(),
-        line.rtt.map(span).unwrap_or_default(),
+        line.rtt.map(format_time).unwrap_or_default(),
         line.path_mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
         ago.unwrap_or_else(|| "never".to_owned()),
     ]

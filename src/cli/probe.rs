@@ -1,65 +1,92 @@
-//! `wylis probe`: single probes of any agent, like ping. It tells nobody who asks, so that the other
-//! side counts it against no peer, and leaves the local agent alone.
+//! `wylis probe`: single probes of any agent, like ping. They name no sender, so that the target
+//! counts them for no peer, and they do not involve the local agent.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::arguments::Given;
+use super::arguments::Options;
+use super::document::resolve;
+use super::exit::Exit;
 use super::paint::{Colour, Paint};
-use super::{Ending, say, span};
-use crate::probe::{KernelView, Outcome};
+use super::{format_time, print, print_and_exit};
+use crate::probe::{KernelView, Outcome, Phase};
 use crate::prober::{ProbeResult, probe_once};
 
 /// How long Ctrl-C waits for a line that is being written.
-const PATIENCE: Duration = Duration::from_secs(1);
+const CTRL_C_WAIT: Duration = Duration::from_secs(1);
 
-/// One address of a host.
-pub(super) fn resolve(target: &str) -> Result<SocketAddr, Ending> {
-    let failed = |why: String| Ending::Failed(format!("{target} has no address: {why}"));
-    let mut addresses = target.to_socket_addrs().map_err(|error| failed(error.to_string()))?;
-    addresses.next().ok_or_else(|| failed("the name server knows none".to_owned()))
-}
-
-/// `exit` tells the code with which Ctrl-C ends the process.
-pub(super) fn run(given: &Given, paint: Paint, exit: fn(&Ending) -> u8) -> Result<Ending, Ending> {
-    let address = resolve(&given.target)?;
+pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
+    let mut addresses = resolve(&options.target)?;
     let summary = Arc::new(Mutex::new(Summary::default()));
     let shared = Arc::clone(&summary);
-    ctrlc::set_handler(move || {
-        // Held until the end: no line may follow the summary.
-        let Some(summary) = lock_within(&shared, PATIENCE) else {
-            // It is held by a line that nobody reads, and so would the summary be.
-            std::process::exit(exit(&Ending::Failed(String::new())).into())
-        };
-        let ended = say(&summary.shown()).map_or_else(|ending| ending, |()| summary.ending());
-        std::process::exit(exit(&ended).into());
-    })
-    .map_err(|error| Ending::Failed(format!("handle Ctrl-C: {error}")))?;
+    ctrlc::set_handler(move || exit_with_summary(&shared))
+        .map_err(|error| Exit::Failed(format!("handle Ctrl-C: {error}")))?;
     let mut next = Instant::now();
     for made in 1_u64.. {
-        let asking = probe_once(address, given.timeout);
+        let attempts = probe_in_order(&mut addresses, options.timeout);
         let mut summary = lock(&summary);
-        summary.add(&asking);
-        say(&line(&asking, address, paint))?;
-        if made == u64::from(given.count) {
+        if let Some((_, result)) = attempts.last() {
+            summary.add(result);
+        }
+        for (address, result) in attempts {
+            print(&render(&result, address, paint))?;
+        }
+        if made == u64::from(options.count) {
             break;
         }
         drop(summary);
-        next = (next + given.interval).max(Instant::now());
+        next = (next + options.interval).max(Instant::now());
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     let summary = lock(&summary);
-    say(&summary.shown())?;
-    Ok(summary.ending())
+    print(&summary.render())?;
+    Ok(summary.exit())
 }
 
-// What the lock guards is whole after every statement.
+/// Probes the addresses in order until one connects, and removes the others then, so that later probes
+/// use that one. The last attempt is the result of the probe.
+pub(super) fn probe_in_order(
+    addresses: &mut Vec<SocketAddr>,
+    timeout: Duration,
+) -> Vec<(SocketAddr, ProbeResult)> {
+    let mut attempts = Vec::new();
+    for &address in &*addresses {
+        let result = probe_once(address, timeout);
+        let connected = match &result.0 {
+            Ok(_) => true,
+            Err(Outcome::Failure(reason)) => reason.phase() != Phase::Connect,
+            Err(_) => false,
+        };
+        attempts.push((address, result));
+        if connected {
+            *addresses = vec![address];
+            break;
+        }
+    }
+    attempts
+}
+
+/// Handles Ctrl-C. Holds the lock until the process ends, so that no line follows the summary.
+fn exit_with_summary(summary: &Mutex<Summary>) {
+    let summary = lock_within(summary, CTRL_C_WAIT);
+    let exit = match &summary {
+        Some(summary) => match print_and_exit(&summary.render()) {
+            Exit::Healthy => summary.exit(),
+            exit => exit,
+        },
+        // The output is blocked, and would block the summary as well.
+        None => Exit::Failed("write to standard output: blocked".to_owned()),
+    };
+    std::process::exit(exit.code().into());
+}
+
+// A poisoned lock is usable: the summary is consistent after every statement.
 fn lock(summary: &Mutex<Summary>) -> MutexGuard<'_, Summary> {
     summary.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lock, unless it is held for all that time.
+/// The lock, or `None` if it is not free within `time`.
 fn lock_within(summary: &Mutex<Summary>, time: Duration) -> Option<MutexGuard<'_, Summary>> {
     let until = Instant::now() + time;
     loop {
@@ -72,28 +99,28 @@ fn lock_within(summary: &Mutex<Summary>, time: Duration) -> Option<MutexGuard<'_
     }
 }
 
-/// One probe in one line.
-pub(super) fn line((result, kernel): &ProbeResult, address: SocketAddr, paint: Paint) -> String {
+/// Renders one probe as a line.
+pub(super) fn render((result, kernel): &ProbeResult, address: SocketAddr, paint: Paint) -> String {
     let kernel = kernel.unwrap_or_default();
     match result {
         Ok((node, timings, answer)) => {
             let draining = if answer.draining { ", draining" } else { "" };
             let KernelView { retransmits, rtt, path_mtu } = kernel;
-            let rtt = rtt.map(|rtt| format!(", rtt {}", span(rtt))).unwrap_or_default();
+            let rtt = rtt.map(|rtt| format!(", rtt {}", format_time(rtt))).unwrap_or_default();
             let mtu = path_mtu.map(|mtu| format!(", mtu {mtu}")).unwrap_or_default();
             format!(
                 "{} at {address}: connect {}, response {}, total {}, retransmits {retransmits}{rtt}\
                  {mtu}{draining}\n",
                 paint.cell(node.as_str(), 0, Some(Colour::Green)),
-                span(timings.connect),
-                span(timings.response),
-                span(timings.total),
+                format_time(timings.connect),
+                format_time(timings.response),
+                format_time(timings.total),
             )
         }
         Err(outcome) => {
             let why = match outcome {
                 Outcome::Failure(reason) => format!("{reason} ({})", reason.phase().as_str()),
-                Outcome::Local(error) => format!("not made, a fault of this host: {error}"),
+                Outcome::Local(error) => format!("not sent, local error {error}"),
                 Outcome::Success { .. } => String::new(),
             };
             let why = paint.cell(&why, 0, Some(Colour::Red));
@@ -102,17 +129,17 @@ pub(super) fn line((result, kernel): &ProbeResult, address: SocketAddr, paint: P
     }
 }
 
-/// All probes together.
+/// The sums of all probes.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
     succeeded: u32,
     failed: u32,
-    /// Faults of our own: nothing is known of the other side.
+    /// Probes that failed on this host and say nothing about the target.
     local: u32,
     retransmits: u32,
-    /// Total times of the successes: the least, the most, their sum.
-    least: Option<Duration>,
-    most: Duration,
+    /// Total times of the successes.
+    min: Option<Duration>,
+    max: Duration,
     sum: Duration,
 }
 
@@ -122,8 +149,8 @@ impl Summary {
             Ok((_, timings, _)) => {
                 let total = timings.total;
                 self.succeeded += 1;
-                self.least = Some(self.least.map_or(total, |least| least.min(total)));
-                self.most = self.most.max(total);
+                self.min = Some(self.min.map_or(total, |min| min.min(total)));
+                self.max = self.max.max(total);
                 self.sum += total;
             }
             Err(Outcome::Local(_)) => self.local += 1,
@@ -132,30 +159,26 @@ impl Summary {
         self.retransmits += kernel.map_or(0, |kernel| kernel.retransmits);
     }
 
-    fn made(&self) -> u32 {
-        self.succeeded + self.failed + self.local
-    }
-
-    pub(super) fn shown(&self) -> String {
-        let Self { failed, retransmits, .. } = self;
-        let mut text =
-            format!("{} probes, {failed} failed, {retransmits} retransmits", self.made());
-        if self.local > 0 {
-            put!(text, ", {} not made", self.local);
+    pub(super) fn render(&self) -> String {
+        let Self { succeeded, failed, local, retransmits, .. } = self;
+        let probes = succeeded + failed + local;
+        let mut text = format!("{probes} probes, {failed} failed, {retransmits} retransmits");
+        if *local > 0 {
+            put!(text, ", {local} not sent");
         }
-        if let Some(least) = self.least {
+        if let Some(min) = self.min {
             let mean = self.sum / self.succeeded.max(1);
-            let [least, mean, most] = [least, mean, self.most].map(span);
-            put!(text, "; total least {least}, mean {mean}, most {most}");
+            let [min, mean, max] = [min, mean, self.max].map(format_time);
+            put!(text, "; total min {min}, mean {mean}, max {max}");
         }
         text + "\n"
     }
 
-    pub(super) fn ending(&self) -> Ending {
+    pub(super) fn exit(&self) -> Exit {
         match (self.failed, self.succeeded) {
-            (0, 0) => Ending::Failed("no probe was made".to_owned()),
-            (0, _) => Ending::Healthy,
-            _ => Ending::Unhealthy,
+            (0, 0) => Exit::Failed("no probe was sent".to_owned()),
+            (0, _) => Exit::Healthy,
+            _ => Exit::Unhealthy,
         }
     }
 }

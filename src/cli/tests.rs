@@ -1,11 +1,13 @@
-//! What is asked for wrongly, and what is shown of rows and matrices.
+//! Command lines and their errors, addresses in order, and the text of rows, matrices and probes.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::arguments::Given;
+use super::arguments::Options;
 use super::cluster::View;
 use super::paint::Paint;
-use super::probe::{Summary, line};
+use super::probe::{Summary, probe_in_order, render};
 use super::*;
 use crate::matrix::{Matrix, Peers};
 use crate::name::NodeName;
@@ -14,39 +16,49 @@ use crate::prober::ProbeResult;
 
 const PLAIN: Paint = Paint { coloured: false, width: 80 };
 
-fn given(command: Command, arguments: &[&str], listen: Option<&str>) -> Result<Given, Vec<String>> {
-    let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn options(
+    command: Command,
+    arguments: &[&str],
+    listen: Option<&str>,
+) -> Result<Options, Vec<String>> {
     let environment = Environment { listen: listen.map(str::to_owned), ..Environment::default() };
-    Given::read(command, &arguments, &environment)
+    Options::read(command, &owned(arguments), &environment)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 #[test]
-fn the_local_agent_is_found_where_it_listens() {
-    let target = |listen| given(Command::Peers, &[], listen).unwrap().target;
+fn the_local_agent_is_asked_at_its_listen_address() {
+    let target = |listen| options(Command::Peers, &[], listen).unwrap().target.to_string();
     assert_eq!(target(None), "127.0.0.1:9050");
     assert_eq!(target(Some("[::]:9051")), "127.0.0.1:9051");
     assert_eq!(target(Some("0.0.0.0:9052")), "127.0.0.1:9052");
     assert_eq!(target(Some("[fd00::3]:9053")), "[fd00::3]:9053");
-    let agent = given(Command::Cluster, &["--json", "--agent=n1:80"], Some("nowhere")).unwrap();
-    assert_eq!((agent.target.as_str(), agent.json), ("n1:80", true));
-    let errors = given(Command::Peers, &[], Some("9050")).unwrap_err();
-    assert_eq!(errors, ["WYLIS_LISTEN = \"9050\": must be an address and a port; or give --agent"]);
+    let agent = options(Command::Cluster, &["--json", "--agent=n1:80"], Some("nowhere")).unwrap();
+    assert_eq!((agent.target.to_string().as_str(), agent.json), ("n1:80", true));
+    let errors = options(Command::Peers, &[], Some("9050")).unwrap_err();
+    assert_eq!(errors, ["WYLIS_LISTEN = \"9050\": must be an address and a port; or use --agent"]);
 }
 
 #[test]
 fn a_probe_needs_a_target_and_has_defaults() {
-    let probe = given(Command::Probe, &["[fd00::3]:9050"], None).unwrap();
+    let probe = options(Command::Probe, &["[fd00::3]:9050"], None).unwrap();
     let seconds = Duration::from_secs;
     assert_eq!((probe.count, probe.interval, probe.timeout), (5, seconds(1), seconds(5)));
-    let probe = given(Command::Probe, &["--count", "0", "n:1", "--timeout=1m"], None).unwrap();
-    assert_eq!((probe.target.as_str(), probe.count, probe.timeout), ("n:1", 0, seconds(60)));
-    let errors = given(Command::Probe, &[], None).unwrap_err();
-    assert_eq!(errors, ["HOST:PORT: is required: whom to probe"]);
+    let probe = options(Command::Probe, &["--count", "0", "n:1", "--timeout=1m"], None).unwrap();
+    assert_eq!(
+        (probe.target.to_string().as_str(), probe.count, probe.timeout),
+        ("n:1", 0, seconds(60))
+    );
+    let errors = options(Command::Probe, &[], None).unwrap_err();
+    assert_eq!(errors, ["HOST:PORT: is required: the agent to probe"]);
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once_with_name_value_and_bound() {
+fn all_wrong_arguments_are_reported_together_with_name_value_and_bound() {
     let arguments = [
         "host",
         "more",
@@ -58,33 +70,32 @@ fn all_that_is_wrong_is_told_at_once_with_name_value_and_bound() {
         "--agent",
         "a:1",
     ];
-    let errors = given(Command::Probe, &arguments, None).unwrap_err();
+    let errors = options(Command::Probe, &arguments, None).unwrap_err();
     let expected = [
         "--count: needs a value",
-        "-1: is no flag of wylis probe; see --help",
+        "-1: unknown flag; see wylis probe --help",
         "--timeout: needs a value",
-        "--json: is no flag of wylis probe; see --help",
-        "--agent: is no flag of wylis probe; see --help",
+        "--json: unknown flag; see wylis probe --help",
+        "--agent = \"a:1\": unknown flag; see wylis probe --help",
         "HOST:PORT = \"host\": must be HOST:PORT, with an IPv6 address in brackets",
-        "more: is one too many: one target is probed",
-        "a:1: is one too many: one target is probed",
+        "more: unexpected argument; see wylis probe --help",
         "--interval = \"1ms\": must be a duration with its unit, such as 1s, from 100ms to 1h",
     ];
     assert_eq!(errors, expected);
-    let errors = given(Command::Peers, &["--json=1", "x", "--agent=a:1", "--agent=b:1"], None);
+    let errors = options(Command::Peers, &["--json=1", "x", "--agent=a:1", "--agent=b:1"], None);
     let expected = [
         "--json = \"1\": takes no value",
         "--agent = \"b:1\": is given more than once",
-        "x: is no argument of wylis peers; see --help",
+        "x: unexpected argument; see wylis peers --help",
     ];
     assert_eq!(errors.unwrap_err(), expected);
-    let errors = given(Command::Probe, &["a:1", "--count=1000001", "--count=2"], None);
+    let errors = options(Command::Probe, &["a:1", "--count=1000001", "--count=2"], None);
     assert_eq!(errors.unwrap_err().len(), 2);
 }
 
 #[test]
 fn a_target_is_a_host_and_a_port() {
-    let good = |text: &str| given(Command::Probe, &[text], None).is_ok();
+    let good = |text: &str| options(Command::Probe, &[text], None).is_ok();
     for text in ["a:1", "10.0.0.1:9050", "a-b.c_d:65535", "[::1]:9"] {
         assert!(good(text), "{text}");
     }
@@ -97,30 +108,89 @@ fn a_target_is_a_host_and_a_port() {
 
 #[test]
 fn only_the_first_argument_names_a_command() {
-    let name = |text: &str| command(Some(&text.to_owned())).map(Command::name);
+    let parse = |arguments: &[&str]| Invocation::parse(&owned(arguments)).unwrap();
+    for (name, command) in
+        [("peers", Command::Peers), ("cluster", Command::Cluster), ("probe", Command::Probe)]
+    {
+        assert_eq!(parse(&[name, "--help"]), Invocation::Command(command));
+    }
+    assert_eq!(parse(&["--log", "info", "peers", "-h"]), Invocation::Help);
+    assert_eq!(parse(&["-V"]), Invocation::Version);
+    assert_eq!((parse(&[]), parse(&["--log", "peers"])), (Invocation::Agent, Invocation::Agent));
     assert_eq!(
-        (name("peers"), name("cluster"), name("probe")),
-        (Some("peers"), Some("cluster"), Some("probe"))
+        Invocation::parse(&owned(&["Peers", "--json"])).unwrap_err().to_string(),
+        "Peers: unknown command; the commands are peers, cluster, probe; see wylis --help"
     );
-    assert_eq!((name("--help"), name("Peers"), command(None)), (None, None, None));
     for ((usage, _), command) in COMMANDS.iter().zip(Command::ALL) {
-        assert!(usage.starts_with(&format!("wylis {}", command.name())));
+        assert!(usage.starts_with(&format!("wylis {command}")));
         let help = command.help();
         assert!(help.contains(usage) && help.contains("Exit codes"), "{help}");
     }
 }
 
+/// A listener that answers each connection with `answer`, at an address of its own.
+fn serve(ip: &str, answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
 #[test]
-fn times_have_the_unit_that_suits_them() {
-    let shown =
-        [0, 650, 12_340, 999_999, 1_230_000].map(|micros| span(Duration::from_micros(micros)));
+fn a_document_comes_from_the_first_address_that_connects() {
+    let refusing: SocketAddr = "127.99.3.1:9".parse().unwrap();
+    let agent =
+        serve("127.99.3.2", "HTTP/1.1 200 OK\r\nWylis-Node: n1\r\nContent-Length: 2\r\n\r\n{}");
+    let other = serve("127.99.3.3", "SSH-2.0-OpenSSH\r\n");
+    assert_eq!(document::get(&[refusing, agent, other], "/a"), Ok(b"{}".to_vec()));
+    let failed = |addresses: &[SocketAddr]| match document::get(addresses, "/a") {
+        Err(Exit::Failed(error)) => error,
+        result => panic!("{result:?}"),
+    };
+    let second: SocketAddr = "127.99.3.4:9".parse().unwrap();
+    assert_eq!(
+        failed(&[refusing, second]),
+        "get /a from 127.99.3.1:9: refused, from 127.99.3.4:9: refused"
+    );
+    let error = format!("get /a from 127.99.3.1:9: refused, from {other}: bad_response");
+    assert_eq!(failed(&[refusing, other, agent]), error, "the first that connects is the last");
+}
+
+#[test]
+fn later_probes_use_the_address_that_connected() {
+    let refusing: SocketAddr = "127.99.4.1:9".parse().unwrap();
+    let timeout = Duration::from_secs(5);
+    let mut addresses = vec![refusing, "127.99.4.2:9".parse().unwrap()];
+    let attempts = probe_in_order(&mut addresses, timeout);
+    assert_eq!((attempts.len(), addresses.len()), (2, 2), "none connects: all are tried again");
+    // It connects, although its answer is wrong.
+    let other = serve("127.99.4.3", "SSH-2.0-OpenSSH\r\n");
+    let mut addresses = vec![refusing, other, refusing];
+    let attempts = probe_in_order(&mut addresses, timeout);
+    let outcomes: Vec<_> =
+        attempts.into_iter().map(|(address, (result, _))| (address, result.unwrap_err())).collect();
+    let refused = Outcome::Failure(FailureReason::Refused);
+    let wrong = Outcome::Failure(FailureReason::BadResponse);
+    assert_eq!(outcomes, [(refusing, refused), (other, wrong)]);
+    assert_eq!(addresses, [other]);
+}
+
+#[test]
+fn times_and_ages_are_formatted_in_suitable_units() {
+    let times = [0, 650, 12_340, 999_999, 1_230_000];
+    let shown = times.map(|micros| format_time(Duration::from_micros(micros)));
     assert_eq!(shown, ["0.00 ms", "0.65 ms", "12.3 ms", "999.9 ms", "1.23 s"]);
-    let shown = [0, 119_999, 120_000, 7_200_000, 172_800_000].map(age);
+    let shown = [0, 119_999, 120_000, 7_200_000, 172_800_000].map(format_age);
     assert_eq!(shown, ["0 s", "119 s", "2 min", "2 h", "2 d"]);
 }
 
 #[test]
-fn a_row_is_a_table() {
+fn a_row_is_rendered_as_a_table() {
     let document = r#"{"version":1,"node":"n1","at":1000,"peers":[
         {"node":"n2","verdict":"up","reason":null,"rtt_seconds":0.0004,"path_mtu_bytes":1370,
          "last_success":990.5,"recent":[{"at":1,"total_seconds":0.002,"retransmits":0},
@@ -134,17 +204,17 @@ NODE    VERDICT  REASON           LATENCY  LOSS  RETRANSMITS  RTT      MTU   LAS
 n2      up                        1.00 ms  1/3   1            0.40 ms  1370  9 s ago
 node-3  down     connect_timeout           0/0   0                           never
 ";
-    assert_eq!(super::peers::shown(&peers, PLAIN), expected);
-    let coloured = super::peers::shown(&peers, Paint { coloured: true, ..PLAIN });
+    assert_eq!(super::peers::render(&peers, PLAIN), expected);
+    let coloured = super::peers::render(&peers, Paint { coloured: true, ..PLAIN });
     assert!(coloured.contains("\x1b[31mdown   \x1b[0m"), "{coloured}");
     let bare: String =
         coloured.replace("\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[0m", "");
-    assert_eq!(bare, expected, "colours move nothing");
+    assert_eq!(bare, expected, "colours change no column");
     let alone = br#"{"version":1,"node":"n1","at":1,"peers":[]}"#;
-    assert_eq!(super::peers::shown(&Peers::read(alone).unwrap(), PLAIN), "n1: 0 peers, 0 up\n");
+    assert_eq!(super::peers::render(&Peers::read(alone).unwrap(), PLAIN), "n1: 0 peers, 0 up\n");
 }
 
-/// A matrix in which `cell` says what each says of another; `None` for a row that is missing.
+/// A matrix of `count` nodes. `cell` gives the cell of each pair; `None` makes the source's row missing.
 fn matrix(count: usize, cell: impl Fn(usize, usize) -> Option<&'static str>) -> Matrix {
     let name = |index: usize| format!("node-{index:03}");
     let names: Vec<String> = (0..count).map(|index| format!("{:?}", name(index))).collect();
@@ -174,7 +244,7 @@ const DOWN: Option<&str> = Some(r#"{"verdict":"down","reason":"refused","failure
 const LOSSY: Option<&str> = Some(r#"{"verdict":"lossy","latency_seconds":1.2,"failures":3}"#);
 
 #[test]
-fn a_small_matrix_is_a_picture_of_latencies_and_words() {
+fn a_small_matrix_is_rendered_with_latencies_and_words() {
     let matrix = matrix(4, |source, target| match (source, target) {
         (3, _) => None,
         (_, 3) => DOWN,
@@ -195,14 +265,14 @@ no row of node-003: response_timeout
 node-003 is down for 3 of 3 (refused)
 node-000 -> node-001  lossy, 3 of 20 failed, 1.20 s
 ";
-    assert_eq!(view.shown(PLAIN), expected);
-    assert_eq!(view.ending(), Ending::Unhealthy);
+    assert_eq!(view.render(PLAIN), expected);
+    assert_eq!(view.exit(), Exit::Unhealthy);
 }
 
 #[test]
 fn twenty_nodes_fit_eighty_columns() {
     let matrix = matrix(20, |source, target| if (source, target) == (19, 0) { DOWN } else { UP });
-    let shown = View::new(&matrix).shown(PLAIN);
+    let shown = View::new(&matrix).render(PLAIN);
     assert!(shown.lines().skip(1).all(|line| line.len() <= 80), "{shown}");
     assert!(shown.contains("\n            1  2  3  4"), "{shown}");
     assert!(shown.contains("\n20 node-019 X  .  .  "), "{shown}");
@@ -211,22 +281,22 @@ fn twenty_nodes_fit_eighty_columns() {
         shown.ends_with("\nnode-019 -> node-000  down (refused), 20 of 20 failed\n"),
         "{shown}"
     );
-    let wide = View::new(&matrix).shown(Paint { width: 200, ..PLAIN });
+    let wide = View::new(&matrix).render(Paint { width: 200, ..PLAIN });
     assert!(wide.contains("12ms") && wide.lines().all(|line| line.len() <= 200), "{wide}");
-    // No picture where there is no room for one.
-    let narrow = View::new(&matrix).shown(Paint { width: 40, ..PLAIN });
+    // A narrow output has no picture.
+    let narrow = View::new(&matrix).render(Paint { width: 40, ..PLAIN });
     assert_eq!(narrow.lines().count(), 3, "{narrow}");
 }
 
 #[test]
-fn two_hundred_nodes_are_told_in_words() {
+fn two_hundred_nodes_are_rendered_as_a_list() {
     let dead = matrix(200, |source, target| match (source, target) {
         (7, _) => None,
         (_, 7) | (9, 10) => DOWN,
         (11, _) => DOWN,
         _ => UP,
     });
-    let shown = View::new(&dead).shown(PLAIN);
+    let shown = View::new(&dead).render(PLAIN);
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(
         lines,
@@ -241,17 +311,17 @@ fn two_hundred_nodes_are_told_in_words() {
         ]
     );
     let lossy = matrix(200, |_, _| LOSSY);
-    let shown = View::new(&lossy).shown(PLAIN);
+    let shown = View::new(&lossy).render(PLAIN);
     assert!(shown.lines().count() < 70, "{}", shown.lines().count());
-    assert!(shown.ends_with("and 39740 lines more; wylis cluster --json tells all\n"));
-    assert_eq!(View::new(&lossy).ending(), Ending::Healthy, "lossy is not down");
+    assert!(shown.ends_with("39740 more lines; see wylis cluster --json\n"));
+    assert_eq!(View::new(&lossy).exit(), Exit::Healthy, "lossy is not down");
     let well = matrix(200, |_, _| UP);
-    assert_eq!(View::new(&well).shown(PLAIN).lines().count(), 1);
-    assert_eq!(View::new(&well).ending(), Ending::Healthy);
+    assert_eq!(View::new(&well).render(PLAIN).lines().count(), 1);
+    assert_eq!(View::new(&well).exit(), Exit::Healthy);
 }
 
 #[test]
-fn a_probe_is_one_line_and_all_of_them_another() {
+fn each_probe_is_a_line_and_the_summary_another() {
     let address = "10.0.0.1:9050".parse().unwrap();
     let time = Duration::from_micros;
     let timings = |total| Timings { connect: time(400), response: time(700), total: time(total) };
@@ -264,31 +334,31 @@ fn a_probe_is_one_line_and_all_of_them_another() {
     );
     let local: ProbeResult = (Err(Outcome::Local(LocalError::NoPorts)), None);
     assert_eq!(
-        line(&good(1200), address, PLAIN),
+        render(&good(1200), address, PLAIN),
         "n2 at 10.0.0.1:9050: connect 0.40 ms, response 0.70 ms, total 1.20 ms, retransmits 1, \
          rtt 0.30 ms, mtu 1370\n"
     );
     assert_eq!(
-        line(&failure, address, PLAIN),
+        render(&failure, address, PLAIN),
         "10.0.0.1:9050: connect_timeout (connect), retransmits 2\n"
     );
     assert_eq!(
-        line(&local, address, PLAIN),
-        "10.0.0.1:9050: not made, a fault of this host: no_ports, retransmits 0\n"
+        render(&local, address, PLAIN),
+        "10.0.0.1:9050: not sent, local error no_ports, retransmits 0\n"
     );
     let summary = |all: &[&ProbeResult]| {
         let mut summary = Summary::default();
-        all.iter().for_each(|asking| summary.add(asking));
-        (summary.shown(), summary.ending())
+        all.iter().for_each(|result| summary.add(result));
+        (summary.render(), summary.exit())
     };
-    let (text, ending) = summary(&[&good(1200), &failure, &good(3000), &local]);
+    let (text, exit) = summary(&[&good(1200), &failure, &good(3000), &local]);
     assert_eq!(
         text,
-        "4 probes, 1 failed, 4 retransmits, 1 not made; total least 1.20 ms, mean 2.10 ms, most 3.00 ms\n"
+        "4 probes, 1 failed, 4 retransmits, 1 not sent; total min 1.20 ms, mean 2.10 ms, max 3.00 ms\n"
     );
-    assert_eq!(ending, Ending::Unhealthy);
-    assert_eq!(summary(&[&good(1200), &local]).1, Ending::Healthy);
-    assert_eq!(summary(&[&failure]).1, Ending::Unhealthy);
-    let none = Ending::Failed("no probe was made".to_owned());
+    assert_eq!(exit, Exit::Unhealthy);
+    assert_eq!(summary(&[&good(1200), &local]).1, Exit::Healthy);
+    assert_eq!(summary(&[&failure]).1, Exit::Unhealthy);
+    let none = Exit::Failed("no probe was sent".to_owned());
     assert!(summary(&[&local]).1 == none && summary(&[]).1 == none);
 }

@@ -1,10 +1,10 @@
-//! From text to one value: durations, bounds of a histogram, log filters. Pure.
+//! Parses single values: durations, histogram bounds, log filters. Pure.
 
 use std::time::Duration;
 
-/// The crates in this program that log. env_logger takes any word for a module, and a misspelt level
-/// would silence everything: whatever else a filter names is refused.
-pub(super) const LOGGING: [&str; 5] = ["wylis", "rustls", "tiny_http", "ureq", "ureq_proto"];
+/// The crates that log. env_logger takes any word for a module, so that a misspelt level would silence
+/// everything: a filter may name no other crates.
+pub(super) const LOGGING_CRATES: [&str; 5] = ["wylis", "rustls", "tiny_http", "ureq", "ureq_proto"];
 
 /// A duration with its unit: `500ms`, `10s`, `1.5s`, `2m`, `1h`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -21,33 +21,32 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         "h" => 3600.0,
         _ => return None,
     };
-    // Rounded to the millisecond: 0.1 s is 100 ms, whatever the binary fraction says.
+    // Rounded to the millisecond, because 0.1 has no exact binary fraction.
     let milliseconds = (number.parse::<f64>().ok()? * seconds * 1000.0).round();
     Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
 }
 
-/// A duration in the largest unit that is exact, for messages.
-pub(super) fn shown(duration: Duration) -> String {
-    let milliseconds = duration.as_millis();
-    match milliseconds {
+/// Formats a duration in the largest unit that is exact.
+pub(super) fn format_duration(duration: Duration) -> String {
+    match duration.as_millis() {
         0 => "0s".to_owned(),
-        whole if whole % 3_600_000 == 0 => format!("{}h", whole / 3_600_000),
-        whole if whole % 60_000 == 0 => format!("{}m", whole / 60_000),
-        whole if whole % 1_000 == 0 => format!("{}s", whole / 1_000),
-        other => format!("{other}ms"),
+        hours if hours % 3_600_000 == 0 => format!("{}h", hours / 3_600_000),
+        minutes if minutes % 60_000 == 0 => format!("{}m", minutes / 60_000),
+        seconds if seconds % 1_000 == 0 => format!("{}s", seconds / 1_000),
+        milliseconds => format!("{milliseconds}ms"),
     }
 }
 
-/// Rising positive bounds in seconds, separated by commas.
+/// Positive bounds in seconds, in ascending order, separated by commas.
 pub(super) fn buckets(text: &str) -> Option<Vec<f64>> {
     let bounds: Vec<f64> =
         text.split(',').map(|bound| bound.trim().parse().ok()).collect::<Option<_>>()?;
     let positive = bounds.iter().all(|bound| bound.is_finite() && *bound > 0.0);
-    let rising = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
-    (positive && rising).then_some(bounds)
+    let ascending = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
+    (positive && ascending).then_some(bounds)
 }
 
-/// Whether env_logger can read a filter, and whatever it names is a level or a module of [`LOGGING`].
+/// Whether env_logger can parse a filter that names only levels and modules of [`LOGGING_CRATES`].
 pub(super) fn is_log_filter(text: &str) -> bool {
     let directives = text.split('/').next().unwrap_or_default();
     let mut directives = directives.split(',').map(str::trim).filter(|one| !one.is_empty());
@@ -60,10 +59,10 @@ pub(super) fn is_log_filter(text: &str) -> bool {
 }
 
 fn is_of_logging_crate(module: &str) -> bool {
-    LOGGING.contains(&module.split("::").next().unwrap_or_default())
+    LOGGING_CRATES.contains(&module.split("::").next().unwrap_or_default())
 }
 
-/// A DNS label, as Kubernetes wants of a namespace (RFC 1123).
+/// Whether a text is a DNS label (RFC 1123), as the name of a namespace must be.
 pub(super) fn is_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_carries_its_unit() {
+    fn a_duration_needs_its_unit() {
         let good =
             [("500ms", 500), ("10s", 10_000), ("1.5s", 1_500), ("0.1s", 100), ("2m", 120_000)];
         for (text, milliseconds) in good {
@@ -100,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_shown_as_it_would_be_written() {
+    fn a_duration_is_formatted_as_a_user_would_write_it() {
         for text in ["0s", "1500ms", "10s", "2m", "1h"] {
-            assert_eq!(shown(duration(text).unwrap()), text);
+            assert_eq!(format_duration(duration(text).unwrap()), text);
         }
     }
 
     #[test]
-    fn a_filter_names_levels_and_modules_that_log() {
+    fn a_filter_may_name_levels_and_modules_that_log() {
         for good in ["info", "OFF", "wylis=debug, warn", "wylis::gate,ureq=error", "info/probe"] {
             assert!(is_log_filter(good), "{good}");
         }
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_must_rise_and_be_positive() {
+    fn bounds_must_be_positive_and_ascending() {
         assert_eq!(buckets("0.1, 1,3"), Some(vec![0.1, 1.0, 3.0]));
         for bad in ["", "1,1", "2,1", "0,1", "-1,1", "nan", "inf", "1,,2"] {
             assert_eq!(buckets(bad), None, "{bad}");

@@ -1,4 +1,4 @@
-//! What a user can get wrong, and what they are told.
+//! Defaults, wrong settings and their errors.
 
 use super::*;
 
@@ -7,18 +7,16 @@ fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn run(arguments: &[&str], pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-    match read(arguments.iter().map(|text| (*text).to_owned()), env(pairs)) {
-        Ok(Command::Run(config)) => Ok(*config),
-        Ok(other) => panic!("{other:?}"),
-        Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
-    }
+    let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+    read(&arguments, env(pairs)).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
-const LEAST: &[(&str, &str)] = &[("WYLIS_NODE_NAME", "n1"), ("WYLIS_PEERS", "n2=10.0.0.2:9050")];
+/// The required settings.
+const REQUIRED: &[(&str, &str)] = &[("WYLIS_NODE_NAME", "n1"), ("WYLIS_PEERS", "n2=10.0.0.2:9050")];
 
 #[test]
-fn the_defaults_are_those_of_the_table() {
-    let config = run(&[], LEAST).unwrap();
+fn defaults_are_those_of_the_table() {
+    let config = run(&[], REQUIRED).unwrap();
     let seconds = Duration::from_secs;
     assert_eq!((config.interval, config.timeout), (seconds(10), seconds(5)));
     assert_eq!((config.refresh_interval, config.drain), (seconds(30), seconds(5)));
@@ -35,22 +33,26 @@ fn the_defaults_are_those_of_the_table() {
         ("WYLIS_REFRESH_INTERVAL", config.refresh_interval),
         ("WYLIS_DRAIN", config.drain),
     ] {
-        assert_eq!(table(variable), parse::shown(value), "{variable}");
+        assert_eq!(table(variable), parse::format_duration(value), "{variable}");
     }
     assert!(!config.instance_is_pod_uid);
-    assert_ne!(config.instance, run(&[], LEAST).unwrap().instance, "an instance is one life");
+    assert_ne!(
+        config.instance,
+        run(&[], REQUIRED).unwrap().instance,
+        "a random instance is new for each process"
+    );
 }
 
 #[test]
 fn a_flag_wins_over_its_variable() {
-    let mut pairs = LEAST.to_vec();
+    let mut pairs = REQUIRED.to_vec();
     pairs.push(("WYLIS_INTERVAL", "20s"));
     assert_eq!(run(&["--interval", "1s"], &pairs).unwrap().interval, Duration::from_secs(1));
     assert_eq!(run(&["--interval=2s"], &pairs).unwrap().interval, Duration::from_secs(2));
 }
 
 #[test]
-fn all_wrong_settings_are_told_at_once_with_name_value_and_bound() {
+fn all_wrong_settings_are_reported_together_with_name_value_and_bound() {
     let errors = run(
         &["--timeout", "5", "--colour=red"],
         &[
@@ -67,21 +69,21 @@ fn all_wrong_settings_are_told_at_once_with_name_value_and_bound() {
         assert!(errors.iter().any(|error| error.contains(text)), "{text}: {errors:#?}")
     };
     has("--timeout = \"5\": must be a duration with its unit, such as 5s, from 10ms to 1m");
-    has("--colour = \"red\": is no flag of Wylis");
+    has("--colour = \"red\": unknown flag; see wylis --help");
     has("WYLIS_NODE_NAME = \"a b\"");
     has(
         "WYLIS_INTERVAL = \"1ms\": must be a duration with its unit, such as 10s, from 100ms to 1h",
     );
-    has("WYLIS_INTERVALL = \"1s\": is no setting");
+    has("WYLIS_INTERVALL = \"1s\": unknown setting");
     has("WYLIS_BUCKETS = \"2,1\"");
     has("WYLIS_LOG = \"wylis=loud\"");
     assert_eq!(errors.len(), 7, "{errors:#?}");
 }
 
 #[test]
-fn a_misspelt_level_is_not_taken_for_a_module() {
+fn a_misspelt_log_level_is_refused() {
     for (arguments, name) in [(&["--log", "inof"][..], "--log"), (&[], "WYLIS_LOG")] {
-        let mut pairs = LEAST.to_vec();
+        let mut pairs = REQUIRED.to_vec();
         pairs.push(("WYLIS_LOG", "wylis=debug,inof"));
         let errors = run(arguments, &pairs).unwrap_err();
         assert_eq!(errors.len(), 1, "{errors:#?}");
@@ -89,39 +91,43 @@ fn a_misspelt_level_is_not_taken_for_a_module() {
         assert!(errors[0].ends_with("begin with wylis, rustls, tiny_http, ureq, ureq_proto"));
     }
     assert_eq!(
-        run(&["--log=wylis::gate=debug,warn"], LEAST).unwrap().log,
+        run(&["--log=wylis::gate=debug,warn"], REQUIRED).unwrap().log,
         "wylis::gate=debug,warn"
     );
-    assert_eq!(run(&["--log", " trace "], LEAST).unwrap().log, "trace");
+    assert_eq!(run(&["--log", " trace "], REQUIRED).unwrap().log, "trace");
 }
 
 #[test]
-fn a_flag_that_is_given_twice_is_refused() {
-    let errors = run(&["--interval", "1s", "--drain=2s", "--interval=2s"], LEAST).unwrap_err();
+fn a_repeated_flag_is_refused() {
+    let errors = run(&["--interval", "1s", "--drain=2s", "--interval=2s"], REQUIRED).unwrap_err();
     assert_eq!(errors, ["--interval = \"2s\": is given more than once"]);
-    let errors = run(&["--interval", "1", "--interval", "1s"], LEAST).unwrap_err();
+    let errors = run(&["--interval", "1", "--interval", "1s"], REQUIRED).unwrap_err();
     assert_eq!(errors.len(), 2, "{errors:#?}");
 }
 
 #[test]
 fn an_unknown_flag_and_its_value_are_one_error() {
-    let errors = run(&["--colour", "red", "--drain", "1s", "more"], LEAST).unwrap_err();
-    let expected = ["--colour = \"red\"", "more"];
-    let expected = expected.map(|what| format!("{what}: is no flag of Wylis; see --help"));
+    let errors = run(&["--colour", "red", "--drain", "1s", "more"], REQUIRED).unwrap_err();
+    let expected = [
+        "--colour = \"red\": unknown flag; see wylis --help",
+        "more: unexpected argument; see wylis --help",
+    ];
     assert_eq!(errors, expected);
-    assert_eq!(run(&["--colour"], LEAST).unwrap_err().len(), 1);
+    assert_eq!(run(&["--colour"], REQUIRED).unwrap_err().len(), 1);
 }
 
 #[test]
 fn a_flag_is_not_the_value_of_another() {
-    let errors = run(&["--interval", "--drain", "1s", "--timeout"], LEAST).unwrap_err();
+    let errors = run(&["--interval", "--drain", "1s", "--timeout"], REQUIRED).unwrap_err();
     assert_eq!(errors, ["--interval: needs a value", "--timeout: needs a value"]);
-    assert_eq!(run(&["--drain", "-1s"], LEAST).unwrap_err().len(), 1);
+    let errors = run(&["--drain", "-1s"], REQUIRED).unwrap_err();
+    assert_eq!(errors, ["--drain: needs a value", "-1s: unknown flag; see wylis --help"]);
+    assert_eq!(run(&["--drain=-1s"], REQUIRED).unwrap_err().len(), 1);
 }
 
 #[test]
-fn what_kubernetes_injects_for_a_service_called_wylis_is_ignored() {
-    let mut pairs = LEAST.to_vec();
+fn variables_of_a_kubernetes_service_called_wylis_are_ignored() {
+    let mut pairs = REQUIRED.to_vec();
     pairs.extend([
         ("WYLIS_SERVICE_HOST", "10.96.0.7"),
         ("WYLIS_SERVICE_PORT_HTTP", "9050"),
@@ -132,14 +138,14 @@ fn what_kubernetes_injects_for_a_service_called_wylis_is_ignored() {
 }
 
 #[test]
-fn outside_a_cluster_and_without_a_list_the_user_is_told_both_ways() {
+fn without_kubernetes_and_without_a_list_the_error_names_both() {
     let errors = run(&[], &[("WYLIS_NODE_NAME", "n1")]).unwrap_err();
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(errors[0].contains("WYLIS_PEERS_FILE"), "{errors:#?}");
 }
 
 #[test]
-fn in_a_cluster_the_namespace_is_the_service_accounts() {
+fn the_namespace_defaults_to_that_of_the_service_account() {
     let dir = std::env::temp_dir().join(format!("wylis-config-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("namespace"), "mesh\n").unwrap();
@@ -161,15 +167,15 @@ fn in_a_cluster_the_namespace_is_the_service_accounts() {
 }
 
 #[test]
-fn the_list_and_the_file_exclude_each_other() {
-    let mut pairs = LEAST.to_vec();
+fn a_peer_list_and_a_peers_file_exclude_each_other() {
+    let mut pairs = REQUIRED.to_vec();
     pairs.push(("WYLIS_PEERS_FILE", "/etc/peers"));
     let errors = run(&[], &pairs).unwrap_err();
     assert!(errors[0].contains("cannot be used together"), "{errors:#?}");
 }
 
 #[test]
-fn help_names_every_setting() {
+fn help_lists_every_setting() {
     let help = help();
     for setting in SETTINGS {
         assert!(help.contains(setting.variable) && help.contains(&setting.flag()));

@@ -1,5 +1,4 @@
-//! The commands for people on call, against a mesh of real agents: what they print, how they end, and
-//! that nobody counts them.
+//! The commands against a mesh of real agents: output, exit codes, and that no counter of a pair moves.
 #![cfg(test)]
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -19,17 +18,17 @@ const FAST: &[(&str, &str)] = &[
     ("WYLIS_DRAIN", "1s"),
 ];
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The codes of the README.
-const WELL: Option<i32> = Some(0);
+/// The exit codes of the documentation.
+const HEALTHY: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const USAGE: Option<i32> = Some(2);
-const SICK: Option<i32> = Some(4);
+const UNHEALTHY: Option<i32> = Some(4);
 
 fn binary() -> PathBuf {
     wylis_harness::process::binary(env!("CARGO_BIN_EXE_wylis"))
 }
 
-/// The program with these arguments, in an environment that has nothing else.
+/// The program with these arguments, in an empty environment.
 fn wylis(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.env_clear().args(arguments).stdin(Stdio::null());
@@ -37,10 +36,10 @@ fn wylis(arguments: &[&str]) -> Command {
 }
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    told(wylis(arguments).output().unwrap())
+    decode(wylis(arguments).output().unwrap())
 }
 
-fn told(output: Output) -> (Option<i32>, String, String) {
+fn decode(output: Output) -> (Option<i32>, String, String) {
     let text = |octets| String::from_utf8(octets).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -48,38 +47,38 @@ fn told(output: Output) -> (Option<i32>, String, String) {
 /// As `kubectl exec` would: with the environment of the pod.
 fn run_in_pod(mesh: &Mesh, node: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
     let listen = mesh.agent(node).address.to_string();
-    told(wylis(arguments).env("WYLIS_LISTEN", listen).output().unwrap())
+    decode(wylis(arguments).env("WYLIS_LISTEN", listen).output().unwrap())
 }
 
 fn end(mut child: Child) -> Option<i32> {
-    let patience = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code();
         }
-        if Instant::now() > patience {
+        if Instant::now() > deadline {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("it does not end");
+            panic!("the process does not end");
         }
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[test]
-fn a_healthy_mesh_is_shown_and_all_is_well() {
+fn a_healthy_mesh_is_rendered_with_exit_code_0() {
     let mesh = Mesh::of(3, &binary(), FAST);
     let (code, peers, error) = run_in_pod(&mesh, "n1", &["peers"]);
-    assert_eq!((code, error.as_str()), (WELL, ""), "{peers}");
+    assert_eq!((code, error.as_str()), (HEALTHY, ""), "{peers}");
     let lines: Vec<&str> = peers.lines().collect();
     assert_eq!((lines.len(), lines[0]), (4, "n1: 2 peers, 2 up"));
     assert!(lines[1].starts_with("NODE") && lines[2].starts_with("n2    up "), "{peers}");
     assert!(lines[2].contains(" ms ") && lines[2].ends_with(" s ago"), "{peers}");
     let (code, cluster, error) = run_in_pod(&mesh, "n1", &["cluster"]);
-    assert_eq!((code, error.as_str()), (WELL, ""), "{cluster}");
+    assert_eq!((code, error.as_str()), (HEALTHY, ""), "{cluster}");
     assert!(cluster.starts_with("3 nodes as n1 sees them, rows read in "), "{cluster}");
     assert!(cluster.contains(": 6 pairs, 6 up\n"), "{cluster}");
-    // From outside, by address.
+    // From outside the pod, by address.
     let agent = format!("--agent={}", mesh.agent("n2").address);
     assert!(run(&["peers", &agent]).1.starts_with("n2: 2 peers"));
     assert!(run(&["cluster", "--agent", &agent[8..]]).1.contains(" as n2 sees them"));
@@ -89,14 +88,14 @@ fn a_healthy_mesh_is_shown_and_all_is_well() {
 }
 
 #[test]
-fn json_is_the_document_of_the_agent() {
+fn json_prints_the_document_of_the_agent() {
     let mesh = Mesh::of(2, &binary(), FAST);
     for (command, list) in [("peers", "peers"), ("cluster", "rows")] {
         let (code, text, _) = run_in_pod(&mesh, "n1", &[command, "--json"]);
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (code, &document["version"], &document["node"]),
-            (WELL, &1.into(), &"n1".into())
+            (HEALTHY, &1.into(), &"n1".into())
         );
         assert!(!document[list].as_array().unwrap().is_empty());
         let route = mesh.agent("n1").get(&format!("/api/v1/{command}")).unwrap().1;
@@ -107,7 +106,7 @@ fn json_is_the_document_of_the_agent() {
 }
 
 #[test]
-fn what_is_down_is_told_by_words_and_by_the_exit_code() {
+fn a_peer_that_is_down_is_listed_and_sets_the_exit_code() {
     let mut mesh = Mesh::of(4, &binary(), FAST);
     let dead = mesh.agent("n4").address;
     mesh.kill("n4");
@@ -115,17 +114,17 @@ fn what_is_down_is_told_by_words_and_by_the_exit_code() {
         mesh.wait_for_verdict(node, "n4", "down");
     }
     let (code, peers, _) = run_in_pod(&mesh, "n1", &["peers"]);
-    assert_eq!(code, SICK, "{peers}");
+    assert_eq!(code, UNHEALTHY, "{peers}");
     let line = peers.lines().find(|line| line.starts_with("n4 ")).unwrap();
     assert!(line.contains(" down ") && line.contains(" refused "), "{peers}");
     let (code, cluster, _) = run_in_pod(&mesh, "n1", &["cluster"]);
-    assert_eq!(code, SICK, "{cluster}");
+    assert_eq!(code, UNHEALTHY, "{cluster}");
     assert!(cluster.contains("no row of n4: refused\n"), "{cluster}");
     assert!(cluster.contains("n4 is down for 3 of 3 (refused)\n"), "{cluster}");
-    assert_eq!(run_in_pod(&mesh, "n1", &["cluster", "--json"]).0, SICK);
+    assert_eq!(run_in_pod(&mesh, "n1", &["cluster", "--json"]).0, UNHEALTHY);
     let (code, probe, error) =
         run(&["probe", &dead.to_string(), "--count", "2", "--interval", "100ms"]);
-    assert_eq!((code, error.as_str()), (SICK, ""));
+    assert_eq!((code, error.as_str()), (UNHEALTHY, ""));
     let expected = format!(
         "{dead}: refused (connect), retransmits 0\n{dead}: refused (connect), retransmits 0\n\
          2 probes, 2 failed, 0 retransmits\n"
@@ -134,22 +133,22 @@ fn what_is_down_is_told_by_words_and_by_the_exit_code() {
 }
 
 #[test]
-fn a_probe_shows_the_phases_and_is_counted_by_nobody() {
+fn a_probe_prints_its_phases_and_changes_no_counter_of_a_pair() {
     let mesh = Mesh::of(2, &binary(), FAST);
     let target = mesh.agent("n2").address.to_string();
-    let heard = || {
+    let unknown_sources = || {
         let metrics = mesh.agent("n2").metrics();
         metrics.sum("wylis_incoming_requests_total", &["source_node=\"unknown\""])
     };
     let row = || mesh.agent("n1").row()["peers"].as_array().unwrap().len();
-    let before = (heard(), row());
-    let asked = || {
+    let before = (unknown_sources(), row());
+    let keepalives = || {
         let labels = ["route=\"/keepalive\"", "code=\"204\""];
         mesh.agent("n2").metrics().sum("wylis_gate_requests_total", &labels)
     };
-    let asked_before = asked();
+    let keepalives_before = keepalives();
     let (code, text, error) = run(&["probe", &target, "--count=4", "--interval=100ms"]);
-    assert_eq!((code, error.as_str()), (WELL, ""), "{text}");
+    assert_eq!((code, error.as_str()), (HEALTHY, ""), "{text}");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
     for line in &lines[..4] {
@@ -158,21 +157,21 @@ fn a_probe_shows_the_phases_and_is_counted_by_nobody() {
             assert!(line.contains(part), "{line}");
         }
     }
-    assert!(lines[4].starts_with("4 probes, 0 failed, 0 retransmits; total least "), "{text}");
-    assert!(asked() >= asked_before + 4.0, "they did come");
-    assert_eq!((heard(), row()), before);
+    assert!(lines[4].starts_with("4 probes, 0 failed, 0 retransmits; total min "), "{text}");
+    assert!(keepalives() >= keepalives_before + 4.0, "the probes arrived");
+    assert_eq!((unknown_sources(), row()), before);
 }
 
 #[test]
-fn whoever_cannot_find_out_says_so() {
-    let nobody: SocketAddr = "127.99.1.1:9".parse().unwrap();
-    let (code, out, error) = run(&["peers", "--agent", &nobody.to_string()]);
+fn a_command_without_an_answer_fails_with_the_reason() {
+    let unused: SocketAddr = "127.99.1.1:9".parse().unwrap();
+    let (code, out, error) = run(&["peers", "--agent", &unused.to_string()]);
     assert_eq!((code, out.as_str()), (FAILED, ""));
-    assert_eq!(error, "wylis: no /api/v1/peers from the agent at 127.99.1.1:9: refused\n");
+    assert_eq!(error, "wylis: get /api/v1/peers from 127.99.1.1:9: refused\n");
     let (code, _, error) = run(&["cluster", "--agent", "nowhere.invalid:9050"]);
     assert_eq!(code, FAILED);
-    assert!(error.starts_with("wylis: nowhere.invalid:9050 has no address: "), "{error}");
-    // Something else than an agent.
+    assert!(error.starts_with("wylis: resolve nowhere.invalid: "), "{error}");
+    // A server that is not an agent.
     let listener = std::net::TcpListener::bind("127.99.1.2:0").unwrap();
     let other = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -186,15 +185,23 @@ fn whoever_cannot_find_out_says_so() {
     let (code, out, error) = run(&["probe", "--count", "x", "--colour"]);
     assert_eq!((code, out.as_str(), error.lines().count()), (USAGE, "", 3));
     assert!(error.lines().all(|line| line.starts_with("wylis: ")), "{error}");
-    // It is the agent's own flag, and the agent's own word for it.
-    assert_eq!(run(&["peer"]).0, USAGE);
 }
 
 #[test]
-fn help_needs_nothing() {
+fn a_mistyped_command_is_the_only_error() {
+    let (code, out, error) = run(&["cluser", "--agent", "127.0.0.1:9050"]);
+    assert_eq!((code, out.as_str()), (USAGE, ""));
+    assert_eq!(
+        error,
+        "wylis: cluser: unknown command; the commands are peers, cluster, probe; see wylis --help\n"
+    );
+}
+
+#[test]
+fn help_needs_no_settings() {
     for command in ["peers", "cluster", "probe"] {
         let (code, out, error) = run(&[command, "--help", "--nonsense"]);
-        assert_eq!((code, error.as_str()), (WELL, ""));
+        assert_eq!((code, error.as_str()), (HEALTHY, ""));
         assert!(out.starts_with(&format!("Usage: wylis {command} ")), "{out}");
     }
     assert!(run(&["--help"]).1.contains("wylis peers|cluster|probe"));
@@ -221,12 +228,12 @@ fn ctrl_c_ends_an_endless_probe_with_its_summary() {
         out.read_to_string(&mut rest).unwrap();
         let last = rest.lines().last().unwrap();
         assert!(last.contains(" probes, 0 failed, ") && !last.starts_with("0 "), "{rest}");
-        assert_eq!(end(child), WELL);
+        assert_eq!(end(child), HEALTHY);
     }
 }
 
 #[test]
-fn ctrl_c_ends_a_probe_whose_output_nobody_reads() {
+fn ctrl_c_ends_a_probe_whose_output_is_blocked() {
     let mesh = Mesh::of(2, &binary(), FAST);
     let target = mesh.agent("n1").address.to_string();
     let (child, reader) =
@@ -237,7 +244,7 @@ fn ctrl_c_ends_a_probe_whose_output_nobody_reads() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn a_closed_output_ends_a_command_without_an_error() {
     let mesh = Mesh::of(2, &binary(), FAST);
     let target = mesh.agent("n1").address.to_string();
     let mut child = wylis(&["probe", &target, "--count=0", "--interval=100ms"])
@@ -247,16 +254,16 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         .unwrap();
     drop(child.stdout.take());
     let mut error = child.stderr.take().unwrap();
-    assert_eq!(end(child), WELL);
-    let mut said = String::new();
-    error.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "");
+    assert_eq!(end(child), HEALTHY);
+    let mut text = String::new();
+    error.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "");
 }
 
 #[test]
-fn a_terminal_gets_colours_unless_they_are_not_wanted() {
+fn a_terminal_gets_colours_unless_no_color_is_set() {
     if Command::new("script").arg("--version").output().is_err() {
-        return skip("no script(1): it makes a terminal");
+        return skip("script(1), which makes a terminal, is not installed");
     }
     let mesh = Mesh::of(2, &binary(), FAST);
     let listen = mesh.agent("n1").address.to_string();
@@ -269,8 +276,8 @@ fn a_terminal_gets_colours_unless_they_are_not_wanted() {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let (code, text, _) = told(output);
-        assert_eq!(code, WELL, "{text}");
+        let (code, text, _) = decode(output);
+        assert_eq!(code, HEALTHY, "{text}");
         text
     };
     let mut coloured = String::new();

@@ -155,7 +155,7 @@ fn messages_are_quoted_as_they_are_told() {
     let limit = wylis::discovery::kubernetes::LIST_DEADLINE;
     quoted(&DiscoveryError::Timeout { server, limit }.to_string());
     let wrong = ("WYLIS_INTERVAL".to_owned(), "10".to_owned());
-    let told = wylis::config::read([], [wrong]).unwrap_err();
+    let told = wylis::config::read(&[], [wrong]).unwrap_err();
     let told: Vec<String> = told.iter().map(ToString::to_string).collect();
     quoted(told.iter().find(|told| told.starts_with("WYLIS_INTERVAL")).unwrap());
 }

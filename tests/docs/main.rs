@@ -326,13 +326,11 @@ fn the_verdicts_are_those_of_the_code() {
 }
 
 #[test]
-fn the_exit_codes_are_those_of_main() {
-    let main = read("src/main.rs");
-    let constants = main.lines().filter_map(|line| line.strip_prefix("const EXIT_"));
-    let codes = constants.filter_map(|line| line.split_once("= ")?.1.strip_suffix(';'));
-    let mut known = vec![row(["0"])];
-    known.extend(codes.map(|code| row([code])));
-    assert!(known.len() > 1, "no exit code found in main.rs");
+fn the_exit_codes_are_those_of_the_code() {
+    let exit = read("src/cli/exit.rs");
+    let codes = exit.lines().filter_map(|line| line.split_once("=> ")?.1.strip_suffix(','));
+    let known: Vec<Row> = codes.map(|code| row([code])).collect();
+    assert!(known.len() > 1, "no exit code found in exit.rs");
     assert_table("Stopping, and exit codes", 1, &known);
 }
 // ---- Links, targets, machines

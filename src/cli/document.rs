@@ -1,0 +1,66 @@
+//! Fetches a document from an agent.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Exit, print};
+use crate::host_port::HostPort;
+use crate::matrix::ReadError;
+use crate::probe::Phase;
+use crate::prober::{Fetch, FetchError, fetch};
+
+/// Time limit of a fetch from one address; an agent may collect rows for 2 s before it answers.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest document: the command shares the 32 MiB of the pod with the agent.
+const MAX_LENGTH: usize = 12 * 1024 * 1024;
+
+/// All addresses of a target.
+pub(super) fn resolve(target: &HostPort) -> Result<Vec<SocketAddr>, Exit> {
+    target.resolve().map_err(|error| Exit::Failed(format!("resolve {}: {error}", target.host())))
+}
+
+/// Fetches the document at `path` from the first address that connects: `localhost` is `::1` and
+/// `127.0.0.1`, and the agent may listen on one of them only.
+pub(super) fn get(addresses: &[SocketAddr], path: &str) -> Result<Vec<u8>, Exit> {
+    let mut errors = Vec::new();
+    for &address in addresses {
+        let request = Fetch {
+            node: None,
+            address,
+            path: path.to_owned(),
+            timeout: TIMEOUT,
+            max_bytes: MAX_LENGTH,
+        };
+        let (error, connected) = match fetch(request) {
+            Ok(document) => return Ok(document),
+            Err(FetchError::Failure(reason)) => {
+                (reason.as_str().to_owned(), reason.phase() != Phase::Connect)
+            }
+            Err(FetchError::Local(error)) => (format!("local error {error}"), false),
+            Err(FetchError::TooLarge) => (format!("answer longer than {MAX_LENGTH} bytes"), true),
+            Err(FetchError::Status(404)) => {
+                ("status 404: an older release without this route".to_owned(), true)
+            }
+            Err(FetchError::Status(status)) => (format!("status {status}"), true),
+        };
+        errors.push(format!("from {address}: {error}"));
+        if connected {
+            break;
+        }
+    }
+    Err(Exit::Failed(format!("get {path} {}", errors.join(", "))))
+}
+
+/// The error for a document that cannot be read.
+pub(super) fn unreadable(path: &str, error: ReadError) -> Exit {
+    Exit::Failed(match error {
+        ReadError::Version => format!("read {path}: unsupported version of the format"),
+        ReadError::Malformed | ReadError::OtherNode => format!("read {path}: malformed"),
+    })
+}
+
+/// Prints a document unchanged.
+pub(super) fn print_raw(document: Vec<u8>) -> Result<(), Exit> {
+    let text = String::from_utf8(document);
+    print(&text.map_err(|_| Exit::Failed("read document: not UTF-8".to_owned()))?)
+}
