@@ -119,7 +119,7 @@ pub struct Answer {
 pub struct Timings {
     /// Start to established.
     pub connect: Duration,
-    /// Request written to answer read.
+    /// Established to answer read; with `connect` it adds up to `total`.
     pub response: Duration,
     /// Start to answer read.
     pub total: Duration,

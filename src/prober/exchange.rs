@@ -135,7 +135,7 @@ impl Attempt<'_> {
         let received = Instant::now();
         let timings = Timings {
             connect: established - self.started,
-            response: received - sent,
+            response: received - established,
             total: received - self.started,
         };
         Ok((node, timings, answer))

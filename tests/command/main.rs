@@ -156,6 +156,14 @@ fn a_probe_prints_its_phases_and_changes_no_counter_of_a_pair() {
         for part in ["response ", "total ", "retransmits 0", "rtt ", "mtu 65535"] {
             assert!(line.contains(part), "{line}");
         }
+        let [connect, response, total] = ["connect ", "response ", "total "].map(|name| {
+            let (number, rest) = line.split_once(name).unwrap().1.split_once(' ').unwrap();
+            let unit = if rest.starts_with("ms") { 1.0 } else { 1000.0 };
+            number.parse::<f64>().unwrap() * unit
+        });
+        // Each figure is cut to its last digit: 0.01 ms below 10 ms, 0.1 ms above.
+        let rounding = if total < 10.0 { 0.021 } else { 0.21 };
+        assert!((connect + response - total).abs() < rounding, "{line}");
     }
     assert!(lines[4].starts_with("4 probes, 0 failed, 0 retransmits; total min "), "{text}");
     assert!(keepalives() >= keepalives_before + 4.0, "the probes arrived");
