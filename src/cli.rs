@@ -13,12 +13,13 @@ macro_rules! put {
 
 mod arguments;
 mod cluster;
-mod document;
 mod exit;
+mod fetch;
 mod paint;
 mod peers;
 mod probe;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
@@ -27,32 +28,8 @@ pub use exit::Exit;
 
 use arguments::Options;
 
-/// The environment variables that commands read.
-#[derive(Debug, Default)]
-pub struct Environment {
-    /// `WYLIS_LISTEN`, the listen address of the local agent.
-    pub listen: Option<String>,
-    /// Whether `NO_COLOR` is set and not empty.
-    pub no_color: bool,
-    /// `COLUMNS`, the width where the output is not a terminal.
-    pub columns: Option<String>,
-}
-
-impl Environment {
-    /// Picks these variables out of all.
-    pub fn read(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut environment = Self::default();
-        for (name, value) in variables {
-            match name.as_str() {
-                "WYLIS_LISTEN" => environment.listen = Some(value),
-                "NO_COLOR" => environment.no_color = !value.is_empty(),
-                "COLUMNS" => environment.columns = Some(value),
-                _ => {}
-            }
-        }
-        environment
-    }
-}
+/// The environment variables of the process.
+pub type Environment = BTreeMap<String, String>;
 
 /// Runs a command with the arguments after its name.
 #[must_use]

@@ -94,10 +94,7 @@ pub fn read(
     arguments: &[String],
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<SettingError>> {
-    let mut settings = settings::RawSettings::default();
-    settings.add_environment(environment);
-    settings.add_arguments(arguments);
-    settings.validate()
+    settings::validate(settings::collect(arguments, environment))
 }
 
 /// The text of `--help`.

@@ -14,7 +14,8 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(text).collect();
-    let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    let environment: Environment =
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let exit = match Invocation::parse(&arguments) {
         Ok(Invocation::Agent) => match config::read(&arguments, environment) {
             Ok(config) => return run_agent(&config),
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         },
         Ok(Invocation::Command(command)) => {
             let arguments = arguments.get(1..).unwrap_or_default();
-            cli::run(command, arguments, &Environment::read(environment))
+            cli::run(command, arguments, &environment)
         }
         Ok(Invocation::Help) => cli::print_and_exit(&config::help()),
         Ok(Invocation::Version) => {

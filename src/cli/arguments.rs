@@ -98,7 +98,9 @@ const TIMEOUT: Flag = Flag {
     default: "5s",
 };
 const LISTEN: &str = "WYLIS_LISTEN";
+/// The positional argument of `probe`.
 const TARGET: &str = "HOST:PORT";
+const HOST_PORT: &str = "HOST:PORT, with an IPv6 address in brackets";
 
 /// Usage and purpose of each command.
 pub const COMMANDS: [(&str, &str); 3] =
@@ -142,7 +144,7 @@ impl Command {
             text.push('\n');
         }
         text.push_str(
-            "  -h, --help         print this\n\nExit codes: 0 healthy, 1 no answer, 2 wrong usage, 4 a \
+            "  -h, --help         print this\n\nExit codes: 0 healthy, 1 error, 2 wrong usage, 4 a \
              peer is down, a row is missing or a probe failed.\n",
         );
         text
@@ -167,49 +169,38 @@ impl Options {
         arguments: &[String],
         environment: &Environment,
     ) -> Result<Self, Vec<SettingError>> {
-        let program = format!("wylis {command}");
-        let mut values = Values::default();
-        let mut others = values.add_flags(arguments, &program, |name| {
+        let defaults = [COUNT, INTERVAL, TIMEOUT].map(|flag| (flag.name, flag.default));
+        let mut values = Values::new(defaults);
+        let positional = (command == Command::Probe).then_some(TARGET);
+        values.add_arguments(arguments, &format!("wylis {command}"), positional, |name| {
             let flag = command.flags().iter().find(|flag| flag.name == name)?;
             Some((flag.name, !flag.value.is_empty()))
         });
         let target = match command {
-            Command::Probe if others.is_empty() => {
-                values.reject(TARGET, None, "is required: the agent to probe");
-                None
-            }
             Command::Probe => {
-                values.insert(TARGET, TARGET, others.remove(0));
-                host_port(&mut values, TARGET)
+                let missing = "is required: the agent to probe";
+                values.required(TARGET, missing, HOST_PORT, |text| text.parse().ok())
             }
             Command::Peers | Command::Cluster => agent(&mut values, environment),
         };
-        for other in others {
-            values.reject(other, None, format!("unexpected argument; see {program} --help"));
-        }
         let expected = "a number from 0 to 1000000";
-        let count = values.value(COUNT.name, COUNT.default, expected, |text| {
+        let count = values.or_default(COUNT.name, expected, |text| {
             text.parse().ok().filter(|count| *count <= 1_000_000)
         });
         let json = values.get(JSON.name).is_some();
-        let interval = values.duration(INTERVAL.name, INTERVAL.default, 100, 3_600_000);
-        let timeout = values.duration(TIMEOUT.name, TIMEOUT.default, 10, 60_000);
+        let interval = values.duration(INTERVAL.name, 100, 3_600_000);
+        let timeout = values.duration(TIMEOUT.name, 10, 60_000);
         values.finish(target.map(|target| Self { target, json, count, interval, timeout }))
     }
-}
-
-fn host_port(values: &mut Values, key: &str) -> Option<HostPort> {
-    let expected = "HOST:PORT, with an IPv6 address in brackets";
-    values.optional(key, expected, |text| text.parse().ok())
 }
 
 /// The agent to ask: that of `--agent`, or the local one.
 fn agent(values: &mut Values, environment: &Environment) -> Option<HostPort> {
     if values.get(AGENT.name).is_some() {
-        return host_port(values, AGENT.name);
+        return values.optional(AGENT.name, HOST_PORT, |text| text.parse().ok());
     }
     let unset = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
-    let listen = match &environment.listen {
+    let listen = match environment.get(LISTEN) {
         None => unset,
         Some(listen) => {
             values.insert(LISTEN, LISTEN, listen);

@@ -3,7 +3,7 @@
 use super::arguments::Options;
 use super::exit::Exit;
 use super::paint::{Colour, Paint};
-use super::{document, format_time, print};
+use super::{fetch, format_time, print};
 use crate::matrix::{Cell, Matrix, Missing};
 use crate::name::NodeName;
 use crate::state::Verdict;
@@ -23,10 +23,10 @@ const WORST_FIRST: [&str; 6] = ["down", "one-way", "mtu", "lossy", "draining", "
 const MIN_GROUP: usize = 3;
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
-    let document = document::get(&document::resolve(&options.target)?, PATH)?;
-    let matrix = Matrix::read(&document).map_err(|error| document::unreadable(PATH, error))?;
+    let document = fetch::document(&fetch::resolve(&options.target)?, PATH)?;
+    let matrix = Matrix::read(&document).map_err(|error| fetch::unreadable(PATH, error))?;
     if options.json {
-        document::print_raw(document)?;
+        fetch::print_raw(document)?;
     } else {
         drop(document);
         print(&View::new(&matrix).render(paint))?;

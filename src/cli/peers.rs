@@ -3,7 +3,7 @@
 use super::arguments::Options;
 use super::exit::Exit;
 use super::paint::{Colour, Paint, table};
-use super::{document, format_age, format_time, print};
+use super::{fetch, format_age, format_time, print};
 use crate::matrix::{PeerLine, Peers};
 use crate::state::Verdict;
 
@@ -12,10 +12,10 @@ const HEAD: [&str; 9] =
     ["NODE", "VERDICT", "REASON", "LATENCY", "LOSS", "RETRANSMITS", "RTT", "MTU", "LAST SUCCESS"];
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
-    let document = document::get(&document::resolve(&options.target)?, PATH)?;
-    let peers = Peers::read(&document).map_err(|error| document::unreadable(PATH, error))?;
+    let document = fetch::document(&fetch::resolve(&options.target)?, PATH)?;
+    let peers = Peers::read(&document).map_err(|error| fetch::unreadable(PATH, error))?;
     if options.json {
-        document::print_raw(document)?;
+        fetch::print_raw(document)?;
     } else {
         print(&render(&peers, paint))?;
     }

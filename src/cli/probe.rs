@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::arguments::Options;
-use super::document::resolve;
 use super::exit::Exit;
+use super::fetch::resolve;
 use super::paint::{Colour, Paint};
 use super::{format_time, print, print_and_exit};
 use crate::probe::{KernelView, Outcome, Phase};

@@ -25,7 +25,8 @@ fn options(
     arguments: &[&str],
     listen: Option<&str>,
 ) -> Result<Options, Vec<String>> {
-    let environment = Environment { listen: listen.map(str::to_owned), ..Environment::default() };
+    let listen = listen.map(|listen| ("WYLIS_LISTEN".to_owned(), listen.to_owned()));
+    let environment = Environment::from_iter(listen);
     Options::read(command, &owned(arguments), &environment)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
@@ -72,21 +73,21 @@ fn all_wrong_arguments_are_reported_together_with_name_value_and_bound() {
     ];
     let errors = options(Command::Probe, &arguments, None).unwrap_err();
     let expected = [
+        "more: unexpected argument; see wylis probe --help",
         "--count: needs a value",
         "-1: unknown flag; see wylis probe --help",
         "--timeout: needs a value",
         "--json: unknown flag; see wylis probe --help",
         "--agent = \"a:1\": unknown flag; see wylis probe --help",
         "HOST:PORT = \"host\": must be HOST:PORT, with an IPv6 address in brackets",
-        "more: unexpected argument; see wylis probe --help",
         "--interval = \"1ms\": must be a duration with its unit, such as 1s, from 100ms to 1h",
     ];
     assert_eq!(errors, expected);
     let errors = options(Command::Peers, &["--json=1", "x", "--agent=a:1", "--agent=b:1"], None);
     let expected = [
         "--json = \"1\": takes no value",
-        "--agent = \"b:1\": is given more than once",
         "x: unexpected argument; see wylis peers --help",
+        "--agent = \"b:1\": is given more than once",
     ];
     assert_eq!(errors.unwrap_err(), expected);
     let errors = options(Command::Probe, &["a:1", "--count=1000001", "--count=2"], None);
@@ -147,8 +148,8 @@ fn a_document_comes_from_the_first_address_that_connects() {
     let agent =
         serve("127.99.3.2", "HTTP/1.1 200 OK\r\nWylis-Node: n1\r\nContent-Length: 2\r\n\r\n{}");
     let other = serve("127.99.3.3", "SSH-2.0-OpenSSH\r\n");
-    assert_eq!(document::get(&[refusing, agent, other], "/a"), Ok(b"{}".to_vec()));
-    let failed = |addresses: &[SocketAddr]| match document::get(addresses, "/a") {
+    assert_eq!(fetch::document(&[refusing, agent, other], "/a"), Ok(b"{}".to_vec()));
+    let failed = |addresses: &[SocketAddr]| match fetch::document(addresses, "/a") {
         Err(Exit::Failed(error)) => error,
         result => panic!("{result:?}"),
     };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::values::Values;
 use super::{Config, DiscoveryConfig, SettingError, parse};
-use crate::discovery::{fixed, kubernetes};
+use crate::discovery::fixed;
+use crate::discovery::kubernetes::service_account_namespace;
 use crate::name::{Instance, NodeName};
 
 /// One setting, as `--help` and the documentation list it.
@@ -26,17 +27,19 @@ pub const DEFAULT_PORT: u16 = 9050;
 const MAX_BUCKETS: usize = 16;
 /// The kernel's source of random UUIDs, random(4).
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
-/// Kubernetes sets both in every container.
+/// Kubernetes sets these in every container.
 const KUBERNETES_HOST: &str = "KUBERNETES_SERVICE_HOST";
 const KUBERNETES_PORT: &str = "KUBERNETES_SERVICE_PORT";
+const KUBERNETES: [&str; 2] = [KUBERNETES_HOST, KUBERNETES_PORT];
 const PORT_RANGE: &str = "a port from 1 to 65535";
 
 macro_rules! settings {
     ($($constant:ident $variable:literal $default:literal $help:literal;)*) => {
-        $(const $constant: Setting =
-            Setting { variable: $variable, default: $default, help: $help };)*
+        $(const $constant: &str = $variable;)*
         /// All settings, in the order of the documentation.
-        pub const SETTINGS: &[Setting] = &[$($constant,)*];
+        pub const SETTINGS: &[Setting] = &[
+            $(Setting { variable: $variable, default: $default, help: $help },)*
+        ];
     };
 }
 
@@ -80,219 +83,175 @@ fn is_service_link(variable: &str) -> bool {
         || variable.starts_with("WYLIS_PORT_")
 }
 
-/// The settings of the agent before their validation.
-#[derive(Default)]
-pub(super) struct RawSettings(Values);
-
-impl RawSettings {
-    pub(super) fn add_environment(
-        &mut self,
-        variables: impl IntoIterator<Item = (String, String)>,
-    ) {
-        let known = SETTINGS.iter().map(|setting| setting.variable);
-        let known: Vec<_> = known.chain([KUBERNETES_HOST, KUBERNETES_PORT]).collect();
-        for (name, value) in variables {
-            if let Some(variable) = known.iter().find(|variable| **variable == name) {
-                self.0.insert(variable, &name, &value);
-            } else if name.starts_with("WYLIS_") && !is_service_link(&name) {
-                self.0.reject(&name, Some(&value), "unknown setting");
-            }
+/// Collects the values of all settings; a flag replaces its variable.
+pub(super) fn collect(
+    arguments: &[String],
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Values {
+    let mut values =
+        Values::new(SETTINGS.iter().map(|setting| (setting.variable, setting.default)));
+    for (name, value) in environment {
+        let mut known = SETTINGS.iter().map(|setting| setting.variable).chain(KUBERNETES);
+        if let Some(variable) = known.find(|variable| *variable == name) {
+            values.insert(variable, &name, &value);
+        } else if name.starts_with("WYLIS_") && !is_service_link(&name) {
+            values.reject(&name, Some(&value), "unknown setting");
         }
     }
-
-    pub(super) fn add_arguments(&mut self, arguments: &[String]) {
-        let others = self.0.add_flags(arguments, "wylis", |name| {
-            let setting = SETTINGS.iter().find(|setting| setting.flag() == name)?;
-            Some((setting.variable, true))
-        });
-        for other in others {
-            self.0.reject(other, None, "unexpected argument; see wylis --help");
-        }
-    }
-
-    /// The value as `read` understands it, else the default of the table.
-    fn value<T>(
-        &mut self,
-        setting: &Setting,
-        expected: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        self.0.value(setting.variable, setting.default, expected, read)
-    }
-
-    fn optional<T>(
-        &mut self,
-        setting: &Setting,
-        expected: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        self.0.optional(setting.variable, expected, read)
-    }
-
-    fn duration(&mut self, setting: &Setting, min: u64, max: u64) -> Duration {
-        self.0.duration(setting.variable, setting.default, min, max)
-    }
-
-    pub(super) fn validate(mut self) -> Result<Config, Vec<SettingError>> {
-        let node = self.node();
-        let pod_name = self.optional(&POD_NAME, "the name of a pod", pod_name);
-        let (instance, instance_is_pod_uid) = self.instance();
-        let expected = "an address and a port, such as 0.0.0.0:9050 or [::]:9050";
-        let listen = self.optional(&LISTEN, expected, listen_address);
-        let peer_port = self
-            .optional(&PEER_PORT, PORT_RANGE, port)
-            .unwrap_or(listen.map_or(DEFAULT_PORT, |address| address.port()));
-        let interval = self.duration(&INTERVAL, 100, 3_600_000);
-        let timeout = self.duration(&TIMEOUT, 10, 60_000);
-        let large_interval = self.large_interval();
-        let refresh_interval = self.duration(&REFRESH_INTERVAL, 1_000, 3_600_000);
-        let state_dir = self.optional(&STATE_DIR, "an absolute path", absolute);
-        let drain = self.duration(&DRAIN, 0, 300_000);
-        let failure_threshold = self.value(&FAILURE_THRESHOLD, "from 1 to 100", |text| {
-            text.parse().ok().filter(|threshold| (1..=100).contains(threshold))
-        });
-        let buckets = self.buckets();
-        let log = self.log();
-        let discovery = self.discovery();
-        let required = node.zip(instance).zip(discovery);
-        self.0.finish(required.map(|((node, instance), discovery)| Config {
-            node,
-            pod_name,
-            instance,
-            instance_is_pod_uid,
-            listen,
-            peer_port,
-            interval,
-            timeout,
-            large_interval,
-            refresh_interval,
-            discovery,
-            state_dir,
-            drain,
-            failure_threshold,
-            buckets,
-            log,
-        }))
-    }
-
-    fn node(&mut self) -> Option<NodeName> {
-        if self.0.get(NODE_NAME.variable).is_none() {
-            let problem = "is required: set it from spec.nodeName, or use --node-name";
-            self.0.reject(NODE_NAME.variable, None, problem);
-        }
-        self.optional(&NODE_NAME, "1 to 253 letters, digits, '.' and '-'", |text| {
-            NodeName::new(text).ok()
-        })
-    }
-
-    /// The instance, and whether it is the pod's UID.
-    fn instance(&mut self) -> (Option<Instance>, bool) {
-        let uid = self.optional(&POD_UID, "up to 63 letters, digits and '-'", |text| {
-            Instance::new(text).ok()
-        });
-        let is_pod_uid = uid.is_some();
-        let instance = uid.or_else(random_instance);
-        if instance.is_none() {
-            let problem = format!("is not set, and {RANDOM_UUID} cannot be read");
-            self.0.reject(POD_UID.variable, None, problem);
-        }
-        (instance, is_pod_uid)
-    }
-
-    fn large_interval(&mut self) -> Duration {
-        let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
-        self.value(
-            &LARGE_INTERVAL,
-            "0s for none, or a duration with its unit from 1s to 24h",
-            |text| parse::duration(text).filter(|value| value.is_zero() || range.contains(value)),
-        )
-    }
-
-    fn buckets(&mut self) -> Vec<f64> {
-        let expected = format!(
-            "1 to {MAX_BUCKETS} numbers of seconds in ascending order, separated by commas"
-        );
-        self.value(&BUCKETS, &expected, |text| {
-            parse::buckets(text).filter(|bounds| bounds.len() <= MAX_BUCKETS)
-        })
-    }
-
-    fn log(&mut self) -> String {
-        let expected = format!(
-            "levels (off, error, warn, info, debug), alone or of a module (wylis::gate=debug,warn); \
-             modules begin with {}",
-            parse::LOGGING_CRATES.join(", ")
-        );
-        self.value(&LOG, &expected, |text| parse::is_log_filter(text).then(|| text.to_owned()))
-    }
-
-    fn discovery(&mut self) -> Option<DiscoveryConfig> {
-        let service_account_dir = self.value(&SERVICE_ACCOUNT, "an absolute path", absolute);
-        let namespace =
-            self.optional(&NAMESPACE, "a namespace (lower case, digits, '-')", namespace);
-        let label_selector = self.value(
-            &LABEL_SELECTOR,
-            "a label selector of at most 512 printable ASCII characters, such as app=wylis",
-            |text| {
-                let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-                (plain && (1..=512).contains(&text.len())).then(|| text.to_owned())
-            },
-        );
-        let file = self.optional(&PEERS_FILE, "an absolute path", absolute);
-        let has_file = self.0.get(PEERS_FILE.variable).is_some();
-        let list = self.0.get(PEERS.variable);
-        let Some((name, list)) = list.map(|(name, list)| (name.to_owned(), list.to_owned())) else {
-            return match file {
-                None if !has_file => {
-                    self.kubernetes(service_account_dir, namespace, label_selector)
-                }
-                file => file.map(DiscoveryConfig::File),
-            };
-        };
-        let problem = match fixed::parse(&list) {
-            _ if has_file => format!("cannot be used together with {}", PEERS_FILE.variable),
-            Ok(entries) => return Some(DiscoveryConfig::Fixed(entries)),
-            Err(error) => error.to_string(),
-        };
-        self.0.reject(&name, Some(&list), problem);
-        None
-    }
-
-    fn kubernetes(
-        &mut self,
-        service_account_dir: PathBuf,
-        mut namespace: Option<String>,
-        label_selector: String,
-    ) -> Option<DiscoveryConfig> {
-        let host = self.0.get(KUBERNETES_HOST).map(|(_, host)| host.to_owned());
-        let host = host.filter(|host| !host.is_empty());
-        if host.is_none() {
-            let problem = format!(
-                "is not set: run in a Kubernetes cluster, or set {} or {}",
-                PEERS.variable, PEERS_FILE.variable
-            );
-            self.0.reject(KUBERNETES_HOST, None, problem);
-        }
-        let port = self.0.optional(KUBERNETES_PORT, PORT_RANGE, port);
-        if self.0.get(NAMESPACE.variable).is_none() {
-            let text = kubernetes::service_account_namespace(&service_account_dir).ok();
-            namespace = text.as_deref().and_then(self::namespace);
-            if namespace.is_none() && host.is_some() {
-                let file = service_account_dir.join("namespace");
-                let problem = format!("is not set, and {} cannot be read", file.display());
-                self.0.reject(NAMESPACE.variable, None, problem);
-            }
-        }
-        Some(DiscoveryConfig::Kubernetes {
-            host: host?,
-            port: port.unwrap_or(443),
-            service_account_dir,
-            namespace: namespace?,
-            label_selector,
-        })
-    }
+    values.add_arguments(arguments, "wylis", None, |name| {
+        let setting = SETTINGS.iter().find(|setting| setting.flag() == name)?;
+        Some((setting.variable, true))
+    });
+    values
 }
 
+/// Validates all settings.
+pub(super) fn validate(mut values: Values) -> Result<Config, Vec<SettingError>> {
+    let node = values.required(
+        NODE_NAME,
+        "is required: set it from spec.nodeName, or use --node-name",
+        "1 to 253 letters, digits, '.' and '-'",
+        |text| NodeName::new(text).ok(),
+    );
+    let pod_name = values.optional(POD_NAME, "the name of a pod", pod_name);
+    let (instance, instance_is_pod_uid) = instance(&mut values);
+    let expected = "an address and a port, such as 0.0.0.0:9050 or [::]:9050";
+    let listen = values.optional(LISTEN, expected, listen_address);
+    let peer_port = values
+        .optional(PEER_PORT, PORT_RANGE, port)
+        .unwrap_or(listen.map_or(DEFAULT_PORT, |address| address.port()));
+    let interval = values.duration(INTERVAL, 100, 3_600_000);
+    let timeout = values.duration(TIMEOUT, 10, 60_000);
+    let large_interval = large_interval(&mut values);
+    let refresh_interval = values.duration(REFRESH_INTERVAL, 1_000, 3_600_000);
+    let state_dir = values.optional(STATE_DIR, "an absolute path", absolute);
+    let drain = values.duration(DRAIN, 0, 300_000);
+    let failure_threshold = values.or_default(FAILURE_THRESHOLD, "from 1 to 100", |text| {
+        text.parse().ok().filter(|threshold| (1..=100).contains(threshold))
+    });
+    let buckets = buckets(&mut values);
+    let log = log(&mut values);
+    let discovery = discovery(&mut values);
+    let required = node.zip(instance).zip(discovery);
+    values.finish(required.map(|((node, instance), discovery)| Config {
+        node,
+        pod_name,
+        instance,
+        instance_is_pod_uid,
+        listen,
+        peer_port,
+        interval,
+        timeout,
+        large_interval,
+        refresh_interval,
+        discovery,
+        state_dir,
+        drain,
+        failure_threshold,
+        buckets,
+        log,
+    }))
+}
+
+/// The instance, and whether it is the pod's UID.
+fn instance(values: &mut Values) -> (Option<Instance>, bool) {
+    let uid = values
+        .optional(POD_UID, "up to 63 letters, digits and '-'", |text| Instance::new(text).ok());
+    let is_pod_uid = uid.is_some();
+    let instance = uid.or_else(random_instance);
+    if instance.is_none() {
+        let problem = format!("is not set, and {RANDOM_UUID} cannot be read");
+        values.reject(POD_UID, None, problem);
+    }
+    (instance, is_pod_uid)
+}
+
+fn large_interval(values: &mut Values) -> Duration {
+    let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    values.or_default(
+        LARGE_INTERVAL,
+        "0s for none, or a duration with its unit from 1s to 24h",
+        |text| parse::duration(text).filter(|value| value.is_zero() || range.contains(value)),
+    )
+}
+
+fn buckets(values: &mut Values) -> Vec<f64> {
+    let expected =
+        format!("1 to {MAX_BUCKETS} numbers of seconds in ascending order, separated by commas");
+    values.or_default(BUCKETS, &expected, |text| {
+        parse::buckets(text).filter(|bounds| bounds.len() <= MAX_BUCKETS)
+    })
+}
+
+fn log(values: &mut Values) -> String {
+    let expected = format!(
+        "levels (off, error, warn, info, debug), alone or of a module (wylis::gate=debug,warn); \
+         modules begin with {}",
+        parse::LOGGING_CRATES.join(", ")
+    );
+    values.or_default(LOG, &expected, |text| parse::is_log_filter(text).then(|| text.to_owned()))
+}
+
+fn discovery(values: &mut Values) -> Option<DiscoveryConfig> {
+    let service_account_dir = values.or_default(SERVICE_ACCOUNT, "an absolute path", absolute);
+    let namespace = values.optional(NAMESPACE, "a namespace (lower case, digits, '-')", namespace);
+    let label_selector = values.or_default(
+        LABEL_SELECTOR,
+        "a label selector of at most 512 printable ASCII characters, such as app=wylis",
+        |text| {
+            let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            (plain && (1..=512).contains(&text.len())).then(|| text.to_owned())
+        },
+    );
+    let file = values.optional(PEERS_FILE, "an absolute path", absolute);
+    let has_file = values.get(PEERS_FILE).is_some();
+    let list = values.get(PEERS);
+    let Some((name, list)) = list.map(|(name, list)| (name.to_owned(), list.to_owned())) else {
+        return match file {
+            None if !has_file => kubernetes(values, service_account_dir, namespace, label_selector),
+            file => file.map(DiscoveryConfig::File),
+        };
+    };
+    let problem = match fixed::parse(&list) {
+        _ if has_file => format!("cannot be used together with {PEERS_FILE}"),
+        Ok(entries) => return Some(DiscoveryConfig::Fixed(entries)),
+        Err(error) => error.to_string(),
+    };
+    values.reject(&name, Some(&list), problem);
+    None
+}
+
+fn kubernetes(
+    values: &mut Values,
+    service_account_dir: PathBuf,
+    mut namespace: Option<String>,
+    label_selector: String,
+) -> Option<DiscoveryConfig> {
+    let host = values.get(KUBERNETES_HOST).map(|(_, host)| host.to_owned());
+    let host = host.filter(|host| !host.is_empty());
+    if host.is_none() {
+        let problem =
+            format!("is not set: run in a Kubernetes cluster, or set {PEERS} or {PEERS_FILE}");
+        values.reject(KUBERNETES_HOST, None, problem);
+    }
+    let port = values.optional(KUBERNETES_PORT, PORT_RANGE, port);
+    if values.get(NAMESPACE).is_none() {
+        let text = service_account_namespace(&service_account_dir).ok();
+        namespace = text.as_deref().and_then(self::namespace);
+        if namespace.is_none() && host.is_some() {
+            let file = service_account_dir.join("namespace");
+            let problem = format!("is not set, and {} cannot be read", file.display());
+            values.reject(NAMESPACE, None, problem);
+        }
+    }
+    Some(DiscoveryConfig::Kubernetes {
+        host: host?,
+        port: port.unwrap_or(443),
+        service_account_dir,
+        namespace: namespace?,
+        label_selector,
+    })
+}
 /// Parses the value of `WYLIS_LISTEN`.
 pub(crate) fn listen_address(text: &str) -> Option<SocketAddr> {
     text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0)

@@ -1,40 +1,54 @@
-//! Values of settings: the one splitter of command lines, and typed access that collects every error.
-//! Pure.
+//! Values of settings: the splitter of command lines, and typed access that collects all errors. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{SettingError, parse};
 
-/// Values by key, each with the name that the user wrote, and everything that is wrong so far.
-#[derive(Debug, Default)]
+/// Values and defaults by key, and all errors so far.
+#[derive(Debug)]
 pub(crate) struct Values {
+    defaults: BTreeMap<&'static str, &'static str>,
+    /// Each value with the name that the user wrote.
     values: BTreeMap<&'static str, (String, String)>,
     errors: Vec<SettingError>,
 }
 
 impl Values {
+    /// No values yet; `defaults` by key.
+    pub(crate) fn new(defaults: impl IntoIterator<Item = (&'static str, &'static str)>) -> Self {
+        let defaults = defaults.into_iter().collect();
+        Self { defaults, values: BTreeMap::new(), errors: Vec::new() }
+    }
+
     /// Adds a value; it replaces an earlier one of the same key.
     pub(crate) fn insert(&mut self, key: &'static str, name: &str, value: &str) {
         self.values.insert(key, (name.to_owned(), value.to_owned()));
     }
 
-    /// Adds the flags of a command line, `--flag VALUE` or `--flag=VALUE`, and returns the other
-    /// arguments. A value that begins with `-` needs the second form.
+    /// Adds the arguments of a command line: flags, `--flag VALUE` or `--flag=VALUE`, and at most one
+    /// positional argument. A value that begins with `-` needs the second form.
     ///
-    /// `known` maps a flag to its key and whether it takes a value. An unknown flag takes the next
-    /// argument as a flag with a value does, so that the pair is one error.
-    pub(crate) fn add_flags<'a>(
+    /// `positional` is the key of the positional argument. `known` maps a flag to its key and whether it
+    /// takes a value. An unknown flag takes the next argument like a flag with a value, so that the pair
+    /// is one error.
+    pub(crate) fn add_arguments(
         &mut self,
-        arguments: &'a [String],
+        arguments: &[String],
         program: &str,
+        positional: Option<&'static str>,
         known: impl Fn(&str) -> Option<(&'static str, bool)>,
-    ) -> Vec<&'a str> {
-        let (mut seen, mut others) = (Vec::new(), Vec::new());
+    ) {
+        let mut seen = Vec::new();
         let mut arguments = arguments.iter().map(String::as_str).peekable();
         while let Some(argument) = arguments.next() {
             if !argument.starts_with('-') {
-                others.push(argument);
+                if let Some(key) = positional.filter(|key| self.get(key).is_none()) {
+                    self.insert(key, key, argument);
+                } else {
+                    let problem = format!("unexpected argument; see {program} --help");
+                    self.reject(argument, None, problem);
+                }
                 continue;
             }
             let (name, mut value) = match argument.split_once('=') {
@@ -58,7 +72,6 @@ impl Values {
                 }
             }
         }
-        others
     }
 
     /// Reports what is wrong with a setting.
@@ -87,27 +100,42 @@ impl Values {
         value
     }
 
-    /// The value as `read` understands it, else the default.
-    pub(crate) fn value<T>(
+    /// The value as `read` understands it; the error `missing` if there is none.
+    pub(crate) fn required<T>(
         &mut self,
         key: &str,
-        default: &str,
+        missing: &str,
+        expected: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        if !self.values.contains_key(key) {
+            self.reject(key, None, missing);
+        }
+        self.optional(key, expected, read)
+    }
+
+    /// The value as `read` understands it, else the default.
+    pub(crate) fn or_default<T>(
+        &mut self,
+        key: &str,
         expected: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> T {
+        let default = self.defaults.get(key).copied().unwrap_or_default();
         let value = self.optional(key, expected, &read).or_else(|| read(default));
         value.expect("the default is valid")
     }
 
     /// A duration with its unit, from `min` to `max` milliseconds.
-    pub(crate) fn duration(&mut self, key: &str, default: &str, min: u64, max: u64) -> Duration {
+    pub(crate) fn duration(&mut self, key: &str, min: u64, max: u64) -> Duration {
         let [min, max] = [min, max].map(Duration::from_millis);
         let expected = format!(
-            "a duration with its unit, such as {default}, from {} to {}",
+            "a duration with its unit, such as {}, from {} to {}",
+            self.defaults.get(key).copied().unwrap_or_default(),
             parse::format_duration(min),
             parse::format_duration(max)
         );
-        self.value(key, default, &expected, |text| {
+        self.or_default(key, &expected, |text| {
             parse::duration(text).filter(|value| (min..=max).contains(value))
         })
     }
@@ -122,24 +150,25 @@ impl Values {
 mod tests {
     use super::*;
 
-    /// Splits a command line that knows `--size VALUE` and `--json`.
-    fn split(line: &str) -> (Vec<String>, Option<String>, Vec<String>) {
+    /// Splits a command line that has `--size VALUE`, `--json` and a positional argument; returns the
+    /// positional argument, the size and the errors.
+    fn split(line: &str) -> (Option<String>, Option<String>, Vec<String>) {
         let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let mut values = Values::default();
-        let others = values.add_flags(&arguments, "wylis", |name| match name {
+        let mut values = Values::new([]);
+        values.add_arguments(&arguments, "wylis", Some("NAME"), |name| match name {
             "--size" => Some(("size", true)),
             "--json" => Some(("json", false)),
             _ => None,
         });
-        let others = others.into_iter().map(str::to_owned).collect();
-        let size = values.get("size").map(|(_, value)| value.to_owned());
-        (others, size, values.errors.iter().map(ToString::to_string).collect())
+        let [name, size] =
+            ["NAME", "size"].map(|key| values.get(key).map(|(_, value)| value.to_owned()));
+        (name, size, values.errors.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn a_flag_takes_its_value_from_either_form() {
-        for line in ["a --size 5 --json b", "--size=5 a b --json", "--json a --size=5 b"] {
-            let expected = (vec!["a".to_owned(), "b".to_owned()], Some("5".to_owned()), vec![]);
+        for line in ["a --size 5 --json", "--size=5 a --json", "--json a --size=5"] {
+            let expected = (Some("a".to_owned()), Some("5".to_owned()), vec![]);
             assert_eq!(split(line), expected, "{line}");
         }
         assert_eq!(split("--size=").1.as_deref(), Some(""));
@@ -155,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_flag_is_one_error() {
+    fn each_wrong_argument_is_one_error() {
         for (line, error) in [
             ("--colour", "--colour: unknown flag; see wylis --help"),
             ("--colour red", "--colour = \"red\": unknown flag; see wylis --help"),
@@ -165,6 +194,7 @@ mod tests {
             ("--json --json", "--json: is given more than once"),
             ("--size 1 --size=2", "--size = \"2\": is given more than once"),
             ("--size", "--size: needs a value"),
+            ("a b", "b: unexpected argument; see wylis --help"),
         ] {
             assert_eq!(split(line).2, [error], "{line}");
         }

@@ -21,7 +21,7 @@ pub(super) fn resolve(target: &HostPort) -> Result<Vec<SocketAddr>, Exit> {
 
 /// Fetches the document at `path` from the first address that connects: `localhost` is `::1` and
 /// `127.0.0.1`, and the agent may listen on one of them only.
-pub(super) fn get(addresses: &[SocketAddr], path: &str) -> Result<Vec<u8>, Exit> {
+pub(super) fn document(addresses: &[SocketAddr], path: &str) -> Result<Vec<u8>, Exit> {
     let mut errors = Vec::new();
     for &address in addresses {
         let request = Fetch {
