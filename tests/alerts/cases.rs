@@ -222,9 +222,9 @@ fn every_alert_fires_somewhere_and_is_silent_elsewhere_and_every_recording_is_us
     let there: BTreeSet<String> =
         files.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(used, there);
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring.md");
     let told = format!("in {} situations", there.len());
-    assert!(std::fs::read_to_string(readme).unwrap().contains(&told), "README.md: {told}");
+    assert!(std::fs::read_to_string(page).unwrap().contains(&told), "docs/monitoring.md: {told}");
 }
 
 #[test]

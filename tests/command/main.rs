@@ -18,7 +18,7 @@ const FAST: &[(&str, &str)] = &[
     ("WYLIS_DRAIN", "1s"),
 ];
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The exit codes of the documentation.
+/// The exit codes of docs/commands.md.
 const HEALTHY: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const USAGE: Option<i32> = Some(2);

@@ -121,13 +121,11 @@ fn assert_scraped(agents: &Agents<'_>, configuration: &str, jobs: &[&str]) {
     println!("{} agents are scraped by {jobs:?}", agents.pods.len());
 }
 
-/// Removes the annotations from the DaemonSet's manifest with the documented `sed` command.
+/// The DaemonSet without annotations, by the command of docs/monitoring.md.
 fn without_annotations(daemonset: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|page| page.unwrap().path());
-    let pages = pages.chain([root.join("README.md")]);
-    let text: String = pages.filter_map(|page| std::fs::read_to_string(page).ok()).collect();
-    let commands = text.split("sed -i '").skip(1);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let commands = page.split("sed -i '").skip(1);
     let mut scripts = commands.filter_map(|rest| rest.split('\'').next());
     let script = scripts.find(|script| script.contains("prometheus")).expect("the sed command");
     wylis_harness::netns::feed("sed", &[script], daemonset)

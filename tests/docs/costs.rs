@@ -1,8 +1,11 @@
-//! The figures of what it costs: they follow from one probe and from a real scrape.
+//! The figures of docs/sizing.md: they follow from one probe and from a real scrape.
 
 use wylis::probe::FailureReason;
 
-use super::{Row, differences, read, scrape, snapshot, success, table};
+use super::markdown::{Row, differences, table};
+use super::{SETTINGS_PAGE, read, scrape, snapshot, success};
+
+const SIZING: &str = "docs/sizing.md";
 
 /// 1234567.0 bytes are `1.2 MB`.
 fn bytes(count: f64) -> String {
@@ -31,21 +34,47 @@ fn series_of_a_healthy_pair() -> u64 {
     text.lines().filter(|line| !line.starts_with('#') && line.contains("\"target\"")).count() as u64
 }
 
-/// The row of the table of costs for `nodes`, from the formulas above it.
-fn costs(nodes: u64, packets: u64, size: u64, series: u64) -> Row {
+/// What one probe costs, from the table of the page.
+struct Probe {
+    packets: u64,
+    bytes: u64,
+    large_bytes: u64,
+}
+
+impl Probe {
+    fn read(text: &str) -> Self {
+        let rows = table(text, "Cost of one probe", 0).unwrap();
+        let figure = |name: &str| -> u64 {
+            let found = rows.iter().find_map(|row| match row.as_slice() {
+                [first, value, ..] if first == name => value.parse().ok(),
+                _ => None,
+            });
+            found.unwrap_or_else(|| panic!("no figure {name:?}"))
+        };
+        let [packets, bytes] = ["packets", "bytes"].map(figure);
+        Self { packets, bytes, large_bytes: figure("bytes of a large probe") }
+    }
+
+    /// Bytes of one pair in a second: a blank probe each 10 s, a large one each 5 minutes.
+    fn bytes_each_second(&self) -> f64 {
+        self.bytes as f64 / 10.0 + self.large_bytes as f64 / 300.0
+    }
+}
+
+/// The row of the table of clusters for `nodes`, from the formulas above it.
+fn cluster(nodes: u64, probe: &Probe, series: u64) -> Row {
     /// Bytes of one pod in the API server's list, of one row of its table, and of the table's head;
     /// the tests on a real Kubernetes measure all three.
     const POD: f64 = 8780.0;
     const ROW: f64 = 136.0;
     const HEAD: f64 = 3150.0;
-    /// Rows tell so many times that nothing has changed; then the pods are read.
+    /// Refreshes that read rows for each one that reads the pods.
     const ROWS_FOR_EACH_POD: f64 = 20.0;
     /// Seconds between two refreshes for each `n²`, which bounds the API server's bytes: regular
-    /// ones, and those while something changes.
+    /// ones, and those during changes.
     const SPACING: f64 = 330e-6;
     const EARLY: f64 = 33e-6;
     let pairs = nodes * (nodes - 1);
-    let rate = pairs as f64 / 10.0;
     let squared = (nodes * nodes) as f64;
     let refresh = (squared * SPACING).max(30.0);
     let heads = nodes as f64 * HEAD;
@@ -55,8 +84,8 @@ fn costs(nodes: u64, packets: u64, size: u64, series: u64) -> Row {
         nodes.to_string(),
         grouped(pairs),
         grouped(pairs / 10),
-        grouped(pairs * packets / 10),
-        bytes(rate * size as f64),
+        grouped(pairs * probe.packets / 10),
+        bytes(pairs as f64 * probe.bytes_each_second()),
         grouped(pairs * series),
         format!("{refresh:.0} s"),
         bytes(at_rest / refresh),
@@ -65,27 +94,33 @@ fn costs(nodes: u64, packets: u64, size: u64, series: u64) -> Row {
 }
 
 #[test]
-fn the_costs_follow_from_one_probe() {
-    const HEADING: &str = "What it costs: read this before a large cluster";
-    let text = read("README.md");
-    let probe = table(&text, HEADING, 1).unwrap();
-    let figure = |name: &str| -> u64 {
-        let found = probe.iter().find(|row| row.first().is_some_and(|cell| cell == name));
-        found.unwrap_or_else(|| panic!("no row {name:?}"))[1].parse().unwrap()
-    };
-    let documented = table(&text, HEADING, 2).unwrap();
-    let series = series_of_a_healthy_pair();
-    let known: Vec<Row> = documented
-        .iter()
-        .map(|row| costs(row[0].parse().unwrap(), figure("packets"), figure("bytes"), series))
-        .collect();
+fn clusters_follow_from_one_probe() {
+    let text = read(SIZING);
+    let (probe, series) = (Probe::read(&text), series_of_a_healthy_pair());
+    let documented = table(&text, "Typical clusters", 0).unwrap();
+    let known: Vec<Row> =
+        documented.iter().map(|row| cluster(row[0].parse().unwrap(), &probe, series)).collect();
     let found = differences(&documented, &known);
-    assert!(found.is_empty(), "README.md, costs: {found:#?}");
-    assert!(text.contains(&format!("of the {series} series of a healthy pair")));
-    let bounds = table(&text, "Settings", 0).unwrap();
+    assert!(found.is_empty(), "{SIZING}: {found:#?}");
+    let short: Vec<Row> =
+        known.iter().map(|row| [0, 2, 4, 5].map(|column| row[column].clone()).into()).collect();
+    let found = differences(&table(&read("README.md"), "Cost", 0).unwrap(), &short);
+    assert!(found.is_empty(), "README.md: {found:#?}");
+}
+
+#[test]
+fn shares_and_series_follow_from_the_code() {
+    let text = read(SIZING);
+    let holds = |part: String| assert!(text.contains(&part), "{SIZING}: {part}");
+    let (probe, series) = (Probe::read(&text), series_of_a_healthy_pair());
+    let share = probe.large_bytes as f64 / (30 * probe.bytes) as f64 * 100.0;
+    holds(format!("the large probes add {share:.0} % to the bytes"));
+    let second = probe.bytes_each_second();
+    let month = second * 86_400.0 * 30.4 / 1e6;
+    holds(format!("costs {second:.0} bytes/s, {:.0} MB a month", (month / 10.0).round() * 10.0));
+    holds(format!("of the {series} series of a healthy pair"));
+    let bounds = table(&read(SETTINGS_PAGE), "All settings", 0).unwrap();
     let bounds = bounds.iter().find(|row| row[0] == "WYLIS_BUCKETS").unwrap()[2].split(',').count();
-    let rest = series - bounds as u64;
-    assert!(text.contains(&format!("({rest} + the number of `WYLIS_BUCKETS`)")), "{rest}");
-    let sick = FailureReason::ALL.len() + 1;
-    assert!(text.contains(&format!("up to {sick} more for a sick pair")), "{sick}");
+    holds(format!("({} + the number of `WYLIS_BUCKETS`)", series - bounds as u64));
+    holds(format!("up to {} more for a sick pair", FailureReason::ALL.len() + 1));
 }

@@ -10,16 +10,14 @@ use wylis::matrix::{Matrix, Missing, matrix_json, row_json};
 use wylis::name::{Instance, NodeName};
 use wylis::probe::{FailureReason, Outcome};
 
+use super::markdown::{differences, json_example, row, table};
 use super::row::fields;
-use super::{Row, differences, read, row, section, snapshot, success, table};
+use super::{API, COMMANDS, Row, read, snapshot, success};
 
 const HEADING: &str = "The matrix as JSON";
 
 fn example() -> String {
-    let text = read("README.md");
-    let lines = section(&text, HEADING).unwrap();
-    let from_json = lines.into_iter().skip_while(|line| *line != "```json").skip(1);
-    from_json.take_while(|line| *line != "```").collect()
+    json_example(&read(API), HEADING)
 }
 
 /// What the agent writes of a matrix.
@@ -29,7 +27,7 @@ fn written(matrix: Matrix) -> Value {
 }
 
 fn told(number: usize) -> BTreeSet<String> {
-    let rows = table(&read("README.md"), HEADING, number).unwrap();
+    let rows = table(&read(API), HEADING, number).unwrap();
     let told: BTreeSet<String> = rows.iter().filter_map(|row| row.first().cloned()).collect();
     assert_eq!(told.len(), rows.len(), "a row stands twice");
     told
@@ -87,7 +85,7 @@ fn the_errors_of_rows_are_those_of_the_code() {
 fn the_commands_are_those_of_the_code() {
     let known: Vec<Row> =
         wylis::cli::COMMANDS.iter().map(|(usage, what)| row([*usage, *what])).collect();
-    let told = table(&read("README.md"), "On call", 0).unwrap();
+    let told = table(&read(COMMANDS), "Commands", 0).unwrap();
     let found = differences(&told, &known);
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -9,11 +9,13 @@ use wylis::probe::{FailureReason, LocalError};
 use wylis::state::Impairment;
 use wylis_harness::yaml;
 
-use super::{read, section, table};
+use super::markdown::{section, table};
+use super::{METRICS, documents, read};
 
 const RULES: &str = "manifests/monitoring/wylis.rules.yaml";
 const DASHBOARD: &str = "manifests/monitoring/grafana-dashboard.json";
 const RUNBOOKS: &str = "docs/runbooks.md";
+const MONITORING: &str = "docs/monitoring.md";
 /// Labels that Prometheus gives, and that of a bucket.
 const FOREIGN: [&str; 3] = ["job", "instance", "le"];
 /// Not ours: what Prometheus knows of a scrape, and of a process.
@@ -60,7 +62,7 @@ fn values(metric: &str, label: &str) -> Option<Vec<String>> {
             own(&[Impairment::OneWay, Impairment::Lossy, Impairment::Mtu].map(Impairment::as_str))
         }
         (_, "state") => {
-            let rows = table(&read("README.md"), "Pods", 0).unwrap();
+            let rows = table(&read(METRICS), "Pod states", 0).unwrap();
             rows.into_iter().map(|mut row| row.remove(0)).collect()
         }
         ("wylis_probe_failures_total", "reason") => {
@@ -142,15 +144,15 @@ fn queries(text: &str) -> Vec<&str> {
     found
 }
 
-/// Everything that may name a metric, with whence it comes.
+/// Every text that may name a metric, with its file.
 fn expressions() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for rule in rules() {
         all.push((RULES.to_owned(), rule["expr"].as_str().unwrap().to_owned()));
     }
-    for document in ["README.md", RUNBOOKS] {
-        let text = read(document);
-        all.extend(queries(&text).into_iter().map(|line| (document.to_owned(), line.to_owned())));
+    for document in documents() {
+        let text = read(&document);
+        all.extend(queries(&text).into_iter().map(|line| (document.clone(), line.to_owned())));
     }
     let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -170,27 +172,32 @@ fn every_metric_and_label_that_is_named_exists() {
     let all = expressions();
     let found: Vec<String> = all
         .iter()
-        .flat_map(|(whence, text)| {
+        .flat_map(|(origin, text)| {
             faults(text, &recorded)
                 .into_iter()
-                .map(move |fault| format!("{whence}: {fault}: {text}"))
+                .map(move |fault| format!("{origin}: {fault}: {text}"))
         })
         .collect();
     assert!(found.is_empty(), "{found:#?}");
-    for whence in [RULES, RUNBOOKS, DASHBOARD, "README.md"] {
+    for origin in [RULES, RUNBOOKS, DASHBOARD, METRICS] {
         let names = |text: &String| text.contains("wylis_");
         assert!(
-            all.iter().filter(|(from, text)| from == whence && names(text)).count() > 10,
-            "{whence}"
+            all.iter().filter(|(from, text)| from == origin && names(text)).count() > 10,
+            "{origin}"
         );
     }
     let expression = |rule: &Value| rule["expr"].as_str().unwrap().to_owned();
     let others = all.iter().flat_map(|(_, text)| text.split(|c| !is_word(c)));
     let used: BTreeSet<&str> = others.filter(|word| word.contains(':')).collect();
     let unused: Vec<_> = recorded.iter().filter(|name| !used.contains(name.as_str())).collect();
-    assert!(unused.is_empty(), "recorded for nobody: {unused:?}");
+    assert!(unused.is_empty(), "recorded and unused: {unused:?}");
     let pairs = recorded.iter().filter(|name| name.starts_with("pair:")).count();
-    assert!(read("README.md").contains(&format!("{pairs} more series for each pair")), "{pairs}");
+    for (page, text) in [
+        (MONITORING, format!("{pairs} more series for each pair")),
+        ("docs/sizing.md", format!("{pairs} more with the recording rules")),
+    ] {
+        assert!(read(page).contains(&text), "{page}: {text}");
+    }
     assert!(
         rules().iter().map(expression).all(|text| !OTHERS.iter().any(|other| text.contains(other)))
     );
@@ -203,18 +210,20 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let headings = text.lines().filter_map(|line| line.strip_prefix("## "));
     let headings: Vec<String> = headings.map(str::to_owned).collect();
     assert_eq!(headings.iter().cloned().collect::<BTreeSet<_>>(), alerts);
-    assert_eq!(headings.len(), alerts.len(), "a section stands twice");
+    assert_eq!(headings.len(), alerts.len(), "a repeated section");
     for alert in &alerts {
         let lines = section(&text, alert).unwrap();
-        for part in ["**Means.** ", "**Look at.** ", "**Helps.** "] {
+        for part in ["**Meaning.** ", "**Diagnosis.** ", "**Mitigation.** "] {
             let there = lines.iter().filter(|line| line.starts_with(part)).count();
             assert_eq!(there, 1, "{alert}: {part}");
         }
-        // For three in the morning.
+        // Short enough for an incident at night.
         assert!(lines.len() < 30, "{alert} has {} lines", lines.len());
     }
-    for document in ["README.md", RUNBOOKS] {
-        let text = read(document);
+    let alert_count = format!("{} alerts", alerts.len());
+    assert!(read("README.md").contains(&alert_count), "README.md: {alert_count}");
+    for document in documents() {
+        let text = read(&document);
         let words = text.split(|c: char| !c.is_ascii_alphanumeric());
         let named = words.filter(|word| {
             word.strip_prefix("Wylis")

@@ -7,7 +7,8 @@ use wylis::name::{Instance, NodeName};
 use wylis::probe::{FailureReason, Outcome};
 use wylis::state::RECENT;
 
-use super::{read, section, snapshot, success, table};
+use super::markdown::{json_example, table};
+use super::{API, read, snapshot, success};
 
 const HEADING: &str = "The row as JSON";
 
@@ -48,7 +49,7 @@ fn both(row: &Value) -> [BTreeSet<String>; 2] {
 
 #[test]
 fn every_field_of_a_row_is_told_and_no_other() {
-    let text = read("README.md");
+    let text = read(API);
     for (number, known) in both(&rendered()).into_iter().enumerate() {
         let rows = table(&text, HEADING, number).unwrap();
         let told: BTreeSet<String> = rows.iter().filter_map(|row| row.first().cloned()).collect();
@@ -60,11 +61,8 @@ fn every_field_of_a_row_is_told_and_no_other() {
 
 #[test]
 fn the_example_is_a_row() {
-    let text = read("README.md");
-    let lines = section(&text, HEADING).unwrap();
-    let from_json = lines.into_iter().skip_while(|line| *line != "```json").skip(1);
-    let example: String = from_json.take_while(|line| *line != "```").collect();
-    let example: Value = serde_json::from_str(&example).unwrap();
+    let text = read(API);
+    let example: Value = serde_json::from_str(&json_example(&text, HEADING)).unwrap();
     let row = rendered();
     assert_eq!(example["version"], row["version"]);
     for (told, known) in both(&example).iter().zip(both(&row)) {

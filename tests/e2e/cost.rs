@@ -142,7 +142,7 @@ fn the_cost_of_one_refresh_to_the_api_server() {
     crowd(&cluster, &proxy);
     let many = measure(&proxy, CROWD, MANY);
     cluster.kubectl(&["delete", "namespace", CROWD, "--wait=false"]);
-    // What the README counts with: 8,780 bytes a pod, 136 a row, 3,150 for a table's head.
+    // What docs/sizing.md counts with: 8,780 bytes a pod, 136 a row, 3,150 for a table's head.
     let near = |figure: &str, measured: usize, counted: usize| {
         println!("{figure}: {measured} bytes, counted as {counted}");
         assert!(measured.abs_diff(counted) * 10 < counted, "{figure}: {measured}, not {counted}");

@@ -66,7 +66,7 @@ fn a_dead_node_is_one_alert_and_a_restart_of_prometheus_is_none() {
     });
     let observed = "count(pair:wylis_peer_up:max{target_node=\"n4\"} == 0) == 3";
     assert_eq!(prometheus.query(observed).len(), 1);
-    let queries = ["README.md", "docs/runbooks.md"].map(queries).concat();
+    let queries = ["docs/metrics.md", "docs/runbooks.md"].map(queries).concat();
     assert!(queries.len() > 30, "{queries:#?}");
     for query in queries {
         prometheus.try_query(&query).unwrap_or_else(|error| panic!("{query}: {error}"));
