@@ -1,77 +1,77 @@
-# The one place to find what can be done here; the work itself is in scripts/ and in the tests.
+# Entry points for developers; the work is in scripts/ and tests/.
 .DEFAULT_GOAL := help
 .PHONY: help demo test control-plane e2e cluster-up cluster-down tunnels-long lab-long faults screenshots recordings build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: ## a small mesh on this machine, with one fault after another (needs Rust and a C compiler only)
+demo: ## run a small mesh on this machine with one fault after another (Rust and a C compiler)
 	cargo build --locked --bin wylis
 	WYLIS_BINARY="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/wylis" cargo run --locked --quiet -p wylis-harness --bin demo
 
-test: ## everything that must hold; installs what is missing where it may
+test: ## run all checks and tests; as root on Debian, install what is missing
 	@scripts/test.sh
 
-e2e: build ## the agent on a real Kubernetes: KUBECONFIG's, or one brought up on this machine (root, Go)
+e2e: build ## test on a real Kubernetes: that of KUBECONFIG, or one started on this machine (root, Go)
 	@scripts/e2e.sh
 
-control-plane: build ## the agents before a real API server, without nodes; a part of `make test` (root, Go)
+control-plane: build ## test agents against a real API server without nodes; part of `make test` (root, Go)
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" scripts/control-plane.sh
 
-cluster-up: build ## a real Kubernetes on this machine, with three nodes, to look at (root, Go)
+cluster-up: build ## start a real Kubernetes with three nodes on this machine (root, Go)
 	tests/cluster/cluster.sh up
 
-cluster-down: ## takes it down
+cluster-down: ## stop it
 	tests/cluster/cluster.sh down
 
-# Against the static binary where it can be built, as `make test` does.
+# The static binary, as in `make test`.
 tunnels := cargo test --locked --test tunnels
 faults := $(CURDIR)/build/faults
 
-tunnels-long: build ## the proofs that need WireGuard's own timers: seven minutes
+tunnels-long: build ## run the tests that wait for WireGuard's own timers (7 minutes)
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture long
 
 lab-long: tunnels-long
 
-faults: build ## measures how soon each fault is told, and writes docs/faults.md
+faults: build ## measure how soon each fault is reported, and write docs/faults.md
 	rm -rf $(faults)
 	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --nocapture --test-threads=10 --skip documented truth::
 	WYLIS_FAULTS=$(faults) $(tunnels) -- --ignored write_the_documented_table
 
-screenshots: build ## the pictures in docs/: a real mesh in a real browser (root)
+screenshots: build ## take the screenshots in docs/, of a real mesh in a real browser (root)
 	scripts/screenshots.sh
 
-recordings: build ## records real agents in the situations that the alerts are tested on: half an hour
+recordings: build ## record real agents for the tests of the alerts (30 minutes)
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --test-threads=4 recorded_
 
-build: ## the static release binary for this machine's architecture
+build: ## build the static release binary for this machine's architecture
 	scripts/build.sh
 	@ls -l "$$(scripts/build.sh --path)"
 
-image: build ## the container image wylis:VERSION from that binary
+image: build ## build the container image wylis:VERSION from that binary
 	install -D -m 755 "$$(scripts/build.sh --path)" build/image/wylis
 	scripts/engine.sh start
 	docker build -f Dockerfile.scratch --target prebuilt -t wylis:$(version) build/image
 
-budgets: build ## size, memory, threads and packets, each beside its bound
+budgets: build ## measure size, memory, threads and packets against their bounds
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo test --locked --test budgets -- --nocapture --test-threads=1
 
-bench: build ## CPU of a probe and of an answer beside the bare thing, and lateness in a crowd
+bench: build ## measure CPU of a probe and an answer relative to bare sockets, and start delays
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo bench --locked --bench pace
 
-fmt: ## formats the code
+fmt: ## format the code
 	cargo fmt --all
 
-lint: ## style and lints, as `make test` checks them
+lint: ## check style and lints as `make test` does
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-setup: ## installs what the tests need, or names it
+setup: ## install what the tests need, or print what is missing
 	@scripts/setup.sh
 
-clean: ## removes what was built, and stops the engine that was started for the image
+clean: ## remove build output, and stop the container engine that was started for the image
 	scripts/engine.sh stop
 	rm -rf build
 	cargo clean

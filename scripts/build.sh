@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the static release binary: `build.sh [--path] [amd64|arm64]`, default this machine's own.
-# The image's builder stage and `make build` share this recipe. With --path it only tells where the
-# binary comes to lie. Architectures are named as container images name them.
+# Builds the static release binary: `build.sh [--path] [amd64|arm64]`, by default for this machine's
+# architecture. `make build` and the builder stage of the image share this recipe. --path only prints the
+# path of the binary. Architectures have the names that container images use.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,15 +21,15 @@ if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "
     rustup target add "$target"
 fi
 
-# ring has C code. Debian ships no cross compiler for musl, but the one for glibc serves: that code
-# calls nothing beyond memcpy and its like. The linker and musl itself come with Rust.
+# ring has C code. Debian has no cross compiler for musl, but the one for glibc works: the code calls
+# only memcpy and the like. The linker and musl itself come with Rust.
 variable=${target//-/_}
 if [ "$machine" = "$host" ]; then
     export "CC_$variable=musl-gcc"
 else
     export "CC_$variable=$machine-linux-gnu-gcc"
 fi
-# Size: equal functions once, relocations packed (needs the musl 1.2.5 of Rust 1.93), no unwinding.
+# Size: identical functions merged, relocations packed (needs the musl 1.2.5 of Rust 1.93), no unwinding.
 size="-C link-arg=--icf=all -C link-arg=--pack-dyn-relocs=relr -C link-arg=-T$PWD/scripts/release.ld"
 export "CARGO_TARGET_${variable^^}_LINKER=rust-lld"
 export "CARGO_TARGET_${variable^^}_RUSTFLAGS=-C link-self-contained=yes $size"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The agents before a real API server, without nodes: brings up etcd and kube-apiserver on this machine
-# (as root; built from Go modules, once), runs tests/control_plane against them, and takes them down.
-# Arguments go to the tests. Where this machine cannot, it says why and exits with 3.
+# Runs tests/control_plane against a real API server without nodes: starts etcd and kube-apiserver on this
+# machine (as root; built once from Go modules), runs the tests and stops both. Arguments go to the tests.
+# If this machine lacks a requirement, the script prints it and exits with 3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export WYLIS_CLUSTER_SCRIPT=$PWD/tests/cluster/cluster.sh
-# Not the one that a person may look at meanwhile; and one at a time, whoever else tests here.
+# Another number than that of `make cluster-up`. The lock admits one run at a time.
 export WYLIS_CLUSTER=${WYLIS_CLUSTER:-9}
 exec 8>"/tmp/wylis-control-$WYLIS_CLUSTER.lock"
 flock 8
@@ -23,7 +23,7 @@ finish() {
 trap finish EXIT
 trap 'exit 143' TERM
 "$WYLIS_CLUSTER_SCRIPT" up-plane 8>&-
-# They share one server. Beside us, so that we hear who tells us to stop.
+# One test at a time: they share the server. In the background, so that the traps run at once.
 cargo test --locked --test control_plane -- --test-threads=1 --nocapture "$@" 8>&- &
 tests=$!
 wait "$tests" || exit 1

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# The agent on a real Kubernetes. Where KUBECONFIG names a cluster, that one is used: it must have the
-# manifests' image, and the same once more as `wylis:next` (or what WYLIS_NEXT_IMAGE says) to update
-# to. Otherwise clusters are brought up on this machine, and taken down at the end.
+# Runs tests/e2e on a real Kubernetes: the cluster of KUBECONFIG if set, otherwise clusters that it starts on
+# this machine and stops at the end. A cluster of yours needs the manifests' image, and the same image as
+# `wylis:next` (or WYLIS_NEXT_IMAGE) as the target of the update.
 #
 #   e2e.sh              all tests
-#   e2e.sh ARGUMENTS…   in one cluster, what these choose, as `cargo test` takes them: rolling:: --skip cost::
+#   e2e.sh ARGUMENTS…   a selection in one cluster, in the syntax of `cargo test`: rolling:: --skip cost::
 #
-# WYLIS_CLUSTER is the number of our first cluster.
+# WYLIS_CLUSTER is the number of the first cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
 
-# Nearly all of it is waiting, so three clusters run beside each other. Two take the files in tests/e2e
-# that take longest, and the first takes all the others. What they print comes whole.
+# The tests mostly wait, so three clusters run in parallel: two for the slowest files of tests/e2e, the
+# first for all others. The output of each cluster is printed as a whole.
 if [ -z "${KUBECONFIG:-}" ] && [ $# = 0 ]; then
     cargo test --locked --test e2e --no-run
     tests/cluster/build.sh >/dev/null
@@ -22,7 +22,7 @@ if [ -z "${KUBECONFIG:-}" ] && [ $# = 0 ]; then
     logs=$(mktemp -d)
     parts=()
     part() {
-        # In a group of its own, so that it can be ended with all that it has started.
+        # A process group of its own, so that end_all also stops its children.
         WYLIS_CLUSTER=$((${WYLIS_CLUSTER:-0} + ${#parts[@]})) setsid scripts/e2e.sh "$@" >"$logs/${#parts[@]}" 2>&1 &
         parts+=($!)
     }
@@ -36,7 +36,7 @@ if [ -z "${KUBECONFIG:-}" ] && [ $# = 0 ]; then
     part --skip nodes:: --skip outage:: --skip rolling::
     part nodes::
     part outage:: rolling::
-    # Prometheus finds pods that are mere objects as well as those on nodes.
+    # Prometheus discovers pods without a node as well as pods on nodes.
     WYLIS_CLUSTER=9 setsid scripts/control-plane.sh --ignored >"$logs/${#parts[@]}" 2>&1 &
     parts+=($!)
     failed=false
@@ -44,7 +44,7 @@ if [ -z "${KUBECONFIG:-}" ] && [ $# = 0 ]; then
         wait "${parts[number]}" || failed=true
         cat "$logs/$number"
     done
-    echo "e2e: everything in $SECONDS s"
+    echo "e2e: all tests took $SECONDS s"
     if $failed; then
         echo "e2e: failed" >&2
         exit 1
@@ -60,6 +60,6 @@ if [ -z "${KUBECONFIG:-}" ]; then
     WYLIS_KUBECTL=$(tests/cluster/build.sh --path)/kubectl
     export KUBECONFIG WYLIS_KUBECTL WYLIS_CLUSTER_SCRIPT=$cluster
 fi
-# They share one cluster, so one after another.
+# One test at a time: they share the cluster.
 cargo test --locked --test e2e -- --test-threads=1 --nocapture "$@"
-echo "e2e: ${*:-everything} in $SECONDS s"
+echo "e2e: ${*:-all tests} took $SECONDS s"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lends the image tests a container engine: `start` starts dockerd by hand where none answers,
-# `stop` ends the one that `start` started, and no other. Nothing is installed or enabled.
+# A container engine for the image tests: `start` runs dockerd if no engine answers, `stop` ends the dockerd
+# that `start` ran, and no other. It installs and enables nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,28 +9,28 @@ log=build/engine.log
 
 answers() { timeout 10 docker info --format '{{.ServerVersion}}' >/dev/null 2>&1; }
 
-# A pid file outlives a machine's restart, and pids are used again: trust it only with the name.
-ours() {
+# A pid file survives a reboot, and pids are reused: check the process name as well.
+started_here() {
     [ -f "$pid_file" ] && [ "$(cat "/proc/$(cat "$pid_file")/comm" 2>/dev/null)" = dockerd ]
 }
 
 start() {
     if answers; then
-        echo "engine: one answers already"
+        echo "engine: already running"
         return
     fi
     for program in docker dockerd; do
         command -v "$program" >/dev/null || { echo "engine: no $program (Debian package docker.io)" >&2; return 1; }
     done
-    [ "$(id -u)" = 0 ] || { echo "engine: none answers, and only root can start one" >&2; return 1; }
+    [ "$(id -u)" = 0 ] || { echo "engine: not running, and only root can start one" >&2; return 1; }
     mkdir -p build
-    # A second engine on the same directories would destroy the first one's containers. So one that
-    # is still starting (or was started by the run next door) is waited for, never joined by another.
+    # A second engine on the same directories would destroy the containers of the first. If one is still
+    # starting, wait for it.
     (
         flock 9
         if ! pidof dockerd >/dev/null; then
-            # In a session of its own: an interrupt at the keyboard must reach the tests first. Its
-            # descriptors are closed, or whoever reads our output would wait for its end.
+            # A session of its own, so that Ctrl-C reaches the tests only. No inherited descriptors, so that
+            # a reader of this script's output sees its end.
             setsid dockerd --log-level=warn </dev/null >"$log" 2>&1 9>&- &
             echo $! >"$pid_file"
         fi
@@ -43,23 +43,23 @@ start() {
         if ! pidof dockerd >/dev/null; then break; fi
         sleep 0.2
     done
-    echo "engine: dockerd does not answer; the end of its log:" >&2
+    echo "engine: dockerd does not answer; end of its log:" >&2
     tail -n 5 "$log" >&2 || true
     stop
     return 1
 }
 
 stop() {
-    if ours; then
+    if started_here; then
         local pid
         pid=$(cat "$pid_file")
         kill "$pid"
-        # It stops its containers first; each gets ten seconds.
+        # dockerd stops its containers first, which takes up to 10 s each.
         for _ in $(seq 150); do
-            ours || break
+            started_here || break
             sleep 0.2
         done
-        if ours; then
+        if started_here; then
             echo "engine: dockerd ($pid) does not stop" >&2
             return 1
         fi

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the Kubernetes objects of manifests/monitoring from the plain files beside them:
+# Generates the Kubernetes objects of manifests/monitoring from the plain files beside them:
 #
 #   wylis.rules.yaml        -> prometheus-rule.yaml             (PrometheusRule)
 #   grafana-dashboard.json  -> grafana-dashboard-configmap.yaml (ConfigMap)
 #
-# With --check, only tells whether they are as they would be made. A folder may be named instead.
+# --check only compares. An argument names another folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the pictures in docs/: a real mesh over four sites, as a real browser shows it. Needs root (the
-# mesh lives in network namespaces) and what setup.sh installs; pngquant makes the files small.
+# Takes the screenshots in docs/ of a real mesh in a real browser. Needs root (the mesh runs in network
+# namespaces) and what setup.sh installs; pngquant shrinks the files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

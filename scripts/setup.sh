@@ -1,52 +1,51 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Rust and a C compiler, as far as it may: Debian packages as
-# root, Rust's own parts through rustup, Python packages into build/venv. Whatever stays missing is
-# named together with what depends on it, and is no error: the tests skip that much, and say so.
-# Quick and silent on the network when nothing is missing.
+# Installs what the tests need beyond Rust and a C compiler: Debian packages (as root), parts of Rust through
+# rustup, Python packages into build/venv. Prints what is still missing and what needs it, which is not an
+# error: the tests skip those parts and list them. Uses no network if nothing is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 machine=$(uname -m)
-# Kubernetes' schemas, and Grafana's published types.
+# Kubernetes' schemas, Grafana's published types.
 python=(kubernetes-validate==1.37.0 'grafana-foundation-sdk==1769699998!10.1.0')
 
 has_target() { [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]; }
 has_venv() { [ "$(cat build/venv/holds 2>/dev/null)" = "${python[*]}" ]; }
-# Debian splits the module that makes virtual environments from the interpreter.
+# Debian packages the venv module apart from the interpreter.
 has_python() { has_venv || python3 -c 'import ensurepip, venv' 2>/dev/null; }
-# Debian's is too old to build Kubernetes, or its Prometheus.
+# Debian's Go is too old to build Kubernetes or Prometheus.
 has_go() { [ "$(printf '%s\n' "go$1" "$(go env GOVERSION)" | sort -V | head -n 1)" = "go$1" ]; }
-# An engine that answers (a developer's own, perhaps not on this machine) needs no dockerd here.
+# An engine that already answers (perhaps on another machine) needs no dockerd here.
 has_engine() { command -v docker && { command -v dockerd || timeout 10 docker info; }; } >/dev/null 2>&1
 
-# part | how to see that it is there | Debian packages | rustup arguments | what depends on it
+# part | check | Debian packages | rustup arguments | needed by
 parts() {
     cat <<'PARTS'
 a C compiler|command -v cc|gcc libc6-dev||every build
-musl-gcc|command -v musl-gcc|musl-tools||the static binary, and so the image and most integration tests
-Rust's musl target|has_target "$machine-unknown-linux-musl"||target add MACHINE-unknown-linux-musl|the static binary, and so the image and most integration tests
+musl-gcc|command -v musl-gcc|musl-tools||the static binary, the image, most integration tests
+Rust's musl target|has_target "$machine-unknown-linux-musl"||target add MACHINE-unknown-linux-musl|the static binary, the image, most integration tests
 clippy|cargo clippy --version||component add clippy|make lint
 rustfmt|cargo fmt --version||component add rustfmt|make fmt, make lint
-iproute2|command -v ip|iproute2||the tests with several hosts, those before a real API server
-nftables|command -v nft|nftables||the tests with faults on the path, the count of packets per probe
-wireguard-go|command -v wireguard-go|wireguard-go||the lab: the proof of the door, the truth table of faults
-wireguard-tools|command -v wg|wireguard-tools||the lab: the proof of the door, the truth table of faults
-util-linux|command -v setpriv && command -v prlimit && command -v nsenter|util-linux||the lab: the proof of the door, the truth table of faults; the tests before a real API server
-curl|command -v curl|curl||the count of packets per probe, the tests before a real API server
-a container engine|has_engine|docker.io||the image tests
-promtool|command -v promtool|prometheus||the check of the metrics' format, the alerts, the scrape by a real Prometheus
-Alertmanager|command -v amtool && command -v prometheus-alertmanager|prometheus-alertmanager||the check of the example for Alertmanager
-Go 1.24 or newer|has_go 1.24|||the tests before a real API server
+iproute2|command -v ip|iproute2||tests with several hosts, tests against a real API server
+nftables|command -v nft|nftables||tests with faults on the path, the count of packets per probe
+wireguard-go|command -v wireguard-go|wireguard-go||tests on tunnels
+wireguard-tools|command -v wg|wireguard-tools||tests on tunnels
+util-linux|command -v setpriv && command -v prlimit && command -v nsenter|util-linux||tests on tunnels, tests against a real API server
+curl|command -v curl|curl||the count of packets per probe, tests against a real API server
+a container engine|has_engine|docker.io||image tests
+promtool|command -v promtool|prometheus||tests of the metrics format, of the alerts, of a scrape by a real Prometheus
+Alertmanager|command -v amtool && command -v prometheus-alertmanager|prometheus-alertmanager||the test of the Alertmanager example
+Go 1.24 or newer|has_go 1.24|||tests against a real API server
 Go 1.25 or newer|has_go 1.25|||make e2e on this machine
 containerd|command -v containerd && command -v ctr|containerd||make e2e on this machine
 runc|command -v runc|runc||make e2e on this machine
 CNI plugins|[ -x /usr/lib/cni/bridge ]|containernetworking-plugins||make e2e on this machine
-openssl|command -v openssl|openssl||the tests before a real API server, make e2e on this machine
-Chromium|command -v chromium && command -v chromedriver|chromium chromium-driver fonts-dejavu-core||the tests of the page in a browser, its screenshots
+openssl|command -v openssl|openssl||tests against a real API server, make e2e on this machine
+Chromium|command -v chromium && command -v chromedriver|chromium chromium-driver fonts-dejavu-core||tests of the page in a browser, its screenshots
 pngquant|command -v pngquant|pngquant||make screenshots
-Python with venv|has_python|python3-venv||the check of the manifests against Kubernetes' schemas, of the dashboard against Grafana's types
+Python with venv|has_python|python3-venv||tests of the manifests against Kubernetes' schemas, of the dashboard against Grafana's types
 PARTS
-    # The image's second architecture; there is no recipe the other way round to prove it on.
+    # The image's second architecture. The reverse (amd64 on arm64) is not tested.
     if [ "$machine" = x86_64 ]; then
         cat <<'PARTS'
 a compiler for arm64|command -v aarch64-linux-gnu-gcc && [ -d /usr/aarch64-linux-gnu/include ]|gcc-aarch64-linux-gnu libc6-dev-arm64-cross||the arm64 binary
@@ -56,7 +55,7 @@ PARTS
     fi
 }
 
-# Calls `$1 part packages rustup dependents` for each part that is not there.
+# Calls `$1 part packages rustup dependents` for each missing part.
 each_missing() {
     local part check packages rustup dependents
     while IFS='|' read -r -u 3 part check packages rustup dependents; do
@@ -67,8 +66,8 @@ each_missing() {
 wanted=()
 add_packages() { read -r -a more <<<"$2"; wanted+=("${more[@]}"); }
 
-# Packages that bring a service would start it: tell them not to, as Debian's policy for that goes,
-# unless the machine has a policy of its own. Nor shall it start with the machine from now on.
+# Some packages start a service. Debian's policy-rc.d prevents that, unless the machine has its own policy.
+# With systemd, the service is also kept from starting at boot.
 install_packages() {
     local policy=/usr/sbin/policy-rc.d package units
     if [ ! -e "$policy" ]; then
@@ -79,7 +78,7 @@ install_packages() {
     echo "setup: installing ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive
     { apt-get update -q && apt-get install -q -y --no-install-recommends "${wanted[@]}"; } \
-        >build/apt.log 2>&1 || { echo "setup: apt-get failed; the end of build/apt.log:"; tail -n 5 build/apt.log; }
+        >build/apt.log 2>&1 || { echo "setup: apt-get failed; end of build/apt.log:"; tail -n 5 build/apt.log; }
     [ -d /run/systemd/system ] || return 0
     for package in "${wanted[@]}"; do
         case $package in
@@ -107,7 +106,7 @@ install_venv() {
     if { python3 -m venv build/venv && build/venv/bin/pip install --quiet "${python[@]}"; } >build/pip.log 2>&1; then
         echo "${python[*]}" >build/venv/holds
     else
-        echo "setup: pip failed; the end of build/pip.log:"
+        echo "setup: pip failed; end of build/pip.log:"
         tail -n 3 build/pip.log
     fi
 }
@@ -115,7 +114,7 @@ install_venv() {
 missing=0
 name_missing() {
     missing=$((missing + 1))
-    echo "setup: missing: $1${2:+ (Debian: $2)}${3:+ (rustup $3)}; without it goes: $4"
+    echo "setup: missing: $1${2:+ (Debian: $2)}${3:+ (rustup $3)}; needed by: $4"
 }
 
 mkdir -p build
@@ -127,5 +126,5 @@ each_missing install_rust_part
 has_venv || { has_python && install_venv; } || true
 
 each_missing name_missing
-has_venv || name_missing "${python[*]}" "" "" "the check of the manifests against Kubernetes' schemas, of the dashboard against Grafana's types"
-[ "$missing" -gt 0 ] || echo "setup: everything is there"
+has_venv || name_missing "${python[*]}" "" "" "tests of the manifests against Kubernetes' schemas, of the dashboard against Grafana's types"
+[ "$missing" -gt 0 ] || echo "setup: nothing is missing"

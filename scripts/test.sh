@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold, in one go: style, lints, the release binaries, all tests against them.
-# A part that this machine cannot do is skipped, with the reason in the list at the end.
+# Runs all checks: style, lints, release binaries, and all tests against them. Parts whose requirements are
+# missing on this machine are skipped; the list at the end gives the reasons.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,19 +14,18 @@ skip() {
     echo "skipped: $1" >&2
     echo "$1" >>"$WYLIS_SKIPS"
 }
-# However this ends; and before the last line, which is to be the last. What runs beside us does not
-# hear Ctrl-C.
-beside=()
-apart=$(mktemp -d)
-trap 'kill "${beside[@]}" 2>/dev/null || true; scripts/engine.sh stop; rm -rf "$apart"' EXIT
+# Background jobs do not receive Ctrl-C, so they are ended here.
+background=()
+logs=$(mktemp -d)
+trap 'kill "${background[@]}" 2>/dev/null || true; scripts/engine.sh stop; rm -rf "$logs"' EXIT
 
-step "what the tests need"
+step "requirements"
 scripts/setup.sh
 
-# A real API server takes minutes to build, the first time. That is begun now, and takes hardly more than
-# nobody else wants of the processors; the tests before it wait for it.
-nice -n 19 tests/cluster/build.sh control >"$apart/build" 2>&1 &
-beside+=("$!")
+# The first build of a real API server takes minutes. It starts now, at the lowest priority; the tests
+# against it wait for it.
+nice -n 19 tests/cluster/build.sh control >"$logs/build" 2>&1 &
+background+=("$!")
 
 step "style"
 if cargo fmt --version >/dev/null 2>&1; then cargo fmt --all --check; else skip "cargo fmt: not installed"; fi
@@ -36,8 +35,7 @@ else
     skip "cargo clippy: not installed"
 fi
 
-# The tests that need a binary which could not be made skip themselves; a binary that is there but
-# does not build is a failure.
+# Without the toolchain, tests that need the binary skip themselves. A failed build is an error.
 step "release binaries"
 if command -v musl-gcc >/dev/null; then
     scripts/build.sh
@@ -50,45 +48,46 @@ if [ "$(uname -m)" = x86_64 ] && [ -d /usr/aarch64-linux-gnu/include ]; then
     export WYLIS_BINARY_ARM64
 fi
 
-step "a container engine"
+step "container engine"
 scripts/engine.sh start || true
 
-# Most tests wait for a mesh rather than work: the longest programs run beside the others. What they
-# print comes whole, one after another, so that it can be read.
+# Most tests wait for a mesh, so the slowest programs run in parallel to the others. Their output is printed
+# at the end, one program after another.
 step "tests"
 cargo test --workspace --locked --no-run
-cargo test --locked --test lifecycle -- --test-threads=4 >"$apart/life" 2>&1 &
-life=$!
-beside+=("$life")
-# However few the cores: its tests wait for verdicts, and the longest takes two minutes.
-cargo test --locked --test tunnels -- --test-threads=10 >"$apart/lab" 2>&1 &
-lab=$!
-beside+=("$lab")
-scripts/control-plane.sh >"$apart/control" 2>&1 &
+cargo test --locked --test lifecycle -- --test-threads=4 >"$logs/lifecycle" 2>&1 &
+lifecycle=$!
+background+=("$lifecycle")
+# Ten threads on any number of cores: the tests wait for verdicts, and the longest takes two minutes.
+cargo test --locked --test tunnels -- --test-threads=10 >"$logs/tunnels" 2>&1 &
+tunnels=$!
+background+=("$tunnels")
+scripts/control-plane.sh >"$logs/control" 2>&1 &
 control=$!
-beside+=("$control")
-others=$(cd tests && for test in *; do
+background+=("$control")
+others=$(cd tests && for test in */; do
+    test=${test%/}
     case $test in lifecycle | tunnels | harness | cluster | e2e | control_plane) ;; *) echo --test "$test" ;; esac
 done)
 failed=false
 {
-    # shellcheck disable=SC2086 # one word an argument
-    cargo test --locked --no-fail-fast --lib --bins $others 2>&1 || touch "$apart/failed"
-    cargo test --locked --package wylis-harness --no-fail-fast 2>&1 || touch "$apart/failed"
-    cargo test --locked --doc 2>&1 || touch "$apart/failed"
+    # shellcheck disable=SC2086 # split into arguments
+    cargo test --locked --no-fail-fast --lib --bins $others 2>&1 || touch "$logs/failed"
+    cargo test --locked --package wylis-harness --no-fail-fast 2>&1 || touch "$logs/failed"
+    cargo test --locked --doc 2>&1 || touch "$logs/failed"
 } | tee "$log"
-wait "$life" || touch "$apart/failed"
-wait "$lab" || touch "$apart/failed"
+wait "$lifecycle" || touch "$logs/failed"
+wait "$tunnels" || touch "$logs/failed"
 status=0
 wait "$control" || status=$?
 case $status in
     0) ;;
-    3) skip "the tests before a real API server: $(tail -n 1 "$apart/control")" ;;
-    *) cat "$apart/build"; touch "$apart/failed" ;;
+    3) skip "tests against a real API server: $(tail -n 1 "$logs/control")" ;;
+    *) cat "$logs/build"; touch "$logs/failed" ;;
 esac
-beside=()
-cat "$apart/life" "$apart/lab" "$apart/control" | tee -a "$log"
-if [ -e "$apart/failed" ]; then failed=true; fi
+background=()
+cat "$logs/lifecycle" "$logs/tunnels" "$logs/control" | tee -a "$log"
+if [ -e "$logs/failed" ]; then failed=true; fi
 
 # Cargo closes each test program with `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
 sum() { awk -v what="$1;" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i == what) n += $(i - 1) } END { print n + 0 }' "$log"; }
@@ -96,7 +95,7 @@ skipped=$(wc -l <"$WYLIS_SKIPS")
 scripts/engine.sh stop
 echo
 if [ "$skipped" -gt 0 ]; then
-    echo "skipped, in whole or in part (cargo counts such a test as passed):"
+    echo "skipped, in whole or in part (cargo counts these tests as passed):"
     sed 's/^/  /' "$WYLIS_SKIPS"
 fi
 if $failed; then
