@@ -3,7 +3,7 @@
 use wylis::probe::FailureReason;
 
 use super::markdown::{Row, differences, table};
-use super::{SETTINGS_PAGE, read, scrape, snapshot, success};
+use super::{SETTINGS_PAGE, assert_says, read, scrape, snapshot, success};
 
 const SIZING: &str = "docs/sizing.md";
 
@@ -28,7 +28,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Series of one healthy pair at the default bounds, counted in a real scrape.
+/// Series of one healthy pair at the default buckets, counted in a real scrape.
 fn series_of_a_healthy_pair() -> u64 {
     let text = scrape(snapshot(&[success()]), Vec::new());
     text.lines().filter(|line| !line.starts_with('#') && line.contains("\"target\"")).count() as u64
@@ -111,16 +111,16 @@ fn clusters_follow_from_one_probe() {
 #[test]
 fn shares_and_series_follow_from_the_code() {
     let text = read(SIZING);
-    let holds = |part: String| assert!(text.contains(&part), "{SIZING}: {part}");
+    let says = |phrase: String| assert_says(SIZING, &phrase);
     let (probe, series) = (Probe::read(&text), series_of_a_healthy_pair());
     let share = probe.large_bytes as f64 / (30 * probe.bytes) as f64 * 100.0;
-    holds(format!("the large probes add {share:.0} % to the bytes"));
+    says(format!("the large probes add {share:.0} % to the bytes"));
     let second = probe.bytes_each_second();
     let month = second * 86_400.0 * 30.4 / 1e6;
-    holds(format!("costs {second:.0} bytes/s, {:.0} MB a month", (month / 10.0).round() * 10.0));
-    holds(format!("of the {series} series of a healthy pair"));
+    says(format!("costs {second:.0} bytes/s, {:.0} MB a month", (month / 10.0).round() * 10.0));
+    says(format!("of the {series} series of a healthy pair"));
     let bounds = table(&read(SETTINGS_PAGE), "All settings", 0).unwrap();
     let bounds = bounds.iter().find(|row| row[0] == "WYLIS_BUCKETS").unwrap()[2].split(',').count();
-    holds(format!("({} + the number of `WYLIS_BUCKETS`)", series - bounds as u64));
-    holds(format!("up to {} more for a sick pair", FailureReason::ALL.len() + 1));
+    says(format!("({} + the number of `WYLIS_BUCKETS`)", series - bounds as u64));
+    says(format!("up to {} more for a sick pair", FailureReason::ALL.len() + 1));
 }

@@ -1,4 +1,4 @@
-//! What docs/installing.md shows was printed once; here it is held against what would be printed now.
+//! The output shown in docs/installing.md against what the code and the manifests print today.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use wylis::config::SETTINGS;
 use wylis::discovery::DiscoveryError;
 use wylis_harness::manifest;
 
-use super::{read, root};
+use super::{assert_says, read, root};
 
 const DOCUMENT: &str = "docs/installing.md";
 
-/// What `kubectl apply` and `delete` say of each object, without the verb: `role.rbac.authorization.k8s.io/wylis`.
+/// The name of each object as `kubectl apply` and `delete` print it: `role.rbac.authorization.k8s.io/wylis`.
 fn objects() -> Vec<String> {
     let mut files: Vec<_> = std::fs::read_dir(root().join("manifests"))
         .unwrap()
@@ -34,7 +34,7 @@ fn object(text: &str) -> String {
     format!("{}{dot}{group}/{}", field("kind").to_lowercase(), field("  name"))
 }
 
-/// The commands of the blocks, and what follows each up to the next.
+/// The commands of the console blocks, each with its output.
 fn commands(text: &str) -> Vec<(&str, Vec<&str>)> {
     let mut commands: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut inside = false;
@@ -52,7 +52,7 @@ fn commands(text: &str) -> Vec<(&str, Vec<&str>)> {
 }
 
 #[test]
-fn what_apply_and_delete_print_are_the_objects_of_the_manifests() {
+fn apply_and_delete_print_the_objects_of_the_manifests() {
     let text = read(DOCUMENT);
     let printed = |command: &str| {
         let commands = commands(&text);
@@ -70,7 +70,7 @@ fn what_apply_and_delete_print_are_the_objects_of_the_manifests() {
 }
 
 #[test]
-fn commands_name_what_there_is() {
+fn commands_name_existing_objects_ports_and_settings() {
     let text = read(DOCUMENT);
     let (mut namespaces, mut sets) = (BTreeSet::new(), BTreeSet::new());
     for (command, _) in commands(&text) {
@@ -123,7 +123,7 @@ fn commands_name_what_there_is() {
 }
 
 #[test]
-fn rows_and_metrics_have_the_names_that_are_shown() {
+fn shown_fields_and_metrics_exist() {
     let text = read(DOCUMENT);
     let row = super::row::rendered();
     let peer = row["peers"][0].as_object().unwrap();
@@ -146,7 +146,7 @@ fn rows_and_metrics_have_the_names_that_are_shown() {
 }
 
 #[test]
-fn messages_are_quoted_as_they_are_told() {
+fn quoted_messages_are_those_of_the_code() {
     let text = read(DOCUMENT);
     let quoted = |message: &str| assert!(text.contains(message), "{message}");
     let forbidden = DiscoveryError::Forbidden { namespace: "wylis".to_owned() }.to_string();
@@ -155,13 +155,13 @@ fn messages_are_quoted_as_they_are_told() {
     let limit = wylis::discovery::kubernetes::LIST_DEADLINE;
     quoted(&DiscoveryError::Timeout { server, limit }.to_string());
     let wrong = ("WYLIS_INTERVAL".to_owned(), "10".to_owned());
-    let told = wylis::config::read(&[], [wrong]).unwrap_err();
-    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
-    quoted(told.iter().find(|told| told.starts_with("WYLIS_INTERVAL")).unwrap());
+    let errors = wylis::config::read(&[], [wrong]).unwrap_err();
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    quoted(errors.iter().find(|error| error.starts_with("WYLIS_INTERVAL")).unwrap());
 }
 
 #[test]
-fn lines_of_the_log_are_those_of_the_code() {
+fn shown_log_lines_are_those_of_the_code() {
     let text = read(DOCUMENT);
     let mut lines = 0;
     for (command, printed) in commands(&text) {
@@ -171,14 +171,14 @@ fn lines_of_the_log_are_those_of_the_code() {
             let (head, message) = line.split_once("wylis::").unwrap().1.split_once("] ").unwrap();
             let source = read(&format!("src/{}.rs", head.replace("::", "/")));
             let known = literals(&source).iter().any(|format| formats(format, message));
-            assert!(known, "{command}: nothing in {head} says {message:?}");
+            assert!(known, "{command}: {head} has no message like {message:?}");
             lines += 1;
         }
     }
     assert!(lines > 5, "{lines}");
 }
 
-/// The string literals of a source, with the lines joined that a backslash parts.
+/// The string literals of a source; lines that end with a backslash are joined.
 fn literals(source: &str) -> Vec<String> {
     let (mut found, mut literal) = (Vec::new(), None::<String>);
     let mut chars = source.chars().peekable();
@@ -197,12 +197,12 @@ fn literals(source: &str) -> Vec<String> {
     found
 }
 
-/// Whether `format!` with this literal could have made the message.
+/// Whether `format!` with this literal can produce the message.
 fn formats(literal: &str, message: &str) -> bool {
     let (first, others) = literal.split_once('{').unwrap_or((literal, ""));
     let fixed: Vec<&str> =
         others.split('{').filter_map(|part| Some(part.split_once('}')?.1)).collect();
-    // A literal of nothing but a place to fill would match whatever there is.
+    // A literal that is only a placeholder would match any message.
     if first.is_empty() && fixed.iter().all(|part| part.is_empty()) {
         return false;
     }
@@ -215,7 +215,7 @@ fn formats(literal: &str, message: &str) -> bool {
 }
 
 #[test]
-fn metrics_that_are_printed_have_their_labels() {
+fn shown_series_have_the_labels_of_their_metric() {
     let text = read(DOCUMENT);
     let mut series = 0;
     for line in commands(&text).into_iter().flat_map(|(_, printed)| printed) {
@@ -236,16 +236,16 @@ fn metrics_that_are_printed_have_their_labels() {
 }
 
 #[test]
-fn what_is_said_of_an_update_follows_from_the_manifest() {
-    let text = read(DOCUMENT);
-    let ready = format!("ready for {} s", manifest::min_ready().as_secs());
-    assert!(text.contains(&ready), "{ready}");
-    assert!(text.contains("up to four") && text.contains("a quarter"));
+fn the_pace_of_an_update_follows_from_the_manifest() {
+    assert_says(DOCUMENT, &format!("ready for {} s", manifest::min_ready().as_secs()));
+    for phrase in ["up to four nodes", "a quarter"] {
+        assert_says(DOCUMENT, phrase);
+    }
     assert_eq!([4, 5].map(manifest::max_unavailable), [1, 2]);
 }
 
 #[test]
-fn a_message_is_known_by_its_fixed_parts() {
+fn a_message_matches_a_literal_by_its_fixed_parts() {
     let source =
         "log::info!(\"peer {node:?} is {to}, \\\n    was {from}\"); \"a \\\"b\\\"\"; \"{error}\"";
     let found = literals(source);

@@ -53,6 +53,12 @@ fn documents() -> Vec<String> {
     documents
 }
 
+/// Fails unless the page holds the phrase, on one line or across several.
+fn assert_says(page: &str, phrase: &str) {
+    let text = read(page).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(phrase), "{page} does not say {phrase:?}");
+}
+
 /// Compares the first `columns` of the first table of a section with the rows that the code knows.
 fn assert_table(page: &str, heading: &str, columns: usize, known: &[Row]) {
     let mut documented = table(&read(page), heading, 0).unwrap();
@@ -69,7 +75,7 @@ fn success() -> Outcome {
     Outcome::Success { timings, answer: Answer::default() }
 }
 
-/// What is known of one peer, called target, after probes that ended so; with the default bounds.
+/// The snapshot of one peer, named target, after probes with these outcomes; with the default bounds.
 fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
     let default = SETTINGS.iter().find(|one| one.variable == "WYLIS_BUCKETS").unwrap().default;
     let bounds: Vec<f64> = default.split(',').map(|bound| bound.parse().unwrap()).collect();
@@ -134,6 +140,14 @@ fn the_settings_are_those_of_the_code() {
 }
 
 #[test]
+fn the_settings_in_the_readme_have_the_defaults_of_the_code() {
+    for shown in table(&read("README.md"), "Metrics and settings", 1).unwrap() {
+        let known = SETTINGS.iter().any(|one| shown.starts_with(&row([one.variable, one.default])));
+        assert!(known, "README.md: {shown:?}");
+    }
+}
+
+#[test]
 fn the_metrics_are_those_of_the_code() {
     let known: Vec<Row> = wylis::metrics::descriptions()
         .map(|one| row([one.name, one.kind, one.labels, one.help]))
@@ -147,7 +161,7 @@ fn the_routes_are_those_of_the_server() {
     assert_table(API, "Routes", 1, &known);
 }
 
-/// Hook: every route that the server knows. `other` is the counters' label for all else.
+/// Every route of the server. `other` is the counters' label for all other paths.
 fn routes() -> Vec<&'static str> {
     wylis::route::Route::LABELS.iter().copied().filter(|label| label.starts_with('/')).collect()
 }
@@ -203,7 +217,7 @@ fn the_required_rust_is_that_of_the_manifest() {
     let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
     let text = format!("Rust {} or newer", version.unwrap().trim_matches('"'));
     for page in ["README.md", "CONTRIBUTING.md"] {
-        assert!(read(page).contains(&text), "{page}: {text}");
+        assert_says(page, &text);
     }
 }
 
@@ -219,7 +233,7 @@ fn the_verdicts_are_those_of_the_code() {
         Verdict::Up,
     ];
     for verdict in all {
-        // Does not compile when a verdict is missing above.
+        // Fails to compile when a verdict is missing above.
         match verdict {
             Verdict::Draining | Verdict::Unknown | Verdict::Down(_) | Verdict::OneWay => {}
             Verdict::Lossy | Verdict::Mtu | Verdict::Up => {}
@@ -229,7 +243,8 @@ fn the_verdicts_are_those_of_the_code() {
         row([verdict.as_str(), verdict.impairment().map_or("", |kind| kind.as_str())])
     });
     assert_table(VERDICTS, "Conditions", 2, &known);
-    assert!(read(VERDICTS).contains(&format!("of the last {RECENT} probes")));
+    assert_table("README.md", "First look", 1, &all.map(|verdict| row([verdict.as_str()])));
+    assert_says(VERDICTS, &format!("of the last {RECENT} probes"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The section on `/api/v1/cluster`: its tables and its example against a matrix that was read and
-//! written; and the table of the commands.
+//! The matrix as JSON in docs/api.md: tables and example against a matrix that is read and written. And
+//! the table of commands.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,17 +20,18 @@ fn example() -> String {
     json_example(&read(API), HEADING)
 }
 
-/// What the agent writes of a matrix.
+/// The JSON of a matrix as the agent writes it.
 fn written(matrix: Matrix) -> Value {
     let text: Vec<u8> = matrix_json(&Arc::new(matrix)).flatten().collect();
     serde_json::from_slice(&text).unwrap()
 }
 
-fn told(number: usize) -> BTreeSet<String> {
+/// First column of a table of the section.
+fn documented(number: usize) -> BTreeSet<String> {
     let rows = table(&read(API), HEADING, number).unwrap();
-    let told: BTreeSet<String> = rows.iter().filter_map(|row| row.first().cloned()).collect();
-    assert_eq!(told.len(), rows.len(), "a row stands twice");
-    told
+    let names: BTreeSet<String> = rows.iter().filter_map(|row| row.first().cloned()).collect();
+    assert_eq!(names.len(), rows.len(), "a repeated row");
+    names
 }
 
 #[test]
@@ -41,16 +42,16 @@ fn the_example_is_what_the_agent_would_write() {
 }
 
 #[test]
-fn every_field_of_a_matrix_is_told_and_no_other() {
-    // Each field has something in the example, and what the agent writes of a view has no other.
+fn the_fields_of_a_matrix_are_documented() {
+    // The example has a value in each field, and a matrix that the agent writes has no other field.
     let example: Value = serde_json::from_str(&example()).unwrap();
-    assert_eq!(told(0), fields(&example));
+    assert_eq!(documented(0), fields(&example));
     let node = NodeName::new("source").unwrap();
     let known = snapshot(&[success(), Outcome::Failure(FailureReason::Refused)]);
     let mut matrix = Matrix::new(&node, &known, Duration::from_secs(2));
     matrix.miss(&NodeName::new("target").unwrap(), Missing::Busy);
     let real = fields(&written(matrix.finish(Duration::ZERO)));
-    assert_eq!(real.difference(&told(0)).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(real.difference(&documented(0)).collect::<Vec<_>>(), Vec::<&String>::new());
     assert!(real.len() > 10, "{real:?}");
 }
 
@@ -60,10 +61,10 @@ fn the_short_row_has_the_fields_of_a_cell() {
     let known = snapshot(&[success()]);
     let text: Vec<u8> = row_json(&node, &Instance::new("i").unwrap(), &known).flatten().collect();
     let short = fields(&serde_json::from_slice(&text).unwrap());
-    let told = told(0);
+    let documented = documented(0);
     for field in short {
         let of_cell = field.strip_prefix("cells.").map(|field| format!("rows.cells.{field}"));
-        let known = of_cell.is_some_and(|field| told.contains(&field));
+        let known = of_cell.is_some_and(|field| documented.contains(&field));
         let named = ["version", "node", "instance", "at", "cells", "cells.node"];
         assert!(known || named.contains(&field.as_str()), "{field}");
     }
@@ -73,8 +74,8 @@ fn the_short_row_has_the_fields_of_a_cell() {
 fn the_errors_of_rows_are_those_of_the_code() {
     let errors: BTreeSet<String> =
         Missing::OTHERS.iter().map(|missing| missing.as_str().to_owned()).collect();
-    assert_eq!(told(1), errors);
-    // Does not compile when one is missing above.
+    assert_eq!(documented(1), errors);
+    // Fails to compile when a variant is missing above.
     match Missing::Busy {
         Missing::Failure(_) | Missing::TooLarge | Missing::Busy => {}
         Missing::Unsupported | Missing::NoPeer => {}
@@ -85,7 +86,7 @@ fn the_errors_of_rows_are_those_of_the_code() {
 fn the_commands_are_those_of_the_code() {
     let known: Vec<Row> =
         wylis::cli::COMMANDS.iter().map(|(usage, what)| row([*usage, *what])).collect();
-    let told = table(&read(COMMANDS), "Commands", 0).unwrap();
-    let found = differences(&told, &known);
+    let documented = table(&read(COMMANDS), "Commands", 0).unwrap();
+    let found = differences(&documented, &known);
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -1,24 +1,24 @@
-//! Rules, runbooks, dashboard and queries against the metrics that there are.
-#![expect(clippy::indexing_slicing, reason = "a JSON value gives null for what it has not")]
+//! Rules, runbooks, dashboard and queries against the metrics of the code.
+#![expect(clippy::indexing_slicing, reason = "a JSON value gives null for a missing field")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wylis::discovery::DiscoveryReason;
 use wylis::probe::{FailureReason, LocalError};
 use wylis::state::Impairment;
 use wylis_harness::yaml;
 
 use super::markdown::{section, table};
-use super::{METRICS, documents, read};
+use super::{METRICS, assert_says, documents, read};
 
 const RULES: &str = "manifests/monitoring/wylis.rules.yaml";
 const DASHBOARD: &str = "manifests/monitoring/grafana-dashboard.json";
 const RUNBOOKS: &str = "docs/runbooks.md";
 const MONITORING: &str = "docs/monitoring.md";
-/// Labels that Prometheus gives, and that of a bucket.
+/// Labels that Prometheus adds, and the label of a bucket.
 const FOREIGN: [&str; 3] = ["job", "instance", "le"];
-/// Not ours: what Prometheus knows of a scrape, and of a process.
+/// Metrics of other origin: of a scrape, and of a process.
 const OTHERS: [&str; 2] = ["scrape_", "process_"];
 
 fn rules() -> Vec<Value> {
@@ -30,7 +30,7 @@ fn names(kind: &str) -> BTreeSet<String> {
     rules().iter().filter_map(|rule| Some(rule[kind].as_str()?.to_owned())).collect()
 }
 
-/// All metrics of ours and their labels; a histogram has three names.
+/// All metrics of the agent and their labels; a histogram has three names.
 fn metrics() -> BTreeMap<String, BTreeSet<&'static str>> {
     let mut known = BTreeMap::new();
     for one in wylis::metrics::descriptions() {
@@ -53,7 +53,7 @@ fn metrics() -> BTreeMap<String, BTreeSet<&'static str>> {
     known
 }
 
-/// The values of a label of a closed set; `None` where any may stand.
+/// The values of a label with a closed set; `None` for any other label.
 fn values(metric: &str, label: &str) -> Option<Vec<String>> {
     let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Some(match (metric, label) {
@@ -80,7 +80,7 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
 
-/// What an expression, or a text with names in it, says that is not so.
+/// Wrong metrics, labels and label values in an expression, or in a text with names.
 fn faults(text: &str, recorded: &BTreeSet<String>) -> Vec<String> {
     let known = metrics();
     let mut faults = Vec::new();
@@ -125,7 +125,7 @@ fn faults(text: &str, recorded: &BTreeSet<String>) -> Vec<String> {
     faults
 }
 
-/// The queries of a document, and what it names in passing but for whole histograms.
+/// The queries of a document, and its inline code except plain names of metrics.
 fn queries(text: &str) -> Vec<&str> {
     let mut language = None;
     let mut found = Vec::new();
@@ -167,7 +167,7 @@ fn expressions() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_metric_and_label_that_is_named_exists() {
+fn every_named_metric_and_label_exists() {
     let recorded = names("record");
     let all = expressions();
     let found: Vec<String> = all
@@ -196,7 +196,7 @@ fn every_metric_and_label_that_is_named_exists() {
         (MONITORING, format!("{pairs} more series for each pair")),
         ("docs/sizing.md", format!("{pairs} more with the recording rules")),
     ] {
-        assert!(read(page).contains(&text), "{page}: {text}");
+        assert_says(page, &text);
     }
     assert!(
         rules().iter().map(expression).all(|text| !OTHERS.iter().any(|other| text.contains(other)))
@@ -220,8 +220,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
         // Short enough for an incident at night.
         assert!(lines.len() < 30, "{alert} has {} lines", lines.len());
     }
-    let alert_count = format!("{} alerts", alerts.len());
-    assert!(read("README.md").contains(&alert_count), "README.md: {alert_count}");
+    assert_says("README.md", &format!("{} alerts", alerts.len()));
     for document in documents() {
         let text = read(&document);
         let words = text.split(|c: char| !c.is_ascii_alphanumeric());
@@ -236,7 +235,31 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
 }
 
 #[test]
-fn a_wrong_metric_a_wrong_label_and_a_wrong_value_are_told() {
+fn prometheus_gets_the_rights_that_discovery_of_pods_and_endpoints_needs() {
+    let text = read(MONITORING);
+    let block = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let [role, binding] = yaml::parse(block).try_into().expect("a Role and its RoleBinding");
+    let of_group = |name: &str| {
+        let rules = role["rules"].as_array().unwrap();
+        rules.iter().find(|rule| rule["apiGroups"] == json!([name])).unwrap().clone()
+    };
+    let (core, discovery) = (of_group(""), of_group("discovery.k8s.io"));
+    assert_eq!(core["resources"], json!(["services", "endpoints", "pods"]));
+    assert_eq!(discovery["resources"], json!(["endpointslices"]));
+    for rule in [core, discovery] {
+        assert_eq!(rule["verbs"], json!(["get", "list", "watch"]));
+    }
+    for object in [&role, &binding] {
+        assert_eq!(object["metadata"]["namespace"], "wylis");
+    }
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    let account =
+        json!([{"kind": "ServiceAccount", "name": "prometheus-k8s", "namespace": "monitoring"}]);
+    assert_eq!(binding["subjects"], account);
+}
+
+#[test]
+fn wrong_metrics_labels_and_values_are_found() {
     let recorded = BTreeSet::from(["pair:wylis_peer_up:max".to_owned()]);
     for good in [
         "max by (source_node, target_node) (wylis_peer_up{source_node=~\"$source\"}) == 0",

@@ -1,4 +1,4 @@
-//! The section on `/api/v1/peers`: its tables and its example against a rendered row.
+//! The row as JSON in docs/api.md: tables and example against a rendered row.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ use wylis::probe::{FailureReason, Outcome};
 use wylis::state::RECENT;
 
 use super::markdown::{json_example, table};
-use super::{API, read, snapshot, success};
+use super::{API, assert_says, read, snapshot, success};
 
 const HEADING: &str = "The row as JSON";
 
-/// A row in which every field has something: a probe that succeeded, and one that failed.
+/// A row with a value in every field: one successful and one failed probe.
 pub(super) fn rendered() -> Value {
     let [node, instance] = ["source", "0f8fad5b"];
     let (node, instance) = (NodeName::new(node).unwrap(), Instance::new(instance).unwrap());
@@ -21,7 +21,7 @@ pub(super) fn rendered() -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// The names of the fields of an object and, behind a dot, of those within it.
+/// The names of the fields of an object; nested fields are `outer.inner`.
 pub(super) fn fields(value: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     match value {
@@ -29,7 +29,7 @@ pub(super) fn fields(value: &Value) -> BTreeSet<String> {
         Value::Object(all) => {
             for (name, within) in all {
                 found.insert(name.clone());
-                // Its names are reasons, which have a table of their own.
+                // Its field names are reasons, which have their own table.
                 if name != "failures_by_reason" {
                     found.extend(fields(within).iter().map(|inner| format!("{name}.{inner}")));
                 }
@@ -48,15 +48,16 @@ fn both(row: &Value) -> [BTreeSet<String>; 2] {
 }
 
 #[test]
-fn every_field_of_a_row_is_told_and_no_other() {
+fn the_fields_of_a_row_are_documented() {
     let text = read(API);
     for (number, known) in both(&rendered()).into_iter().enumerate() {
         let rows = table(&text, HEADING, number).unwrap();
-        let told: BTreeSet<String> = rows.iter().filter_map(|row| row.first().cloned()).collect();
-        assert_eq!(told, known);
-        assert_eq!(told.len(), rows.len(), "a field stands twice");
+        let documented: BTreeSet<String> =
+            rows.iter().filter_map(|row| row.first().cloned()).collect();
+        assert_eq!(documented, known);
+        assert_eq!(documented.len(), rows.len(), "a repeated field");
     }
-    assert!(text.contains(&format!("the last {RECENT} probes, oldest first")));
+    assert_says(API, &format!("the last {RECENT} probes, oldest first"));
 }
 
 #[test]
@@ -65,14 +66,14 @@ fn the_example_is_a_row() {
     let example: Value = serde_json::from_str(&json_example(&text, HEADING)).unwrap();
     let row = rendered();
     assert_eq!(example["version"], row["version"]);
-    for (told, known) in both(&example).iter().zip(both(&row)) {
-        assert_eq!(told.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
-        assert!(!told.is_empty());
+    for (shown, known) in both(&example).iter().zip(both(&row)) {
+        assert_eq!(shown.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
+        assert!(!shown.is_empty());
     }
 }
 
 #[test]
-fn fields_within_fields_are_seen() {
+fn nested_fields_are_found() {
     let row =
         serde_json::json!({"a": 1, "b": [{"c": 1}, {"d": null}], "failures_by_reason": {"e": 1}});
     let expected = ["a", "b", "b.c", "b.d", "failures_by_reason"];
