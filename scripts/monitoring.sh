@@ -19,7 +19,7 @@ indented() { sed 's/./'"$1"'&/' "$2"; }
 
 rule() {
     cat <<'HEAD'
-# Made from wylis.rules.yaml by scripts/monitoring.sh; edit that one.
+# Generated from wylis.rules.yaml by scripts/monitoring.sh; edit that file.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -34,8 +34,8 @@ HEAD
 
 dashboard() {
     cat <<'HEAD'
-# Made from grafana-dashboard.json by scripts/monitoring.sh; edit that one. Grafana's sidecar finds it by
-# the label; it looks in this namespace only if it is told to look in all (searchNamespace: ALL).
+# Generated from grafana-dashboard.json by scripts/monitoring.sh; edit that file. Grafana's sidecar finds it by
+# the label, and in this namespace only if it searches all of them (searchNamespace: ALL).
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -53,7 +53,7 @@ HEAD
 # make FILE PART
 make_file() {
     if $check; then
-        "$2" | diff -u "$folder/$1" - || { echo "monitoring: $1 is not as it would be made: scripts/monitoring.sh" >&2; exit 1; }
+        "$2" | diff -u "$folder/$1" - || { echo "monitoring: $1 is out of date: run scripts/monitoring.sh" >&2; exit 1; }
     else
         "$2" >"$folder/$1"
     fi

@@ -171,7 +171,7 @@ fn every_expression_of_the_dashboard_gives_data_and_a_double_scrape_doubles_noth
     }
     // Two a second of each living peer, and fewer of the dead one; twice as many would be eight or more.
     let rates = || -> Vec<f64> {
-        let agents = one("Probes a second");
+        let agents = one("Probes per second");
         let rate = |agent: &Value| agent["value"][1].as_str().unwrap().parse().unwrap();
         agents.iter().map(rate).collect()
     };
