@@ -1,5 +1,5 @@
-//! A host and a port as settings, lists and commands give them: `node-2:9050`, `10.99.0.2:9050`,
-//! `[fd00::2]:9050`, `[fe80::2%wg0]:9050`. The one grammar for all of them.
+//! The grammar of HOST:PORT in settings, peer lists and commands: `node-2:9050`, `10.99.0.2:9050`,
+//! `[fd00::2]:9050`, `[fe80::2%wg0]:9050`.
 
 use std::fmt;
 use std::io;
@@ -9,33 +9,33 @@ use std::str::FromStr;
 /// Longest host name (RFC 1035, 2.3.4).
 const MAX_HOST: usize = 253;
 
-/// A host, not yet resolved, and a port.
+/// A host, not resolved, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
-    /// An address or a host name; an IPv6 address without brackets, with its zone if it has one.
+    /// A host name or an address; an IPv6 address has no brackets and may have a zone.
     host: String,
     port: u16,
 }
 
-/// Why a text is no host and port.
+/// Why a text is not HOST:PORT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostPortError {
-    /// It is not of that form.
+    /// It has another form.
     #[error("is not HOST:PORT (an IPv6 address stands in brackets)")]
     Form,
-    /// The port is not one of 1 to 65535.
+    /// The port is not from 1 to 65535.
     #[error("has no port from 1 to 65535")]
     Port,
 }
 
 impl HostPort {
-    /// Of a host without brackets.
+    /// Joins a host without brackets and a port.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
 
-    /// The address or host name, without brackets.
+    /// The host name or address, without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -47,17 +47,17 @@ impl HostPort {
         self.port
     }
 
-    /// Whether the host is an address, so that resolving it asks no name server.
+    /// Whether the host is an address, which needs no name server.
     #[must_use]
     pub fn is_address(&self) -> bool {
         let (address, _) = self.host.split_once('%').unwrap_or((&self.host, ""));
         address.parse::<IpAddr>().is_ok()
     }
 
-    /// All addresses of the host, in the resolver's order. Blocks as long as the resolver does.
+    /// All addresses of the host, in the resolver's order. Blocks; the resolver has its own timeout.
     ///
     /// # Errors
-    /// When the resolver fails, or knows no address.
+    /// When the resolver fails or returns no address.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let found: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         if found.is_empty() {
@@ -83,7 +83,8 @@ impl FromStr for HostPort {
     }
 }
 
-/// An IPv6 address, with or without a zone (RFC 4007, 11: the name of an interface or its number).
+/// Whether a text is an IPv6 address, with or without a zone (RFC 4007, 11: the name of an interface or
+/// its index).
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').map_or((text, None), |(a, zone)| (a, Some(zone)));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -91,7 +92,7 @@ fn is_ipv6(text: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(is_zone)
 }
 
-/// A host name or an IPv4 address.
+/// Whether a text is a host name or an IPv4 address.
 fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(plain)
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_addresses_of_both_families_are_read_and_written_back() {
+    fn names_and_addresses_of_both_families_are_parsed_and_formatted() {
         for (text, host, port, is_address) in [
             ("node-2:9050", "node-2", 9050, false),
             ("d_1.example.org:1", "d_1.example.org", 1, false),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_becomes_the_index_of_its_interface() {
+    fn a_zone_resolves_to_the_index_of_its_interface() {
         let found = "[fe80::2%lo]:9050".parse::<HostPort>().unwrap().resolve().unwrap();
         let [SocketAddr::V6(address)] = found.as_slice() else { panic!("{found:?}") };
         assert_ne!(address.scope_id(), 0);

@@ -1,7 +1,6 @@
-//! Closed sets of label values: an enum whose variants are all that a metric label, a JSON field or a
-//! log line may say.
+//! Closed sets of labels: enums that list all values of a metric label, a JSON field or an argument.
 
-/// Defines such an enum from its variants and their texts, with `ALL`, `as_str` and `Display`.
+/// Defines such an enum from variants and their texts, with `ALL`, `as_str` and `Display`.
 macro_rules! label_set {
     (
         $(#[$meta:meta])*
@@ -16,10 +15,10 @@ macro_rules! label_set {
         }
 
         impl $name {
-            /// All values, in the order of their definition.
+            /// All values, in the order of definition.
             $visibility const ALL: [Self; [$($text),+].len()] = [$(Self::$variant),+];
 
-            /// The text in labels, JSON and logs.
+            /// The text of the value.
             #[must_use]
             $visibility const fn as_str(self) -> &'static str {
                 match self {
@@ -41,7 +40,7 @@ pub(crate) use label_set;
 #[cfg(test)]
 mod tests {
     label_set! {
-        /// A set for the test.
+        /// A set for this test.
         enum Fruit {
             /// One.
             Apple = "apple",
@@ -51,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_knows_its_values_and_their_texts() {
+    fn a_set_lists_its_values_and_their_texts() {
         assert_eq!(Fruit::ALL.map(Fruit::as_str), ["apple", "black_berry"]);
         assert_eq!(Fruit::BlackBerry.to_string(), "black_berry");
     }

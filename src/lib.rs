@@ -1,5 +1,5 @@
 //! Wylis keeps every pair of nodes of a cluster warm with constant blank requests, and measures
-//! them. ARCHITECTURE.md is the map; each module says its own job.
+//! them. ARCHITECTURE.md has the code map.
 
 pub mod agent;
 pub mod cli;

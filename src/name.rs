@@ -1,7 +1,6 @@
-//! Identities that cross the network: checked once, then trusted.
+//! Names that cross the network, checked once.
 //!
-//! Imports nothing of ours. A value of these types is safe in a header, a label, a log line and a
-//! file, because only a plain alphabet gets in.
+//! The restricted alphabet makes a name safe in a header, a label, a log line and a file.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,41 +8,30 @@ use std::time::Duration;
 
 /// Longest node name: a DNS subdomain, as Kubernetes requires of a Node (RFC 1123, 253 octets).
 pub const MAX_NODE_NAME: usize = 253;
-/// Longest instance: a UUID has 36 characters; anything up to one DNS label is let through.
+/// Longest instance: that of a DNS label; a UUID has 36 characters.
 pub const MAX_INSTANCE: usize = 63;
 
 /// The name of a node, `[A-Za-z0-9.-]{1,253}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Arc<str>);
 
-/// One life of an agent: the pod's UID, or a random id of the process. `[A-Za-z0-9-]{1,63}`.
+/// Identifies one run of an agent: the pod's UID, or a random id. `[A-Za-z0-9-]{1,63}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(Arc<str>);
 
-/// Why a string is no name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a text is not a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It has no character.
+    /// It is empty.
+    #[error("is empty")]
     Empty,
-    /// It has more characters than this bound.
+    /// It has more characters than this.
+    #[error("is longer than {0} characters")]
     TooLong(usize),
     /// It has a character outside the alphabet.
+    #[error("holds a character other than letters, digits, '.' and '-'")]
     Alphabet,
 }
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("is empty"),
-            Self::TooLong(bound) => write!(f, "is longer than {bound} characters"),
-            Self::Alphabet => {
-                f.write_str("holds a character other than letters, digits, '.' and '-'")
-            }
-        }
-    }
-}
-
-impl std::error::Error for NameError {}
 
 fn check(text: &str, bound: usize, extra: &[u8]) -> Result<(), NameError> {
     if text.is_empty() {
@@ -57,10 +45,10 @@ fn check(text: &str, bound: usize, extra: &[u8]) -> Result<(), NameError> {
 }
 
 impl NodeName {
-    /// Checks and keeps a node's name.
+    /// Checks a node's name.
     ///
     /// # Errors
-    /// When it is empty, longer than [`MAX_NODE_NAME`], or holds other than `[A-Za-z0-9.-]`.
+    /// When it is empty, longer than [`MAX_NODE_NAME`], or not of `[A-Za-z0-9.-]`.
     pub fn new(text: &str) -> Result<Self, NameError> {
         check(text, MAX_NODE_NAME, b".-").map(|()| Self(text.into()))
     }
@@ -71,16 +59,16 @@ impl NodeName {
         &self.0
     }
 
-    /// Where in `span` the turn of this pair is, from its begin to almost its end: the same in every
-    /// release and after every restart, and spread evenly over all pairs.
+    /// The offset of this pair in `span`: less than `span`, spread evenly over all pairs, and the same
+    /// in every release and after every restart.
     #[must_use]
     pub fn share(&self, target: &Self, span: Duration) -> Duration {
         let nanoseconds = (span.as_nanos() * u128::from(self.hash_of_pair(target))) >> 64;
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// FNV-1a over both names, then the finalizer of MurmurHash3, so that close names land apart.
-    /// Written here because it must give the same in every release.
+    /// FNV-1a over both names, then the finalizer of MurmurHash3, which spreads similar names. Written
+    /// here because the hash must not change between releases.
     fn hash_of_pair(&self, target: &Self) -> u64 {
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
         let separator = [0_u8];
@@ -94,10 +82,10 @@ impl NodeName {
 }
 
 impl Instance {
-    /// Checks and keeps an instance.
+    /// Checks an instance.
     ///
     /// # Errors
-    /// When it is empty, longer than [`MAX_INSTANCE`], or holds other than `[A-Za-z0-9-]`.
+    /// When it is empty, longer than [`MAX_INSTANCE`], or not of `[A-Za-z0-9-]`.
     pub fn new(text: &str) -> Result<Self, NameError> {
         check(text, MAX_INSTANCE, b"-").map(|()| Self(text.into()))
     }
@@ -109,7 +97,7 @@ impl Instance {
     }
 }
 
-macro_rules! shown_as_text {
+macro_rules! format_as_text {
     ($name:ty) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,15 +111,15 @@ macro_rules! shown_as_text {
         }
     };
 }
-shown_as_text!(NodeName);
-shown_as_text!(Instance);
+format_as_text!(NodeName);
+format_as_text!(Instance);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_of_nodes_are_dns_subdomains_and_nothing_that_needs_escaping() {
+    fn a_node_name_is_a_dns_subdomain_and_needs_no_escaping() {
         for good in ["a", "node-1.example.org", &"n".repeat(253)] {
             assert_eq!(NodeName::new(good).unwrap().as_str(), good);
         }
@@ -146,7 +134,7 @@ mod tests {
     fn the_share_of_a_pair_never_changes() {
         let name = |text: &str| NodeName::new(text).unwrap();
         let share = |a: &str, b: &str| name(a).share(&name(b), Duration::from_secs(10)).as_millis();
-        // Of the first release: another one would bunch the probes of mixed releases.
+        // The values of the first release: others would bunch the probes of mixed releases.
         assert_eq!((share("a", "b"), share("b", "a"), share("n1", "n2")), (6698, 722, 799));
         assert_eq!(name("a").share(&name("b"), Duration::ZERO), Duration::ZERO);
     }

@@ -1,6 +1,4 @@
-//! Peers, sets of peers, and what differs between two sets.
-//!
-//! Pure data: who the peers are, never how they are found or how they fare.
+//! Peers, sets of peers, and the difference of two sets. Pure data: neither discovery nor state.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,55 +6,55 @@ use std::sync::Arc;
 
 use crate::name::{Instance, NodeName};
 
-/// Most peers of one agent: Kubernetes is tested up to 5,000 nodes.
+/// Most peers of one agent: Kubernetes is tested with up to 5,000 nodes.
 pub const MAX_PEERS: usize = 5000;
 
 /// Another agent, on another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The node it runs on; one peer a node.
+    /// The node that it runs on; a node has one peer.
     pub node: NodeName,
-    /// Where it is probed.
+    /// The address that is probed.
     pub address: SocketAddr,
-    /// Its other addresses (of the pod's `podIPs`), known but not probed.
+    /// Its other addresses (from the pod's `podIPs`), which are not probed.
     pub other_addresses: Vec<IpAddr>,
     /// The pod's UID; `None` for a fixed list.
     pub instance: Option<Instance>,
-    /// Readiness as Kubernetes reports it; `None` for a fixed list.
+    /// Readiness in Kubernetes; `None` for a fixed list.
     pub ready: Option<bool>,
 }
 
-/// How many pods of the DaemonSet discovery saw, by state. Every pod counts once.
+/// The pods of the DaemonSet, counted by state. Each pod counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PodCounts {
-    /// Pods taken as peers.
+    /// Pods that are peers.
     pub peer: u64,
-    /// Our own pod, and others on our own node.
+    /// The agent's own pod, and others on its node.
     pub own: u64,
-    /// Not yet scheduled or started.
+    /// Pods not yet scheduled or started.
     pub pending: u64,
-    /// Running without an address.
+    /// Running pods without an address.
     pub no_ip: u64,
-    /// Being deleted, ended, or the worse of two on one node.
+    /// Pods that are being deleted or have ended, and the worse one of two on a node.
     pub terminating: u64,
 }
 
-/// The peers of one moment, at most one a node, in the order of their names. Clones share them.
+/// Peers, at most one a node, sorted by node name. Clones share the data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerSet {
     peers: Arc<BTreeMap<NodeName, Peer>>,
-    /// The pods behind the set; all zero but `peer` for a fixed list.
+    /// The counts of pods; for a fixed list all are zero but `peer`.
     pub pods: PodCounts,
 }
 
-/// What changes when one set follows another.
+/// The changes from one set to the next.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PeerDiff {
-    /// Nodes that were not there before.
+    /// Peers on new nodes.
     pub joined: Vec<Peer>,
-    /// Nodes that stay, with another address, instance or readiness.
+    /// Peers with another address, instance or readiness.
     pub changed: Vec<Peer>,
-    /// Nodes that are gone.
+    /// Nodes without a peer any more.
     pub left: Vec<NodeName>,
 }
 
@@ -72,24 +70,24 @@ impl PeerSet {
         self.peers.get(node)
     }
 
-    /// All peers, in the order of their nodes' names.
+    /// All peers, sorted by node name.
     pub fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.peers.values()
     }
 
-    /// How many there are.
+    /// The number of peers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.peers.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
 
-    /// What a reader who knows `self` must do to know `next`.
+    /// The changes from `self` to `next`.
     #[must_use]
     pub fn diff(&self, next: &Self) -> PeerDiff {
         let mut diff = PeerDiff::default();

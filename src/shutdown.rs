@@ -1,13 +1,13 @@
-//! The stop token: one switch, from running to stopping, that every wait of the process hears.
+//! The stop token: one switch from running to stopping, which wakes every wait of the process.
 //!
-//! A thread that blocks (on a channel, a condition, an eventfd) registers what wakes it with
+//! A thread that blocks (on a channel, a condition variable, an eventfd) registers a waker with
 //! [`StopToken::on_stop`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Waker = Box<dyn Fn() + Send>;
 
-/// Shared by everything that must end together. Clones are the same switch.
+/// The switch of all parts that end together. Clones share it.
 #[derive(Clone, Default)]
 pub struct StopToken(Arc<Mutex<State>>);
 
@@ -24,7 +24,7 @@ impl StopToken {
         Self::default()
     }
 
-    /// Stops, once and for ever: calls every waker.
+    /// Stops for good, and calls every waker once.
     pub fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
@@ -35,13 +35,13 @@ impl StopToken {
         }
     }
 
-    /// Whether it was stopped.
+    /// Whether [`stop`](Self::stop) was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.lock().stopped
     }
 
-    /// Has `waker` called at the stop, or at once when it was before.
+    /// Calls `waker` at the stop, or at once if that was before.
     pub fn on_stop(&self, waker: impl Fn() + Send + 'static) {
         let mut state = self.lock();
         if state.stopped {
@@ -52,7 +52,7 @@ impl StopToken {
         }
     }
 
-    // A poisoned lock holds a switch all the same.
+    // A poisoned lock is usable: the state is valid after every statement.
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_waker_is_called_once_also_when_it_comes_late() {
+    fn a_waker_is_called_once_even_after_the_stop() {
         let stop = StopToken::new();
         assert!(!stop.is_stopped());
         let calls = Arc::new(AtomicUsize::new(0));

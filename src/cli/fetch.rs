@@ -1,4 +1,4 @@
-//! Fetches a document from an agent.
+//! Fetches documents from an agent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,24 +31,31 @@ pub(super) fn document(addresses: &[SocketAddr], path: &str) -> Result<Vec<u8>, 
             timeout: TIMEOUT,
             max_bytes: MAX_LENGTH,
         };
-        let (error, connected) = match fetch(request) {
+        let error = match fetch(request) {
             Ok(document) => return Ok(document),
-            Err(FetchError::Failure(reason)) => {
-                (reason.as_str().to_owned(), reason.phase() != Phase::Connect)
-            }
-            Err(FetchError::Local(error)) => (format!("local error {error}"), false),
-            Err(FetchError::TooLarge) => (format!("answer longer than {MAX_LENGTH} bytes"), true),
-            Err(FetchError::Status(404)) => {
-                ("status 404: an older release without this route".to_owned(), true)
-            }
-            Err(FetchError::Status(status)) => (format!("status {status}"), true),
+            Err(error) => error,
         };
-        errors.push(format!("from {address}: {error}"));
+        errors.push(format!("from {address}: {}", describe(error)));
+        let connected = match error {
+            FetchError::Failure(reason) => reason.phase() != Phase::Connect,
+            FetchError::Local(_) => false,
+            FetchError::TooLarge | FetchError::Status(_) => true,
+        };
         if connected {
             break;
         }
     }
     Err(Exit::Failed(format!("get {path} {}", errors.join(", "))))
+}
+
+fn describe(error: FetchError) -> String {
+    match error {
+        FetchError::Failure(reason) => reason.to_string(),
+        FetchError::Local(error) => format!("local error {error}"),
+        FetchError::TooLarge => format!("answer longer than {MAX_LENGTH} bytes"),
+        FetchError::Status(404) => "status 404: an older release without this route".to_owned(),
+        FetchError::Status(status) => format!("status {status}"),
+    }
 }
 
 /// The error for a document that cannot be read.

@@ -1,4 +1,4 @@
-//! Colours, columns and the width of the output.
+//! Colours and the width of the output.
 
 use std::io::IsTerminal as _;
 
@@ -57,35 +57,4 @@ impl Paint {
             None => format!("{text:<width$}"),
         }
     }
-}
-
-/// Formats rows into columns, each as wide as its widest cell. Each row has cells and the colours of the
-/// first of them.
-pub(super) fn table(
-    head: &[&str],
-    rows: &[(Vec<String>, Vec<Option<Colour>>)],
-    paint: Paint,
-) -> String {
-    let width_of = |column: usize| {
-        let cells = rows.iter().filter_map(|(cells, _)| cells.get(column));
-        let widest = cells.map(String::len).max().unwrap_or(0);
-        widest.max(head.get(column).map_or(0, |head| head.len()))
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width_of).collect();
-    let mut text = String::new();
-    let mut line = |cells: &mut dyn Iterator<Item = (String, Option<Colour>)>| {
-        let mut line = String::new();
-        for ((cell, colour), width) in cells.zip(&widths) {
-            line.push_str(&paint.cell(&cell, *width, colour));
-            line.push_str("  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    };
-    line(&mut head.iter().map(|head| ((*head).to_owned(), None)));
-    for (cells, colours) in rows {
-        let colours = colours.iter().copied().chain(std::iter::repeat(None));
-        line(&mut cells.iter().cloned().zip(colours));
-    }
-    text
 }

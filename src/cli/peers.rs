@@ -2,7 +2,7 @@
 
 use super::arguments::Options;
 use super::exit::Exit;
-use super::paint::{Colour, Paint, table};
+use super::paint::{Colour, Paint};
 use super::{fetch, format_age, format_time, print};
 use crate::matrix::{PeerLine, Peers};
 use crate::state::Verdict;
@@ -10,6 +10,7 @@ use crate::state::Verdict;
 const PATH: &str = "/api/v1/peers";
 const HEAD: [&str; 9] =
     ["NODE", "VERDICT", "REASON", "LATENCY", "LOSS", "RETRANSMITS", "RTT", "MTU", "LAST SUCCESS"];
+type Cells = [String; HEAD.len()];
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     let document = fetch::document(&fetch::resolve(&options.target)?, PATH)?;
@@ -30,15 +31,33 @@ pub(super) fn render(peers: &Peers, paint: Paint) -> String {
     if peers.lines.is_empty() {
         return text;
     }
-    let rows: Vec<_> = peers
-        .lines
-        .iter()
-        .map(|line| (cells(line, peers.at).to_vec(), vec![None, Some(Colour::of(line.verdict))]))
-        .collect();
-    text + &table(&HEAD, &rows, paint)
+    let rows =
+        peers.lines.iter().map(|line| (cells(line, peers.at), Some(Colour::of(line.verdict))));
+    let rows: Vec<_> = std::iter::once((HEAD.map(str::to_owned), None)).chain(rows).collect();
+    text + &table(&rows, paint)
 }
 
-fn cells(line: &PeerLine, at: u64) -> [String; HEAD.len()] {
+/// Formats rows with columns as wide as their widest cell. The colour of a row is that of its verdict.
+fn table(rows: &[(Cells, Option<Colour>)], paint: Paint) -> String {
+    let mut widths = [0; HEAD.len()];
+    for (cells, _) in rows {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for (cells, colour) in rows {
+        for ((cell, width), name) in cells.iter().zip(widths).zip(HEAD) {
+            let colour = colour.filter(|_| name == "VERDICT");
+            put!(text, "{}  ", paint.cell(cell, width, colour));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+fn cells(line: &PeerLine, at: u64) -> Cells {
     let reason = match line.verdict {
         Verdict::Down(reason) => reason.as_str(),
         _ => "",

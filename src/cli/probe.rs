@@ -9,7 +9,7 @@ use super::arguments::Options;
 use super::exit::Exit;
 use super::fetch::resolve;
 use super::paint::{Colour, Paint};
-use super::{format_time, print, print_and_exit};
+use super::{format_time, print};
 use crate::probe::{KernelView, Outcome, Phase};
 use crate::prober::{ProbeResult, probe_once};
 
@@ -26,9 +26,7 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     for made in 1_u64.. {
         let attempts = probe_in_order(&mut addresses, options.timeout);
         let mut summary = lock(&summary);
-        if let Some((_, result)) = attempts.last() {
-            summary.add(result);
-        }
+        combine(&attempts).inspect(|result| summary.add(result));
         for (address, result) in attempts {
             print(&render(&result, address, paint))?;
         }
@@ -44,8 +42,8 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     Ok(summary.exit())
 }
 
-/// Probes the addresses in order until one connects, and removes the others then, so that later probes
-/// use that one. The last attempt is the result of the probe.
+/// Probes the addresses in order until one connects. Then it removes the others, so that later probes use
+/// that one.
 pub(super) fn probe_in_order(
     addresses: &mut Vec<SocketAddr>,
     timeout: Duration,
@@ -67,14 +65,18 @@ pub(super) fn probe_in_order(
     attempts
 }
 
+/// The result of a probe of several addresses: that of the last one, but a local error only if all of
+/// them are local.
+pub(super) fn combine(attempts: &[(SocketAddr, ProbeResult)]) -> Option<&ProbeResult> {
+    let results = attempts.iter().map(|(_, result)| result);
+    results.max_by_key(|(result, _)| !matches!(result, Err(Outcome::Local(_))))
+}
+
 /// Handles Ctrl-C. Holds the lock until the process ends, so that no line follows the summary.
 fn exit_with_summary(summary: &Mutex<Summary>) {
     let summary = lock_within(summary, CTRL_C_WAIT);
     let exit = match &summary {
-        Some(summary) => match print_and_exit(&summary.render()) {
-            Exit::Healthy => summary.exit(),
-            exit => exit,
-        },
+        Some(summary) => print(&summary.render()).map_or_else(|exit| exit, |()| summary.exit()),
         // The output is blocked, and would block the summary as well.
         None => Exit::Failed("write to standard output: blocked".to_owned()),
     };

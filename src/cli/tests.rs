@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::arguments::Options;
 use super::cluster::View;
 use super::paint::Paint;
-use super::probe::{Summary, probe_in_order, render};
+use super::probe::{Summary, combine, probe_in_order, render};
 use super::*;
 use crate::matrix::{Matrix, Peers};
 use crate::name::NodeName;
@@ -179,6 +179,18 @@ fn later_probes_use_the_address_that_connected() {
     let wrong = Outcome::Failure(FailureReason::BadResponse);
     assert_eq!(outcomes, [(refusing, refused), (other, wrong)]);
     assert_eq!(addresses, [other]);
+}
+
+#[test]
+fn a_probe_is_not_sent_only_if_it_is_sent_to_no_address() {
+    let address = "127.99.4.4:9".parse().unwrap();
+    let local = || (address, (Err(Outcome::Local(LocalError::NoPorts)), None));
+    let failed = |reason| (address, (Err(Outcome::Failure(reason)), None));
+    let reset = failed(FailureReason::Reset);
+    let refused = failed(FailureReason::Refused);
+    assert_eq!(combine(&[refused.clone(), local()]), Some(&refused.1));
+    assert_eq!(combine(&[local(), refused, reset.clone()]), Some(&reset.1));
+    assert_eq!(combine(&[local(), local()]), Some(&local().1));
 }
 
 #[test]
