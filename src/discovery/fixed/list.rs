@@ -85,7 +85,8 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, FixedListError> {
     }
     let mut entries = Vec::new();
     let mut names = BTreeSet::new();
-    for (index, line) in text.lines().enumerate() {
+    // Editors on Windows start a file with a byte-order mark.
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default();
         for text in line.split(',').map(str::trim).filter(|text| !text.is_empty()) {
             let malformed = |source| {
@@ -129,6 +130,13 @@ mod tests {
             "# the mesh\na=10.0.0.1:9050, b = host-b.lan:80 # by name\r\n\nc=[fd00::1]:9050,";
         let expected = [("a", "10.0.0.1:9050"), ("b", "host-b.lan:80"), ("c", "[fd00::1]:9050")];
         assert_eq!(entries(text), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        assert_eq!(entries("\u{feff}a=h:1"), entries("a=h:1"));
+        assert_eq!(entries("\u{feff}# the mesh\r\na=h:1\r\n"), entries("a=h:1"));
+        assert!(parse("a=h:1\n\u{feff}b=h:1").is_err(), "only at the start");
     }
 
     #[test]
