@@ -27,7 +27,7 @@ pub use kubernetes::Own;
 use crate::heartbeat::Heartbeat;
 use crate::peer::PeerSet;
 use crate::shutdown::StopToken;
-use cadence::{Cadence, Finish};
+use cadence::Cadence;
 use log_on_change::LogOnChange;
 use random::Random;
 
@@ -49,11 +49,6 @@ pub trait PeerSource: Send {
     /// # Errors
     /// When the list cannot be read, or cannot be this agent's. The last one stays in force.
     fn list(&mut self, wall: SystemTime) -> Result<Option<PeerSet>, DiscoveryError>;
-
-    /// Whether all agents ask the same server, so that a large mesh must ask less often.
-    fn is_shared(&self) -> bool {
-        true
-    }
 }
 
 /// Where a set of peers comes from.
@@ -165,7 +160,7 @@ impl Discovery {
         let start = Instant::now();
         let cached = self.cache.as_mut().and_then(|cache| cache.read(SystemTime::now()));
         let Some(set) = cached else { return };
-        self.cadence.know(set.len(), Instant::now());
+        self.cadence.spread_first(set.len(), Instant::now());
         self.last = Some(set.clone());
         let next_within = self.cadence.regular_within();
         let took = start.elapsed();
@@ -206,7 +201,6 @@ impl Discovery {
 
     fn refresh(&mut self) {
         let start = Instant::now();
-        self.cadence.started(start);
         let result = self.source.list(SystemTime::now());
         let result = result.map(|set| set.or_else(|| self.last.clone()).unwrap_or_default());
         let now = Instant::now();
@@ -215,15 +209,12 @@ impl Discovery {
                 self.log_recovery();
                 self.log_changes(set);
                 let last = self.last.replace(set.clone()).unwrap_or_default();
-                let finish = Finish::Listed {
-                    peers: if self.source.is_shared() { set.len() } else { 0 },
-                    starting: set.pods.pending + set.pods.no_ip > 0,
-                };
+                let starting = set.pods.pending + set.pods.no_ip > 0;
                 let answers = |cause: &EarlyCause| answers(cause, &last, set);
-                self.cadence.finished(now, finish, answers);
+                self.cadence.listed(start, now, set.len(), starting, answers);
             }
             Err(error) => {
-                self.cadence.finished(now, Finish::Failed(error.retry_after()), |_| false);
+                self.cadence.failed(start, now, error.retry_after());
                 self.log_failure(error);
             }
         }

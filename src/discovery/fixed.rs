@@ -75,11 +75,6 @@ impl FixedSource {
 }
 
 impl PeerSource for FixedSource {
-    /// A file or a setting of the node.
-    fn is_shared(&self) -> bool {
-        false
-    }
-
     fn list(&mut self, _: SystemTime) -> Result<Option<PeerSet>, DiscoveryError> {
         let mut entries = self.entries()?;
         let all = entries.len();

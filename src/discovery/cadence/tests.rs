@@ -1,4 +1,4 @@
-//! When the next list comes, with a clock of our own.
+//! When the next refresh starts, on a simulated clock.
 
 use proptest::prelude::*;
 
@@ -14,99 +14,160 @@ fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
 
-fn listed_of(peers: usize) -> Finish {
-    Finish::Listed { peers, starting: false }
+fn unknown(name: &str) -> EarlyCause {
+    EarlyCause::Unknown(node(name), None)
 }
 
-/// A cadence after one good list, at `now`.
+fn failing(name: &str) -> EarlyCause {
+    EarlyCause::Failing(node(name))
+}
+
+fn seeded(seed: u64, now: Instant) -> Cadence {
+    Cadence::new(INTERVAL, Random::seeded(seed), now)
+}
+
+impl Cadence {
+    /// A refresh that takes no time: a list of so many peers that answers every cause or none.
+    fn lists(&mut self, now: Instant, peers: usize, answers: bool) {
+        self.listed(now, now, peers, false, |_| answers);
+    }
+
+    /// The same with starting pods.
+    fn lists_starting(&mut self, now: Instant, peers: usize) {
+        self.listed(now, now, peers, true, |_| false);
+    }
+}
+
+/// A cadence after one list, at `now`.
 fn listed(peers: usize, now: Instant) -> Cadence {
-    let mut cadence = Cadence::new(INTERVAL, Random::seeded(7), now);
+    let mut cadence = seeded(7, now);
     assert_eq!(cadence.due(), now);
-    cadence.started(now);
-    cadence.finished(now, listed_of(peers), |_| true);
+    cadence.lists(now, peers, true);
     cadence
 }
 
+/// Asserts that the waits of a hundred agents fill the range, within a tenth of it at either end.
+fn assert_spread(low: Duration, high: Duration, wait: impl Fn(u64, Instant) -> Duration) {
+    let now = Instant::now();
+    // Seeds far apart: xorshift needs some steps to tell close ones apart.
+    let seeds = (1..=100_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let waits: Vec<_> = seeds.map(|seed| wait(seed, now)).collect();
+    let (least, most) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());
+    let slack = (high - low) / 10;
+    assert!((low..=low + slack).contains(&least), "{least:?}");
+    assert!((high - slack..=high).contains(&most), "{most:?}");
+}
+
 #[test]
-fn the_regular_spacing_bounds_the_bytes_of_the_whole_mesh() {
+fn the_regular_interval_bounds_the_bytes_of_the_whole_mesh() {
     for (peers, least, most) in [(1, 27, 33), (300, 27, 33), (1000, 297, 363), (5000, 3240, 3960)] {
         let now = Instant::now();
-        let spacing = listed(peers, now).due() - now;
-        assert!((secs(least)..=secs(most)).contains(&spacing), "{peers}: {spacing:?}");
+        let interval = listed(peers, now).due() - now;
+        assert!((secs(least)..=secs(most)).contains(&interval), "{peers}: {interval:?}");
     }
 }
 
 #[test]
-fn a_newcomer_in_a_small_mesh_is_found_within_eleven_seconds() {
+fn agents_that_start_together_spread_their_refreshes() {
+    // The first one, of agents that have a cached list of 1,000 peers.
+    assert_spread(secs(0), secs(33), |seed, now| {
+        let mut cadence = seeded(seed, now);
+        cadence.spread_first(1000, now);
+        cadence.due() - now
+    });
+    // The regular one.
+    assert_spread(secs(27), secs(33), |seed, now| {
+        let mut cadence = seeded(seed, now);
+        cadence.lists(now, 8, true);
+        cadence.due() - now
+    });
+    // An early one, since all see the same peer fail.
+    assert_spread(secs(0), secs(33), |seed, now| {
+        let mut cadence = seeded(seed, now);
+        cadence.lists(now, 1000, true);
+        cadence.note(failing("n"), now);
+        cadence.due() - now
+    });
+    // A retry: the window of so many peers is longer than the first pause.
+    assert_spread(secs(33) / 2, secs(33), |seed, now| {
+        let mut cadence = seeded(seed, now);
+        cadence.lists(now, 1000, true);
+        cadence.failed(now, now, None);
+        cadence.due() - now
+    });
+    // A retry that the server asked all of them to make at the same time.
+    assert_spread(secs(40), secs(50), |seed, now| {
+        let mut cadence = seeded(seed, now);
+        cadence.failed(now, now, Some(secs(40)));
+        cadence.due() - now
+    });
+}
+
+#[test]
+fn a_newcomer_in_a_small_mesh_is_found_within_11_seconds() {
     let now = Instant::now();
     let mut cadence = listed(8, now);
-    cadence.note(EarlyCause::Unknown(node("new"), None), now);
+    cadence.note(unknown("new"), now);
     let first = cadence.due();
     assert!(first - now <= Duration::from_millis(250), "a regular refresh delays no early one");
-    cadence.started(first);
-    cadence.finished(first, listed_of(9), |_| true);
-    cadence.note(EarlyCause::Unknown(node("newer"), None), first);
+    cadence.lists(first, 9, true);
+    cadence.note(unknown("newer"), first);
     let wait = cadence.due() - first;
     assert!((secs(10)..=secs(11)).contains(&wait), "{wait:?}");
 }
 
 #[test]
-fn pods_that_are_about_to_run_are_looked_for_sooner_and_ever_less() {
+fn starting_pods_shorten_the_interval_less_each_time() {
     let mut now = Instant::now();
     let mut cadence = listed(3, now);
     for seconds in [10, 20, 30, 30] {
         now = cadence.due();
-        cadence.started(now);
-        cadence.finished(now, Finish::Listed { peers: 3, starting: true }, |_| true);
+        cadence.lists_starting(now, 3);
         let wait = cadence.due() - now;
         let expected = secs(seconds).mul_f64(0.9)..=secs(seconds).mul_f64(1.1);
         assert!(expected.contains(&wait), "{wait:?}, not {seconds} s");
     }
-    cadence.finished(now, listed_of(4), |_| true);
-    assert!(cadence.due() - now >= secs(27), "all run");
+    cadence.lists(now, 4, true);
+    assert!(cadence.due() - now >= secs(27), "all pods run");
     let mut large = listed(1000, now);
-    large.finished(now, Finish::Listed { peers: 1000, starting: true }, |_| true);
-    assert!(large.due() - now >= secs(29), "33 s, as for every early list of so many");
+    large.lists_starting(now, 1000);
+    assert!(large.due() - now >= secs(29), "33 s, the early window of so many peers");
 }
 
 #[test]
-fn an_early_list_does_not_put_off_the_one_for_pods_that_are_about_to_run() {
+fn an_early_list_does_not_put_off_the_next_one() {
     let now = Instant::now();
-    let mut cadence = Cadence::new(INTERVAL, Random::seeded(7), now);
-    let list = |cadence: &mut Cadence, at: Instant| {
-        cadence.started(at);
-        cadence.finished(at, Finish::Listed { peers: 2, starting: true }, |_| false);
-    };
-    list(&mut cadence, now);
+    let mut cadence = seeded(7, now);
+    cadence.lists_starting(now, 2);
     let first = cadence.due();
     assert!((secs(9)..=secs(11)).contains(&(first - now)), "{:?}", first - now);
-    // One of them asks us before its address is told.
-    cadence.note(EarlyCause::Unknown(node("new"), None), now + secs(1));
+    // A starting pod probes this agent before its address is in the list.
+    cadence.note(unknown("new"), now + secs(1));
     let early = cadence.due();
     assert!(early < first);
-    list(&mut cadence, early);
+    cadence.lists_starting(early, 2);
     let next = cadence.due() - early;
     assert!(next <= secs(11), "{next:?} after the early one");
-    list(&mut cadence, early + secs(11));
-    assert!(cadence.due() - (early + secs(11)) >= secs(18), "and from there on ever less");
+    cadence.lists_starting(early + secs(11), 2);
+    assert!(cadence.due() - (early + secs(11)) >= secs(18), "then less each time");
 }
 
 #[test]
-fn early_refreshes_of_a_large_mesh_are_spread() {
+fn one_early_refresh_serves_several_causes() {
     let now = Instant::now();
     let mut cadence = listed(1000, now);
-    cadence.note(EarlyCause::Failing(node("n")), now + secs(60));
+    cadence.note(failing("n"), now + secs(60));
     let wait = cadence.due() - (now + secs(60));
     assert!(wait <= secs(33), "{wait:?}");
-    cadence.note(EarlyCause::Failing(node("m")), now + secs(61));
+    cadence.note(failing("m"), now + secs(61));
     assert_eq!(cadence.due() - (now + secs(60)), wait);
 }
 
 #[test]
-fn a_name_that_did_not_help_backs_off_up_to_ten_minutes() {
+fn an_unanswered_cause_is_ignored_for_up_to_ten_minutes() {
     let mut now = Instant::now();
     let mut cadence = listed(8, now);
-    let stranger = EarlyCause::Unknown(node("stranger"), None);
+    let stranger = unknown("stranger");
     let mut waits = Vec::new();
     for _ in 0..9 {
         let start = now;
@@ -119,29 +180,28 @@ fn a_name_that_did_not_help_backs_off_up_to_ten_minutes() {
         }
         waits.push((now - start).as_secs());
         now = now.max(cadence.due());
-        cadence.started(now);
-        cadence.finished(now, listed_of(8), |_| false);
+        cadence.lists(now, 8, false);
     }
     assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 600, 600]);
 }
 
 #[test]
-fn a_successor_does_not_pay_for_the_name_of_a_pod_that_left() {
+fn the_successor_of_an_ignored_instance_is_not_ignored() {
     let now = Instant::now();
     let mut cadence = listed(8, now);
-    let cause = |life: &str| EarlyCause::Unknown(node("n"), Some(Instance::new(life).unwrap()));
+    let cause =
+        |instance: &str| EarlyCause::Unknown(node("n"), Some(Instance::new(instance).unwrap()));
     cadence.note(cause("old"), now);
     let refresh = cadence.due();
-    cadence.started(refresh);
-    cadence.finished(refresh, listed_of(8), |_| false);
+    cadence.lists(refresh, 8, false);
     cadence.note(cause("old"), refresh);
-    assert_eq!(cadence.early, None, "it did not help");
+    assert_eq!(cadence.early, None, "unanswered");
     cadence.note(cause("new"), refresh);
     assert!(cadence.early.is_some());
 }
 
 #[test]
-fn a_name_that_helped_is_not_held_against_it() {
+fn an_answered_cause_is_forgotten() {
     let now = Instant::now();
     let mut cadence = listed(8, now);
     let cause = EarlyCause::NewInstance(node("n"), Instance::new("i").unwrap());
@@ -149,68 +209,89 @@ fn a_name_that_helped_is_not_held_against_it() {
         let later = now + secs(20) * round;
         cadence.note(cause.clone(), later);
         assert!(cadence.due() <= later + secs(1));
-        cadence.started(later);
-        cadence.finished(later, listed_of(8), |_| true);
+        cadence.lists(later, 8, true);
     }
-    assert!(cadence.strikes.is_empty());
+    assert!(cadence.causes.is_empty());
 }
 
 #[test]
 fn a_stranger_with_ever_new_names_is_bounded() {
-    let mut now = Instant::now();
-    let end = now + secs(3600);
-    let mut cadence = listed(8, now);
-    let (mut early, mut number) = (0, 0);
-    while now < end {
-        number += 1;
-        cadence.note(EarlyCause::Unknown(node(&format!("n{number}")), None), now);
-        if now >= cadence.due() {
-            early += u32::from(cadence.early.is_some());
-            cadence.started(now);
-            cadence.finished(now, listed_of(8), |_| false);
+    // One name a second fills the table at once, one in ten seconds uses each early refresh.
+    for pause in [1, 10] {
+        let mut now = Instant::now();
+        let end = now + secs(3600);
+        let mut cadence = listed(8, now);
+        let (mut early, mut number) = (0, 0);
+        while now < end {
+            number += 1;
+            cadence.note(unknown(&format!("n{number}")), now);
+            if now >= cadence.due() {
+                early += u32::from(cadence.early.is_some());
+                cadence.lists(now, 8, false);
+            }
+            assert!(cadence.causes.len() <= NAMES_MAX);
+            now += secs(pause);
         }
-        assert!(cadence.strikes.len() <= CAUSES_MOST && cadence.pending.len() <= CAUSES_MOST);
-        now += secs(1);
+        assert!((1..=41).contains(&early), "{early}");
+        cadence.note(failing("peer"), now);
+        assert!(cadence.early.is_some(), "only names are limited");
+        cadence.listed(now, now, 8, false, |cause| cause.is_name());
+        cadence.note(unknown("newcomer"), now);
+        assert!(cadence.early.is_some(), "an answer makes room");
     }
-    assert!(early <= CREDIT_MOST + 24 + 1, "{early}");
-    cadence.note(EarlyCause::Failing(node("peer")), now);
-    assert!(cadence.early.is_some(), "our own observation needs no credit");
 }
 
 #[test]
-fn failures_back_off_and_keep_what_was_asked() {
+fn a_name_is_forgotten_after_a_while() {
     let mut now = Instant::now();
     let mut cadence = listed(8, now);
-    let cause = EarlyCause::Unknown(node("new"), None);
-    cadence.note(cause.clone(), now + secs(20));
+    for number in 0..NAMES_MAX {
+        cadence.note(unknown(&format!("n{number}")), now);
+    }
+    cadence.lists(now, 8, false);
+    now += IGNORE_FIRST + REMEMBER - secs(1);
+    cadence.lists(now, 8, false);
+    cadence.note(unknown("new"), now);
+    assert_eq!(cadence.early, None);
+    now += secs(1);
+    cadence.lists(now, 8, false);
+    cadence.note(unknown("new"), now);
+    assert!(cadence.early.is_some());
+}
+
+#[test]
+fn failures_back_off_and_keep_the_causes() {
+    let mut now = Instant::now();
+    let mut cadence = listed(8, now);
+    cadence.note(unknown("new"), now + secs(20));
     for (round, most) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
         now = cadence.due();
-        cadence.started(now);
-        cadence.finished(now, Finish::Failed(None), |_| false);
+        cadence.failed(now, now, None);
         let pause = cadence.due() - now;
         assert!((secs(most) / 2..=secs(most)).contains(&pause), "{round}: {pause:?}");
     }
-    assert_eq!(cadence.pending, [cause]);
+    let waiting: Vec<_> = cadence.causes.iter().filter(|(_, record)| record.waiting).collect();
+    assert_eq!((waiting.len(), cadence.failures()), (1, 8));
     now = cadence.due();
-    cadence.finished(now, listed_of(9), |_| true);
-    assert!(cadence.pending.is_empty());
+    cadence.lists(now, 9, true);
+    assert!(cadence.causes.is_empty());
     assert!(cadence.due() - now >= secs(27));
 }
 
 #[test]
 fn retry_after_is_honoured_up_to_a_minute() {
-    for (asked, least, most) in [(5, 5, 7), (59, 59, 74), (3600, 60, 75), (0, 0, 1)] {
+    for (requested, least, most) in [(5, 5, 7), (59, 59, 74), (3600, 60, 75), (0, 0, 1)] {
         let now = Instant::now();
         let mut cadence = listed(8, now);
-        cadence.finished(now, Finish::Failed(Some(secs(asked))), |_| false);
-        cadence.note(EarlyCause::Failing(node("n")), now);
+        cadence.failed(now, now, Some(secs(requested)));
+        cadence.note(failing("n"), now);
         let pause = cadence.due() - now;
-        assert!((secs(least)..=secs(most)).contains(&pause), "{asked}: {pause:?}");
+        assert!((secs(least)..=secs(most)).contains(&pause), "{requested}: {pause:?}");
     }
 }
 
 proptest! {
-    /// Whatever happens, two early refreshes that succeed are at least their spacing apart.
+    /// In any order of events, early refreshes start at least their interval apart.
     #[test]
     fn refreshes_keep_their_distance(
         steps in proptest::collection::vec((0_u8..4, 0_u64..40), 1..200),
@@ -223,20 +304,19 @@ proptest! {
         for (step, pause) in steps {
             now += secs(pause);
             match step {
-                0 => cadence.note(EarlyCause::Failing(node("a")), now),
-                1 => cadence.note(EarlyCause::Unknown(node("b"), None), now),
+                0 => cadence.note(failing("a"), now),
+                1 => cadence.note(unknown("b"), now),
                 _ => {}
             }
             if now >= cadence.due() {
                 if cadence.early.is_some_and(|early| early <= now) {
                     let before = last_early.replace(now);
-                    prop_assert!(before.is_none_or(|before| now - before >= EARLY_SPACING));
+                    prop_assert!(before.is_none_or(|before| now - before >= EARLY_INTERVAL));
                 }
-                cadence.started(now);
-                cadence.finished(now, listed_of(peers), |_| step == 3);
+                cadence.lists(now, peers, step == 3);
                 last = now;
             }
-            prop_assert!(cadence.due() - last <= REGULAR_MOST.mul_f64(1.1));
+            prop_assert!(cadence.due() - last <= REGULAR_MAX.mul_f64(1.1));
         }
     }
 }
