@@ -91,6 +91,8 @@ impl HeadReader {
     fn end_line(&mut self) -> Result<(), Rejection> {
         match &mut self.request {
             Some(request) => self.hosts += usize::from(request.add_header(&self.line)?),
+            // RFC 9112, section 2.2: one empty line before the request is ignored.
+            None if self.length == b"\r\n".len() => {}
             None => {
                 self.request = Some(RequestHead::from_line(&self.line)?);
                 // Header lines need less.
@@ -131,10 +133,7 @@ impl RequestHead {
             "HEAD" => true,
             _ => return Err(Rejection::Method),
         };
-        if !target.starts_with('/') {
-            return Err(Rejection::BadRequest);
-        }
-        let path = target.split('?').next().unwrap_or_default();
+        let path = path_of(target).ok_or(Rejection::BadRequest)?;
         if path.len() > MAX_PATH || !path.bytes().all(is_path) {
             return Err(Rejection::Path);
         }
@@ -183,6 +182,20 @@ impl RequestHead {
         let _ = write!(text, "{}: {sequence}\r\n\r\n", wire::SEQUENCE);
         text
     }
+}
+
+/// The path of a target in origin form or absolute form (RFC 9112, section 3.2), without its query.
+fn path_of(target: &str) -> Option<&str> {
+    let target = target.split('?').next()?;
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~%:[]".contains(&byte);
+    let valid = known && !authority.is_empty() && authority.bytes().all(plain);
+    valid.then_some(if path.is_empty() { "/" } else { path })
 }
 
 /// RFC 9110, section 5.6.2.
@@ -264,7 +277,7 @@ mod tests {
             ("GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::BadRequest),
             ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::BadRequest),
             ("GET /?a\tb HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::BadRequest),
-            ("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::BadRequest),
+            ("GET http://a/%00 HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Path),
             ("GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Path),
             ("GET / HTTP/1.1\r\n\r\n", Rejection::BadRequest),
             ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Rejection::BadRequest),
@@ -343,6 +356,19 @@ mod tests {
         assert_eq!(refused(&of(&name, smuggled)), Rejection::BadRequest);
     }
 
+    #[test]
+    fn an_absolute_target_gives_its_path_and_one_empty_line_is_ignored() {
+        for (target, path) in [
+            ("http://a/b?c", "/b"),
+            ("HTTPS://[::1]:9050", "/"),
+            ("http://a_b?c/d", "/"),
+            ("http://a//b", "//b"),
+        ] {
+            let text = passes(&format!("\r\nGET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            assert!(text.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: wylis\r\n")), "{text}");
+        }
+    }
+
     /// What the gate does: bytes arrive in pieces.
     fn in_pieces(mut bytes: &[u8], sizes: &[usize]) -> Result<Option<RequestHead>, Rejection> {
         let mut reader = HeadReader::default();
@@ -366,6 +392,7 @@ mod tests {
             "/",
             "/keepalive",
             "?q",
+            "http://a",
             "HTTP/1.1",
             "HTTP/1.0",
             "HTTP/2.0",
@@ -427,13 +454,14 @@ mod tests {
         let status = request.parse(bytes).unwrap();
         assert_eq!(status, httparse::Status::Complete(bytes.len()));
         let target = request.path.unwrap().split('?').next().unwrap();
+        let path = target.strip_prefix("http://a").unwrap_or(target);
         let passed = request.headers.iter().filter_map(|header| {
             let name = PASSED.iter().find(|name| name.eq_ignore_ascii_case(header.name))?;
             Some((*name, plain(header.value)?))
         });
         RequestHead {
             head_only: request.method == Some("HEAD"),
-            path: target.to_owned(),
+            path: if path.is_empty() { "/" } else { path }.to_owned(),
             passed: passed.collect(),
         }
     }
@@ -453,9 +481,9 @@ mod tests {
 
         #[test]
         fn a_valid_request_reads_as_with_httparse(
-            before in Just(""),
+            before in prop::sample::select(vec!["", "\r\n"]),
             method in prop::sample::select(vec!["GET", "HEAD"]),
-            target in "(/[a-z/._~-]{0,20})(\\?[!-~]{0,20})?",
+            target in "(http://a)?(/[a-z/._~-]{0,20})(\\?[!-~]{0,20})?",
             version in Just("HTTP/1.1"),
             headers in prop::collection::vec(
                 ("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,9}", "[\\t -~\u{80}-\u{fff}]{0,400}"), 0..9),

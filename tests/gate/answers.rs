@@ -154,6 +154,24 @@ fn a_bulk_answer_arrives_whole_and_in_chunks() {
 }
 
 #[test]
+fn absolute_targets_are_answered() {
+    let agents = Agents::start(&Options::new(56));
+    for target in ["http://a/healthz", "HTTPS://[::1]:9050/healthz?a=b"] {
+        assert!(get(agents.address, target).ends_with("\r\n\r\nok\n"), "{target}");
+    }
+    for target in ["http://a", "http://a?q"] {
+        assert!(get(agents.address, target).contains("<!doctype html>"), "{target}");
+    }
+}
+
+#[test]
+fn one_empty_line_may_precede_a_request() {
+    let agents = Agents::start(&Options::new(57));
+    let answer = ask(agents.address, b"\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+}
+
+#[test]
 fn a_browser_with_large_cookies_gets_the_page() {
     let agents = Agents::start(&Options::new(58));
     let cookies = "c".repeat(60_000);

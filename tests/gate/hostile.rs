@@ -119,7 +119,7 @@ fn what_is_no_http_is_refused_at_once() {
             "GET / HTTP/1.1\r\n\r\n",
             "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\n\r\n",
             "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http:///healthz HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
