@@ -25,6 +25,8 @@ const PASSED: [&str; 5] = [wire::NODE, wire::INSTANCE, wire::INTERVAL, wire::GOO
 pub(super) struct RequestHead {
     /// HEAD rather than GET: the response has no body.
     pub(super) head_only: bool,
+    /// HTTP/1.0, which knows no chunks and needs no Host.
+    pub(super) http_1_0: bool,
     /// The path without its query.
     pub(super) path: String,
     passed: Vec<(&'static str, String)>,
@@ -103,10 +105,11 @@ impl HeadReader {
         Ok(())
     }
 
-    /// RFC 9112, section 3.2: exactly one Host.
+    /// RFC 9112, section 3.2: exactly one Host, which HTTP/1.0 does not know.
     fn finish(&mut self) -> Result<RequestHead, Rejection> {
         let request = self.request.take().ok_or(Rejection::BadRequest)?;
-        if self.hosts == 1 { Ok(request) } else { Err(Rejection::BadRequest) }
+        let valid = self.hosts == 1 || (self.hosts == 0 && request.http_1_0);
+        if valid { Ok(request) } else { Err(Rejection::BadRequest) }
     }
 }
 
@@ -120,11 +123,12 @@ impl RequestHead {
         else {
             return Err(Rejection::BadRequest);
         };
-        match version.strip_prefix("HTTP/").unwrap_or_default().as_bytes() {
-            b"1.1" => {}
+        let http_1_0 = match version.strip_prefix("HTTP/").unwrap_or_default().as_bytes() {
+            b"1.1" => false,
+            b"1.0" => true,
             [b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Rejection::Version),
             _ => return Err(Rejection::BadRequest),
-        }
+        };
         if method.is_empty() || !method.bytes().all(is_token) || target.contains('\t') {
             return Err(Rejection::BadRequest);
         }
@@ -137,7 +141,7 @@ impl RequestHead {
         if path.len() > MAX_PATH || !path.bytes().all(is_path) {
             return Err(Rejection::Path);
         }
-        Ok(Self { head_only, path: path.to_owned(), passed: Vec::new() })
+        Ok(Self { head_only, http_1_0, path: path.to_owned(), passed: Vec::new() })
     }
 
     /// Reads a header line, of which too long ones lack their end. `true` if it is a Host.
@@ -171,7 +175,7 @@ impl RequestHead {
         self.passed.iter().any(|(name, _)| *name == wire::SIZE)
     }
 
-    /// The request as forwarded.
+    /// The request as forwarded, always in HTTP/1.1.
     pub(super) fn render(&self, sequence: u64) -> String {
         let method = if self.head_only { "HEAD" } else { "GET" };
         let mut text = format!("{method} {} HTTP/1.1\r\nHost: wylis\r\n", self.path);
@@ -261,9 +265,13 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Rejection::Version),
             ("PRI * HTTP/2.0\r\n\r\n", Rejection::Version),
             ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", Rejection::Version),
-            ("GET / HTTP/1.0\r\n\r\n", Rejection::Version),
             ("GET / HTTP/1.2\r\n\r\n", Rejection::Version),
             ("GET / HTTP/0.9\r\n\r\n", Rejection::Version),
+            ("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", Rejection::BadRequest),
+            ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Rejection::Body),
+            ("GET / HTTP/1.0\r\nContent-Length: 1\r\n\r\n", Rejection::Body),
+            ("POST / HTTP/1.0\r\n\r\n", Rejection::Method),
+            ("GET /\r\n\r\n", Rejection::BadRequest),
             ("GET / HTTP/1.1x\r\n\r\n", Rejection::BadRequest),
             ("GET /  HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::BadRequest),
             ("GET /\r\n\r\n", Rejection::BadRequest),
@@ -369,6 +377,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn http_1_0_needs_no_host_and_is_forwarded_as_http_1_1() {
+        for host in ["", "Host: a\r\n"] {
+            let text = format!("GET /a HTTP/1.0\r\n{host}\r\n");
+            assert!(read(text.as_bytes()).unwrap().unwrap().http_1_0);
+            assert_eq!(
+                passes(&text),
+                "GET /a HTTP/1.1\r\nHost: wylis\r\nWylis-Sequence: 9\r\n\r\n"
+            );
+        }
+        assert!(!read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap().http_1_0);
+    }
+
     /// What the gate does: bytes arrive in pieces.
     fn in_pieces(mut bytes: &[u8], sizes: &[usize]) -> Result<Option<RequestHead>, Rejection> {
         let mut reader = HeadReader::default();
@@ -410,6 +431,7 @@ mod tests {
             "Expect: x\r\n",
             "TE: q=nan\r\n",
             "GET / HTTP/1.1\r\nHost: a",
+            "\r\nGET / HTTP/1.0\r\n",
             "\0",
             "\u{7f}",
             "\u{e4}",
@@ -461,6 +483,7 @@ mod tests {
         });
         RequestHead {
             head_only: request.method == Some("HEAD"),
+            http_1_0: request.version == Some(0),
             path: if path.is_empty() { "/" } else { path }.to_owned(),
             passed: passed.collect(),
         }
@@ -484,7 +507,7 @@ mod tests {
             before in prop::sample::select(vec!["", "\r\n"]),
             method in prop::sample::select(vec!["GET", "HEAD"]),
             target in "(http://a)?(/[a-z/._~-]{0,20})(\\?[!-~]{0,20})?",
-            version in Just("HTTP/1.1"),
+            version in prop::sample::select(vec!["HTTP/1.0", "HTTP/1.1"]),
             headers in prop::collection::vec(
                 ("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,9}", "[\\t -~\u{80}-\u{fff}]{0,400}"), 0..9),
             passed in prop::sample::subsequence(PASSED.to_vec(), 0..=PASSED.len()),

@@ -1,6 +1,6 @@
 //! Reads the backend's response as it comes: rewrites its head, finds its end, checks its sequence.
 //!
-//! Pure. The body passes unchanged, chunks included. Everything that our own
+//! Pure. The body passes unchanged, without its chunks for a client of HTTP/1.0. Everything that our own
 //! server does not send is an error, which ends the process: the next client would get this response.
 
 use std::io::Write as _;
@@ -46,6 +46,7 @@ enum Position {
 pub(super) struct BackendResponse {
     sequence: u64,
     head_only: bool,
+    http_1_0: bool,
     code: Option<u16>,
     position: Position,
     /// The incomplete head or chunk line.
@@ -58,6 +59,7 @@ impl BackendResponse {
         Self {
             sequence,
             head_only: request.head_only,
+            http_1_0: request.http_1_0,
             code: None,
             position: Position::Head,
             pending: Vec::new(),
@@ -92,7 +94,9 @@ impl BackendResponse {
                 }
                 Position::ChunkLine | Position::ChunkEnd { .. } => {
                     self.feed_framing(*byte)?;
-                    out.push(*byte);
+                    if !self.http_1_0 {
+                        out.push(*byte);
+                    }
                     rest
                 }
                 Position::Done => return Err(ResponseError::Surplus),
@@ -152,7 +156,7 @@ impl BackendResponse {
                 code != 204
             } else if is("Transfer-Encoding") {
                 chunked = true;
-                true
+                !self.http_1_0
             } else {
                 // The backend is private, and the connection is the gate's.
                 !is("Server") && !is("Connection")
@@ -259,6 +263,30 @@ mod tests {
                 assert_eq!(fed, Ok((true, expected.clone())), "{text:?} by {size}");
             }
         }
+    }
+
+    #[test]
+    fn an_http_1_0_client_gets_no_chunks() {
+        let chunked = "Transfer-Encoding: chunked\r\n";
+        let length = "Content-Length: 3\r\n";
+        let cases = [
+            ("GET", chunked, "3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", "", "abc0123456789"),
+            ("GET", chunked, "0\r\n\r\n", "", ""),
+            ("HEAD", chunked, "", "", ""),
+            ("GET", length, "abc", length, "abc"),
+        ];
+        for (method, framing, body, passed, expected) in cases {
+            let text = format!("{HEAD}{framing}\r\n{body}");
+            let expected = format!("{MENDED}{passed}Connection: close\r\n\r\n{expected}");
+            for size in 1..=text.len() {
+                let fed = feed_to(&format!("{method} / HTTP/1.0"), &text, size);
+                assert_eq!(fed, Ok((true, expected.clone())), "{text:?} by {size}");
+            }
+        }
+        let broken_off = format!("{HEAD}{chunked}\r\n3\r\nabc\r\n");
+        assert!(!feed_to("GET / HTTP/1.0", &broken_off, 9).unwrap().0);
+        let wrong = format!("{HEAD}{chunked}\r\n3\r\nabcd\r\n");
+        assert_eq!(feed_to("GET / HTTP/1.0", &wrong, 9), Err(ResponseError::Framing));
     }
 
     #[test]

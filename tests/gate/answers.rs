@@ -154,6 +154,27 @@ fn a_bulk_answer_arrives_whole_and_in_chunks() {
 }
 
 #[test]
+fn http_1_0_clients_get_a_plain_body_that_ends_with_the_connection() {
+    let agents = Agents::start(&Options { metrics: 3_000_000, ..Options::new(55) });
+    let expected: Vec<u8> = metrics(3_000_000).flatten().collect();
+    for host in ["", "Host: a\r\n"] {
+        let answer = ask(agents.address, format!("GET /metrics HTTP/1.0\r\n{host}\r\n").as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.ends_with("\r\nConnection: close"), "{head}");
+        assert!(!head.contains("Transfer-Encoding"), "{head}");
+        assert!(body.as_bytes() == expected, "the body differs");
+    }
+    let head = ask(agents.address, b"HEAD /metrics HTTP/1.0\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(!head.contains("Transfer-Encoding"), "{head}");
+    let healthy = ask(agents.address, b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert!(healthy.contains("\r\nContent-Length: 3\r\n"), "{healthy}");
+    assert!(healthy.ends_with("\r\nConnection: close\r\n\r\nok\n"), "{healthy}");
+    assert_eq!(code(&ask(agents.address, b"GET /keepalive HTTP/1.0\r\n\r\n")), Some(204));
+}
+
+#[test]
 fn absolute_targets_are_answered() {
     let agents = Agents::start(&Options::new(56));
     for target in ["http://a/healthz", "HTTPS://[::1]:9050/healthz?a=b"] {

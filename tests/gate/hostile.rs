@@ -87,7 +87,6 @@ fn other_versions_are_refused_without_a_thread_each() {
         &[
             "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
             "GET / HTTP/3.0\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.0\r\n\r\n",
             "GET / HTTP/1.2\r\n\r\n",
             "GET / HTTP/0.9\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",
@@ -124,6 +123,8 @@ fn what_is_no_http_is_refused_at_once() {
             "GET http:///healthz HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\nContent-Length: 1\r\n\r\na",
             "GET /?a\tb HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nWylis-Node : b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nWylis-Node: b\r\nWylis-Node: c\r\n\r\n",

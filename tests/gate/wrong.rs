@@ -152,6 +152,23 @@ fn an_answer_cut_short_does_not_pass_for_the_whole() {
 }
 
 #[test]
+fn an_http_1_0_body_cut_short_ends_with_a_reset() {
+    let mut alone = Alone::start(66);
+    let mut client = connect(alone.address);
+    client.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let sequence = sequence(&alone.bulk);
+    let answer = head(sequence, "Transfer-Encoding: chunked") + "3\r\nabc\r\n5\r\nde";
+    alone.bulk.write_all(answer.as_bytes()).unwrap();
+    let mut begin = vec![0; "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcde".len()];
+    client.read_exact(&mut begin).unwrap();
+    assert!(begin.ends_with(b"\r\n\r\nabcde"), "{:?}", String::from_utf8(begin));
+    alone.bulk.shutdown(std::net::Shutdown::Both).unwrap();
+    alone.dies_of("closed");
+    // A FIN would end the body.
+    assert_eq!(read_all(&mut client), (Vec::new(), End::Reset));
+}
+
+#[test]
 fn an_answer_that_comes_too_late_reaches_nobody_else() {
     let wait = Duration::from_millis(300);
     let mut alone = Alone::with(65, Limits { wait, ..Limits::of_this_process() });
