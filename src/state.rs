@@ -1,7 +1,7 @@
-//! What is known of every peer. Pure: it folds outcomes and requests in, and hands snapshots out.
+//! The state of every peer. Pure: it folds outcomes and requests in, and hands out snapshots.
 //!
-//! The agent's thread owns it; readers see a [`Snapshot`], which shares the records and costs one
-//! pointer a peer. It takes `now`, and reads no clock.
+//! The agent's loop owns it. Readers get a [`Snapshot`], which shares the records and costs one
+//! pointer a peer. Every method takes `now`; nothing here reads a clock.
 
 mod large;
 mod record;
@@ -14,18 +14,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
-use crate::probe::{KernelView, Outcome, ProbeId, Report};
+use crate::probe::{Outcome, ProbeId, Report};
 use crate::wire::KeepAlive;
 use large::BlankSuccess;
 pub use large::LargeProbes;
 pub use record::{Histogram, PeerRecord, RECENT, Sample};
 pub use verdict::{Impairment, Verdict};
 
-/// Longest drain that a goodbye can claim: no agent's grace period is longer, and a forged goodbye
+/// Longest drain that a goodbye can announce: no agent's grace period is longer, and a forged goodbye
 /// must not hide an outage.
 const MAX_DRAIN: Duration = Duration::from_secs(300);
 
-/// One moment on both clocks: deadlines count on the first, people read the second.
+/// One moment on both clocks: deadlines use the monotonic one, people read the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     /// The monotonic clock.
@@ -42,63 +42,63 @@ impl Moment {
     }
 }
 
-/// What the state needs to know of the configuration.
+/// The settings that the state depends on.
 #[derive(Debug, Clone)]
 pub struct StateSettings {
-    /// Slots in a row without a success before a peer is down.
+    /// Consecutive slots without a success after which a peer is down.
     pub failure_threshold: u32,
     /// Spacing of one peer's slots.
     pub interval: Duration,
     /// Spacing of one peer's large probes; zero for none.
     pub large_interval: Duration,
-    /// Our own node: its pairs have their own moments.
+    /// The agent's own node: together with the target it determines a pair's offset.
     pub source: NodeName,
-    /// Our own drain: what is assumed of a peer whose answer says only that it drains.
+    /// The agent's own drain, assumed for a peer whose answer says only that it drains.
     pub drain: Duration,
-    /// Histogram bounds in seconds, rising.
+    /// Histogram bounds in seconds, ascending.
     pub bounds: Arc<[f64]>,
 }
 
-/// Something that the agent must act on or tell.
+/// What the agent must do or log after an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// Give the peer slots, the first soon; what is in flight to its old place does not count.
+    /// Give the peer slots, the first soon; a probe in flight to its old address does not count.
     Schedule(NodeName),
     /// Give a paused peer its slots back, the first soon.
     Resume(NodeName),
-    /// Take its slots away, keep it.
+    /// Remove the peer's slots, but keep the peer.
     Pause(NodeName),
-    /// Forget it.
+    /// Remove the peer.
     Forget(NodeName),
-    /// Send it a large probe.
+    /// Send the peer a large probe.
     SendLarge(NodeName),
-    /// Its last probe failed, the one before did not.
+    /// The peer's last probe failed, the one before did not.
     FirstFailure(NodeName),
-    /// Its verdict is another.
+    /// The peer's verdict changed.
     Verdict {
         /// The peer.
         node: NodeName,
-        /// Before.
+        /// The verdict before.
         from: Verdict,
-        /// Now.
+        /// The verdict now.
         to: Verdict,
     },
-    /// It is down, and its own SYNs come here: the way to it is broken, the one from it is not.
+    /// The peer is down, and its SYNs arrive here: only the path to it is broken.
     IncomingSynsOnly(NodeName),
-    /// A request named a node that is no peer.
+    /// A request came from a node that is no peer.
     UnknownSender(NodeName, Option<Instance>),
-    /// A request came from another life of a peer than the one known.
+    /// A request came from another instance of a peer than the known one.
     NewInstance(NodeName, Instance),
 }
 
-/// Everything readers may see, at one moment.
+/// Everything that readers may see, at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// When it was taken.
+    /// The time of the snapshot.
     pub taken: Moment,
-    /// The histogram's bounds in seconds.
+    /// The histogram bounds in seconds.
     pub bounds: Arc<[f64]>,
-    /// One record a peer, in the order of their names.
+    /// One record a peer, ordered by name.
     pub peers: Vec<Arc<PeerRecord>>,
     /// The pods of the last list.
     pub pods: PodCounts,
@@ -112,9 +112,9 @@ pub struct MeshState {
     set: PeerSet,
     records: BTreeMap<NodeName, Arc<PeerRecord>>,
     incoming_unknown: u64,
-    /// How long after its drain a goodbye is believed: until the next list of peers.
+    /// The next list of peers comes within this time: a goodbye holds for it beyond its drain.
     refresh_within: Duration,
-    /// Since when we hear without a gap that was told.
+    /// Start of the current uninterrupted listening period; `None` without an interruption so far.
     listening_since: Option<Instant>,
 }
 
@@ -156,49 +156,47 @@ impl MeshState {
     fn change_peer(&mut self, peer: Peer) -> Vec<Change> {
         let Some(record) = self.records.get_mut(&peer.node) else { return Vec::new() };
         let record = Arc::make_mut(record);
-        let node = peer.node.clone();
         if record.peer.address == peer.address && record.peer.instance == peer.instance {
             record.peer = peer;
             return Vec::new();
         }
+        let mut changes = vec![Change::Schedule(peer.node.clone())];
         record.relocate(peer);
-        let mut changes = vec![Change::Schedule(node)];
         changes.extend(record.update_verdict(self.settings.failure_threshold));
         changes
     }
 
-    /// Notes that a probe of a peer was handed out; `None` when the peer is unknown.
-    pub fn begin(&mut self, node: &NodeName, id: ProbeId, now: Instant) -> Option<&PeerRecord> {
+    /// Records that a blank probe of a peer was submitted; `None` if the peer is unknown.
+    pub fn begin(&mut self, node: &NodeName, id: ProbeId) -> Option<&PeerRecord> {
         let record = Arc::make_mut(self.records.get_mut(node)?);
-        record.in_flight = Some((id, now));
+        record.in_flight = Some(id);
         Some(record)
     }
 
-    /// Notes that a large probe of a peer was handed out; `None` when the peer is unknown.
+    /// Records that a large probe of a peer was submitted; `None` if the peer is unknown.
     pub fn begin_large(&mut self, node: &NodeName, id: ProbeId) -> Option<&PeerRecord> {
         let record = Arc::make_mut(self.records.get_mut(node)?);
-        record.large.begin(id);
+        record.large.in_flight = Some(id);
         Some(record)
     }
 
-    /// Folds the report of a large probe in; one of a peer that left or moved is forgotten.
+    /// Folds in the report of a large probe, unless the peer has left or moved meanwhile.
     pub fn report_large(&mut self, now: Moment, report: &Report) -> Vec<Change> {
-        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
-        if !record.large.is_in_flight(report.id) {
+        let record = self.records.get_mut(&report.node);
+        let Some(record) = record.filter(|record| record.large.in_flight == Some(report.id)) else {
             return Vec::new();
-        }
+        };
         let record = Arc::make_mut(record);
-        let interval = self.settings.large_interval;
-        record.large.end(now, &report.outcome, interval);
+        record.large.end(now, &report.outcome, self.settings.large_interval);
         record.update_verdict(self.settings.failure_threshold).into_iter().collect()
     }
 
-    /// Folds a report in; `None` when it is of a probe that is not in flight, since the peer left or
-    /// moved meanwhile.
+    /// Folds in the report of a blank probe; `None` if that probe is not in flight, because the peer
+    /// has left or moved meanwhile.
     pub fn report(&mut self, now: Moment, report: &Report) -> Option<Vec<Change>> {
+        let settings = &self.settings;
         let record = self.records.get_mut(&report.node)?;
-        record.in_flight.filter(|(id, _)| *id == report.id)?;
-        let until = now.instant + self.settings.drain + self.refresh_within;
+        record.in_flight.filter(|id| *id == report.id)?;
         let record = Arc::make_mut(record);
         record.in_flight = None;
         let mut changes = Vec::new();
@@ -206,90 +204,86 @@ impl MeshState {
         match &report.outcome {
             Outcome::Local(_) => return Some(changes),
             Outcome::Success { timings, answer } => {
-                record.succeed(now, *timings, kernel, &self.settings.bounds);
+                record.succeed(now, *timings, kernel, &settings.bounds);
                 record.answered_by = answer.instance.clone();
                 if answer.draining {
-                    let (life, drain) = (answer.instance.as_ref(), self.settings.drain);
-                    changes.extend(record.goodbye(now.instant, life, drain, until));
+                    let instance = answer.instance.as_ref();
+                    let (drain, refresh) = (settings.drain, self.refresh_within);
+                    changes.extend(record.accept_goodbye(now.instant, instance, drain, refresh));
                 } else {
                     record.refute_goodbye();
-                    let interval = self.settings.large_interval;
-                    let share = || self.settings.source.share(&report.node, interval);
                     let blank = BlankSuccess {
                         began: report.started,
                         supported: answer.can_large,
                         lossy: record.is_lossy(),
                     };
-                    if record.large.is_due_after(now.instant, blank, interval, share) {
+                    let interval = settings.large_interval;
+                    let offset = settings.source.share(&report.node, interval);
+                    if record.large.is_due_after(now.instant, blank, interval, offset) {
                         changes.push(Change::SendLarge(report.node.clone()));
                     }
                 }
             }
-            // It said that it goes, and it went.
+            // The peer announced that it stops.
             Outcome::Failure(_) if record.draining_until.is_some() => return Some(changes),
             Outcome::Failure(reason) => {
-                let first = record.consecutive_failures == 0;
-                record.fail(now, *reason, kernel);
-                record.count_missed_slots(
-                    *reason,
-                    report.started,
-                    report.ended,
-                    self.settings.interval,
-                );
-                if first {
+                if record.consecutive_failures == 0 {
                     changes.push(Change::FirstFailure(report.node.clone()));
                 }
+                record.fail(now, *reason, kernel);
+                let took = report.ended.saturating_duration_since(report.started);
+                record.miss_slots(*reason, report.started, took, settings.interval);
             }
         }
-        changes.extend(record.update_verdict(self.settings.failure_threshold));
+        changes.extend(record.update_verdict(settings.failure_threshold));
         Some(changes)
     }
 
-    /// Folds an incoming keep-alive request in; `None` for one without a valid source.
+    /// Folds in an incoming keep-alive request; `None` for one without a valid source.
     pub fn receive_request(&mut self, now: Moment, request: Option<&KeepAlive>) -> Vec<Change> {
         let mut changes = Vec::new();
         let Some(request) = request else {
             self.incoming_unknown += 1;
             return changes;
         };
-        let Some(record) = self.records.get_mut(&request.node) else {
+        let (node, instance) = (&request.node, request.instance.as_ref());
+        let Some(record) = self.records.get_mut(node) else {
             self.incoming_unknown += 1;
-            changes.push(Change::UnknownSender(request.node.clone(), request.instance.clone()));
+            changes.push(Change::UnknownSender(node.clone(), instance.cloned()));
             return changes;
         };
         let record = Arc::make_mut(record);
         record.receive_request(now, request);
         if let Some(drain) = request.goodbye {
-            let drain = drain.min(MAX_DRAIN);
-            let until = now.instant + drain + self.refresh_within;
-            changes.extend(record.goodbye(now.instant, request.instance.as_ref(), drain, until));
-        } else if record.ends_goodbye(now.instant, request.instance.as_ref()) {
+            let (drain, refresh) = (drain.min(MAX_DRAIN), self.refresh_within);
+            changes.extend(record.accept_goodbye(now.instant, instance, drain, refresh));
+        } else if record.ends_goodbye(now.instant, instance) {
             record.draining_until = None;
-            changes.push(Change::Resume(request.node.clone()));
+            changes.push(Change::Resume(node.clone()));
         }
-        if let (Some(told), Some(known)) = (&request.instance, &record.peer.instance)
-            && told != known
-            && record.answered_by.as_ref() != Some(told)
+        if let (Some(sender), Some(known)) = (instance, &record.peer.instance)
+            && sender != known
+            && record.answered_by.as_ref() != Some(sender)
         {
-            changes.push(Change::NewInstance(request.node.clone(), told.clone()));
+            changes.push(Change::NewInstance(node.clone(), sender.clone()));
         }
         changes.extend(record.update_verdict(self.settings.failure_threshold));
         changes
     }
 
-    /// Goodbyes whose time is over: those peers are probed and counted again. And peers that have
+    /// Ends expired goodbyes, whose peers are probed and counted again, and finds peers that have
     /// been silent for too long.
     pub fn tick(&mut self, now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
         for (node, shared) in &mut self.records {
-            let over = shared.draining_until.is_some_and(|until| until <= now);
+            let expired = shared.draining_until.is_some_and(|until| until <= now);
             let silent = shared.is_silent(now, self.listening_since);
-            if !over && silent == shared.silent {
+            if !expired && silent == shared.silent {
                 continue;
             }
             let record = Arc::make_mut(shared);
             record.silent = silent;
-            if over {
+            if expired {
                 record.expire_goodbye(now);
                 changes.push(Change::Resume(node.clone()));
             }
@@ -298,13 +292,13 @@ impl MeshState {
         changes
     }
 
-    /// Whether somebody is down who could be half-heard.
+    /// Whether incoming SYNs matter for the verdict of any peer.
     #[must_use]
     pub fn awaits_incoming_syns(&self) -> bool {
         self.records.values().any(|record| record.incoming_syns_only.is_some())
     }
 
-    /// Folds in when each address last sent a SYN that led to nothing.
+    /// Folds in the time of the last half-open SYN of each address.
     pub fn update_incoming_syns(
         &mut self,
         now: Instant,
@@ -315,12 +309,12 @@ impl MeshState {
             let Some(before) = shared.incoming_syns_only else { continue };
             let peer = &shared.peer;
             let addresses = peer.other_addresses.iter().copied().chain([peer.address.ip()]);
-            let came = addresses.filter_map(|address| syns.get(&address)).max().copied();
-            let heard = came.is_some_and(|came| shared.proves_incoming_syns_only(now, came));
-            if heard != before {
-                Arc::make_mut(shared).incoming_syns_only = Some(heard);
+            let arrival = addresses.filter_map(|address| syns.get(&address)).max().copied();
+            let proved = arrival.is_some_and(|at| shared.proves_incoming_syns_only(now, at));
+            if proved != before {
+                Arc::make_mut(shared).incoming_syns_only = Some(proved);
             }
-            if heard && !before {
+            if proved && !before {
                 changes.push(Change::IncomingSynsOnly(node.clone()));
             }
         }
@@ -333,14 +327,14 @@ impl MeshState {
         self.records.get(node).map(AsRef::as_ref)
     }
 
-    /// When the first goodbye runs out.
+    /// When the first goodbye expires.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Instant> {
         self.records.values().filter_map(|record| record.draining_until).min()
     }
 
-    /// We could hear nobody until now, asleep or without a descriptor: whoever was not heard meanwhile
-    /// may have called.
+    /// Starts a new listening period: until now the agent could not receive requests, because it did
+    /// not run or lacked descriptors, so that the silence of a peer proves nothing.
     pub fn restart_listening(&mut self, now: Instant) {
         self.listening_since = Some(now);
     }
@@ -356,11 +350,6 @@ impl MeshState {
             incoming_unknown: self.incoming_unknown,
         }
     }
-}
-
-/// Whether the kernel saw the path shrink is judged against the largest it ever told.
-fn largest(known: Option<u32>, kernel: KernelView) -> Option<u32> {
-    known.max(kernel.path_mtu)
 }
 
 #[cfg(test)]

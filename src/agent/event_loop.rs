@@ -255,7 +255,7 @@ impl EventLoop {
         let idle = self.state.get(&node).is_some_and(PeerRecord::is_idle);
         if idle && self.leaving.is_none() {
             self.schedule.started(&node);
-            self.probe(now, node, now);
+            self.probe(node, now);
         }
     }
 
@@ -266,13 +266,13 @@ impl EventLoop {
         let taken = self.schedule.take_due(now);
         self.metrics.add_skipped(taken.skipped);
         for due in taken.due {
-            self.probe(now, due.node, due.due);
+            self.probe(due.node, due.due);
         }
     }
 
-    fn probe(&mut self, now: Instant, node: NodeName, due: Instant) {
+    fn probe(&mut self, node: NodeName, due: Instant) {
         self.next_id += 1;
-        let Some(record) = self.state.begin(&node, self.next_id, now) else { return };
+        let Some(record) = self.state.begin(&node, self.next_id) else { return };
         let (id, priority, address) = (self.next_id, record.priority(), record.peer.address);
         self.submit(Probe { id, node, address, due, priority, kind: ProbeKind::Blank });
     }

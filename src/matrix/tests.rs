@@ -50,7 +50,7 @@ fn view(of: &str, peers: &[(&str, &[(Outcome, u32)])]) -> Arc<Snapshot> {
     let now = Moment::now();
     for (node, outcomes) in peers {
         for (id, (outcome, retransmits)) in (1..).zip(*outcomes) {
-            state.begin(&name(node), id, now.instant);
+            state.begin(&name(node), id);
             let report = Report {
                 id,
                 node: name(node),

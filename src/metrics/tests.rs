@@ -43,7 +43,7 @@ fn moment() -> Moment {
 
 fn probe(state: &mut MeshState, node: &NodeName, outcome: Outcome, retransmits: u32) {
     let now = moment();
-    state.begin(node, 7, now.instant);
+    state.begin(node, 7);
     let kernel = Some(KernelView {
         retransmits,
         rtt: (retransmits == 0).then_some(Duration::from_micros(20_500)),

@@ -1,75 +1,73 @@
-//! What the large probes of one peer tell: whether its path carries full-size segments. Pure.
+//! The large probes of one peer: whether its path carries full-size segments. Pure.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Moment;
 use crate::probe::{FailureReason, Outcome, ProbeId};
 
-/// Large probes that a path swallowed although it carried a blank one right after each: one is
-/// chance.
+/// Dropped large probes, each followed by a blank success, that make an MTU fault: one is chance.
 const DROPPED_THRESHOLD: u32 = 2;
-/// A path that swallows them, or that cannot be judged, is asked again after this time at most.
+/// Longest spacing of large probes of a path that drops them, or that cannot be judged.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The large probes of one peer.
 #[derive(Debug, Clone, Default)]
 pub struct LargeProbes {
-    /// Large answers that came whole.
+    /// Large probes that succeeded.
     pub successes: u32,
-    /// Large probes that failed, for whatever reason.
+    /// Large probes that failed, for any reason.
     pub failures: u32,
-    /// When the last one ended, and in what time, or why it failed.
+    /// When the last one ended, and its total time or why it failed.
     pub last: Option<(SystemTime, Result<Duration, FailureReason>)>,
-    /// Those that were swallowed since the last that was not.
+    /// Consecutive large probes that were dropped although a blank one passed right after.
     dropped: u32,
-    /// The last one was connected and not answered in time; whether for its size, a blank one that
-    /// begins later is to show.
+    /// The last one was connected and not answered in time. A blank probe that begins later shows
+    /// whether its size was the reason.
     unconfirmed: bool,
-    /// The peer says that it answers them.
+    /// The peer says that it answers large probes.
     supported: bool,
-    /// When the next one may start, behind a blank probe that succeeds; or when the suspected one
+    /// When the next one may start, after a blank success; while `unconfirmed`, when the last one
     /// ended.
     due: Option<Instant>,
-    /// Zero, which names no probe, for none.
-    in_flight: ProbeId,
+    pub(super) in_flight: Option<ProbeId>,
 }
 
 /// A blank probe that succeeded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BlankSuccess {
     pub(super) began: Instant,
-    /// The peer says that it answers large ones.
+    /// The peer says that it answers large probes.
     pub(super) supported: bool,
     /// The path loses packets of any size.
     pub(super) lossy: bool,
 }
 
 impl LargeProbes {
-    /// The same counts, and nothing else known: the peer moved.
-    pub(super) fn counts_only(&self) -> Self {
+    /// The counters alone: the peer moved.
+    pub(super) fn counters(&self) -> Self {
         Self { successes: self.successes, failures: self.failures, ..Self::default() }
     }
 
-    /// Whether a large probe is to follow the blank one now. The first one comes at the pair's own
-    /// share of `interval`, so that a mesh which starts does not send all at once.
+    /// Whether a large probe is due right after a blank one. The first one is due at the pair's own
+    /// `offset` in the interval, so that agents which start together do not send all at once.
     pub(super) fn is_due_after(
         &mut self,
         now: Instant,
         blank: BlankSuccess,
         interval: Duration,
-        share: impl FnOnce() -> Duration,
+        offset: Duration,
     ) -> bool {
         self.supported = blank.supported;
-        if interval.is_zero() || !blank.supported || self.in_flight != 0 {
+        if interval.is_zero() || !blank.supported || self.in_flight.is_some() {
             return false;
         }
-        let due = *self.due.get_or_insert_with(|| now + share());
+        let due = *self.due.get_or_insert(now + offset);
         if self.unconfirmed {
             if blank.began < due {
                 return false;
             }
             self.unconfirmed = false;
-            // Where packets get lost at random, size proves nothing.
+            // On a path with random loss, size proves nothing.
             self.dropped = self.dropped.saturating_add(u32::from(!blank.lossy));
             if blank.lossy || self.drops_full_size() {
                 self.due = Some(now + interval.min(RETRY_INTERVAL));
@@ -79,17 +77,9 @@ impl LargeProbes {
         due <= now
     }
 
-    pub(super) fn begin(&mut self, id: ProbeId) {
-        self.in_flight = id;
-    }
-
-    pub(super) fn is_in_flight(&self, id: ProbeId) -> bool {
-        self.in_flight == id
-    }
-
-    /// Folds the end of one in.
+    /// Folds in the end of a large probe.
     pub(super) fn end(&mut self, now: Moment, outcome: &Outcome, interval: Duration) {
-        self.in_flight = 0;
+        self.in_flight = None;
         let mut next = interval;
         match outcome {
             Outcome::Success { timings, .. } => {
@@ -109,17 +99,17 @@ impl LargeProbes {
             }
             Outcome::Local(_) => next = next.min(RETRY_INTERVAL),
         }
-        // In step with what was due, not with how long it took.
+        // Counted from the due time, so that the duration of a probe shifts nothing.
         let due = self.due.unwrap_or(now.instant) + next;
         self.due = Some(if due > now.instant { due } else { now.instant + next });
     }
 
-    /// A blank probe failed as well: whatever swallowed the large one, it was not for its size.
+    /// A blank probe failed as well, so the large one did not fail because of its size.
     pub(super) fn clear_suspicion(&mut self) {
         self.unconfirmed = false;
     }
 
-    /// The path carries blank probes, and swallows large ones.
+    /// Whether the path carries blank probes and drops large ones.
     pub(super) fn drops_full_size(&self) -> bool {
         self.supported && self.dropped >= DROPPED_THRESHOLD
     }

@@ -1,4 +1,4 @@
-//! What the state promises, with a clock of our own.
+//! The state with a virtual clock.
 
 mod goodbye;
 mod incoming_syns;
@@ -7,7 +7,7 @@ mod large;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::{Answer, FailureReason, LocalError, ProbeKind, Timings};
+use crate::probe::{Answer, FailureReason, KernelView, LocalError, ProbeKind, Timings};
 
 const REFRESH: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(5);
@@ -32,13 +32,13 @@ fn instance(text: &str) -> Instance {
     Instance::new(text).unwrap()
 }
 
-fn peer(number: u8, life: Option<&str>) -> Peer {
+fn peer(number: u8, uid: Option<&str>) -> Peer {
     Peer {
         node: name(number),
         address: format!("10.0.0.{number}:9050").parse().unwrap(),
         other_addresses: Vec::new(),
-        instance: life.map(instance),
-        ready: life.map(|_| true),
+        instance: uid.map(instance),
+        ready: uid.map(|_| true),
     }
 }
 
@@ -51,14 +51,14 @@ fn success() -> Outcome {
     Outcome::Success { timings, answer: Answer::default() }
 }
 
-/// A state with a clock, and probes that begin and end at once.
-struct Lab {
+/// A state with a virtual clock, and probes that end at once.
+struct Fixture {
     state: MeshState,
     now: Moment,
     next: ProbeId,
 }
 
-impl Lab {
+impl Fixture {
     fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
         let mut state = MeshState::new(settings());
         state.peers(peers.into_iter().collect(), REFRESH);
@@ -73,7 +73,7 @@ impl Lab {
 
     fn begin(&mut self, number: u8) -> Report {
         self.next += 1;
-        self.state.begin(&name(number), self.next, self.now.instant);
+        self.state.begin(&name(number), self.next);
         Report {
             id: self.next,
             node: name(number),
@@ -96,15 +96,15 @@ impl Lab {
         self.probe(number, Outcome::Failure(FailureReason::Refused), 0)
     }
 
-    fn hear(&mut self, number: u8, life: &str, goodbye: Option<Duration>) -> Vec<Change> {
-        let said = KeepAlive {
+    fn receive(&mut self, number: u8, sender: &str, goodbye: Option<Duration>) -> Vec<Change> {
+        let request = KeepAlive {
             node: name(number),
-            instance: Some(instance(life)),
+            instance: Some(instance(sender)),
             interval: Some(Duration::from_secs(10)),
             goodbye,
             size: None,
         };
-        self.state.receive_request(self.now, Some(&said))
+        self.state.receive_request(self.now, Some(&request))
     }
 
     fn verdict(&self, number: u8) -> Verdict {
@@ -114,25 +114,25 @@ impl Lab {
 
 #[test]
 fn a_peer_is_down_after_three_failures_in_a_row_and_up_after_one_success() {
-    let mut lab = Lab::new([peer(1, None)]);
-    assert_eq!(lab.verdict(1), Verdict::Unknown);
-    lab.probe(1, success(), 0);
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    assert_eq!(lab.fail(1), vec![Change::FirstFailure(name(1))]);
-    assert_eq!(lab.fail(1), vec![]);
-    assert_eq!(lab.verdict(1), Verdict::Up, "one lost packet flaps nothing");
+    let mut fixture = Fixture::new([peer(1, None)]);
+    assert_eq!(fixture.verdict(1), Verdict::Unknown);
+    fixture.probe(1, success(), 0);
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    assert_eq!(fixture.fail(1), vec![Change::FirstFailure(name(1))]);
+    assert_eq!(fixture.fail(1), vec![]);
+    assert_eq!(fixture.verdict(1), Verdict::Up, "one lost packet changes no verdict");
     let down = Verdict::Down(FailureReason::Refused);
-    let told = Change::Verdict { node: name(1), from: Verdict::Up, to: down };
-    assert_eq!(lab.fail(1), vec![told]);
-    lab.probe(1, success(), 0);
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    let record = lab.state.get(&name(1)).unwrap();
+    let change = Change::Verdict { node: name(1), from: Verdict::Up, to: down };
+    assert_eq!(fixture.fail(1), vec![change]);
+    fixture.probe(1, success(), 0);
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    let record = fixture.state.get(&name(1)).unwrap();
     assert_eq!((record.successes, record.failed()), (2, 3));
     assert_eq!(record.latency.counts.iter().sum::<u64>(), 2, "successes only");
 }
 
 #[test]
-fn slots_that_a_failing_probe_held_up_count_towards_down() {
+fn slots_that_pass_during_a_timeout_count_towards_down() {
     let timeout = FailureReason::ConnectTimeout;
     for (reason, took, failures) in [
         (timeout, 5, 3),
@@ -141,168 +141,182 @@ fn slots_that_a_failing_probe_held_up_count_towards_down() {
         (timeout, 25, 1),
         (FailureReason::Closed, 25, 3),
     ] {
-        let mut lab = Lab::new([peer(1, None)]);
-        lab.probe(1, success(), 0);
+        let mut fixture = Fixture::new([peer(1, None)]);
+        fixture.probe(1, success(), 0);
         for number in 1..=failures {
-            assert_eq!(lab.verdict(1), Verdict::Up, "{took} s, before failure {number}");
-            let report = Report { outcome: Outcome::Failure(reason), ..lab.begin(1) };
-            lab.pass(Duration::from_secs(took));
-            lab.state.report(lab.now, &Report { ended: lab.now.instant, ..report });
+            assert_eq!(fixture.verdict(1), Verdict::Up, "{took} s, before failure {number}");
+            let report = Report { outcome: Outcome::Failure(reason), ..fixture.begin(1) };
+            fixture.pass(Duration::from_secs(took));
+            fixture.state.report(fixture.now, &Report { ended: fixture.now.instant, ..report });
         }
-        assert_eq!(lab.verdict(1), Verdict::Down(reason), "{took} s");
-        lab.probe(1, success(), 0);
-        lab.fail(1);
-        assert_eq!(lab.verdict(1), Verdict::Up, "counted anew");
+        assert_eq!(fixture.verdict(1), Verdict::Down(reason), "{took} s");
+        fixture.probe(1, success(), 0);
+        fixture.fail(1);
+        assert_eq!(fixture.verdict(1), Verdict::Up, "the count restarts");
     }
 }
 
 #[test]
-fn a_report_that_we_read_late_counts_once() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.probe(1, success(), 0);
+fn a_report_read_late_counts_once() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.probe(1, success(), 0);
     let outcome = Outcome::Failure(FailureReason::ConnectTimeout);
-    let report = Report { outcome, ..lab.begin(1) };
-    lab.pass(Duration::from_secs(100));
-    lab.state.report(lab.now, &report);
-    assert_eq!(lab.verdict(1), Verdict::Up, "it failed at once; the rest was our sleep");
+    let report = Report { outcome, ..fixture.begin(1) };
+    fixture.pass(Duration::from_secs(100));
+    fixture.state.report(fixture.now, &report);
+    assert_eq!(
+        fixture.verdict(1),
+        Verdict::Up,
+        "it failed at once; the rest was a delay of this agent"
+    );
 }
 
 #[test]
-fn a_short_outage_both_ways_makes_nobody_one_way() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.probe(1, success(), 0);
-    lab.hear(1, "a", None);
-    lab.pass(Duration::from_secs(5));
+fn a_short_outage_in_both_directions_makes_no_peer_one_way() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.probe(1, success(), 0);
+    fixture.receive(1, "a", None);
+    fixture.pass(Duration::from_secs(5));
     for _ in 0..2 {
-        lab.fail(1);
-        lab.pass(Duration::from_secs(16));
+        fixture.fail(1);
+        fixture.pass(Duration::from_secs(16));
     }
-    lab.probe(1, success(), 0);
-    assert_eq!(lab.verdict(1), Verdict::Up, "our probe came through first");
-    lab.pass(Duration::from_secs(34));
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    lab.pass(Duration::from_secs(2));
-    assert_eq!(lab.verdict(1), Verdict::OneWay, "from then on its requests are due");
+    fixture.probe(1, success(), 0);
+    assert_eq!(fixture.verdict(1), Verdict::Up, "this agent's probe succeeded first");
+    fixture.pass(Duration::from_secs(34));
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    fixture.pass(Duration::from_secs(2));
+    assert_eq!(fixture.verdict(1), Verdict::OneWay, "its requests are due from the success on");
 }
 
 #[test]
-fn a_new_life_with_a_longer_interval_is_given_the_time() {
-    let mut lab = Lab::new([peer(1, None)]);
-    let said = |life: &str, seconds: u64| KeepAlive {
+fn a_new_instance_with_a_longer_interval_is_not_silent() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    let request = |sender: &str, seconds: u64| KeepAlive {
         node: name(1),
-        instance: Some(instance(life)),
+        instance: Some(instance(sender)),
         interval: Some(Duration::from_secs(seconds)),
         goodbye: None,
         size: None,
     };
     let Outcome::Success { timings, answer } = success() else { unreachable!() };
     let answer = Answer { instance: Some(instance("a")), ..answer };
-    lab.probe(1, Outcome::Success { timings, answer }, 0);
-    lab.state.receive_request(lab.now, Some(&said("a", 1)));
-    lab.state.receive_request(lab.now, Some(&said("b", 60)));
-    lab.pass(Duration::from_secs(59));
-    assert_eq!(lab.verdict(1), Verdict::Up);
+    fixture.probe(1, Outcome::Success { timings, answer }, 0);
+    fixture.state.receive_request(fixture.now, Some(&request("a", 1)));
+    fixture.state.receive_request(fixture.now, Some(&request("b", 60)));
+    fixture.pass(Duration::from_secs(59));
+    assert_eq!(fixture.verdict(1), Verdict::Up);
 }
 
 #[test]
-fn a_fault_of_our_own_counts_against_no_peer() {
-    let mut lab = Lab::new([peer(1, None)]);
+fn a_local_error_counts_against_no_peer() {
+    let mut fixture = Fixture::new([peer(1, None)]);
     for _ in 0..10 {
-        assert_eq!(lab.probe(1, Outcome::Local(LocalError::NoPorts), 0), vec![]);
+        assert_eq!(fixture.probe(1, Outcome::Local(LocalError::NoPorts), 0), vec![]);
     }
-    let record = lab.state.get(&name(1)).unwrap();
+    let record = fixture.state.get(&name(1)).unwrap();
     assert_eq!((record.successes, record.failed(), record.recent.len()), (0, 0, 0));
     assert_eq!(record.verdict, Verdict::Unknown);
 }
 
 #[test]
-fn a_path_that_loses_packets_is_lossy_and_up() {
-    let mut lab = Lab::new([peer(1, None)]);
+fn a_path_that_loses_packets_is_lossy_and_the_peer_is_up() {
+    let mut fixture = Fixture::new([peer(1, None)]);
     for retransmits in [0, 0, 0, 0, 1, 0, 0, 1] {
-        lab.probe(1, success(), retransmits);
+        fixture.probe(1, success(), retransmits);
     }
-    assert_eq!(lab.verdict(1), Verdict::Lossy);
-    assert_eq!(lab.state.get(&name(1)).unwrap().up, Some(true));
+    assert_eq!(fixture.verdict(1), Verdict::Lossy);
+    assert_eq!(fixture.state.get(&name(1)).unwrap().up, Some(true));
     for _ in 0..RECENT {
-        lab.probe(1, success(), 0);
+        fixture.probe(1, success(), 0);
     }
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    assert_eq!(lab.state.get(&name(1)).unwrap().retransmits, 2);
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    assert_eq!(fixture.state.get(&name(1)).unwrap().retransmits, 2);
 }
 
 #[test]
-fn a_peer_that_fell_silent_is_one_way_and_one_never_heard_is_not() {
-    let mut lab = Lab::new([peer(1, None), peer(2, None)]);
-    lab.probe(1, success(), 0);
-    lab.probe(2, success(), 0);
-    lab.hear(1, "a", None);
-    lab.pass(Duration::from_secs(34));
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    lab.pass(Duration::from_secs(2));
-    assert_eq!((lab.verdict(1), lab.verdict(2)), (Verdict::OneWay, Verdict::Up));
-    lab.hear(1, "a", None);
-    assert_eq!(lab.verdict(1), Verdict::Up);
+fn a_peer_that_becomes_silent_is_one_way_and_one_without_any_request_is_not() {
+    let mut fixture = Fixture::new([peer(1, None), peer(2, None)]);
+    fixture.probe(1, success(), 0);
+    fixture.probe(2, success(), 0);
+    fixture.receive(1, "a", None);
+    fixture.pass(Duration::from_secs(34));
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    fixture.pass(Duration::from_secs(2));
+    assert_eq!((fixture.verdict(1), fixture.verdict(2)), (Verdict::OneWay, Verdict::Up));
+    fixture.receive(1, "a", None);
+    assert_eq!(fixture.verdict(1), Verdict::Up);
 }
 
 #[test]
-fn a_path_mtu_below_the_largest_seen_is_told() {
-    let mut lab = Lab::new([peer(1, None)]);
+fn a_path_mtu_below_the_largest_so_far_is_an_mtu_fault() {
+    let mut fixture = Fixture::new([peer(1, None)]);
     for (path_mtu, verdict) in [(1370, Verdict::Up), (1280, Verdict::Mtu), (1370, Verdict::Up)] {
         let kernel = Some(KernelView { path_mtu: Some(path_mtu), ..KernelView::default() });
-        let report = Report { kernel, ..lab.begin(1) };
-        lab.state.report(lab.now, &report);
-        assert_eq!(lab.verdict(1), verdict);
+        let report = Report { kernel, ..fixture.begin(1) };
+        fixture.state.report(fixture.now, &report);
+        assert_eq!(fixture.verdict(1), verdict);
     }
 }
 
 #[test]
-fn after_an_outage_both_ways_nobody_is_one_way_or_lossy() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.probe(1, success(), 0);
-    lab.hear(1, "a", None);
+fn after_an_outage_in_both_directions_no_peer_is_one_way_or_lossy() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.probe(1, success(), 0);
+    fixture.receive(1, "a", None);
     for _ in 0..6 {
-        lab.pass(Duration::from_secs(10));
-        lab.probe(1, Outcome::Failure(FailureReason::ConnectTimeout), 3);
+        fixture.pass(Duration::from_secs(10));
+        fixture.probe(1, Outcome::Failure(FailureReason::ConnectTimeout), 3);
     }
-    assert_eq!(lab.verdict(1), Verdict::Down(FailureReason::ConnectTimeout));
-    lab.probe(1, success(), 1);
-    assert_eq!(lab.verdict(1), Verdict::Up, "silence counts from here");
-    lab.pass(Duration::from_secs(1));
-    assert_eq!(lab.verdict(1), Verdict::Up, "our probe came through before its own");
-    lab.probe(1, success(), 0);
-    assert_eq!(lab.verdict(1), Verdict::Up);
+    assert_eq!(fixture.verdict(1), Verdict::Down(FailureReason::ConnectTimeout));
+    fixture.probe(1, success(), 1);
+    assert_eq!(fixture.verdict(1), Verdict::Up, "silence counts from the success on");
+    fixture.pass(Duration::from_secs(1));
+    assert_eq!(
+        fixture.verdict(1),
+        Verdict::Up,
+        "this agent's probe succeeded before a request of the peer"
+    );
+    fixture.probe(1, success(), 0);
+    assert_eq!(fixture.verdict(1), Verdict::Up);
 }
 
 #[test]
-fn a_peer_that_moved_is_not_judged_by_its_old_place() {
-    let mut lab = Lab::new([peer(1, Some("a"))]);
+fn a_peer_that_moved_is_not_judged_by_its_old_address() {
+    let mut fixture = Fixture::new([peer(1, Some("a"))]);
     for _ in 0..3 {
-        lab.fail(1);
+        fixture.fail(1);
     }
-    let old = lab.begin(1);
-    let changes = lab.state.peers([peer(1, Some("b"))].into_iter().collect(), REFRESH);
+    let old = fixture.begin(1);
+    let changes = fixture.state.peers([peer(1, Some("b"))].into_iter().collect(), REFRESH);
     assert!(changes.contains(&Change::Schedule(name(1))));
     let late = Report { outcome: Outcome::Failure(FailureReason::ConnectTimeout), ..old };
-    assert_eq!(lab.state.report(lab.now, &late), None, "a report of the old place");
-    assert_eq!((lab.verdict(1), lab.state.get(&name(1)).unwrap().up), (Verdict::Unknown, None));
-    assert_eq!(lab.state.get(&name(1)).unwrap().failed(), 3);
+    assert_eq!(fixture.state.report(fixture.now, &late), None, "a report of the old address");
+    assert_eq!(
+        (fixture.verdict(1), fixture.state.get(&name(1)).unwrap().up),
+        (Verdict::Unknown, None)
+    );
+    assert_eq!(fixture.state.get(&name(1)).unwrap().failed(), 3);
 }
 
 #[test]
-fn strangers_are_counted_together_and_asked_about() {
-    let mut lab = Lab::new([peer(1, None)]);
-    assert_eq!(lab.hear(9, "a", None), vec![Change::UnknownSender(name(9), Some(instance("a")))]);
-    assert_eq!(lab.state.receive_request(lab.now, None), vec![]);
-    assert_eq!(lab.state.snapshot(lab.now).incoming_unknown, 2);
+fn unknown_senders_are_counted_together_and_reported() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    assert_eq!(
+        fixture.receive(9, "a", None),
+        vec![Change::UnknownSender(name(9), Some(instance("a")))]
+    );
+    assert_eq!(fixture.state.receive_request(fixture.now, None), vec![]);
+    assert_eq!(fixture.state.snapshot(fixture.now).incoming_unknown, 2);
 }
 
 #[test]
-fn a_snapshot_does_not_change_under_its_reader() {
-    let mut lab = Lab::new([peer(1, None)]);
-    let before = lab.state.snapshot(lab.now);
-    lab.probe(1, success(), 0);
+fn a_snapshot_is_immutable() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    let before = fixture.state.snapshot(fixture.now);
+    fixture.probe(1, success(), 0);
     assert_eq!(before.peers[0].successes, 0);
-    assert_eq!(lab.state.snapshot(lab.now).peers[0].successes, 1);
+    assert_eq!(fixture.state.snapshot(fixture.now).peers[0].successes, 1);
 }
 
 #[derive(Debug, Clone)]
@@ -310,7 +324,7 @@ enum Operation {
     List(Vec<(u8, u8)>),
     Begin(u8),
     Report(usize, u8),
-    Hear(u8, u8, bool),
+    Receive(u8, u8, bool),
     Pass(u16),
 }
 
@@ -320,7 +334,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         1 => listed.prop_map(Operation::List),
         4 => (0..5_u8).prop_map(Operation::Begin),
         4 => (0..8_usize, 0..4_u8).prop_map(|(which, end)| Operation::Report(which, end)),
-        3 => (0..6_u8, 0..3_u8, any::<bool>()).prop_map(|(n, l, g)| Operation::Hear(n, l, g)),
+        3 => (0..6_u8, 0..3_u8, any::<bool>()).prop_map(|(n, l, g)| Operation::Receive(n, l, g)),
         2 => (0..60_000_u16).prop_map(Operation::Pass),
     ];
     proptest::collection::vec(operation, 1..200)
@@ -328,27 +342,27 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 
 proptest! {
     #[test]
-    fn counters_only_rise_and_none_remains_of_a_peer_that_left(operations in operations()) {
-        let mut lab = Lab::new([]);
+    fn counters_only_rise_and_those_of_a_peer_that_left_are_gone(operations in operations()) {
+        let mut fixture = Fixture::new([]);
         let mut begun: Vec<Report> = Vec::new();
         let mut reported = 0_u64;
         for operation in operations {
-            let before = lab.state.snapshot(lab.now);
+            let before = fixture.state.snapshot(fixture.now);
             match operation {
                 Operation::List(list) => {
                     let set: PeerSet = list
                         .iter()
-                        .map(|(number, life)| peer(*number, Some(&format!("life{life}"))))
+                        .map(|(number, uid)| peer(*number, Some(&format!("uid{uid}"))))
                         .collect();
                     let nodes: Vec<NodeName> = set.iter().map(|peer| peer.node.clone()).collect();
-                    lab.state.peers(set, REFRESH);
-                    let kept = lab.state.snapshot(lab.now);
-                    let kept: Vec<NodeName> =
-                        kept.peers.iter().map(|record| record.peer.node.clone()).collect();
-                    prop_assert_eq!(kept, nodes);
+                    fixture.state.peers(set, REFRESH);
+                    let stored = fixture.state.snapshot(fixture.now);
+                    let stored: Vec<NodeName> =
+                        stored.peers.iter().map(|record| record.peer.node.clone()).collect();
+                    prop_assert_eq!(stored, nodes);
                 }
                 Operation::Begin(number) => {
-                    let report = lab.begin(number);
+                    let report = fixture.begin(number);
                     begun.push(report);
                 }
                 Operation::Report(which, end) if !begun.is_empty() => {
@@ -359,17 +373,17 @@ proptest! {
                         _ => Outcome::Failure(FailureReason::ALL[usize::from(end)]),
                     };
                     reported += 1;
-                    lab.state.report(lab.now, &Report { outcome, ..report });
+                    fixture.state.report(fixture.now, &Report { outcome, ..report });
                 }
                 Operation::Report(..) => {}
-                Operation::Hear(number, life, goodbye) => {
-                    lab.hear(number, &format!("life{life}"), goodbye.then_some(DRAIN));
+                Operation::Receive(number, uid, goodbye) => {
+                    fixture.receive(number, &format!("uid{uid}"), goodbye.then_some(DRAIN));
                 }
                 Operation::Pass(milliseconds) => {
-                    lab.pass(Duration::from_millis(milliseconds.into()));
+                    fixture.pass(Duration::from_millis(milliseconds.into()));
                 }
             }
-            let after = lab.state.snapshot(lab.now);
+            let after = fixture.state.snapshot(fixture.now);
             let mut counted = 0;
             for record in &after.peers {
                 prop_assert!(record.recent.len() <= RECENT);
@@ -377,7 +391,7 @@ proptest! {
                 let drained = record.draining_until;
                 prop_assert_eq!(drained.is_some(), record.verdict == Verdict::Draining);
                 prop_assert!(drained.is_none_or(|until| until
-                    <= lab.now.instant + DRAIN + REFRESH));
+                    <= fixture.now.instant + DRAIN + REFRESH));
                 counted += record.successes + record.failed();
                 let earlier = before.peers.iter().find(|old| old.peer.node == record.peer.node);
                 if let Some(earlier) = earlier {
@@ -393,10 +407,10 @@ proptest! {
 }
 
 #[test]
-fn a_stranger_cannot_announce_an_interval_in_a_peers_name() {
-    let mut lab = Lab::new([peer(1, Some("a"))]);
-    lab.probe(1, success(), 0);
-    lab.hear(1, "a", None);
+fn a_forged_request_cannot_shorten_a_peers_interval() {
+    let mut fixture = Fixture::new([peer(1, Some("a"))]);
+    fixture.probe(1, success(), 0);
+    fixture.receive(1, "a", None);
     let forged = KeepAlive {
         node: name(1),
         instance: Some(instance("forged")),
@@ -404,25 +418,25 @@ fn a_stranger_cannot_announce_an_interval_in_a_peers_name() {
         goodbye: None,
         size: None,
     };
-    lab.state.receive_request(lab.now, Some(&forged));
-    lab.pass(Duration::from_secs(10));
-    assert_eq!(lab.verdict(1), Verdict::Up);
+    fixture.state.receive_request(fixture.now, Some(&forged));
+    fixture.pass(Duration::from_secs(10));
+    assert_eq!(fixture.verdict(1), Verdict::Up);
 }
 
 #[test]
-fn what_we_slept_through_is_no_silence_of_others() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.probe(1, success(), 0);
-    lab.hear(1, "a", None);
-    lab.now.instant += Duration::from_secs(3600);
-    lab.state.restart_listening(lab.now.instant);
-    lab.pass(Duration::from_secs(34));
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    lab.pass(Duration::from_secs(2));
-    assert_eq!(lab.verdict(1), Verdict::OneWay, "silent since we are awake");
+fn silence_counts_only_while_the_agent_listens() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.probe(1, success(), 0);
+    fixture.receive(1, "a", None);
+    fixture.now.instant += Duration::from_secs(3600);
+    fixture.state.restart_listening(fixture.now.instant);
+    fixture.pass(Duration::from_secs(34));
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    fixture.pass(Duration::from_secs(2));
+    assert_eq!(fixture.verdict(1), Verdict::OneWay, "silent since the agent listens again");
 }
 
-/// A large mesh keeps thousands of them, and readers hold a second copy for a moment.
+/// A large mesh has thousands of them, and readers briefly hold a second copy.
 #[test]
 fn a_record_is_small() {
     assert!(size_of::<PeerRecord>() <= 552, "{}", size_of::<PeerRecord>());

@@ -5,27 +5,27 @@ use std::fmt;
 use crate::label::label_set;
 use crate::probe::FailureReason;
 
-/// What a peer amounts to, in this precedence. Readiness, as Kubernetes tells it, stands beside.
+/// The verdict on a peer; the first that applies. Readiness, as Kubernetes reports it, is separate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Neither a success yet, nor enough failures.
+    /// No success yet, and not enough failures.
     Unknown,
-    /// It said goodbye; not probed for a bounded time.
+    /// It sent a goodbye, and is not probed for a bounded time.
     Draining,
-    /// So many slots in a row without a success; the last failed for this reason.
+    /// Too many consecutive slots without a success; the reason of the last failure.
     Down(FailureReason),
-    /// Our probes succeed, its own do not reach us any more.
+    /// Probes of it succeed, its own probes no longer arrive.
     OneWay,
-    /// Up, but packets are lost.
+    /// Up, but the path loses packets.
     Lossy,
-    /// Up, but the path swallows full-size packets, or says that it carries smaller ones than it did.
+    /// Up, but the path drops full-size packets, or its path MTU has shrunk.
     Mtu,
-    /// All is well.
+    /// Up, without an impairment.
     Up,
 }
 
 label_set! {
-    /// What is wrong with a peer that is up.
+    /// An impairment of a peer that is up.
     pub enum Impairment {
         /// See [`Verdict::OneWay`].
         OneWay = "one-way",
@@ -36,7 +36,7 @@ label_set! {
     }
 }
 
-/// What a verdict rests on.
+/// What a verdict depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence {
     pub(super) draining: bool,
@@ -45,7 +45,7 @@ pub(super) struct Evidence {
     pub(super) silent: bool,
     /// Recent probes succeeded only after a retransmit.
     pub(super) lossy: bool,
-    /// Large probes in a row were swallowed.
+    /// Large probes fail for their size.
     pub(super) drops_full_size: bool,
     pub(super) path_mtu_shrunk: bool,
 }
@@ -65,7 +65,7 @@ impl Evidence {
 }
 
 impl Verdict {
-    /// The name in JSON and logs; [`Verdict::Down`] has its reason beside.
+    /// The name in JSON and logs, without the reason of [`Verdict::Down`].
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl Verdict {
         }
     }
 
-    /// What is wrong with a peer that is up.
+    /// The impairment of a peer that is up.
     #[must_use]
     pub const fn impairment(self) -> Option<Impairment> {
         match self {
@@ -104,7 +104,7 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
 
-    const WELL: Evidence = Evidence {
+    const HEALTHY: Evidence = Evidence {
         draining: false,
         up: Some(true),
         last_failure: None,
@@ -115,8 +115,8 @@ mod tests {
     };
 
     #[test]
-    fn the_worst_that_holds_is_told() {
-        let mut evidence = WELL;
+    fn the_worst_verdict_that_applies_wins() {
+        let mut evidence = HEALTHY;
         assert_eq!(evidence.verdict(), Verdict::Up);
         evidence.drops_full_size = true;
         assert_eq!(evidence.verdict(), Verdict::Mtu);
@@ -132,6 +132,6 @@ mod tests {
         assert_eq!(evidence.verdict(), Verdict::Down(FailureReason::Refused));
         evidence.draining = true;
         assert_eq!(evidence.verdict(), Verdict::Draining);
-        assert_eq!(Evidence { up: None, ..WELL }.verdict(), Verdict::Unknown);
+        assert_eq!(Evidence { up: None, ..HEALTHY }.verdict(), Verdict::Unknown);
     }
 }

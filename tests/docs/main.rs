@@ -100,7 +100,7 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
     let now = Moment::now();
     let rtt = Some(Duration::from_millis(20));
     for (id, outcome) in (1..).zip(outcomes) {
-        state.begin(&node, id, now.instant);
+        state.begin(&node, id);
         let report = Report {
             id,
             node: node.clone(),

@@ -1,24 +1,24 @@
-//! When large probes are sent, and what their ends amount to.
+//! When large probes are sent, and what their outcomes mean.
 
 use super::*;
 
-/// A blank success of a peer that answers large probes.
-fn able() -> Outcome {
+/// A blank success of a peer that supports large probes.
+fn supporting() -> Outcome {
     let Outcome::Success { timings, answer } = success() else { unreachable!() };
     Outcome::Success { timings, answer: Answer { can_large: true, ..answer } }
 }
 
-fn asks(changes: &[Change]) -> bool {
+fn sends_large(changes: &[Change]) -> bool {
     changes.contains(&Change::SendLarge(name(1)))
 }
 
-impl Lab {
-    /// A blank probe a second, until one is followed by a large one; after how long.
-    fn until_large(&mut self, most: u64) -> Option<u64> {
-        (0..most).find(|_| {
+impl Fixture {
+    /// Seconds until a blank probe is followed by a large one, with one blank probe a second.
+    fn until_large(&mut self, max: u64) -> Option<u64> {
+        (0..max).find(|_| {
             self.pass(Duration::from_secs(1));
-            let changes = self.probe(1, able(), 0);
-            asks(&changes)
+            let changes = self.probe(1, supporting(), 0);
+            sends_large(&changes)
         })
     }
 
@@ -43,130 +43,134 @@ impl Lab {
     }
 }
 
-fn swallowed() -> Outcome {
+fn dropped() -> Outcome {
     Outcome::Failure(FailureReason::ResponseTimeout)
 }
 
 #[test]
-fn a_peer_that_can_is_asked_once_an_interval_from_its_own_moment_on() {
-    let mut lab = Lab::new([peer(1, None)]);
+fn large_probes_follow_once_an_interval_from_the_pairs_offset_on() {
+    let mut fixture = Fixture::new([peer(1, None)]);
     for _ in 0..1000 {
-        lab.pass(Duration::from_secs(1));
-        assert!(!asks(&lab.probe(1, success(), 0)), "it did not say that it can");
+        fixture.pass(Duration::from_secs(1));
+        assert!(!sends_large(&fixture.probe(1, success(), 0)), "the peer does not support them");
     }
-    let first = lab.until_large(301).unwrap();
+    let first = fixture.until_large(301).unwrap();
     let own = settings().source.share(&name(1), LARGE_INTERVAL).as_secs();
     assert!(first.abs_diff(own) <= 2, "{first} {own}");
     for _ in 0..3 {
-        lab.large(success());
-        let next = lab.until_large(400).unwrap();
+        fixture.large(success());
+        let next = fixture.until_large(400).unwrap();
         assert!(next.abs_diff(300) <= 2, "{next}");
     }
-    lab.begin_large();
-    assert_eq!(lab.until_large(1000), None, "one at a time");
-    assert_eq!(lab.state.get(&name(1)).unwrap().large.successes, 3);
+    fixture.begin_large();
+    assert_eq!(fixture.until_large(1000), None, "one at a time");
+    assert_eq!(fixture.state.get(&name(1)).unwrap().large.successes, 3);
 }
 
-/// Swallows a large probe that is in flight, and says whether the blank one after it calls for another.
-fn swallow(lab: &mut Lab) -> bool {
-    lab.large(swallowed());
-    lab.pass(Duration::from_secs(1));
-    asks(&lab.probe(1, able(), 0))
+/// Drops the large probe in flight; returns whether the next blank one is followed by another.
+fn drop_large(fixture: &mut Fixture) -> bool {
+    fixture.large(dropped());
+    fixture.pass(Duration::from_secs(1));
+    sends_large(&fixture.probe(1, supporting(), 0))
 }
 
 #[test]
-fn a_path_that_swallows_two_large_probes_but_no_blank_one_has_an_mtu_fault() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.until_large(400).unwrap();
-    assert!(swallow(&mut lab), "chance, or not? at once");
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    lab.large(swallowed());
-    assert_eq!(lab.verdict(1), Verdict::Up, "not before a blank one passes");
-    lab.pass(Duration::from_secs(1));
-    assert!(!asks(&lab.probe(1, able(), 0)));
-    assert_eq!(lab.verdict(1), Verdict::Mtu);
-    assert_eq!(lab.state.get(&name(1)).unwrap().up, Some(true));
-    let again = lab.until_large(400).unwrap();
-    assert!(again <= 61, "asked each minute: {again}");
-    lab.large(success());
-    assert_eq!(lab.verdict(1), Verdict::Up);
-    let large = &lab.state.get(&name(1)).unwrap().large;
+fn a_path_that_drops_two_large_probes_but_no_blank_one_has_an_mtu_fault() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.until_large(400).unwrap();
+    assert!(drop_large(&mut fixture), "one may be chance: the next follows at once");
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    fixture.large(dropped());
+    assert_eq!(fixture.verdict(1), Verdict::Up, "not before a blank probe succeeds");
+    fixture.pass(Duration::from_secs(1));
+    assert!(!sends_large(&fixture.probe(1, supporting(), 0)));
+    assert_eq!(fixture.verdict(1), Verdict::Mtu);
+    assert_eq!(fixture.state.get(&name(1)).unwrap().up, Some(true));
+    let again = fixture.until_large(400).unwrap();
+    assert!(again <= 61, "retried each minute: {again}");
+    fixture.large(success());
+    assert_eq!(fixture.verdict(1), Verdict::Up);
+    let large = &fixture.state.get(&name(1)).unwrap().large;
     assert_eq!((large.successes, large.failures), (1, 2));
 }
 
 #[test]
-fn a_large_probe_is_excused_when_blank_ones_fail_or_packets_get_lost_at_random() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.until_large(400).unwrap();
+fn a_failed_large_probe_proves_nothing_beside_blank_failures_or_random_loss() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.until_large(400).unwrap();
     for _ in 0..5 {
-        lab.large(swallowed());
-        lab.fail(1);
-        lab.probe(1, able(), 0);
-        assert_eq!(lab.verdict(1), Verdict::Up, "a frozen peer");
+        fixture.large(dropped());
+        fixture.fail(1);
+        fixture.probe(1, supporting(), 0);
+        assert_eq!(fixture.verdict(1), Verdict::Up, "a frozen peer");
     }
-    lab.probe(1, able(), 1);
-    lab.probe(1, able(), 1);
-    assert_eq!(lab.verdict(1), Verdict::Lossy);
+    fixture.probe(1, supporting(), 1);
+    fixture.probe(1, supporting(), 1);
+    assert_eq!(fixture.verdict(1), Verdict::Lossy);
     for _ in 0..5 {
-        swallow(&mut lab);
+        drop_large(&mut fixture);
     }
     for _ in 0..RECENT {
-        lab.probe(1, able(), 0);
+        fixture.probe(1, supporting(), 0);
     }
-    assert_eq!(lab.verdict(1), Verdict::Up, "what was lost then says nothing of the size");
+    assert_eq!(fixture.verdict(1), Verdict::Up, "random loss says nothing about the size");
 }
 
 #[test]
 fn a_blank_probe_that_began_before_the_large_one_ended_proves_nothing() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.until_large(400).unwrap();
-    let large = lab.begin_large();
-    let blank = Report { outcome: able(), ..lab.begin(1) };
-    lab.pass(Duration::from_secs(3));
-    lab.state.report_large(lab.now, &Report { outcome: swallowed(), ..large });
-    assert!(!asks(&lab.state.report(lab.now, &blank).unwrap()));
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.until_large(400).unwrap();
+    let large = fixture.begin_large();
+    let blank = Report { outcome: supporting(), ..fixture.begin(1) };
+    fixture.pass(Duration::from_secs(3));
+    fixture.state.report_large(fixture.now, &Report { outcome: dropped(), ..large });
+    assert!(!sends_large(&fixture.state.report(fixture.now, &blank).unwrap()));
 }
 
 #[test]
-fn a_peer_that_answers_no_large_probes_any_more_has_no_mtu_fault() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.until_large(400).unwrap();
-    swallow(&mut lab);
-    swallow(&mut lab);
-    assert_eq!(lab.verdict(1), Verdict::Mtu);
-    lab.probe(1, success(), 0);
-    assert_eq!(lab.verdict(1), Verdict::Up, "another release runs there now");
+fn a_peer_that_no_longer_supports_large_probes_has_no_mtu_fault() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.until_large(400).unwrap();
+    drop_large(&mut fixture);
+    drop_large(&mut fixture);
+    assert_eq!(fixture.verdict(1), Verdict::Mtu);
+    fixture.probe(1, success(), 0);
+    assert_eq!(fixture.verdict(1), Verdict::Up, "another release runs there now");
 }
 
 #[test]
-fn only_a_large_probe_that_was_connected_and_swallowed_tells_of_the_size() {
-    let mut lab = Lab::new([peer(1, None)]);
-    lab.until_large(400).unwrap();
+fn only_a_response_timeout_of_a_large_probe_proves_an_mtu_fault() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.until_large(400).unwrap();
     let local = Outcome::Local(LocalError::NoPorts);
     for outcome in [Outcome::Failure(FailureReason::Refused), local] {
         for _ in 0..5 {
-            assert!(!asks(&lab.large(outcome.clone())));
-            assert_eq!(lab.verdict(1), Verdict::Up, "{outcome:?}");
+            assert!(!sends_large(&fixture.large(outcome.clone())));
+            assert_eq!(fixture.verdict(1), Verdict::Up, "{outcome:?}");
         }
     }
-    assert_eq!(lab.state.get(&name(1)).unwrap().large.failures, 5, "ours are not the peer's");
+    assert_eq!(
+        fixture.state.get(&name(1)).unwrap().large.failures,
+        5,
+        "local errors are not counted"
+    );
 }
 
 #[test]
-fn a_large_report_of_the_old_place_is_forgotten() {
-    let mut lab = Lab::new([peer(1, Some("a"))]);
-    lab.until_large(400).unwrap();
-    lab.large(swallowed());
-    let old = Report { outcome: swallowed(), ..lab.begin_large() };
-    lab.state.peers([peer(1, Some("b"))].into_iter().collect(), REFRESH);
-    assert_eq!(lab.state.report_large(lab.now, &old), vec![]);
-    assert_eq!(lab.state.get(&name(1)).unwrap().large.failures, 1, "what was counted stays");
+fn a_large_report_of_the_old_address_is_ignored() {
+    let mut fixture = Fixture::new([peer(1, Some("a"))]);
+    fixture.until_large(400).unwrap();
+    fixture.large(dropped());
+    let old = Report { outcome: dropped(), ..fixture.begin_large() };
+    fixture.state.peers([peer(1, Some("b"))].into_iter().collect(), REFRESH);
+    assert_eq!(fixture.state.report_large(fixture.now, &old), vec![]);
+    assert_eq!(fixture.state.get(&name(1)).unwrap().large.failures, 1, "the counters stay");
 }
 
 #[test]
-fn without_an_interval_nobody_is_asked() {
+fn without_an_interval_no_large_probe_is_sent() {
     let state = MeshState::new(StateSettings { large_interval: Duration::ZERO, ..settings() });
-    let mut lab = Lab { state, ..Lab::new([]) };
-    lab.state.peers([peer(1, None)].into_iter().collect(), REFRESH);
-    assert_eq!(lab.until_large(1000), None);
+    let mut fixture = Fixture { state, ..Fixture::new([]) };
+    fixture.state.peers([peer(1, None)].into_iter().collect(), REFRESH);
+    assert_eq!(fixture.until_large(1000), None);
 }
