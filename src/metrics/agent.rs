@@ -5,92 +5,51 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use super::Description;
 use crate::peer::PodCounts;
 use crate::probe::LocalError;
 
-const fn describe(
-    name: &'static str,
-    kind: &'static str,
-    labels: &'static str,
-    help: &'static str,
-) -> Description {
-    Description { name, kind, labels, help }
+/// Defines each description as a constant, and all of them as `DESCRIPTIONS`.
+macro_rules! descriptions {
+    ($($constant:ident $name:literal $kind:literal $labels:literal $help:literal;)+) => {
+        $(const $constant: Description =
+            Description { name: $name, kind: $kind, labels: $labels, help: $help };)+
+        pub(super) const DESCRIPTIONS: &[Description] = &[$($constant),+];
+    };
 }
 
-const PEERS: Description = describe("wylis_peers", "gauge", "", "Peers scheduled.");
-const PODS: Description =
-    describe("wylis_pods", "gauge", "state", "Pods of the DaemonSet in the last list, by state.");
-const SKIPPED: Description = describe(
-    "wylis_probes_skipped_total",
-    "counter",
-    "",
-    "Slots that passed unused: the probe before was in flight, or the agent came too late.",
-);
-const LOCAL: Description = describe(
-    "wylis_local_errors_total",
-    "counter",
-    "reason",
-    "Probes that a fault of our own prevented; counted against no peer.",
-);
-const DELAY: Description = describe(
-    "wylis_schedule_delay_seconds",
-    "histogram",
-    "",
-    "From the time a probe was due to its start.",
-);
-const REFRESHES: Description =
-    describe("wylis_discovery_refreshes_total", "counter", "result", "Refreshes of the peer list.");
-const DISCOVERY_FAILURES: Description = describe(
-    "wylis_discovery_failures_total",
-    "counter",
-    "reason",
-    "Refreshes that failed, by reason; the last good list stays.",
-);
-const DISCOVERY_DURATION: Description =
-    describe("wylis_discovery_duration_seconds", "histogram", "", "Time of one refresh.");
-const DISCOVERY_SUCCESS: Description = describe(
-    "wylis_discovery_last_success_timestamp_seconds",
-    "gauge",
-    "",
-    "When the peer list was last refreshed, in Unix time; absent before.",
-);
-const CONNECTIONS: Description =
-    describe("wylis_gate_connections", "gauge", "", "Open connections on the public port.");
-const REJECTED: Description = describe(
-    "wylis_gate_rejected_total",
-    "counter",
-    "reason",
-    "Connections and requests that the public port turned away.",
-);
-const REQUESTS: Description = describe(
-    "wylis_gate_requests_total",
-    "counter",
-    "route,code",
-    "Requests answered on the public port.",
-);
-const BUILD: Description =
-    describe("wylis_build_info", "gauge", "version", "1, with the version of the agent.");
-
-pub(super) const DESCRIPTIONS: &[Description] = &[
-    PEERS,
-    PODS,
-    SKIPPED,
-    LOCAL,
-    DELAY,
-    REFRESHES,
-    DISCOVERY_FAILURES,
-    DISCOVERY_DURATION,
-    DISCOVERY_SUCCESS,
-    CONNECTIONS,
-    REJECTED,
-    REQUESTS,
-    BUILD,
-];
+descriptions! {
+    PEERS "wylis_peers" "gauge" ""
+        "Peers scheduled.";
+    PODS "wylis_pods" "gauge" "state"
+        "Pods of the DaemonSet in the last list, by state.";
+    SKIPPED "wylis_probes_skipped_total" "counter" ""
+        "Slots that passed unused: the probe before was in flight, or the agent came too late.";
+    LOCAL "wylis_local_errors_total" "counter" "reason"
+        "Probes that a fault of our own prevented; counted against no peer.";
+    DELAY "wylis_schedule_delay_seconds" "histogram" ""
+        "From the time a probe was due to its start.";
+    REFRESHES "wylis_discovery_refreshes_total" "counter" "result"
+        "Refreshes of the peer list.";
+    DISCOVERY_FAILURES "wylis_discovery_failures_total" "counter" "reason"
+        "Refreshes that failed, by reason; the last good list stays.";
+    DISCOVERY_DURATION "wylis_discovery_duration_seconds" "histogram" ""
+        "Time of one refresh.";
+    DISCOVERY_SUCCESS "wylis_discovery_last_success_timestamp_seconds" "gauge" ""
+        "When the peer list was last refreshed, in Unix time; absent before.";
+    CONNECTIONS "wylis_gate_connections" "gauge" ""
+        "Open connections on the public port.";
+    REJECTED "wylis_gate_rejected_total" "counter" "reason"
+        "Connections and requests that the public port turned away.";
+    REQUESTS "wylis_gate_requests_total" "counter" "route,code"
+        "Requests answered on the public port.";
+    BUILD "wylis_build_info" "gauge" "version"
+        "1, with the version of the agent.";
+}
 
 /// Lateness is well below a probe's latency, or the histogram of latencies is not to be trusted.
 const DELAY_BOUNDS: &[f64] = &[0.005, 0.05, 0.5, 5.0];
@@ -135,19 +94,6 @@ pub struct AgentMetrics {
     requests: IntCounterVec,
 }
 
-fn options(description: Description) -> Opts {
-    Opts::new(description.name, description.help)
-}
-
-fn register<T: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<T>,
-) -> prometheus::Result<T> {
-    let metric = metric?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
 impl AgentMetrics {
     /// Registers all of them; `discovery_reasons` appear at zero.
     ///
@@ -155,31 +101,31 @@ impl AgentMetrics {
     /// When a name or label is not valid, or stands twice: a mistake in this file.
     pub fn new(discovery_reasons: &[&str]) -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counters = |description: Description, labels: &[&str]| {
-            register(&registry, IntCounterVec::new(options(description), labels))
+        let counters = |description: Description| {
+            register(&registry, IntCounterVec::new(options(description), &labels(description)))
         };
-        let histogram = |description: Description, bounds: &[f64]| {
+        let gauge = |description| register(&registry, IntGauge::with_opts(options(description)));
+        let histogram = |description, bounds: &[f64]| {
             let options = HistogramOpts::from(options(description)).buckets(bounds.to_vec());
             register(&registry, Histogram::with_opts(options))
         };
         let metrics = Self {
-            peers: register(&registry, IntGauge::with_opts(options(PEERS)))?,
-            pods: register(&registry, IntGaugeVec::new(options(PODS), &["state"]))?,
+            peers: gauge(PEERS)?,
+            pods: register(&registry, IntGaugeVec::new(options(PODS), &labels(PODS)))?,
             skipped: register(&registry, IntCounter::with_opts(options(SKIPPED)))?,
-            local: counters(LOCAL, &["reason"])?,
+            local: counters(LOCAL)?,
             delay: histogram(DELAY, DELAY_BOUNDS)?,
-            refreshes: counters(REFRESHES, &["result"])?,
-            discovery_failures: counters(DISCOVERY_FAILURES, &["reason"])?,
+            refreshes: counters(REFRESHES)?,
+            discovery_failures: counters(DISCOVERY_FAILURES)?,
             discovery_duration: histogram(DISCOVERY_DURATION, DISCOVERY_BOUNDS)?,
             discovery_success: register(&registry, GaugeVec::new(options(DISCOVERY_SUCCESS), &[]))?,
-            connections: register(&registry, IntGauge::with_opts(options(CONNECTIONS)))?,
-            rejected: counters(REJECTED, &["reason"])?,
-            requests: counters(REQUESTS, &["route", "code"])?,
+            connections: gauge(CONNECTIONS)?,
+            rejected: counters(REJECTED)?,
+            requests: counters(REQUESTS)?,
             registry,
         };
-        let build =
-            Gauge::with_opts(options(BUILD).const_label("version", env!("CARGO_PKG_VERSION")));
-        register(&metrics.registry, build)?.set(1.0);
+        let build = options(BUILD).const_label("version", env!("CARGO_PKG_VERSION"));
+        register(&metrics.registry, IntGauge::with_opts(build))?.set(1);
         for reason in LocalError::ALL {
             metrics.local.with_label_values(&[reason.as_str()]);
         }
@@ -196,17 +142,15 @@ impl AgentMetrics {
 
     /// Peers scheduled, and the pods behind them.
     pub fn set_peers(&self, peers: usize, pods: PodCounts) {
-        self.peers.set(i64::try_from(peers).unwrap_or(i64::MAX));
-        let states = [
+        self.peers.set(saturating(peers));
+        for (state, count) in [
             ("peer", pods.peer),
             ("self", pods.own),
             ("pending", pods.pending),
             ("no_ip", pods.no_ip),
             ("terminating", pods.terminating),
-        ];
-        for (state, count) in states {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.pods.with_label_values(&[state]).set(count);
+        ] {
+            self.pods.with_label_values(&[state]).set(saturating(count));
         }
     }
 
@@ -245,15 +189,39 @@ impl AgentMetrics {
     /// All families, with the gate's numbers as they are now.
     #[must_use]
     pub fn gather(&self, gate: &GateCounts) -> Vec<MetricFamily> {
-        self.connections.set(i64::try_from(gate.connections).unwrap_or(i64::MAX));
+        self.connections.set(saturating(gate.connections));
         for (reason, count) in &gate.rejected {
-            let counter = self.rejected.with_label_values(&[*reason]);
-            counter.inc_by(count.saturating_sub(counter.get()));
+            raise(&self.rejected.with_label_values(&[*reason]), *count);
         }
         for (route, code, count) in &gate.requests {
-            let counter = self.requests.with_label_values(&[*route, *code]);
-            counter.inc_by(count.saturating_sub(counter.get()));
+            raise(&self.requests.with_label_values(&[*route, *code]), *count);
         }
         self.registry.gather()
     }
+}
+
+fn options(description: Description) -> Opts {
+    Opts::new(description.name, description.help)
+}
+
+fn labels(description: Description) -> Vec<&'static str> {
+    description.labels.split(',').collect()
+}
+
+fn register<T: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<T>,
+) -> prometheus::Result<T> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn saturating(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+/// Raises a counter to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }

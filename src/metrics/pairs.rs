@@ -12,276 +12,257 @@ use crate::name::NodeName;
 use crate::probe::FailureReason;
 use crate::state::{PeerRecord, Snapshot};
 
-/// The sender of a request that names no known peer.
+/// The source node of requests from nodes that are no peers.
 const UNKNOWN: &str = "unknown";
+/// The only family with a series of [`UNKNOWN`].
+const INCOMING_REQUESTS: &str = "wylis_incoming_requests_total";
 
-/// A family of metrics over all pairs.
+/// Values of one pair, each with the value of the family's own label, empty if it has none.
+type Values = Vec<(&'static str, f64)>;
+
+/// A metric family over all pairs.
 pub(super) struct Family {
     pub(super) description: Description,
     kind: MetricType,
-    /// Adds the metrics of one peer.
-    add: fn(&Pairs, &PeerRecord, &mut Vec<Metric>),
-    /// Adds metrics that belong to no peer.
-    extra: fn(&Pairs, &mut Vec<Metric>),
+    /// The pair's values; a histogram has none.
+    values: fn(&PeerRecord) -> Values,
+    /// The peer is the source, this node the target.
+    incoming: bool,
 }
 
-/// Turns one snapshot into families.
+const fn counter(
+    name: &'static str,
+    labels: &'static str,
+    help: &'static str,
+    values: fn(&PeerRecord) -> Values,
+) -> Family {
+    let description = Description { name, kind: "counter", labels, help };
+    Family { description, kind: MetricType::COUNTER, values, incoming: false }
+}
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static str,
+    help: &'static str,
+    values: fn(&PeerRecord) -> Values,
+) -> Family {
+    let description = Description { name, kind: "gauge", labels, help };
+    Family { description, kind: MetricType::GAUGE, values, incoming: false }
+}
+
+pub(super) static FAMILIES: &[Family] = &[
+    counter(
+        "wylis_probes_total",
+        "pair,result",
+        "Probes finished, faults of our own excluded.",
+        |record| results(record.successes, record.failed()),
+    ),
+    counter(
+        "wylis_probe_failures_total",
+        "pair,reason",
+        "Probes failed, by reason; a reason appears with its first failure.",
+        |record| {
+            let counts = FailureReason::ALL.iter().zip(record.failures);
+            let counted = counts.filter(|(_, count)| *count > 0);
+            counted.map(|(reason, count)| (reason.as_str(), float(count))).collect()
+        },
+    ),
+    Family {
+        description: Description {
+            name: "wylis_probe_duration_seconds",
+            kind: "histogram",
+            labels: "pair",
+            help: "Time of successful probes, from the first SYN to the whole answer.",
+        },
+        kind: MetricType::HISTOGRAM,
+        values: |_| Vec::new(),
+        incoming: false,
+    },
+    counter(
+        "wylis_probe_retransmits_total",
+        "pair",
+        "Segments that the kernel sent again during probes, SYNs included.",
+        |record| vec![("", float(record.retransmits))],
+    ),
+    counter(
+        "wylis_large_probes_total",
+        "pair,result",
+        "Large probes finished, which carry full-size segments; faults of our own excluded.",
+        |record| results(record.large.successes.into(), record.large.failures.into()),
+    ),
+    gauge(
+        "wylis_peer_rtt_seconds",
+        "pair",
+        "Round-trip time as the kernel measured it, of the last probe without a retransmit.",
+        |record| optional(record.rtt.map(|rtt| rtt.as_secs_f64())),
+    ),
+    gauge("wylis_peer_path_mtu_bytes", "pair", "Path MTU as the kernel knows it.", |record| {
+        optional(record.path_mtu.map(f64::from))
+    }),
+    gauge(
+        "wylis_peer_up",
+        "pair",
+        "0 after WYLIS_FAILURE_THRESHOLD slots in a row without a success, 1 after one; absent until known.",
+        |record| optional(record.up.map(flag)),
+    ),
+    gauge(
+        "wylis_peer_impaired",
+        "pair,kind",
+        "1 while the peer is up and its path is lossy, one-way, or swallows large packets (mtu); absent otherwise.",
+        |record| record.verdict.impairment().map(|kind| (kind.as_str(), 1.0)).into_iter().collect(),
+    ),
+    gauge(
+        "wylis_peer_incoming_syns_only",
+        "pair",
+        "While the peer is down by connect_timeout: 1 when its own SYNs come here and lead to nothing, else 0; absent otherwise.",
+        |record| optional(record.incoming_syns_only.map(flag)),
+    ),
+    gauge(
+        "wylis_peer_ready",
+        "pair",
+        "1 when Kubernetes reports the peer's pod ready, 0 when not.",
+        |record| optional(record.peer.ready.map(flag)),
+    ),
+    gauge(
+        "wylis_peer_last_success_timestamp_seconds",
+        "pair",
+        "When the last probe succeeded, in Unix time.",
+        |record| optional(record.last_success.map(unix_seconds)),
+    ),
+    Family {
+        incoming: true,
+        ..counter(
+            INCOMING_REQUESTS,
+            "pair",
+            "Blank keep-alive requests answered; source_node is the sender, or unknown.",
+            |record| vec![("", float(record.incoming))],
+        )
+    },
+    Family {
+        incoming: true,
+        ..gauge(
+            "wylis_incoming_interval_seconds",
+            "pair",
+            "The interval at which the sender (source_node) says that it sends; absent until it said so.",
+            |record| optional(record.announced_interval.map(|interval| interval.as_secs_f64())),
+        )
+    },
+];
+
+fn results(successes: u64, failures: u64) -> Values {
+    vec![("success", float(successes)), ("failure", float(failures))]
+}
+
+/// A value that is absent while `None`.
+fn optional(value: Option<f64>) -> Values {
+    value.map(|value| ("", value)).into_iter().collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus samples are floats; exact up to 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Renders the families of one snapshot.
 pub(super) struct Pairs {
     source: NodeName,
     snapshot: Arc<Snapshot>,
 }
 
-const fn family(
-    name: &'static str,
-    labels: &'static str,
-    help: &'static str,
-    kind: MetricType,
-    add: fn(&Pairs, &PeerRecord, &mut Vec<Metric>),
-) -> Family {
-    let word = match kind {
-        MetricType::COUNTER => "counter",
-        MetricType::HISTOGRAM => "histogram",
-        _ => "gauge",
-    };
-    let description = Description { name, kind: word, labels, help };
-    Family { description, kind, add, extra: |_, _| {} }
-}
-
-pub(super) static FAMILIES: &[Family] = &[
-    family(
-        "wylis_probes_total",
-        "pair,result",
-        "Probes finished, faults of our own excluded.",
-        MetricType::COUNTER,
-        |pairs, record, metrics| {
-            for (result, value) in [("success", record.successes), ("failure", record.failed())] {
-                metrics.push(counter(pairs.labels(record, &[("result", result)]), value));
-            }
-        },
-    ),
-    family(
-        "wylis_probe_failures_total",
-        "pair,reason",
-        "Probes failed, by reason; a reason appears with its first failure.",
-        MetricType::COUNTER,
-        |pairs, record, metrics| {
-            for (reason, value) in FailureReason::ALL.iter().zip(record.failures) {
-                if value > 0 {
-                    let labels = pairs.labels(record, &[("reason", reason.as_str())]);
-                    metrics.push(counter(labels, value));
-                }
-            }
-        },
-    ),
-    family(
-        "wylis_probe_duration_seconds",
-        "pair",
-        "Time of successful probes, from the first SYN to the whole answer.",
-        MetricType::HISTOGRAM,
-        |pairs, record, metrics| metrics.push(pairs.latency(record)),
-    ),
-    family(
-        "wylis_probe_retransmits_total",
-        "pair",
-        "Segments that the kernel sent again during probes, SYNs included.",
-        MetricType::COUNTER,
-        |pairs, record, metrics| {
-            metrics.push(counter(pairs.labels(record, &[]), record.retransmits));
-        },
-    ),
-    family(
-        "wylis_large_probes_total",
-        "pair,result",
-        "Large probes finished, which carry full-size segments; faults of our own excluded.",
-        MetricType::COUNTER,
-        |pairs, record, metrics| {
-            let large = &record.large;
-            for (result, value) in [("success", large.successes), ("failure", large.failures)] {
-                let labels = pairs.labels(record, &[("result", result)]);
-                metrics.push(counter(labels, value.into()));
-            }
-        },
-    ),
-    family(
-        "wylis_peer_rtt_seconds",
-        "pair",
-        "Round-trip time as the kernel measured it, of the last probe without a retransmit.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| {
-            pairs.gauge(record, record.rtt.map(|rtt| rtt.as_secs_f64()), metrics);
-        },
-    ),
-    family(
-        "wylis_peer_path_mtu_bytes",
-        "pair",
-        "Path MTU as the kernel knows it.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| pairs.gauge(record, record.path_mtu.map(f64::from), metrics),
-    ),
-    family(
-        "wylis_peer_up",
-        "pair",
-        "0 after WYLIS_FAILURE_THRESHOLD slots in a row without a success, 1 after one; absent until known.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| pairs.gauge(record, record.up.map(truth), metrics),
-    ),
-    family(
-        "wylis_peer_impaired",
-        "pair,kind",
-        "1 while the peer is up and its path is lossy, one-way, or swallows large packets (mtu); absent otherwise.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| {
-            if let Some(impairment) = record.verdict.impairment() {
-                let labels = pairs.labels(record, &[("kind", impairment.as_str())]);
-                metrics.push(gauge(labels, 1.0));
-            }
-        },
-    ),
-    family(
-        "wylis_peer_incoming_syns_only",
-        "pair",
-        "While the peer is down by connect_timeout: 1 when its own SYNs come here and lead to nothing, else 0; absent otherwise.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| pairs.gauge(record, record.incoming_syns_only.map(truth), metrics),
-    ),
-    family(
-        "wylis_peer_ready",
-        "pair",
-        "1 when Kubernetes reports the peer's pod ready, 0 when not.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| pairs.gauge(record, record.peer.ready.map(truth), metrics),
-    ),
-    family(
-        "wylis_peer_last_success_timestamp_seconds",
-        "pair",
-        "When the last probe succeeded, in Unix time.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| pairs.gauge(record, record.last_success.map(unix), metrics),
-    ),
-    Family {
-        extra: |pairs, metrics| {
-            // A node of that very name keeps the series for itself: two would spoil the scrape.
-            if pairs.snapshot.peers.iter().any(|record| record.peer.node.as_str() == UNKNOWN) {
-                return;
-            }
-            let labels = labels(UNKNOWN, pairs.source.as_str(), &[]);
-            metrics.push(counter(labels, pairs.snapshot.incoming_unknown));
-        },
-        ..family(
-            "wylis_incoming_requests_total",
-            "pair",
-            "Blank keep-alive requests answered; source_node is the sender, or unknown.",
-            MetricType::COUNTER,
-            |pairs, record, metrics| {
-                let labels = labels(record.peer.node.as_str(), pairs.source.as_str(), &[]);
-                metrics.push(counter(labels, record.incoming));
-            },
-        )
-    },
-    family(
-        "wylis_incoming_interval_seconds",
-        "pair",
-        "The interval at which the sender (source_node) says that it sends; absent until it said so.",
-        MetricType::GAUGE,
-        |pairs, record, metrics| {
-            let interval = record.announced_interval.map(|interval| interval.as_secs_f64());
-            let labels = labels(record.peer.node.as_str(), pairs.source.as_str(), &[]);
-            metrics.extend(interval.map(|interval| gauge(labels, interval)));
-        },
-    ),
-];
-
 impl Pairs {
-    /// The pairs from `source` to every peer of the snapshot.
-    #[must_use]
+    /// The pairs of `source` and every peer of the snapshot.
     pub(super) fn new(source: NodeName, snapshot: Arc<Snapshot>) -> Self {
         Self { source, snapshot }
     }
 
-    /// How many peers there are.
+    /// Number of peers.
     pub(super) fn len(&self) -> usize {
         self.snapshot.peers.len()
     }
 
-    /// One family over some of the peers; what belongs to no peer comes with the first ones.
+    /// One family over `count` peers from `first` on; the first part includes [`UNKNOWN`].
     pub(super) fn family(&self, family: &Family, first: usize, count: usize) -> MetricFamily {
         let mut metrics = Vec::new();
-        if first == 0 {
-            (family.extra)(self, &mut metrics);
+        let peers = &self.snapshot.peers;
+        // A peer of that name owns the series: a duplicate would fail the scrape.
+        let is_peer = || peers.iter().any(|record| record.peer.node.as_str() == UNKNOWN);
+        if first == 0 && family.description.name == INCOMING_REQUESTS && !is_peer() {
+            let labels = labels(UNKNOWN, self.source.as_str(), None);
+            metrics.push(metric(family.kind, labels, float(self.snapshot.incoming_unknown)));
         }
-        for record in self.snapshot.peers.iter().skip(first).take(count) {
-            (family.add)(self, record, &mut metrics);
+        for record in peers.iter().skip(first).take(count) {
+            self.add(family, record, &mut metrics);
         }
-        let mut made = MetricFamily::default();
-        made.set_name(family.description.name.to_owned());
-        made.set_help(family.description.help.to_owned());
-        made.set_field_type(family.kind);
-        made.set_metric(metrics);
-        made
+        let mut part = MetricFamily::default();
+        part.set_name(family.description.name.to_owned());
+        part.set_help(family.description.help.to_owned());
+        part.set_field_type(family.kind);
+        part.set_metric(metrics);
+        part
     }
 
-    fn labels(&self, record: &PeerRecord, more: &[(&str, &str)]) -> Vec<LabelPair> {
-        labels(self.source.as_str(), record.peer.node.as_str(), more)
-    }
-
-    fn gauge(&self, record: &PeerRecord, value: Option<f64>, metrics: &mut Vec<Metric>) {
-        metrics.extend(value.map(|value| gauge(self.labels(record, &[]), value)));
-    }
-
-    fn latency(&self, record: &PeerRecord) -> Metric {
-        let mut cumulated = 0;
-        let mut buckets = Vec::with_capacity(self.snapshot.bounds.len());
-        for (bound, count) in self.snapshot.bounds.iter().zip(&record.latency.counts) {
-            cumulated += count;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(*bound);
-            bucket.set_cumulative_count(cumulated);
-            buckets.push(bucket);
+    /// Adds the metrics of one pair.
+    fn add(&self, family: &Family, record: &PeerRecord, metrics: &mut Vec<Metric>) {
+        let (own, peer) = (self.source.as_str(), record.peer.node.as_str());
+        let (source, target) = if family.incoming { (peer, own) } else { (own, peer) };
+        if family.kind == MetricType::HISTOGRAM {
+            let mut metric = Metric::from_label(labels(source, target, None));
+            metric.set_histogram(histogram(&self.snapshot.bounds, record));
+            metrics.push(metric);
         }
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(buckets);
-        histogram.set_sample_count(record.latency.counts.iter().sum());
-        histogram.set_sample_sum(record.latency.sum);
-        let mut metric = Metric::from_label(self.labels(record, &[]));
-        metric.set_histogram(histogram);
-        metric
+        let label = family.description.labels.strip_prefix("pair,");
+        metrics.extend((family.values)(record).into_iter().map(|(value, number)| {
+            let labels = labels(source, target, label.map(|label| (label, value)));
+            metric(family.kind, labels, number)
+        }));
     }
 }
 
-fn labels(source: &str, target: &str, more: &[(&str, &str)]) -> Vec<LabelPair> {
+fn histogram(bounds: &[f64], record: &PeerRecord) -> Histogram {
+    let mut cumulative = 0;
+    let buckets = bounds.iter().zip(&record.latency.counts).map(|(bound, count)| {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(record.latency.counts.iter().sum());
+    histogram.set_sample_sum(record.latency.sum);
+    histogram
+}
+
+fn labels(source: &str, target: &str, own: Option<(&str, &str)>) -> Vec<LabelPair> {
     let pair = [("source_node", source), ("target_node", target)];
-    more.iter()
-        .chain(&pair)
-        .map(|(name, value)| {
-            let mut label = LabelPair::default();
-            label.set_name((*name).to_owned());
-            label.set_value((*value).to_owned());
-            label
-        })
-        .collect()
+    let labels = own.into_iter().chain(pair).map(|(name, value)| {
+        let mut label = LabelPair::default();
+        label.set_name(name.to_owned());
+        label.set_value(value.to_owned());
+        label
+    });
+    labels.collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "Prometheus samples are floats; exact up to 2^53")]
-fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value as f64);
+fn metric(kind: MetricType, labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut metric = Metric::from_label(labels);
-    metric.set_counter(counter);
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
     metric
-}
-
-fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = Metric::from_label(labels);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn truth(value: bool) -> f64 {
-    f64::from(u8::from(value))
-}
-
-fn unix(at: SystemTime) -> f64 {
-    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

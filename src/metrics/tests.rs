@@ -118,6 +118,18 @@ fn a_family_is_described_once_however_many_peers_it_has() {
 }
 
 #[test]
+fn a_peer_named_unknown_owns_its_series() {
+    let mut state = state(1);
+    let peer = Peer { node: name("unknown"), ..peers(1).next().unwrap() };
+    state.peers([peer].into_iter().collect(), Duration::from_secs(30));
+    state.receive_request(moment(), None);
+    let text = scrape(&state);
+    let of_unknown = "wylis_incoming_requests_total{source_node=\"unknown\"";
+    let series: Vec<&str> = text.lines().filter(|line| line.starts_with(of_unknown)).collect();
+    assert_eq!(series, [format!("{of_unknown},target_node=\"me\"}} 0")]);
+}
+
+#[test]
 fn a_newcomer_appears_at_zero_and_its_gauges_are_absent_until_known() {
     let text = scrape(&state(1));
     for zero in [
