@@ -24,31 +24,31 @@ macro_rules! descriptions {
 
 descriptions! {
     PEERS "wylis_peers" "gauge" ""
-        "Peers scheduled.";
+        "Peers in the last good list.";
     PODS "wylis_pods" "gauge" "state"
-        "Pods of the DaemonSet in the last list, by state.";
+        "Pods of the DaemonSet in the last good list, by state.";
     SKIPPED "wylis_probes_skipped_total" "counter" ""
-        "Slots that passed unused: the probe before was in flight, or the agent came too late.";
+        "Slots without a probe, because the previous probe was still in flight or the agent was late.";
     LOCAL "wylis_local_errors_total" "counter" "reason"
-        "Probes that a fault of our own prevented; counted against no peer.";
+        "Probes prevented by an error on this node, by reason; not counted against a peer.";
     DELAY "wylis_schedule_delay_seconds" "histogram" ""
-        "From the time a probe was due to its start.";
+        "Delay between the due time and the start of a probe.";
     REFRESHES "wylis_discovery_refreshes_total" "counter" "result"
-        "Refreshes of the peer list.";
+        "Refreshes of the peer list, by result.";
     DISCOVERY_FAILURES "wylis_discovery_failures_total" "counter" "reason"
-        "Refreshes that failed, by reason; the last good list stays.";
+        "Failed refreshes of the peer list, by reason; the last good list stays in use.";
     DISCOVERY_DURATION "wylis_discovery_duration_seconds" "histogram" ""
-        "Time of one refresh.";
+        "Duration of a refresh of the peer list.";
     DISCOVERY_SUCCESS "wylis_discovery_last_success_timestamp_seconds" "gauge" ""
-        "When the peer list was last refreshed, in Unix time; absent before.";
+        "Unix time of the last successful refresh of the peer list; absent before the first.";
     CONNECTIONS "wylis_gate_connections" "gauge" ""
         "Open connections on the public port.";
     REJECTED "wylis_gate_rejected_total" "counter" "reason"
-        "Connections and requests that the public port turned away.";
+        "Connections and requests rejected on the public port, by reason.";
     REQUESTS "wylis_gate_requests_total" "counter" "route,code"
-        "Requests answered on the public port.";
+        "Requests answered on the public port, by route and status code.";
     BUILD "wylis_build_info" "gauge" "version"
-        "1, with the version of the agent.";
+        "Constant 1, labelled with the version of the agent.";
 }
 
 /// Lateness is well below a probe's latency, or the histogram of latencies is not to be trusted.

@@ -54,13 +54,13 @@ pub(super) static FAMILIES: &[Family] = &[
     counter(
         "wylis_probes_total",
         "pair,result",
-        "Probes finished, faults of our own excluded.",
+        "Finished probes, by result; local errors are not counted.",
         |record| results(record.successes, record.failed()),
     ),
     counter(
         "wylis_probe_failures_total",
         "pair,reason",
-        "Probes failed, by reason; a reason appears with its first failure.",
+        "Failed probes, by reason; a reason appears with its first failure.",
         |record| {
             let counts = FailureReason::ALL.iter().zip(record.failures);
             let counted = counts.filter(|(_, count)| *count > 0);
@@ -72,7 +72,7 @@ pub(super) static FAMILIES: &[Family] = &[
             name: "wylis_probe_duration_seconds",
             kind: "histogram",
             labels: "pair",
-            help: "Time of successful probes, from the first SYN to the whole answer.",
+            help: "Duration of successful probes, from the first SYN to the complete answer.",
         },
         kind: MetricType::HISTOGRAM,
         values: |_| Vec::new(),
@@ -81,52 +81,52 @@ pub(super) static FAMILIES: &[Family] = &[
     counter(
         "wylis_probe_retransmits_total",
         "pair",
-        "Segments that the kernel sent again during probes, SYNs included.",
+        "TCP segments retransmitted during probes, SYNs included.",
         |record| vec![("", float(record.retransmits))],
     ),
     counter(
         "wylis_large_probes_total",
         "pair,result",
-        "Large probes finished, which carry full-size segments; faults of our own excluded.",
+        "Finished large probes, whose answers fill full-size segments, by result; local errors are not counted.",
         |record| results(record.large.successes.into(), record.large.failures.into()),
     ),
     gauge(
         "wylis_peer_rtt_seconds",
         "pair",
-        "Round-trip time as the kernel measured it, of the last probe without a retransmit.",
+        "Round-trip time of the last successful probe without a retransmit, measured by the kernel.",
         |record| optional(record.rtt.map(|rtt| rtt.as_secs_f64())),
     ),
-    gauge("wylis_peer_path_mtu_bytes", "pair", "Path MTU as the kernel knows it.", |record| {
+    gauge("wylis_peer_path_mtu_bytes", "pair", "Path MTU known to the kernel.", |record| {
         optional(record.path_mtu.map(f64::from))
     }),
     gauge(
         "wylis_peer_up",
         "pair",
-        "0 after WYLIS_FAILURE_THRESHOLD slots in a row without a success, 1 after one; absent until known.",
+        "1 after a successful probe, 0 after WYLIS_FAILURE_THRESHOLD consecutive slots without one; absent before.",
         |record| optional(record.up.map(flag)),
     ),
     gauge(
         "wylis_peer_impaired",
         "pair,kind",
-        "1 while the peer is up and its path is lossy, one-way, or swallows large packets (mtu); absent otherwise.",
+        "1 while the peer is up and its path is impaired: one-way, lossy, or mtu (drops full-size packets); absent otherwise.",
         |record| record.verdict.impairment().map(|kind| (kind.as_str(), 1.0)).into_iter().collect(),
     ),
     gauge(
         "wylis_peer_incoming_syns_only",
         "pair",
-        "While the peer is down by connect_timeout: 1 when its own SYNs come here and lead to nothing, else 0; absent otherwise.",
+        "While the peer is down with connect_timeout: 1 if its own SYNs arrive but no handshake completes, else 0; absent otherwise.",
         |record| optional(record.incoming_syns_only.map(flag)),
     ),
     gauge(
         "wylis_peer_ready",
         "pair",
-        "1 when Kubernetes reports the peer's pod ready, 0 when not.",
+        "1 if Kubernetes reports the peer's pod as ready, else 0.",
         |record| optional(record.peer.ready.map(flag)),
     ),
     gauge(
         "wylis_peer_last_success_timestamp_seconds",
         "pair",
-        "When the last probe succeeded, in Unix time.",
+        "Unix time of the last successful probe.",
         |record| optional(record.last_success.map(unix_seconds)),
     ),
     Family {
@@ -134,7 +134,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ..counter(
             INCOMING_REQUESTS,
             "pair",
-            "Blank keep-alive requests answered; source_node is the sender, or unknown.",
+            "Blank keep-alive requests answered, by sender (source_node); unknown for senders that are no peers.",
             |record| vec![("", float(record.incoming))],
         )
     },
@@ -143,7 +143,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ..gauge(
             "wylis_incoming_interval_seconds",
             "pair",
-            "The interval at which the sender (source_node) says that it sends; absent until it said so.",
+            "Probe interval announced by the sender (source_node); absent until announced.",
             |record| optional(record.announced_interval.map(|interval| interval.as_secs_f64())),
         )
     },
