@@ -1,8 +1,8 @@
-//! Every metric: its name, help, type and labels, and how it is rendered.
+//! All metrics: names, help texts, types, labels, and rendering.
 //!
-//! Metrics of the agent live in a prometheus registry. Those of the pairs are made from a
-//! [`Snapshot`], one family at a time: the crate's vectors would keep a copy of their description
-//! for every pair, and would have to be told of every peer that leaves.
+//! The agent's own metrics live in a prometheus registry. Those of the pairs are rendered from a
+//! [`Snapshot`], one family at a time: the crate's vectors would store a copy of the description for
+//! every pair, and need a call for every peer that leaves.
 
 mod agent;
 mod pairs;
@@ -17,20 +17,20 @@ use crate::state::Snapshot;
 pub use agent::{AgentMetrics, GateCounts, RefreshSample};
 use pairs::Pairs;
 
-/// One metric, as the README tells it.
+/// One metric, as documented.
 #[derive(Debug, Clone, Copy)]
 pub struct Description {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Its labels, separated by commas; `pair` stands for source_node and target_node.
+    /// The labels, separated by commas; `pair` stands for source_node and target_node.
     pub labels: &'static str,
-    /// Its help text.
+    /// The help text.
     pub help: &'static str,
 }
 
-/// All metrics of ours, those of the pairs first; the process_* ones come from the crate.
+/// All metrics, those of the pairs first, without the process_* metrics of the prometheus crate.
 pub fn descriptions() -> impl Iterator<Item = Description> {
     pairs::FAMILIES
         .iter()
@@ -38,11 +38,10 @@ pub fn descriptions() -> impl Iterator<Item = Description> {
         .chain(agent::DESCRIPTIONS.iter().copied())
 }
 
-/// Peers rendered at a time: the text of a thousand histograms is a megabyte.
-const PEERS_AT_ONCE: usize = 50;
+/// Peers in one part of the text: 1,000 histograms take 1 MB.
+const PEERS_PER_PART: usize = 50;
 
-/// Renders family by family, and each in parts, so that a scrape of a large cluster costs little
-/// memory.
+/// Renders each family in parts, so that a scrape of a large mesh uses little memory.
 pub fn render(
     source: NodeName,
     snapshot: Arc<Snapshot>,
@@ -52,10 +51,14 @@ pub fn render(
     let families = pairs::FAMILIES.iter().flat_map(move |family| {
         let pairs = Arc::clone(&pairs);
         let mut described = false;
-        (0..pairs.len().max(1)).step_by(PEERS_AT_ONCE).filter_map(move |first| {
-            let part = pairs.family(family, first, PEERS_AT_ONCE);
+        (0..pairs.len().max(1)).step_by(PEERS_PER_PART).filter_map(move |first| {
+            let part = pairs.family(family, first, PEERS_PER_PART);
             let text = encode(part)?;
-            Some(if std::mem::replace(&mut described, true) { undescribed(text) } else { text })
+            Some(if std::mem::replace(&mut described, true) {
+                without_description(text)
+            } else {
+                text
+            })
         })
     });
     families.chain(agent.into_iter().filter_map(encode))
@@ -69,18 +72,18 @@ fn encode(family: MetricFamily) -> Option<Vec<u8>> {
     match TextEncoder::new().encode(&[family], &mut text) {
         Ok(()) => Some(text),
         Err(error) => {
-            // Only a family without a name or a metric is refused, and ours have both.
+            // The encoder rejects only families without a name or a metric.
             log::error!("cannot encode a metric: {error}");
             None
         }
     }
 }
 
-/// Without the lines HELP and TYPE, which may stand once only.
-fn undescribed(mut text: Vec<u8>) -> Vec<u8> {
+/// Removes the lines HELP and TYPE, which may occur only once.
+fn without_description(mut text: Vec<u8>) -> Vec<u8> {
     let mut ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    let begin = ends.nth(1).map_or(0, |(end, _)| end + 1);
-    text.drain(..begin);
+    let start = ends.nth(1).map_or(0, |(end, _)| end + 1);
+    text.drain(..start);
     text
 }
 

@@ -1,7 +1,7 @@
-//! When each peer is due. Pure: it takes `now`, offers the next deadline, and waits for nothing.
+//! When each peer is due. Pure: it takes `now`, offers the next deadline, and never waits.
 //!
-//! Each peer has a fixed phase within the interval, from a stable hash of (source, target): agents
-//! that start together do not probe together, and a receiver is loaded evenly.
+//! Each peer has a fixed offset in the interval, from a stable hash of (source, target), so that
+//! agents that start together do not probe together, and the load on a target is even.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ pub const NEW_PEER_WITHIN: Duration = Duration::from_secs(2);
 pub struct Schedule {
     source: NodeName,
     interval: Duration,
-    /// A moment at which phase zero fell; phases count from it.
+    /// Start of an interval; offsets count from it.
     epoch: Instant,
     entries: HashMap<NodeName, Entry>,
-    /// Peers by the time of their next slot; the number keeps equal times apart.
+    /// Peers by the time of their next slot; the number distinguishes equal times.
     queue: BTreeMap<(Instant, u64), NodeName>,
     next_number: u64,
 }
@@ -28,26 +28,26 @@ struct Entry {
     in_flight: bool,
 }
 
-/// A slot whose time has come.
+/// A slot that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueProbe {
     /// The peer to probe.
     pub node: NodeName,
-    /// When the slot was.
+    /// The time of the slot.
     pub due: Instant,
 }
 
-/// What [`Schedule::take_due`] found.
+/// The result of [`Schedule::take_due`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DueProbes {
     /// Probes to start now; each is in flight until [`Schedule::finished`].
     pub due: Vec<DueProbe>,
-    /// Slots that passed unused: the probe before was still in flight, or we came too late.
+    /// Slots without a probe: the previous probe was still in flight, or the caller was late.
     pub skipped: u64,
 }
 
 impl Schedule {
-    /// A schedule without peers. `epoch` is any moment at which phase zero fell.
+    /// A schedule without peers. `epoch` is the start of any interval.
     #[must_use]
     pub fn new(source: NodeName, interval: Duration, epoch: Instant) -> Self {
         let interval = interval.max(Duration::from_millis(1));
@@ -61,14 +61,14 @@ impl Schedule {
         }
     }
 
-    /// Adds a peer: due within [`NEW_PEER_WITHIN`], then in its phase. A peer that is known already
-    /// begins anew, as one that moved does: a probe in flight to its old place holds nothing up.
+    /// Adds a peer: due within [`NEW_PEER_WITHIN`], then at its offset. A known peer is added anew, as
+    /// after a move: a probe in flight to its old address does not delay it.
     pub fn join(&mut self, now: Instant, node: &NodeName) {
         self.leave(node);
         self.enter(now, node, false);
     }
 
-    /// Brings back a peer that was paused, as if it had joined; a probe in flight to it goes on.
+    /// Resumes a paused peer as if it had joined; a probe in flight to it still counts.
     pub fn resume(&mut self, now: Instant, node: &NodeName) {
         let in_flight = self.entries.get(node).is_some_and(|entry| entry.in_flight);
         self.leave(node);
@@ -88,36 +88,36 @@ impl Schedule {
         }
     }
 
-    /// Takes a peer's slots away until it joins again; it stays known.
+    /// Removes a peer's slots until it is resumed or joins again.
     pub fn pause(&mut self, node: &NodeName) {
         if let Some(slot) = self.entries.get_mut(node).and_then(|entry| entry.slot.take()) {
             self.queue.remove(&slot);
         }
     }
 
-    /// A probe of a peer was begun beside its slots.
+    /// Records that a probe of a peer started outside its slots.
     pub fn started(&mut self, node: &NodeName) {
         if let Some(entry) = self.entries.get_mut(node) {
             entry.in_flight = true;
         }
     }
 
-    /// The probe of a peer ended.
+    /// Records that the probe of a peer ended.
     pub fn finished(&mut self, node: &NodeName) {
         if let Some(entry) = self.entries.get_mut(node) {
             entry.in_flight = false;
         }
     }
 
-    /// Takes every slot up to `now`, and gives each of those peers its next one.
+    /// Takes every slot up to `now`, and schedules the next one of each of those peers.
     pub fn take_due(&mut self, now: Instant) -> DueProbes {
         let mut taken = DueProbes::default();
         while let Some((&(due, number), _)) =
             self.queue.first_key_value().filter(|(k, _)| k.0 <= now)
         {
             let Some(node) = self.queue.remove(&(due, number)) else { break };
-            let next = self.slot_after(due + self.interval / 10, &node);
-            let (next, missed) = self.first_slot_after(next, now);
+            let next = self.first_slot_after(due + self.interval / 10, &node);
+            let (next, missed) = self.skip_missed(next, now);
             taken.skipped += missed;
             let slot = self.enqueue(next, &node);
             let Some(entry) = self.entries.get_mut(&node) else { continue };
@@ -132,7 +132,7 @@ impl Schedule {
         taken
     }
 
-    /// When the next slot is; `None` without one.
+    /// The time of the next slot.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.queue.first_key_value().map(|(&(due, _), _)| due)
@@ -145,8 +145,8 @@ impl Schedule {
         slot
     }
 
-    /// The first moment after `after` that lies in the peer's phase.
-    fn slot_after(&self, after: Instant, node: &NodeName) -> Instant {
+    /// The peer's first slot after `after`.
+    fn first_slot_after(&self, after: Instant, node: &NodeName) -> Instant {
         let first = self.epoch + self.source.share(node, self.interval);
         match after.checked_duration_since(first) {
             None => first,
@@ -154,8 +154,8 @@ impl Schedule {
         }
     }
 
-    /// `slot` or its first successor after `now`, and how many slots lie between.
-    fn first_slot_after(&self, slot: Instant, now: Instant) -> (Instant, u64) {
+    /// `slot`, or its first successor after `now`; and the number of slots skipped.
+    fn skip_missed(&self, slot: Instant, now: Instant) -> (Instant, u64) {
         match now.checked_duration_since(slot) {
             None => (slot, 0),
             Some(late) => {
@@ -166,7 +166,7 @@ impl Schedule {
     }
 }
 
-/// How often `part` fits into `span`.
+/// Number of whole `part`s in `span`.
 fn times(span: Duration, part: Duration) -> u32 {
     u32::try_from(span.as_nanos() / part.as_nanos().max(1)).unwrap_or(u32::MAX - 1)
 }

@@ -1,4 +1,4 @@
-//! The metrics of the agent itself: its schedule, its own faults, discovery, the public port.
+//! The metrics of the agent itself: schedule, local errors, discovery, public port.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,28 +51,28 @@ descriptions! {
         "Constant 1, labelled with the version of the agent.";
 }
 
-/// Lateness is well below a probe's latency, or the histogram of latencies is not to be trusted.
+/// The delay must be well below a probe's latency, or the latency histogram cannot be trusted.
 const DELAY_BOUNDS: &[f64] = &[0.005, 0.05, 0.5, 5.0];
-/// A cached list takes milliseconds, one over a poor link up to the whole deadline.
+/// A list from the API server's cache takes milliseconds, one over a poor link up to the deadline.
 const DISCOVERY_BOUNDS: &[f64] = &[0.01, 0.1, 1.0, 10.0];
 
-/// What the public port counted, as plain numbers: the gate knows no metric.
+/// The counters of the public port as plain numbers: the gate does not depend on this module.
 #[derive(Debug, Default, Clone)]
 pub struct GateCounts {
-    /// Connections open now.
+    /// Open connections.
     pub connections: u64,
-    /// By reason.
+    /// Rejections by reason.
     pub rejected: Vec<(&'static str, u64)>,
-    /// By route and status.
+    /// Requests by route and status code.
     pub requests: Vec<(&'static str, &'static str, u64)>,
 }
 
-/// One finished refresh, as plain numbers: discovery knows no metric.
+/// One finished refresh as plain numbers: discovery does not depend on this module.
 #[derive(Debug, Clone, Copy)]
 pub struct RefreshSample {
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
-    /// When it succeeded, or the label value of its failure.
+    /// The time of the success, or the label value of the failure.
     pub result: Result<SystemTime, &'static str>,
 }
 
@@ -87,7 +87,7 @@ pub struct AgentMetrics {
     refreshes: IntCounterVec,
     discovery_failures: IntCounterVec,
     discovery_duration: Histogram,
-    /// A vector without labels, so that it is absent until set.
+    /// A vector without labels, because a plain gauge would be exported before it is set.
     discovery_success: GaugeVec,
     connections: IntGauge,
     rejected: IntCounterVec,
@@ -95,10 +95,10 @@ pub struct AgentMetrics {
 }
 
 impl AgentMetrics {
-    /// Registers all of them; `discovery_reasons` appear at zero.
+    /// Registers all metrics; `discovery_reasons` start at zero.
     ///
     /// # Errors
-    /// When a name or label is not valid, or stands twice: a mistake in this file.
+    /// An invalid or duplicate name or label: a mistake in this file.
     pub fn new(discovery_reasons: &[&str]) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let counters = |description: Description| {
@@ -140,7 +140,7 @@ impl AgentMetrics {
         Ok(metrics)
     }
 
-    /// Peers scheduled, and the pods behind them.
+    /// Sets the numbers of peers and of pods.
     pub fn set_peers(&self, peers: usize, pods: PodCounts) {
         self.peers.set(saturating(peers));
         for (state, count) in [
@@ -154,22 +154,22 @@ impl AgentMetrics {
         }
     }
 
-    /// Slots passed unused.
+    /// Counts slots without a probe.
     pub fn add_skipped(&self, slots: u64) {
         self.skipped.inc_by(slots);
     }
 
-    /// A fault of our own.
+    /// Counts a local error.
     pub fn add_local_error(&self, reason: LocalError) {
         self.local.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// A probe started this long after it was due.
+    /// Observes the delay between the due time and the start of a probe.
     pub fn observe_schedule_delay(&self, delay: Duration) {
         self.delay.observe(delay.as_secs_f64());
     }
 
-    /// A refresh ended.
+    /// Counts a finished refresh.
     pub fn add_refresh(&self, refresh: RefreshSample) {
         self.discovery_duration.observe(refresh.took.as_secs_f64());
         let result = match refresh.result {
@@ -186,7 +186,7 @@ impl AgentMetrics {
         self.refreshes.with_label_values(&[result]).inc();
     }
 
-    /// All families, with the gate's numbers as they are now.
+    /// All families, with the current counters of the gate.
     #[must_use]
     pub fn gather(&self, gate: &GateCounts) -> Vec<MetricFamily> {
         self.connections.set(saturating(gate.connections));

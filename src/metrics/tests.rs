@@ -1,4 +1,4 @@
-//! What a scrape gives, against the promises of the README.
+//! The text of a scrape.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -80,14 +80,14 @@ fn series<'a>(text: &'a str, node: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_pair_that_was_probed_renders_as_in_the_golden_text() {
+fn a_probed_pair_renders_as_in_the_golden_text() {
     let mut state = state(1);
     let node = name("n1");
     probe(&mut state, &node, success(30), 0);
     probe(&mut state, &node, success(1040), 1);
     probe(&mut state, &node, Outcome::Failure(FailureReason::ConnectTimeout), 3);
-    let said = KeepAlive { node, instance: None, interval: None, goodbye: None, size: None };
-    state.receive_request(moment(), Some(&said));
+    let request = KeepAlive { node, instance: None, interval: None, goodbye: None, size: None };
+    state.receive_request(moment(), Some(&request));
     state.receive_request(moment(), None);
     let golden = include_str!("golden.txt");
     let text = scrape(&state);
@@ -114,7 +114,7 @@ fn a_family_is_described_once_however_many_peers_it_has() {
     series.sort_unstable();
     let all = series.len();
     series.dedup();
-    assert_eq!(series.len(), all, "each series stands once");
+    assert_eq!(series.len(), all, "each series occurs once");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_peer_named_unknown_owns_its_series() {
 }
 
 #[test]
-fn a_newcomer_appears_at_zero_and_its_gauges_are_absent_until_known() {
+fn counters_of_a_new_peer_start_at_zero_and_its_gauges_are_absent() {
     let text = scrape(&state(1));
     for zero in [
         "wylis_probes_total{result=\"failure\",source_node=\"me\",target_node=\"n1\"} 0",
@@ -147,7 +147,7 @@ fn a_newcomer_appears_at_zero_and_its_gauges_are_absent_until_known() {
 }
 
 #[test]
-fn a_healthy_pair_has_at_most_24_series_and_a_sick_one_32() {
+fn a_healthy_pair_has_at_most_24_series_and_an_impaired_one_32() {
     let mut state = state(1);
     let node = name("n1");
     for _ in 0..5 {
@@ -161,12 +161,12 @@ fn a_healthy_pair_has_at_most_24_series_and_a_sick_one_32() {
     probe(&mut state, &node, success(30), 1);
     let text = scrape(&state);
     assert!(text.contains("wylis_peer_impaired{kind=\"lossy\""), "{text}");
-    let sick = series(&text, "n1").len();
-    assert!(healthy <= 24 && sick <= 32, "healthy {healthy}, sick {sick}");
+    let impaired = series(&text, "n1").len();
+    assert!(healthy <= 24 && impaired <= 32, "healthy {healthy}, impaired {impaired}");
 }
 
 #[test]
-fn no_series_remains_of_a_peer_that_left() {
+fn a_peer_that_left_has_no_series() {
     let mut state = state(2);
     let (one, two) = (name("n1"), name("n2"));
     for node in [&one, &two] {
@@ -180,7 +180,7 @@ fn no_series_remains_of_a_peer_that_left() {
 }
 
 #[test]
-fn the_agents_own_metrics_are_those_described() {
+fn the_agents_metrics_match_their_descriptions() {
     let metrics = AgentMetrics::new(&["network"]).unwrap();
     metrics.set_peers(3, crate::peer::PodCounts::default());
     metrics.add_refresh(RefreshSample { took: Duration::ZERO, result: Ok(UNIX_EPOCH) });
@@ -209,7 +209,7 @@ fn the_agents_own_metrics_are_those_described() {
         .filter(|name| !name.starts_with("process_"))
         .filter(|name| !agent::DESCRIPTIONS.iter().any(|known| known.name == *name))
         .collect();
-    assert!(unknown.is_empty(), "not described: {unknown:?}");
+    assert!(unknown.is_empty(), "without a description: {unknown:?}");
     let total: f64 = families
         .iter()
         .filter(|family| family.name() == "wylis_gate_requests_total")

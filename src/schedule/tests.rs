@@ -1,4 +1,4 @@
-//! The schedule's promises, over random sequences of operations and a clock of our own.
+//! The schedule with a virtual clock, also over random sequences of operations.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ fn schedule(start: Instant) -> Schedule {
 }
 
 #[test]
-fn a_newcomer_is_due_within_two_seconds_and_then_in_its_phase() {
+fn a_new_peer_is_due_within_two_seconds_and_then_at_its_offset() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     let now = start + Duration::from_secs(100);
@@ -31,13 +31,13 @@ fn a_newcomer_is_due_within_two_seconds_and_then_in_its_phase() {
     assert!(second - first >= INTERVAL / 10 && second - first <= INTERVAL * 11 / 10);
     for round in 1..20 {
         let due = second + INTERVAL * (round - 1);
-        assert_eq!(schedule.next_deadline(), Some(due), "the phase does not drift");
+        assert_eq!(schedule.next_deadline(), Some(due), "the offset does not drift");
         assert_eq!(schedule.take_due(due + Duration::from_millis(7)).due.len(), 1);
         schedule.finished(&name(1));
     }
 }
 
-/// A late slot of each peer that joins `at` this time, in a life with this epoch.
+/// The last slot in three intervals of each peer that joins `at` this time.
 fn slots(epoch: Instant, at: Instant, peers: u8) -> HashMap<NodeName, Instant> {
     let mut schedule = schedule(epoch);
     (0..peers).for_each(|number| schedule.join(at, &name(number)));
@@ -52,31 +52,31 @@ fn slots(epoch: Instant, at: Instant, peers: u8) -> HashMap<NodeName, Instant> {
 }
 
 #[test]
-fn an_agent_that_restarts_goes_on_in_the_phases_of_its_life_before() {
+fn offsets_survive_a_restart_of_the_agent() {
     let start = Instant::now();
     let before = slots(start, start + Duration::from_millis(1234), 50);
-    // Both epochs are multiples of the interval on the wall clock; the beginning of a life is not.
+    // Both epochs are multiples of the interval on the wall clock; the start of a process is not.
     let epoch = start + INTERVAL * 7;
     let after = slots(epoch, epoch + Duration::from_millis(4321), 50);
     assert_eq!(after.len(), 50);
     for (node, slot) in after {
-        let between = slot - before[&node];
-        assert_eq!(between.as_nanos() % INTERVAL.as_nanos(), 0, "{node}: {between:?}");
+        let distance = slot - before[&node];
+        assert_eq!(distance.as_nanos() % INTERVAL.as_nanos(), 0, "{node}: {distance:?}");
     }
 }
 
 #[test]
-fn the_phases_are_spread_evenly_and_the_same_in_every_release() {
+fn offsets_are_spread_evenly_and_the_same_in_every_release() {
     let start = Instant::now();
     let slots = slots(start, start, 200);
-    let phase = |number: u8| (slots[&name(number)] - start).as_nanos() % INTERVAL.as_nanos();
+    let offset = |number: u8| (slots[&name(number)] - start).as_nanos() % INTERVAL.as_nanos();
     let mut tenths = [0; 10];
     for number in 0..200 {
-        tenths[usize::try_from(phase(number) / 1_000_000_000).unwrap()] += 1;
+        tenths[usize::try_from(offset(number) / 1_000_000_000).unwrap()] += 1;
     }
     assert!(tenths.iter().all(|count| (5..=40).contains(count)), "uneven: {tenths:?}");
-    // Else an upgrade would move every peer's slot at once.
-    assert_eq!([0, 1, 2].map(phase), [9_645_916_059, 6_132_857_254, 9_647_620_522]);
+    // Otherwise an upgrade would move the slots of all peers at once.
+    assert_eq!([0, 1, 2].map(offset), [9_645_916_059, 6_132_857_254, 9_647_620_522]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_stalled_peer_skips_its_own_slots_and_delays_no_other() {
         let taken = schedule.take_due(now);
         skipped += taken.skipped;
         for due in taken.due {
-            assert_eq!(due.due, now, "started at its time");
+            assert_eq!(due.due, now, "on time");
             *probes.entry(due.node.clone()).or_default() += 1;
             if due.node != stalled {
                 schedule.finished(&due.node);
@@ -107,7 +107,7 @@ fn a_stalled_peer_skips_its_own_slots_and_delays_no_other() {
 }
 
 #[test]
-fn after_a_long_stop_each_peer_is_probed_once_and_the_rest_is_counted() {
+fn after_a_long_pause_each_peer_is_probed_once_and_the_missed_slots_are_counted() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     schedule.join(start, &name(1));
@@ -118,7 +118,7 @@ fn after_a_long_stop_each_peer_is_probed_once_and_the_rest_is_counted() {
 }
 
 #[test]
-fn a_paused_peer_has_no_slot_until_it_joins_again() {
+fn a_paused_peer_has_no_slot_until_it_is_resumed() {
     let start = Instant::now();
     let mut schedule = schedule(start);
     schedule.join(start, &name(1));
@@ -157,7 +157,7 @@ proptest! {
         let start = Instant::now();
         let mut schedule = schedule(start);
         let mut now = start;
-        // What a peer may do: in flight or not; absent when it is not to be probed.
+        // Whether each scheduled peer has a probe in flight.
         let mut model: HashMap<NodeName, bool> = HashMap::new();
         let mut paused: HashMap<NodeName, bool> = HashMap::new();
         let mut last: HashMap<NodeName, Instant> = HashMap::new();
@@ -199,7 +199,7 @@ proptest! {
                 prop_assert!(due.due <= now);
                 let before = last.insert(due.node.clone(), due.due);
                 prop_assert!(before.is_none_or(|before| before < due.due), "back to {:?}", before);
-                prop_assert!(!seen.contains(&due.node), "twice in one go");
+                prop_assert!(!seen.contains(&due.node), "twice at once");
                 let in_flight = model.get_mut(&due.node);
                 prop_assert_eq!(in_flight.as_deref(), Some(&false), "absent or in flight");
                 if let Some(in_flight) = in_flight {
