@@ -1,4 +1,4 @@
-//! The example for Alertmanager: a real one accepts it, and mutes what another alert explains.
+//! The Alertmanager example: a real Alertmanager accepts it, and inhibits alerts that another explains.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use wylis_harness::mesh::Net;
 use wylis_harness::{TempDir, http, wait_until};
 
-use crate::promtool::is_there;
+use crate::promtool::is_installed;
 use crate::rules;
 
 fn example() -> PathBuf {
@@ -18,7 +18,7 @@ fn example() -> PathBuf {
     root.join("manifests/monitoring/alertmanager-example.yaml")
 }
 
-/// Ends with its test.
+/// Killed when dropped.
 struct Alertmanager {
     child: Child,
     address: SocketAddr,
@@ -64,7 +64,7 @@ impl Alertmanager {
         self.amtool(&words);
     }
 
-    /// Those that notify, or those that are muted, as [`Alertmanager::fire`] takes them.
+    /// The active or the inhibited alerts, in the form of [`Alertmanager::fire`].
     fn alerts(&self, which: &str) -> BTreeSet<String> {
         let all: Value =
             serde_json::from_str(&self.amtool(&["alert", "query", which, "-o", "json"])).unwrap();
@@ -81,8 +81,8 @@ impl Alertmanager {
 }
 
 #[test]
-fn amtool_accepts_the_example_and_it_names_alerts_that_exist() {
-    if !is_there("amtool") {
+fn amtool_accepts_the_example_and_its_alerts_exist() {
+    if !is_installed("amtool") {
         return;
     }
     let output = Command::new("amtool").arg("check-config").arg(example()).output().unwrap();
@@ -97,22 +97,22 @@ fn amtool_accepts_the_example_and_it_names_alerts_that_exist() {
 }
 
 #[test]
-fn an_alert_that_another_one_explains_notifies_nobody() {
-    if !is_there("amtool") || !is_there("prometheus-alertmanager") {
+fn an_alert_that_another_explains_is_inhibited() {
+    if !is_installed("amtool") || !is_installed("prometheus-alertmanager") {
         return;
     }
     let manager = Alertmanager::start();
-    let heard = [
+    let active = [
         "WylisNodeDown target_node=n3",
         "WylisNodeCutOff source_node=n5",
         "WylisAgentNotProbing source_node=n6",
-        // Of other nodes.
+        // On other nodes.
         "WylisPairDown source_node=n1 target_node=n2",
         "WylisPairLossy source_node=n3 target_node=n1",
         "WylisAgentMissing target_node=n5",
         "WylisLocalErrors source_node=n5",
     ];
-    let muted = [
+    let inhibited = [
         "WylisPairDown source_node=n1 target_node=n3",
         "WylisPairOneWay source_node=n2 target_node=n3",
         "WylisAgentMissing target_node=n3",
@@ -121,11 +121,11 @@ fn an_alert_that_another_one_explains_notifies_nobody() {
         "WylisLocalErrors source_node=n6",
         "WylisPeerListStale source_node=n6",
     ];
-    heard.iter().chain(&muted).for_each(|alert| manager.fire(alert));
+    active.iter().chain(&inhibited).for_each(|alert| manager.fire(alert));
     let all = |alerts: &[&str]| alerts.iter().map(|alert| (*alert).to_owned()).collect();
-    wait_until(Duration::from_secs(30), "all have come", || {
+    wait_until(Duration::from_secs(30), "all alerts arrived", || {
         manager.alerts("--active").len() + manager.alerts("--inhibited").len() == 14
     });
-    assert_eq!(manager.alerts("--inhibited"), all(&muted));
-    assert_eq!(manager.alerts("--active"), all(&heard));
+    assert_eq!(manager.alerts("--inhibited"), all(&inhibited));
+    assert_eq!(manager.alerts("--active"), all(&active));
 }

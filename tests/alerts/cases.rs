@@ -1,41 +1,40 @@
-//! Which alerts fire in which situation, and that no other one ever does.
+//! The alerts that fire in each situation; no other alert may fire.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use crate::promtool::{is_there, run};
+use crate::promtool::{is_installed, run};
 use crate::recording::folder;
 use crate::rules;
 
-/// One alert that fires.
+/// A firing alert.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fires {
     pub(crate) alert: &'static str,
     pub(crate) nodes: &'static [(&'static str, &'static str)],
 }
 
-/// One situation.
+/// A situation.
 #[derive(Debug)]
 pub(crate) struct Case {
     /// A file of recordings/.
     pub(crate) recording: &'static str,
-    /// The nodes whose agents Prometheus sees; all, when there are none.
+    /// The nodes whose agents Prometheus scrapes; empty: all.
     pub(crate) seen_from: &'static [&'static str],
-    /// Milliseconds that are added to every round-trip time.
-    pub(crate) farther: u32,
-    /// All alerts that fire, once or longer; each of them just before `until`.
+    /// Milliseconds added to every round-trip time.
+    pub(crate) added_rtt: u32,
+    /// All alerts that ever fire; each fires just before `until`.
     pub(crate) fires: &'static [Fires],
     /// A mark of the recording.
     pub(crate) until: &'static str,
-    /// All that fire at the end of the recording.
+    /// All alerts that fire at the end of the recording.
     pub(crate) afterwards: &'static [Fires],
 }
 
 impl Case {
     pub(crate) fn name(&self) -> String {
         let from = self.seen_from.join(" and ");
-        if self.farther > 0 {
-            format!("{} and {} ms farther apart", self.recording, self.farther)
+        if self.added_rtt > 0 {
+            format!("{} and {} ms more RTT", self.recording, self.added_rtt)
         } else if from.is_empty() {
             self.recording.to_owned()
         } else {
@@ -71,7 +70,7 @@ const fn during(
     seen_from: &'static [&'static str],
     fires: &'static [Fires],
 ) -> Case {
-    Case { recording, seen_from, fires, farther: 0, until: "cure", afterwards: &[] }
+    Case { recording, seen_from, fires, added_rtt: 0, until: "cure", afterwards: &[] }
 }
 
 const fn always(
@@ -79,29 +78,29 @@ const fn always(
     seen_from: &'static [&'static str],
     fires: &'static [Fires],
 ) -> Case {
-    Case { recording, seen_from, fires, farther: 0, until: "end", afterwards: fires }
+    Case { recording, seen_from, fires, added_rtt: 0, until: "end", afterwards: fires }
 }
 
 const CASES: &[Case] = &[
-    // Nothing is wrong.
+    // No fault.
     always("healthy", ALL, &[]),
     always("single_node", ALL, &[]),
     always("rolling_update", ALL, &[]),
     always("node_deleted", ALL, &[]),
     always("pod_deleted", ALL, &[]),
     always("prometheus_restarted", ALL, &[]),
-    // It is over before anybody need be woken.
+    // Over before an alert is due.
     always("agent_restarted", ALL, &[]),
     always("api_server_restarted", ALL, &[]),
-    // A node is down: one alert, whoever sees it.
+    // A node is down: one alert, from any agents' view.
     during("node_killed", ALL, &[node("WylisNodeDown", TO_N4)]),
     during("node_switched_off", ALL, &[node("WylisNodeDown", TO_N4)]),
     during("tunnel_frozen", ALL, &[node("WylisNodeDown", TO_N2)]),
-    // The agents that cannot be scraped are missing, but are not told so while nothing reaches them.
+    // Unscraped agents are missing, but not while nothing reaches them.
     Case {
         recording: "tunnel_frozen",
         seen_from: &["n2"],
-        farther: 0,
+        added_rtt: 0,
         fires: &[node("WylisNodeCutOff", FROM_N2)],
         until: "cure",
         afterwards: &[
@@ -110,9 +109,9 @@ const CASES: &[Case] = &[
             node("WylisAgentMissing", TO_N4),
         ],
     },
-    // An agent that is down most of the time is told as its node is; that no packet is lost, too.
+    // An agent that is down most of the time counts as a node down. No loss alert.
     during("agent_crashing", ALL, &[node("WylisNodeDown", TO_N4)]),
-    // Nobody can tell the node from the path.
+    // With two nodes, a dead node and a broken path look alike.
     during("two_nodes_one_killed", ALL, &[pair("WylisPairDown", N1_TO_N2)]),
     // Paths.
     during(
@@ -129,7 +128,7 @@ const CASES: &[Case] = &[
     Case {
         recording: "firewall_one_way",
         seen_from: &["n2", "n3"],
-        farther: 0,
+        added_rtt: 0,
         fires: &[pair("WylisPairOneWay", N2_TO_N1), node("WylisAgentMissing", TO_N1)],
         until: "cure",
         afterwards: &[node("WylisAgentMissing", TO_N1)],
@@ -156,7 +155,7 @@ const CASES: &[Case] = &[
             node("WylisPeerListStale", FROM_N3),
         ],
     ),
-    // It probes nobody any more, and knows why.
+    // It cannot probe, and reports the reason.
     during(
         "ports_used_up",
         ALL,
@@ -177,24 +176,24 @@ const CASES: &[Case] = &[
             pair("WylisPairSlow", &[("source_node", "n3"), ("target_node", "n2")]),
         ],
     ),
-    // 200 ms more are not twice of 300 ms.
-    Case { farther: 300, ..always("slow", ALL, &[]) },
+    // 200 ms more on top of 300 ms is less than double.
+    Case { added_rtt: 300, ..always("slow", ALL, &[]) },
 ];
 
 #[test]
-fn in_each_situation_these_alerts_fire_and_no_others() {
-    if !is_there("promtool") {
+fn in_each_situation_exactly_these_alerts_fire() {
+    if !is_installed("promtool") {
         return;
     }
-    // promtool needs a core of its own for each.
-    let said: Vec<String> = std::thread::scope(|scope| {
+    // promtool uses one core each.
+    let failures: Vec<String> = std::thread::scope(|scope| {
         let parts = CASES.chunks(CASES.len().div_ceil(4)).map(|cases| {
             scope.spawn(|| cases.iter().filter_map(|case| run(case).err()).collect::<Vec<_>>())
         });
         let parts: Vec<_> = parts.collect();
         parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
     });
-    assert!(said.is_empty(), "{} of {}:\n{}", said.len(), CASES.len(), said.join("\n"));
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), CASES.len(), failures.join("\n"));
 }
 
 #[test]
@@ -219,17 +218,16 @@ fn every_alert_fires_somewhere_and_is_silent_elsewhere_and_every_recording_is_us
     assert!(firing.is_empty(), "no such alerts: {firing:?}");
     let used: BTreeSet<String> = CASES.iter().map(|case| case.recording.to_owned()).collect();
     let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
-    let there: BTreeSet<String> =
+    let recordings: BTreeSet<String> =
         files.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    assert_eq!(used, there);
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring.md");
-    let told = format!("in {} situations", there.len());
-    assert!(std::fs::read_to_string(page).unwrap().contains(&told), "docs/monitoring.md: {told}");
+    assert_eq!(used, recordings);
+    let documented = format!("in {} situations", recordings.len());
+    assert!(wylis_harness::documentation().contains(&documented), "not documented: {documented}");
 }
 
 #[test]
 fn a_case_that_expects_too_much_or_too_little_fails() {
-    if !is_there("promtool") {
+    if !is_installed("promtool") {
         return;
     }
     const WRONG: [&[Fires]; 4] = [
@@ -244,7 +242,7 @@ fn a_case_that_expects_too_much_or_too_little_fails() {
     ];
     for fires in WRONG {
         let case = during("pair_black_holed", ALL, fires);
-        let said = run(&case).expect_err("a wrong case");
-        assert!(said.contains("exp:") && !said.contains("err:"), "{fires:?}: {said}");
+        let output = run(&case).expect_err("a wrong case");
+        assert!(output.contains("exp:") && !output.contains("err:"), "{fires:?}: {output}");
     }
 }

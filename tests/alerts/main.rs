@@ -1,5 +1,5 @@
-//! The alerts of manifests/monitoring: each fires when it should and is silent otherwise, shown by
-//! promtool on what real agents said in each situation (`make recordings` records that).
+//! The alerts of manifests/monitoring: promtool evaluates them on recordings of real agents (`make
+//! recordings`). Each fires in its situations and is silent in all others.
 #![cfg(test)]
 
 mod alertmanager;

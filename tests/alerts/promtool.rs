@@ -1,4 +1,4 @@
-//! A case as a file for `promtool test rules`, under each way of scraping.
+//! Runs a case with `promtool test rules`, for each way of scraping.
 
 use std::process::{Command, Stdio};
 
@@ -10,39 +10,39 @@ use crate::recording::{Recording, Scraped};
 use crate::rules;
 
 /// Longer than any recording.
-const EVER: &str = "6h";
+const WHOLE: &str = "6h";
 
-pub(crate) fn is_there(tool: &str) -> bool {
+pub(crate) fn is_installed(tool: &str) -> bool {
     let mut version = Command::new(tool);
     version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    let there = version.status().is_ok_and(|status| status.success());
-    if !there {
+    let installed = version.status().is_ok_and(|status| status.success());
+    if !installed {
         skip(&format!("no {tool}: needs scripts/setup.sh"));
     }
-    there
+    installed
 }
 
-/// The labels of an alert that fires, but for its name.
+/// The labels of a firing alert, without its name.
 fn labels(fires: &Fires) -> Map<String, Value> {
     let severity = rules::alert(fires.alert)["labels"]["severity"].clone();
     let nodes = fires.nodes.iter().map(|(name, node)| ((*name).to_owned(), json!(node)));
     nodes.chain([("severity".to_owned(), severity)]).collect()
 }
 
-/// Its annotations, with the names of the nodes put in.
+/// The annotations of a firing alert, with the node names filled in.
 fn annotations(fires: &Fires) -> Map<String, Value> {
     let templates = rules::alert(fires.alert)["annotations"].as_object().cloned().unwrap();
-    let put_in = |template: &Value| {
+    let fill_in = |template: &Value| {
         let mut text = template.as_str().unwrap().to_owned();
         for (name, node) in fires.nodes {
             text = text.replace(&format!("{{{{ $labels.{name} }}}}"), node);
         }
         json!(text)
     };
-    templates.iter().map(|(name, template)| (name.clone(), put_in(template))).collect()
+    templates.iter().map(|(name, template)| (name.clone(), fill_in(template))).collect()
 }
 
-/// These alerts as samples of the metric ALERTS, aggregated.
+/// The alerts as aggregated samples of the metric ALERTS.
 fn samples<'a>(fires: impl Iterator<Item = &'a Fires>) -> Vec<Value> {
     let sample = |fires: &Fires| {
         let mut labels = vec![format!("alertname=\"{}\"", fires.alert)];
@@ -55,7 +55,7 @@ fn samples<'a>(fires: impl Iterator<Item = &'a Fires>) -> Vec<Value> {
     samples
 }
 
-/// What every alert is at a time: fires with all that it says, or is silent.
+/// The expected state of every alert at a time: firing with its labels and annotations, or silent.
 fn alerts_at(seconds: u32, firing: &[Fires]) -> Vec<Value> {
     let all = rules::alerts();
     all.iter()
@@ -73,11 +73,11 @@ fn alerts_at(seconds: u32, firing: &[Fires]) -> Vec<Value> {
         .collect()
 }
 
-/// One case, scraped in one way.
+/// The promtool test of a case with one way of scraping.
 fn test(case: &Case, recording: &Recording, scraped: Scraped) -> Value {
     let at = |mark: &str| {
         let step = scraped.interval();
-        // The last evaluation before it.
+        // The last evaluation before the mark.
         (recording.mark(mark) - 1) / step * step
     };
     let firing = "alertname, source_node, target_node) (ALERTS{alertstate=\"firing\"}";
@@ -94,7 +94,7 @@ fn test(case: &Case, recording: &Recording, scraped: Scraped) -> Value {
         "alert_rule_test": alerts,
         "promql_expr_test": [
             {
-                "expr": format!("group by ({ever}[{EVER}]))"),
+                "expr": format!("group by ({ever}[{WHOLE}]))"),
                 "eval_time": format!("{end}s"),
                 "exp_samples": samples(case.fires.iter().chain(case.afterwards)),
             },
@@ -107,13 +107,13 @@ fn test(case: &Case, recording: &Recording, scraped: Scraped) -> Value {
     })
 }
 
-/// Runs a case in all ways; what promtool says if it does not hold.
+/// Runs a case with all ways of scraping. The error is promtool's output.
 pub(crate) fn run(case: &Case) -> Result<(), String> {
     let mut recording = Recording::read(case.recording);
     if !case.seen_from.is_empty() {
         recording = recording.seen_from(case.seen_from);
     }
-    recording = recording.farther(case.farther);
+    recording = recording.with_added_rtt(case.added_rtt);
     let dir = TempDir::new("promtool");
     for scraped in Scraped::ALL {
         let file = dir.path().join("test.yaml");
@@ -126,9 +126,9 @@ pub(crate) fn run(case: &Case) -> Result<(), String> {
         std::fs::write(&file, text.to_string()).unwrap();
         let output = Command::new("promtool").args(["test", "rules"]).arg(&file).output().unwrap();
         if !output.status.success() {
-            let said = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&said).into_owned();
-            return Err(format!("{} {scraped:?}: {said}", case.name()));
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            return Err(format!("{} {scraped:?}: {text}", case.name()));
         }
     }
     Ok(())

@@ -1,18 +1,17 @@
-//! The recordings, as tests/tunnels/record writes them, and what Prometheus would make of them under
-//! different configurations.
+//! Reads the recordings of tests/tunnels/record, and converts them to what Prometheus stores for each way
+//! of scraping.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-/// Seconds between two scrapes.
+/// The scrape interval in seconds.
 pub(crate) const SCRAPE: u32 = 30;
 
-/// One recording.
 #[derive(Debug, Clone)]
 pub(crate) struct Recording {
-    /// What happened, and when, in seconds.
+    /// Events, and their times in seconds.
     marks: Vec<(String, u32)>,
     series: Vec<Series>,
 }
@@ -25,7 +24,7 @@ struct Series {
     samples: Vec<String>,
 }
 
-/// How Prometheus came by the series.
+/// How Prometheus scrapes the agents.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Scraped {
     /// By the annotations of the pods.
@@ -42,12 +41,12 @@ impl Scraped {
     pub(crate) const ALL: [Self; 4] =
         [Self::ByAnnotations, Self::ByPodMonitor, Self::Twice, Self::Slowly];
 
-    /// Seconds between two scrapes.
+    /// The scrape interval in seconds.
     pub(crate) fn interval(self) -> u32 {
         if self == Self::Slowly { 2 * SCRAPE } else { SCRAPE }
     }
 
-    /// The labels that a target gets, for each of its jobs.
+    /// The labels of a target, for each of its jobs.
     fn jobs(self) -> Vec<Vec<(&'static str, &'static str)>> {
         let annotations = vec![("job", "kubernetes-pods"), ("namespace", "wylis")];
         let monitor = vec![
@@ -69,7 +68,7 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 impl Recording {
-    /// Reads one of the folder.
+    /// Reads a recording from the folder.
     pub(crate) fn read(name: &str) -> Self {
         let path = folder().join(format!("{name}.txt"));
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -91,13 +90,13 @@ impl Recording {
         Ok(recording)
     }
 
-    /// When that happened, in seconds.
+    /// The time of an event in seconds.
     pub(crate) fn mark(&self, what: &str) -> u32 {
         let found = self.marks.iter().find(|(mark, _)| mark == what);
         found.unwrap_or_else(|| panic!("no mark {what:?}: {:?}", self.marks)).1
     }
 
-    /// As if Prometheus saw the agents of these nodes only.
+    /// Keeps the series of these nodes' agents only.
     pub(crate) fn seen_from(mut self, nodes: &[&str]) -> Self {
         let agents: Vec<String> = self
             .series
@@ -111,22 +110,22 @@ impl Recording {
         self
     }
 
-    /// As if every pair were farther apart by so many milliseconds.
-    pub(crate) fn farther(mut self, millis: u32) -> Self {
-        let far = f64::from(millis) / 1000.0;
+    /// Adds milliseconds to every round-trip time.
+    pub(crate) fn with_added_rtt(mut self, millis: u32) -> Self {
+        let added = f64::from(millis) / 1000.0;
         for series in
             self.series.iter_mut().filter(|series| series.name == "wylis_peer_rtt_seconds")
         {
             for sample in &mut series.samples {
                 if let Ok(number) = sample.parse::<f64>() {
-                    *sample = (number + far).to_string();
+                    *sample = (number + added).to_string();
                 }
             }
         }
         self
     }
 
-    /// What promtool calls `input_series`.
+    /// promtool's `input_series`.
     pub(crate) fn input(&self, scraped: Scraped) -> Value {
         let jobs = scraped.jobs();
         let all = jobs.iter().flat_map(|job| self.series.iter().map(|series| series.input(job)));
@@ -179,7 +178,7 @@ fn expand(word: &str) -> Option<Vec<String>> {
     Some((0..=times).map(|n| (first + step * f64::from(n)).to_string()).collect())
 }
 
-/// Of each two scrapes the second; what went stale with the first is stale with the second.
+/// Every second scrape. A series that goes stale at a dropped scrape goes stale at the next.
 fn every_second(samples: Vec<String>) -> Vec<String> {
     let mut slow: Vec<String> = samples.first().cloned().into_iter().collect();
     for pair in samples.get(1..).unwrap_or_default().chunks_exact(2) {
@@ -189,7 +188,7 @@ fn every_second(samples: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn a_recording_is_read_as_it_is_written() {
+fn a_recording_is_parsed() {
     let text =
         "# About.\n! 30s fault\na{b=\"c\",pod=\"d\"} 1+2x2 _x2 4.1 5e-05+0x1 7-1x1 stale _\n";
     let recording = Recording::parse(text).unwrap();

@@ -1,4 +1,4 @@
-//! The rules themselves: what every alert has, and that promtool accepts them.
+//! The rules: the fields of every alert, and promtool's checks.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use wylis_harness::yaml;
 
-use crate::promtool::is_there;
+use crate::promtool::is_installed;
 
 pub(crate) fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/monitoring/wylis.rules.yaml")
@@ -19,20 +19,19 @@ fn rules() -> Vec<Value> {
     groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap()).collect()
 }
 
-/// All alerts, as they stand in the file.
+/// All alerts of the file.
 pub(crate) fn alerts() -> Vec<Value> {
     rules().into_iter().filter(|rule| rule["alert"].is_string()).collect()
 }
 
-/// The alert of that name.
 pub(crate) fn alert(name: &str) -> Value {
     let found = alerts().into_iter().find(|alert| alert["alert"] == name);
     found.unwrap_or_else(|| panic!("no alert {name}"))
 }
 
 #[test]
-fn promtool_finds_nothing_to_say_about_the_rules() {
-    if !is_there("promtool") {
+fn promtool_accepts_the_rules() {
+    if !is_installed("promtool") {
         return;
     }
     let output = Command::new("promtool")
@@ -40,20 +39,20 @@ fn promtool_finds_nothing_to_say_about_the_rules() {
         .arg(file())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains(&format!("{} rules found", rules().len())), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains(&format!("{} rules found", rules().len())), "{text}");
 }
 
 #[test]
-fn every_alert_waits_and_says_how_bad_it_is_what_it_is_and_where_to_read_on() {
+fn every_alert_has_a_delay_a_severity_a_summary_and_a_runbook() {
     let mut names = BTreeSet::new();
     for alert in alerts() {
         let name = alert["alert"].as_str().unwrap();
-        assert!(names.insert(name.to_owned()), "{name} stands there twice");
+        assert!(names.insert(name.to_owned()), "{name} is defined twice");
         assert!(name.starts_with("Wylis"), "{name}");
         let minutes = alert["for"].as_str().and_then(|time| time.strip_suffix('m'));
-        // Two scrapes of a minute.
+        // At least two scrapes at an interval of 1 min.
         assert!(
             minutes.and_then(|time| time.parse::<u32>().ok()).is_some_and(|m| m >= 2),
             "{name}"
@@ -79,14 +78,14 @@ fn words(expression: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn no_alert_depends_on_what_a_new_pod_or_another_scrape_changes() {
+fn no_alert_depends_on_pod_or_scrape_labels() {
     for rule in rules() {
         let expression = rule["expr"].as_str().unwrap();
         let words = words(expression);
         for foreign in ["up", "pod", "namespace", "container", "node", "kube_pod_info"] {
             assert!(!words.contains(foreign), "{foreign} in {expression}");
         }
-        // One scrape's labels serve to join its own series, in what has none of them afterwards.
+        // A rule may join series by scrape labels, but must aggregate these labels away.
         if words.contains("instance") && rule["record"] != "agent:wylis_node:info" {
             assert!(words.contains("source_node") && words.contains("job"), "{expression}");
             let outer = expression.trim_start();

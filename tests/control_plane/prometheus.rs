@@ -123,9 +123,8 @@ fn assert_scraped(agents: &Agents<'_>, configuration: &str, jobs: &[&str]) {
 
 /// The DaemonSet without annotations, by the command of docs/monitoring.md.
 fn without_annotations(daemonset: &str) -> String {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let commands = page.split("sed -i '").skip(1);
+    let text = wylis_harness::documentation();
+    let commands = text.split("sed -i '").skip(1);
     let mut scripts = commands.filter_map(|rest| rest.split('\'').next());
     let script = scripts.find(|script| script.contains("prometheus")).expect("the sed command");
     wylis_harness::netns::feed("sed", &[script], daemonset)

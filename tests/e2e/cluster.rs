@@ -1,4 +1,4 @@
-//! The cluster, as a person at a terminal sees it: through kubectl, and through the agents' own pages.
+//! The cluster, through kubectl and the agents' routes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,41 +12,40 @@ use wylis_harness::netns::feed;
 use wylis_harness::process::Metrics;
 use wylis_harness::{http, skip};
 
-/// Where the manifests put everything.
+/// The manifests' namespace.
 pub(crate) const NAMESPACE: &str = "wylis";
-/// What an agent needs for a page, many times over.
+/// Many times what an agent needs for a page.
 const PAGE_LIMIT: Duration = Duration::from_secs(2);
-/// Between two looks at the cluster: a look costs a core some milliseconds.
-const LOOK: Duration = Duration::from_millis(250);
-/// The root of the project.
+/// The pause between two polls of the cluster, each of which costs milliseconds of CPU.
+const POLL: Duration = Duration::from_millis(250);
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A cluster that answers.
+/// A running cluster.
 pub(crate) struct Cluster {
     kubectl: OsString,
-    /// The script that made it, when it is ours: then its parts may be stopped, and its pods are
-    /// reached directly.
+    /// The script that started it, for a cluster of tests/cluster: its parts may be stopped, and its pods
+    /// are reachable directly.
     script: Option<PathBuf>,
 }
 
-/// A pod of ours with an address.
+/// An agent's pod with an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) node: String,
     pub(crate) ip: String,
-    /// When it was made, and, of one that is being deleted, until when it may stay: text that sorts.
+    /// The creation time, and the deletion deadline if it is terminating: text that sorts.
     pub(crate) created: String,
     pub(crate) deadline: Option<String>,
     pub(crate) ready: bool,
 }
 
 impl Cluster {
-    /// The one that `make e2e` speaks of.
+    /// KUBECONFIG's cluster.
     pub(crate) fn find() -> Option<Self> {
         if std::env::var_os("KUBECONFIG").is_none() {
-            skip("KUBECONFIG names no cluster (make e2e brings one up)");
+            skip("KUBECONFIG names no cluster (make e2e starts one)");
             return None;
         }
         let kubectl = std::env::var_os("WYLIS_KUBECTL").unwrap_or_else(|| "kubectl".into());
@@ -54,82 +53,82 @@ impl Cluster {
         Some(Self { kubectl, script })
     }
 
-    /// The one that tests/cluster brought up, whose parts may be stopped.
-    pub(crate) fn ours() -> Option<Self> {
+    /// A cluster of tests/cluster, whose parts may be stopped.
+    pub(crate) fn local() -> Option<Self> {
         let cluster = Self::find()?;
         if cluster.script.is_none() {
-            skip("needs a cluster of our own, whose parts may be stopped");
+            skip("needs a cluster of tests/cluster");
             return None;
         }
         Some(cluster)
     }
 
-    /// kubectl, to its end.
+    /// Runs kubectl to its end.
     pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).current_dir(PROJECT).stdin(Stdio::null());
         command.output().unwrap_or_else(|error| panic!("{}: {error}", self.kubectl.display()))
     }
 
-    /// What kubectl prints; `Err` is what it says when it fails.
+    /// kubectl's output, or its error output when it fails.
     pub(crate) fn attempt(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.output(arguments);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// What kubectl prints.
+    /// kubectl's output.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         self.attempt(arguments).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
     }
 
-    /// What kubectl prints when it reads `input`.
+    /// kubectl's output with `input` as standard input.
     pub(crate) fn feed(&self, arguments: &[&str], input: &str) -> String {
         feed(&self.kubectl.to_string_lossy(), arguments, input)
     }
 
-    /// A kubectl that goes on running.
+    /// A kubectl command for the caller to start.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).stdin(Stdio::null());
         command
     }
 
-    /// What the API server answers, read as JSON.
+    /// kubectl's output as JSON.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let text = self.kubectl(&[arguments, &["--output=json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
     }
 
-    /// Has the script do something to our own cluster.
+    /// Runs a command of the cluster's script.
     pub(crate) fn script(&self, arguments: &[&str]) {
-        let script = self.script.as_ref().expect("only called on a cluster of our own");
+        let script = self.script.as_ref().expect("a cluster of tests/cluster");
         let status = Command::new(script).args(arguments).status();
         assert!(status.is_ok_and(|status| status.success()), "{arguments:?}");
     }
 
-    /// What the script prints.
-    pub(crate) fn told_by_script(&self, arguments: &[&str]) -> String {
-        let script = self.script.as_ref().expect("only called on a cluster of our own");
+    /// The output of a command of the cluster's script.
+    pub(crate) fn script_output(&self, arguments: &[&str]) -> String {
+        let script = self.script.as_ref().expect("a cluster of tests/cluster");
         feed(&script.to_string_lossy(), arguments, "")
     }
 
-    /// Polls until something holds.
+    /// Polls until `holds`.
     pub(crate) fn wait(&self, limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + limit;
         while !holds() {
-            assert!(Instant::now() < deadline, "not within {limit:?}: {what}\n{}", self.told());
-            std::thread::sleep(LOOK);
+            assert!(Instant::now() < deadline, "not within {limit:?}: {what}\n{}", self.summary());
+            std::thread::sleep(POLL);
         }
     }
 
-    /// What a person would look at when something is wrong.
-    fn told(&self) -> String {
-        let look = |arguments: &[&str]| self.attempt(arguments).unwrap_or_else(|error| error);
+    /// Nodes, pods, events and logs, for a failing test.
+    fn summary(&self) -> String {
+        let show = |arguments: &[&str]| self.attempt(arguments).unwrap_or_else(|error| error);
         [
-            look(&["get", "nodes,pods", "--all-namespaces", "--output=wide"]),
-            look(&["-n", NAMESPACE, "get", "events", "--sort-by=.lastTimestamp"]),
-            look(&[
+            show(&["get", "nodes,pods", "--all-namespaces", "--output=wide"]),
+            show(&["-n", NAMESPACE, "get", "events", "--sort-by=.lastTimestamp"]),
+            show(&[
                 "-n",
                 NAMESPACE,
                 "logs",
@@ -154,7 +153,7 @@ impl Cluster {
         items.iter().filter_map(Pod::read).collect()
     }
 
-    /// One page of an agent; `None` when it does not answer.
+    /// The body of an agent's route; `None` without an answer.
     pub(crate) fn page(&self, pod: &Pod, path: &str) -> Option<String> {
         if self.script.is_some() {
             let address = SocketAddr::new(pod.ip.parse().ok()?, 9050);
@@ -165,25 +164,25 @@ impl Cluster {
         self.attempt(&["get", "--raw", &pod]).ok()
     }
 
-    /// An agent's row; null when it does not answer.
+    /// An agent's row; null without an answer.
     pub(crate) fn row(&self, pod: &Pod) -> Value {
         let text = self.page(pod, "/api/v1/peers").unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// What an agent says of one peer; null when it is none.
+    /// An agent's entry for a peer; null when there is none.
     pub(crate) fn peer(&self, pod: &Pod, node: &str) -> Value {
         let row = self.row(pod);
         let mut peers = row["peers"].as_array().into_iter().flatten();
         peers.find(|peer| peer["node"] == node).cloned().unwrap_or_default()
     }
 
-    /// What Prometheus would see of an agent.
+    /// An agent's metrics.
     pub(crate) fn metrics(&self, pod: &Pod) -> Metrics {
         Metrics::parse(&self.page(pod, "/metrics").unwrap_or_default())
     }
 
-    /// Every pair of these pods that was not probed with success, or failed.
+    /// The pairs of these pods without a success, or with a failure.
     pub(crate) fn unproven(&self, pods: &[Pod]) -> Vec<String> {
         let mut unproven = Vec::new();
         for source in pods {
@@ -209,14 +208,13 @@ impl Cluster {
         unproven
     }
 
-    /// Applies the manifests where that has not been done, and waits until every node has an agent
-    /// and every pair was probed.
+    /// Applies the manifests if needed, and waits until every node has an agent and every pair is up.
     pub(crate) fn with_agents(&self) -> Vec<Pod> {
         let set = ["-n", NAMESPACE, "get", "daemonset", "wylis"];
         if self.attempt(&set).is_err() {
             self.kubectl(&["apply", "-f", "manifests/"]);
         }
-        // What an earlier test has begun is none of the next one's business.
+        // An earlier test may have started a rollout.
         self.wait(Duration::from_secs(180), "no rollout is under way", || {
             let status = self.json(&set)["status"].clone();
             let count = |field: &str| status[field].as_u64().unwrap_or(0);
@@ -232,7 +230,7 @@ impl Cluster {
         pods
     }
 
-    /// As [`Cluster::unproven`], whatever failed before.
+    /// As [`Cluster::unproven`], but ignores earlier failures.
     fn unprobed(&self, pods: &[Pod]) -> Vec<String> {
         let mut missing = Vec::new();
         for source in pods {

@@ -1,5 +1,5 @@
-//! What one refresh costs the API server, as it sees it itself, at 3 and at 1,000 pods, for several
-//! ways to list pods.
+//! The cost of one refresh, by the API server's own metrics, at 3 and at 1,000 pods, for several ways to
+//! list pods.
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,19 @@ use wylis_harness::process::Metrics;
 use crate::cluster::{Cluster, NAMESPACE};
 use crate::proxy::Proxy;
 
-/// The crowd's namespace: theirs must not disturb the agents'.
+/// The namespace of the 1,000 pods, apart from the agents'.
 const CROWD: &str = "wylis-crowd";
 const MANY: usize = 1000;
-/// Requests of one kind, to have a mean.
+/// Requests of each kind, for a mean.
 const TIMES: u32 = 20;
 const LIMIT: Duration = Duration::from_secs(30);
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const PARTIAL: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
 
-/// The places of two of them: what an agent reads first, and what it reads when that has changed.
+/// Indices in [`WAYS`]: the list and the table that agents use.
 const FULL: usize = 1;
 const ROWS: usize = 4;
-/// The ways: name, the query after the selector, Accept, Accept-Encoding.
+/// Name, query after the selector, Accept, Accept-Encoding.
 const WAYS: [(&str, &str, &str, &str); 9] = [
     ("full list from etcd", "", "application/json", "identity"),
     ("full list, resourceVersion=0", "&resourceVersion=0", "application/json", "identity"),
@@ -36,7 +36,7 @@ const WAYS: [(&str, &str, &str, &str); 9] = [
     ("metadata alone, gzip", "&resourceVersion=0", PARTIAL, "gzip"),
 ];
 
-/// What the server has counted of lists of pods so far: requests, seconds, bytes; and its CPU.
+/// The server's metrics of pod lists: requests, seconds, bytes; and its CPU seconds.
 fn counted(proxy: &Proxy) -> [f64; 4] {
     let metrics = Metrics::parse(&proxy.get("/metrics").text());
     let labels = ["resource=\"pods\"", "verb=\"LIST\"", "scope=\"namespace\""];
@@ -49,8 +49,8 @@ fn counted(proxy: &Proxy) -> [f64; 4] {
     ]
 }
 
-/// A pod as one of the agents is, with what the controller and the kubelet have written of it; but
-/// for no node, and nobody who would clear it away.
+/// A copy of an agent's pod with all fields of controller and kubelet, but without a node or an owner, and
+/// its status.
 fn copies(cluster: &Cluster) -> (Value, Value) {
     let list = cluster.json(&["-n", NAMESPACE, "get", "pods"]);
     let mut pod = list["items"][0].clone();
@@ -61,9 +61,9 @@ fn copies(cluster: &Cluster) -> (Value, Value) {
     });
     let mut spec = pod["spec"].take();
     let fields = spec.as_object_mut().unwrap();
-    // The scheduler and the controllers must leave it alone.
+    // The scheduler and the controllers must ignore the copy.
     fields.remove("nodeName");
-    fields.insert("schedulerName".to_owned(), "nobody".into());
+    fields.insert("schedulerName".to_owned(), "none".into());
     fields.insert("serviceAccountName".to_owned(), "default".into());
     fields.insert("serviceAccount".to_owned(), "default".into());
     for field in ["priorityClassName", "priority", "preemptionPolicy"] {
@@ -99,7 +99,7 @@ fn crowd(cluster: &Cluster, proxy: &Proxy) {
     });
 }
 
-/// Asks in every way, and prints a line for each: bytes, and what the server spent.
+/// Requests each way, and prints its bytes and the server's cost.
 fn measure(proxy: &Proxy, namespace: &str, pods: usize) -> Vec<usize> {
     let selector = "labelSelector=app.kubernetes.io%2Fname%3Dwylis";
     let mut sizes = Vec::new();
@@ -133,7 +133,7 @@ fn measure(proxy: &Proxy, namespace: &str, pods: usize) -> Vec<usize> {
 }
 
 #[test]
-fn the_cost_of_one_refresh_to_the_api_server() {
+fn one_refresh_costs_the_api_server_what_is_documented() {
     let Some(cluster) = Cluster::find() else { return };
     let pods = cluster.with_agents();
     let proxy = Proxy::start(&cluster, &[]);
@@ -144,7 +144,7 @@ fn the_cost_of_one_refresh_to_the_api_server() {
     cluster.kubectl(&["delete", "namespace", CROWD, "--wait=false"]);
     // What docs/sizing.md counts with: 8,780 bytes a pod, 136 a row, 3,150 for a table's head.
     let near = |figure: &str, measured: usize, counted: usize| {
-        println!("{figure}: {measured} bytes, counted as {counted}");
+        println!("{figure}: {measured} bytes, documented as {counted}");
         assert!(measured.abs_diff(counted) * 10 < counted, "{figure}: {measured}, not {counted}");
     };
     near("a pod", many[FULL] / MANY, 8780);
@@ -154,7 +154,7 @@ fn the_cost_of_one_refresh_to_the_api_server() {
 }
 
 #[test]
-fn agents_at_rest_read_rows_alone() {
+fn agents_at_rest_read_rows_only() {
     let Some(cluster) = Cluster::find() else { return };
     let pods = cluster.with_agents();
     let proxy = Proxy::start(&cluster, &[]);
@@ -163,14 +163,14 @@ fn agents_at_rest_read_rows_alone() {
         let of = |pod| cluster.metrics(pod).sum("wylis_discovery_refreshes_total", &counter);
         pods.iter().map(of).sum::<f64>()
     };
-    // One list of every agent that came after the rollout has settled, whatever it is.
+    // Every agent's first refresh after the rollout, rows or list.
     let settled = refreshes();
     cluster.wait(LIMIT * 4, "every agent has listed", || {
         refreshes() >= settled + pods.len() as f64 * 2.0
     });
     let whole = 8780.0 * pods.len() as f64;
-    // Each twentieth is a whole list, and agents of one rollout read it at about the same time: what
-    // one look may hit, the next one does not.
+    // Every 20th refresh is a whole list, at about the same time in all agents of a rollout: the first
+    // sample may contain it, the second cannot.
     let rows_alone = (0..2).any(|_| {
         let (begun, before) = (refreshes(), counted(&proxy));
         cluster

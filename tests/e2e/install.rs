@@ -1,24 +1,24 @@
-//! From nothing to every pair probed.
+//! Installation, up to the first probe of every pair.
 
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, NAMESPACE};
 
-/// What an operator may wait for after `kubectl apply`.
+/// The limit after `kubectl apply`.
 const PROBED_WITHIN: Duration = Duration::from_secs(30);
 
 #[test]
-fn manifests_applied_to_an_empty_cluster_warn_of_nothing_and_every_pair_is_probed_within_30_s() {
+fn an_apply_prints_no_warning_and_every_pair_is_probed_within_30_s() {
     let Some(cluster) = Cluster::find() else { return };
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=90s"]);
-    // The API server must have it known that the namespace is gone.
+    // Until the API server no longer returns the namespace.
     cluster.wait(Duration::from_secs(60), "the namespace is gone", || {
         cluster.attempt(&["get", "namespace", NAMESPACE]).is_err()
     });
     let begun = Instant::now();
     let output = cluster.output(&["apply", "-f", "manifests/"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.lines().all(|line| line.ends_with(" created")), "{printed}");
 
@@ -74,6 +74,6 @@ fn the_namespace_admits_no_pod_that_asks_for_more_than_the_agent() {
         "--privileged",
         "--dry-run=server",
     ]);
-    let said = refused.expect_err("a privileged pod was admitted");
-    assert!(said.contains("violates PodSecurity \"restricted"), "{said}");
+    let error = refused.expect_err("a privileged pod was admitted");
+    assert!(error.contains("violates PodSecurity \"restricted"), "{error}");
 }

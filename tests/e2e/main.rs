@@ -1,10 +1,9 @@
-//! The agent on a real Kubernetes: `make e2e` brings one up on this machine (tests/cluster), or uses
-//! the one that KUBECONFIG names. Without either, everything here is skipped.
+//! The agent on a real Kubernetes cluster: `make e2e` starts one on this machine (tests/cluster), or uses
+//! KUBECONFIG's. Without a cluster, all tests are skipped.
 //!
-//! The tests of one cluster share it, so they run one after another (`--test-threads=1`), and each
-//! begins by making sure of what it needs. `scripts/e2e.sh` brings up three clusters, and says which of
-//! these files runs in which. What stops parts of the control plane, or whole nodes, runs on our own
-//! clusters only.
+//! Tests share a cluster: they run one at a time (`--test-threads=1`), and each first ensures what it
+//! needs. `scripts/e2e.sh` starts three clusters and assigns these files to them. Tests that stop nodes or
+//! parts of the control plane need a cluster of tests/cluster.
 #![cfg(test)]
 
 mod answers;
@@ -13,9 +12,9 @@ mod cost;
 mod install;
 mod memory;
 mod nodes;
+mod observe;
 mod outage;
 mod proxy;
 mod rights;
 mod rolling;
 mod secrets;
-mod watch;

@@ -1,4 +1,4 @@
-//! What the kernel charges to a pod, in the account that the kubelet made for it.
+//! The memory that the kernel charges to a pod's control group.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -8,22 +8,22 @@ use wylis_harness::skip;
 
 use crate::cluster::{Cluster, NAMESPACE, Pod};
 
-/// The limit of the manifest.
+/// The manifest's limit.
 const LIMIT: u64 = 32 << 20;
-/// For orientation: what the agent itself stays under.
+/// The bound at rest.
 const HALF: u64 = 16 << 20;
-/// What a container's start may take: the runtime's own init is charged to it.
+/// The bound at a container's start, to which the runtime's init is charged.
 const START_MOST: u64 = 24 << 20;
 
-/// A pod's control group, of the version that the machine has.
+/// A pod's control group, of version 1 or 2.
 struct Account {
     group: PathBuf,
-    /// Of version 2; version 1 has other names for the same figures.
+    /// Version 2; version 1 has other file names.
     unified: bool,
 }
 
 impl Account {
-    /// As `tests/cluster` lays them out.
+    /// The group's path as `tests/cluster` creates it.
     fn of(pod: &Pod, cluster_group: &str) -> Self {
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let root = if unified { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/memory" };
@@ -54,7 +54,7 @@ impl Account {
         Peak::of(&self.group.join(name))
     }
 
-    /// How often it wanted more than the limit.
+    /// How often the group reached its limit.
     fn at_limit(&self) -> u64 {
         if !self.unified {
             return self.number("memory.failcnt", "");
@@ -65,22 +65,22 @@ impl Account {
     }
 }
 
-/// The most that was ever charged, and, where the kernel lets us, since [`Peak::begin_anew`].
+/// The peak charge, or, where the kernel permits, the peak since [`Peak::reset`].
 struct Peak {
-    /// Of version 2, what is written counts for this descriptor alone.
+    /// In version 2, a reset applies to this descriptor alone.
     file: File,
 }
 
 impl Peak {
     fn of(path: &Path) -> Self {
-        // Version 2 takes no writing before Linux 6.12.
+        // Version 2 is read-only before Linux 6.12.
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.or_else(|_| File::open(path));
         Self { file: file.unwrap_or_else(|error| panic!("{}: {error}", path.display())) }
     }
 
-    /// Whether the kernel lets us.
-    fn begin_anew(&mut self) -> bool {
+    /// Resets the peak. Returns whether the kernel permits it.
+    fn reset(&mut self) -> bool {
         self.file.write_all(b"0").is_ok()
     }
 
@@ -94,27 +94,27 @@ impl Peak {
 
 #[test]
 fn the_pod_stays_far_below_its_limit_at_start_at_rest_and_during_an_exec() {
-    let Some(cluster) = Cluster::ours() else { return };
+    let Some(cluster) = Cluster::local() else { return };
     let pods = cluster.with_agents();
-    let cluster_group = cluster.told_by_script(&["group"]);
+    let cluster_group = cluster.script_output(&["group"]);
     let accounts = pods.iter().map(|pod| Account::of(pod, cluster_group.trim_end()));
     let accounts: Vec<Account> = accounts.collect();
     if accounts[0].unified && !accounts[0].group.join("memory.peak").exists() {
-        return skip("this kernel keeps no peak for a control group (Linux 5.19 and newer do)");
+        return skip("no memory.peak: needs Linux 5.19");
     }
     for (pod, account) in pods.iter().zip(&accounts) {
         let mut peak = account.peak();
         let (start, rest) = (peak.read(), account.now());
-        let anew = peak.begin_anew();
+        let was_reset = peak.reset();
         cluster.kubectl(&["-n", NAMESPACE, "exec", &pod.name, "--", "/wylis", "--help"]);
         let exec = peak.read();
-        let since = if anew { "during an exec" } else { "since its start, with an exec," };
+        let since = if was_reset { "during an exec" } else { "since its start, with an exec," };
         println!(
             "{}: peak since its start {}, at rest {}, peak {since} {}; {} times at the limit",
             pod.node,
-            told(start),
-            told(rest),
-            told(exec),
+            percent(start),
+            percent(rest),
+            percent(exec),
             account.at_limit()
         );
         assert_eq!(account.limit(), LIMIT);
@@ -124,8 +124,8 @@ fn the_pod_stays_far_below_its_limit_at_start_at_rest_and_during_an_exec() {
     }
 }
 
-/// Kibibytes, and how much of both bounds.
-fn told(bytes: u64) -> String {
+/// KiB, and percent of both bounds.
+fn percent(bytes: u64) -> String {
     let part = |of: u64| bytes * 100 / of;
     format!("{} KiB ({} % of 32 MiB, {} % of 16 MiB)", bytes >> 10, part(LIMIT), part(HALF))
 }

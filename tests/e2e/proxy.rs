@@ -1,4 +1,4 @@
-//! kubectl's proxy: plain HTTP to the API server with the rights of whoever kubectl is.
+//! `kubectl proxy`: plain HTTP to the API server with kubectl's rights.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -12,16 +12,16 @@ use crate::cluster::Cluster;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Ended when dropped.
+/// A running proxy; killed when dropped.
 pub(crate) struct Proxy {
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Proxy {
-    /// `arguments` tell kubectl who it is.
+    /// `arguments` select kubectl's identity.
     pub(crate) fn start(cluster: &Cluster, arguments: &[&str]) -> Self {
-        // It would refuse some paths by itself, where the server is to be asked.
+        // By default the proxy itself refuses some paths.
         let proxy = ["proxy", "--port=0", "--reject-paths=^nothing$"];
         let mut command = cluster.command(&[&proxy[..], arguments].concat());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! What the agent's account may do: list pods in its namespace, and nothing else.
+//! The rights of the agent's service account: list pods in its namespace, and nothing else.
 
 use serde_json::json;
 pub(crate) use wylis_harness::rights::ACCOUNT;
@@ -14,7 +14,7 @@ fn the_account_may_list_pods_in_its_namespace_and_nothing_else() {
     println!("{}", cluster.kubectl(&["auth", "can-i", "--list", "-n", NAMESPACE, "--as", ACCOUNT]));
     let asked =
         rights::assert_one_of_all_questions_is_answered_with_yes(&Proxy::start(&cluster, &[]));
-    println!("1 of {asked} questions answered with yes");
+    println!("1 of {asked} possible actions is allowed");
 
     let dir = TempDir::new("rights");
     let config = dir.path().join("thief.conf");

@@ -1,13 +1,13 @@
-//! A new image for every agent, at default settings.
+//! A rolling update of every agent, at default settings.
 
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, NAMESPACE, Pod};
-use crate::watch;
+use crate::observe;
 
-/// Each node takes a drain, a start and `minReadySeconds`; one at a time in a small cluster.
+/// The limit for one node: a drain, a start and `minReadySeconds`; a small cluster updates one at a time.
 const PER_NODE: Duration = Duration::from_secs(60);
-/// The default interval and some: what failed last is counted by then.
+/// More than the default interval, so that the last failure is counted.
 const AFTERWARDS: Duration = Duration::from_secs(15);
 
 #[test]
@@ -16,7 +16,7 @@ fn a_rolling_update_of_every_agent_counts_no_failed_probe() {
     let before = cluster.with_agents();
     let nodes = u32::try_from(before.len()).unwrap();
     let image = std::env::var("WYLIS_NEXT_IMAGE").unwrap_or_else(|_| "wylis:next".to_owned());
-    let mut watch = watch::begin(&cluster, &before);
+    let mut counters = observe::begin(&cluster, &before);
     let begun = Instant::now();
     cluster.kubectl(&[
         "-n",
@@ -27,8 +27,8 @@ fn a_rolling_update_of_every_agent_counts_no_failed_probe() {
         &format!("wylis={image}"),
     ]);
     let mut settled_at = None;
-    let done = watch::until(
-        &mut watch,
+    let done = observe::until(
+        &mut counters,
         &cluster,
         PER_NODE * nodes + AFTERWARDS,
         || cluster.pods(),
@@ -43,9 +43,9 @@ fn a_rolling_update_of_every_agent_counts_no_failed_probe() {
     );
     assert!(done, "the update does not end");
     let took = settled_at.unwrap() - begun;
-    let probes: u64 = watch.successes.values().sum();
-    let (failures, failed) = (watch.failures, std::mem::take(&mut watch.failed));
-    let gaps = watch.gaps();
+    let probes: u64 = counters.successes.values().sum();
+    let (failures, failed) = (counters.failures, std::mem::take(&mut counters.failed));
+    let gaps = counters.gaps();
     let (pair, longest) = gaps.iter().max_by_key(|(_, gap)| **gap).unwrap();
     println!(
         "rolling update of {nodes} agents in {took:.0?}: {probes} probes succeeded, {failures} failed, \

@@ -1,12 +1,12 @@
-//! Tokens and authorities that are replaced under a running agent, by the real kubelet.
+//! Tokens and certificate authorities that the kubelet replaces under running agents.
 
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Pod};
 
-/// The kubelet looks at a pod's volumes now and then, and an agent for its peers.
+/// Enough for the kubelet's next sync of a pod's volumes and an agent's next refresh.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// What must not be counted: a token or a certificate that was not followed.
+/// The failures that a missed token or certificate would cause.
 const REFUSED: [&str; 3] = ["unauthorized", "forbidden", "tls"];
 
 fn refused(cluster: &Cluster, pods: &[Pod]) -> f64 {
@@ -20,14 +20,14 @@ fn refused(cluster: &Cluster, pods: &[Pod]) -> f64 {
     pods.iter().map(count).sum()
 }
 
-/// That file, as each of the agents sees it.
-fn seen(cluster: &Cluster, pods: &[Pod], file: &str) -> Vec<String> {
-    let of = |pod: &Pod| cluster.told_by_script(&["secret", &pod.node, file]);
+/// The content of a secret file in each agent's pod.
+fn secret(cluster: &Cluster, pods: &[Pod], file: &str) -> Vec<String> {
+    let of = |pod: &Pod| cluster.script_output(&["secret", &pod.node, file]);
     pods.iter().map(of).collect()
 }
 
-/// Everybody but the API server, which goes first or last.
-fn restart_the_rest(cluster: &Cluster, pods: &[Pod]) {
+/// Restarts everything but the API server.
+fn restart_others(cluster: &Cluster, pods: &[Pod]) {
     restart(cluster, "controller-manager");
     restart(cluster, "scheduler");
     for pod in pods {
@@ -35,8 +35,8 @@ fn restart_the_rest(cluster: &Cluster, pods: &[Pod]) {
     }
 }
 
-/// Starts the API server anew, so that no list is under way, and waits for the next of every agent.
-fn assert_all_list_anew(cluster: &Cluster, pods: &[Pod]) {
+/// Restarts the API server, so that no list is in flight, and waits for a new list of every agent.
+fn assert_all_list_again(cluster: &Cluster, pods: &[Pod]) {
     restart(cluster, "apiserver");
     let lists = |pod: &Pod| {
         cluster.metrics(pod).sum("wylis_discovery_refreshes_total", &["result=\"success\""])
@@ -52,24 +52,24 @@ fn restart(cluster: &Cluster, part: &str) {
     cluster.script(&["start", part]);
 }
 
-/// A token lives for an hour; nobody waits that long here. So the key that signs them is replaced, and
-/// the kubelets, which keep a token until its time is up, are started anew.
+/// A token is valid for an hour, too long for a test. So the test replaces the signing key, and restarts
+/// the kubelets, which otherwise use a token until it expires.
 #[test]
 fn tokens_are_replaced_under_running_agents_and_no_list_is_refused() {
-    let Some(cluster) = Cluster::ours() else { return };
+    let Some(cluster) = Cluster::local() else { return };
     let pods = cluster.with_agents();
-    let (old, before) = (seen(&cluster, &pods, "token"), refused(&cluster, &pods));
+    let (old, before) = (secret(&cluster, &pods, "token"), refused(&cluster, &pods));
     cluster.script(&["new-token-key"]);
     restart(&cluster, "apiserver");
-    // It lends its controllers tokens of the same kind.
-    restart_the_rest(&cluster, &pods);
+    // The controllers use tokens of the same kind.
+    restart_others(&cluster, &pods);
     cluster.wait(PATIENCE, "every agent has a new token", || {
-        let new = seen(&cluster, &pods, "token");
+        let new = secret(&cluster, &pods, "token");
         new.iter().zip(&old).all(|(new, old)| !new.is_empty() && new != old)
     });
     cluster.script(&["drop-old-token-keys"]);
-    assert_all_list_anew(&cluster, &pods);
-    assert_eq!(refused(&cluster, &pods), before, "refused on the way");
+    assert_all_list_again(&cluster, &pods);
+    assert_eq!(refused(&cluster, &pods), before, "a list was refused");
     let now = cluster.pods();
     assert!(pods.iter().all(|pod| now.iter().any(|same| same.uid == pod.uid)), "{now:?}");
     let thief = format!("--token={}", old[0]);
@@ -79,7 +79,7 @@ fn tokens_are_replaced_under_running_agents_and_no_list_is_refused() {
         "--minify",
         "--output=jsonpath={.clusters[0].cluster.server}",
     ]);
-    let said = cluster.attempt(&[
+    let result = cluster.attempt(&[
         "--kubeconfig=/dev/null",
         "--insecure-skip-tls-verify",
         &format!("--server={server}"),
@@ -88,31 +88,31 @@ fn tokens_are_replaced_under_running_agents_and_no_list_is_refused() {
         "pods",
         "-n=wylis",
     ]);
-    let said = said.expect_err("the old token still opens the door");
-    assert!(said.contains("logged in") || said.contains("nauthorized"), "{said}");
-    println!("every token was replaced, the old ones are refused, and no list was");
+    let error = result.expect_err("the old token is still valid");
+    assert!(error.contains("logged in") || error.contains("nauthorized"), "{error}");
+    println!("every token was replaced, the old ones are refused, no list was refused");
 }
 
 #[test]
-fn an_authority_that_is_replaced_in_the_usual_steps_is_followed_by_running_agents() {
-    let Some(cluster) = Cluster::ours() else { return };
+fn running_agents_follow_a_rotation_of_the_certificate_authority() {
+    let Some(cluster) = Cluster::local() else { return };
     let pods = cluster.with_agents();
     let before = refused(&cluster, &pods);
-    let held = |count: usize| {
+    let have = |count: usize| {
         let of = |text: &String| text.matches("BEGIN CERTIFICATE").count() == count;
-        seen(&cluster, &pods, "ca.crt").iter().all(of)
+        secret(&cluster, &pods, "ca.crt").iter().all(of)
     };
     cluster.script(&["server-authority", "announce"]);
-    restart_the_rest(&cluster, &pods);
-    cluster.wait(PATIENCE, "every agent is told of both authorities", || held(2));
+    restart_others(&cluster, &pods);
+    cluster.wait(PATIENCE, "every agent has both authorities", || have(2));
     cluster.script(&["server-authority", "switch"]);
-    assert_all_list_anew(&cluster, &pods);
+    assert_all_list_again(&cluster, &pods);
     cluster.script(&["server-authority", "forget"]);
-    restart_the_rest(&cluster, &pods);
-    cluster.wait(PATIENCE, "every agent is told of the new one alone", || held(1));
-    assert_all_list_anew(&cluster, &pods);
-    assert_eq!(refused(&cluster, &pods), before, "refused on the way");
+    restart_others(&cluster, &pods);
+    cluster.wait(PATIENCE, "every agent has the new authority only", || have(1));
+    assert_all_list_again(&cluster, &pods);
+    assert_eq!(refused(&cluster, &pods), before, "a list was refused");
     let now = cluster.pods();
     assert!(pods.iter().all(|pod| now.iter().any(|same| same.uid == pod.uid)), "{now:?}");
-    println!("the API server's authority was replaced, and no list was refused for it");
+    println!("the API server's authority was replaced, no list was refused");
 }

@@ -1,4 +1,4 @@
-//! The image: one binary, run by nobody in particular, built without a registry.
+//! The image: one binary, an unprivileged user, built without a registry.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use wylis_harness::docker::{Engine, docker};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
-/// The binary's own budget: the image adds nothing to it.
+/// The binary's budget: the image adds nothing.
 const MAX_BYTES: u64 = 2_300_000;
 
 /// A folder for one test, removed when dropped.
@@ -16,7 +16,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        // Outside of the project, which is itself the context of one of the builds.
+        // Outside the project, which is the context of one of the builds.
         let path = std::env::temp_dir().join(format!("wylis-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a folder for the test");
         Self(path)
@@ -29,7 +29,7 @@ impl Drop for Folder {
     }
 }
 
-/// An engine, or a note of what is left out.
+/// The engine; skips the test without one.
 fn engine() -> Option<Engine> {
     Engine::find().map_err(|reason| wylis_harness::skip(&reason)).ok()
 }
@@ -56,7 +56,7 @@ fn files_in(image: &str, folder: &Path) -> Vec<String> {
 fn the_image_holds_the_binary_and_nothing_else() {
     let Some(binary) = std::env::var_os("WYLIS_BINARY").map(PathBuf::from) else {
         return wylis_harness::skip(
-            "WYLIS_BINARY names no release binary (scripts/build.sh makes one)",
+            "WYLIS_BINARY names no release binary (scripts/build.sh builds it)",
         );
     };
     let Some(engine) = engine() else { return };
@@ -72,7 +72,7 @@ fn the_image_holds_the_binary_and_nothing_else() {
     let size: u64 = image.inspect("{{.Size}}").unwrap().parse().unwrap();
     assert!(size <= MAX_BYTES, "the image is {size} bytes");
     let config: Value = serde_json::from_str(&image.inspect("{{json .Config}}").unwrap()).unwrap();
-    // A number: the kubelet cannot tell whether a name is root's.
+    // Numeric: the kubelet cannot check whether a name is root's.
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["Entrypoint"], serde_json::json!(["/wylis"]));
     assert!(config["Cmd"].is_null(), "{config}");
@@ -85,12 +85,13 @@ fn the_image_holds_the_binary_and_nothing_else() {
 
     let restricted = ["--rm", "--read-only", "--cap-drop", "ALL", "--network", "none"];
     let restricted = [&["run"], &restricted[..], &["--security-opt", "no-new-privileges"]].concat();
-    let said = docker(&[&restricted[..], &["--memory", "16m", image.name(), "--version"]].concat());
-    assert_eq!(said.unwrap(), concat!("wylis ", env!("CARGO_PKG_VERSION")));
+    let output =
+        docker(&[&restricted[..], &["--memory", "16m", image.name(), "--version"]].concat());
+    assert_eq!(output.unwrap(), concat!("wylis ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn a_second_file_in_an_image_is_seen() {
+fn a_second_file_in_an_image_is_found() {
     let Some(engine) = engine() else { return };
     let folder = Folder::new("two-files");
     fs::write(folder.0.join("a"), "a").unwrap();
@@ -102,11 +103,11 @@ fn a_second_file_in_an_image_is_seen() {
 }
 
 #[test]
-fn the_build_from_source_is_given_all_that_it_needs() {
+fn the_build_context_has_all_files_of_the_build_from_source() {
     let Some(engine) = engine() else { return };
     let folder = Folder::new("source");
     let name = |file: &str| folder.0.join(file).display().to_string();
-    // The builder stage needs a registry; what it would be given does not.
+    // The builder stage needs a registry; its context does not.
     fs::write(name("Dockerfile"), "FROM scratch\nCOPY . /source\n").unwrap();
     let image = engine.image(&["--file", &name("Dockerfile"), PROJECT]).unwrap();
     let container = engine.create(&[image.name(), "none"]).unwrap();
@@ -117,9 +118,9 @@ fn the_build_from_source_is_given_all_that_it_needs() {
     let named = recipe.split(|c: char| c.is_whitespace() || "\"'".contains(c));
     let scripts: Vec<&str> =
         named.filter_map(|word| word.split_once("$PWD/")).map(|w| w.1).collect();
-    assert!(!scripts.is_empty(), "the recipe names the linker's script");
+    assert!(!scripts.is_empty(), "the recipe names no script");
     for script in scripts {
-        assert!(source.join(script).exists(), "{script} is named by the recipe, and not given");
+        assert!(source.join(script).exists(), "{script} is named by the recipe and missing");
     }
     assert!(!source.join("target").exists() && !source.join(".git").exists());
     let cargo = Command::new(env!("CARGO"))

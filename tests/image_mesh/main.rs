@@ -1,8 +1,8 @@
-//! The image as a small cluster runs it: three containers with 16 MiB and no right to anything, which
-//! reach each other, lose one to a cut and find it again, and are stopped by the engine.
+//! The image in three unprivileged containers with 16 MiB each: they probe each other, one loses its network
+//! and gets it back, and the engine stops one.
 //!
-//! Asks the agents by their containers' addresses, for there is no shell in the image. Prints what the
-//! memory came to; a bound beyond the limit itself belongs to the budgets.
+//! Requests go to the containers' addresses, since the image has no shell. The peak memory is printed; only
+//! the limit itself is checked here (tests/budgets has bounds).
 #![cfg(test)]
 
 use std::collections::BTreeMap;
@@ -19,25 +19,25 @@ use wylis_harness::{TempDir, http, skip};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
-/// The one that is cut off and, later, stopped.
+/// The node that is disconnected and later stopped.
 const LOST: &str = "n3";
-/// How it may look to the others, and they to it.
+/// The possible reasons of `down` between it and the others.
 const CUT_OFF: [&str; 2] = ["connect_timeout", "unreachable"];
 const PORT: u16 = 9050;
 /// The numeric user in the image.
 const USER: u64 = 65_532;
-/// What `--memory` allows.
+/// The value of `--memory`.
 const LIMIT: u64 = 16 << 20;
-/// How long nothing may fail.
+/// The time without a failure.
 const OBSERVED: Duration = Duration::from_secs(60);
-/// Probes of each pair in that time: one a second, less what a busy machine is late.
+/// The least probes of each pair in that time: one a second, less the delays of a busy machine.
 const PROBES: u64 = 50;
-/// Long enough for a busy machine; a peer is down after three timeouts of 5 s.
+/// Enough for a busy machine; a peer is down after three timeouts of 5 s.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks: each costs several requests and mostly a start of `docker`.
-const LOOK: Duration = Duration::from_millis(500);
+/// The pause between two polls, each of which costs requests and a start of `docker`.
+const POLL: Duration = Duration::from_millis(500);
 
-/// A container's state in the engine's words, as it is to be while it runs and after it was stopped.
+/// The engine's report of a container's state, and its values while it runs and after a stop.
 const STATE: &str =
     "{{.State.Status}} {{.State.ExitCode}}, killed for memory: {{.State.OOMKilled}}";
 const RUNNING: &str = "running 0, killed for memory: false";
@@ -50,40 +50,40 @@ struct Container {
     owned: Owned,
 }
 
-/// The mesh. What is removed first stands first: an engine keeps what is in use.
+/// The mesh. Fields are in the order of removal: the engine keeps objects that are in use.
 struct Trio {
     containers: Vec<Container>,
     network: Owned,
     image: Owned,
 }
 
-/// What the kernel accounts to a container's cgroup.
+/// The memory figures of a container's cgroup.
 #[derive(Debug)]
 struct Memory {
-    /// The most it ever held, pages of files and of the kernel included.
+    /// Including pages of files and of the kernel.
     peak: u64,
     limit: u64,
-    /// How often it wanted more than the limit.
+    /// How often the cgroup reached its limit.
     at_limit: u64,
-    /// How many of its processes were killed for that.
+    /// How many of its processes the kernel killed for memory.
     kills: u64,
 }
 
-/// Successes and failures that one agent (the first) counted of another.
+/// Successes and failures by source and target.
 type Counts = BTreeMap<(&'static str, &'static str), (u64, u64)>;
 
-/// A network of our own, in the range set aside for measurements: its address without the last part.
+/// A network in the benchmark range, and the first three bytes of its addresses.
 fn network(engine: &Engine) -> (Owned, [u8; 3]) {
-    let mut said = String::new();
-    // The run next door may have taken the first.
+    let mut error_text = String::new();
+    // A concurrent run may use the first.
     for offset in 0..8 {
         let third = u8::try_from((std::process::id() + offset) % 256).unwrap();
         match engine.network(&format!("198.19.{third}.0/24")) {
             Ok(network) => return (network, [198, 19, third]),
-            Err(error) => said = error,
+            Err(error) => error_text = error,
         }
     }
-    panic!("{said}");
+    panic!("{error_text}");
 }
 
 impl Container {
@@ -109,13 +109,13 @@ impl Container {
         Self { node: NODES[node], address, owned: owned.unwrap() }
     }
 
-    /// The body of a route; `None` when it does not answer.
+    /// The body of a route; `None` without an answer.
     fn get(&self, path: &str) -> Option<String> {
         let answer = http::get(self.address, path).ok()?;
         (answer.status == 200).then(|| answer.text())
     }
 
-    /// What it tells of a peer; null when it does not answer.
+    /// The agent's entry for a peer; null without an answer.
     fn peer(&self, target: &str) -> Value {
         let text = self.get("/api/v1/peers").unwrap_or_default();
         let row: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -134,7 +134,7 @@ impl Container {
 }
 
 impl Memory {
-    /// Of the cgroup that a process is in, of either version.
+    /// The figures of a process's cgroup, of version 1 or 2.
     fn of(pid: u32) -> Option<Self> {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let group = |wanted: fn(&str) -> bool| {
@@ -195,18 +195,18 @@ impl Trio {
         self.containers.iter().find(|container| container.node == node).expect("one of ours")
     }
 
-    /// Every pair: who probes, whom.
+    /// Every pair, as source and target.
     fn pairs(&self) -> impl Iterator<Item = (&Container, &'static str)> {
         let pairs = self.containers.iter().flat_map(|source| NODES.map(|target| (source, target)));
         pairs.filter(|(source, target)| source.node != *target)
     }
 
-    /// The two that are never cut off, each with the other.
+    /// The pairs without the lost node.
     fn rest(&self) -> impl Iterator<Item = (&Container, &'static str)> {
         self.pairs().filter(|(source, target)| source.node != LOST && *target != LOST)
     }
 
-    /// Those two must go on as if nothing were.
+    /// Asserts that these pairs are up, without a new failure.
     fn assert_rest_up(&self, before: &Counts) {
         for (source, target) in self.rest() {
             let (peer, failures) = (source.peer(target), before[&(source.node, target)].1);
@@ -215,7 +215,7 @@ impl Trio {
         }
     }
 
-    /// No container has ended or lost a process for want of memory.
+    /// Asserts that every container runs, and none was killed for memory.
     fn assert_running(&self) {
         let names = self.containers.iter().map(|container| container.owned.name());
         let arguments: Vec<_> = ["inspect", "--format", STATE].into_iter().chain(names).collect();
@@ -223,7 +223,7 @@ impl Trio {
         assert!(states.lines().all(|state| state == RUNNING), "{states}");
     }
 
-    /// Looks at the mesh until something holds.
+    /// Polls until `condition`.
     fn wait(&self, what: &str, condition: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -232,7 +232,7 @@ impl Trio {
                 return;
             }
             assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-            sleep(LOOK);
+            sleep(POLL);
         }
     }
 
@@ -244,13 +244,13 @@ impl Trio {
     fn counts(&self) -> Counts {
         let counts = self.pairs().map(|(source, target)| {
             let peer = source.peer(target);
-            assert!(peer.is_object(), "{} tells nothing of {target}", source.node);
+            assert!(peer.is_object(), "{} has no entry for {target}", source.node);
             ((source.node, target), (count(&peer, "successes"), count(&peer, "failures")))
         });
         counts.collect()
     }
 
-    /// For as long as it takes, every pair is probed and nothing fails; Prometheus looks on.
+    /// For the whole time, every pair is probed without a failure, and metrics are scraped.
     fn observe(&self) {
         let (before, end) = (self.counts(), Instant::now() + OBSERVED);
         let last = loop {
@@ -266,7 +266,7 @@ impl Trio {
             if Instant::now() >= end {
                 break now;
             }
-            sleep(LOOK);
+            sleep(POLL);
         };
         let probes = |pair| last[pair].0 - before[pair].0;
         let least = before.keys().map(probes).min().unwrap();
@@ -274,7 +274,7 @@ impl Trio {
         assert!(least >= PROBES, "{before:?}, then {last:?}");
     }
 
-    /// The kernel's account of every container so far.
+    /// Prints and checks the memory figures of every container.
     fn assert_memory(&self, when: &str) {
         for container in &self.containers {
             let memory = container.memory();
@@ -285,21 +285,21 @@ impl Trio {
         }
     }
 
-    /// One loses its network and gets it back.
-    fn cut_and_mend(&self) {
+    /// Disconnects a node's network, and connects it again.
+    fn disconnect_and_reconnect(&self) {
         let before = self.counts();
         let (network, lost) = (self.network.name(), self.of(LOST));
         docker(&["network", "disconnect", network, lost.owned.name()]).unwrap();
-        let finds_it_down = |(source, _): (&Container, &str)| {
+        let is_down_for = |(source, _): (&Container, &str)| {
             let peer = source.peer(LOST);
             let down = peer["verdict"] == "down";
             let cut_off = CUT_OFF.iter().any(|reason| peer["reason"] == *reason);
             assert!(!down || cut_off, "{} of {peer}", source.node);
             down
         };
-        self.wait("both others find it down", || {
+        self.wait("down for both others", || {
             self.assert_rest_up(&before);
-            self.rest().all(finds_it_down)
+            self.rest().all(is_down_for)
         });
         let ip = lost.address.ip().to_string();
         docker(&["network", "connect", "--ip", &ip, network, lost.owned.name()]).unwrap();
@@ -308,19 +308,18 @@ impl Trio {
         for (_, target) in self.rest() {
             let failed = lost.peer(target)["failures_by_reason"].clone();
             let mut reasons = failed.as_object().unwrap().keys();
-            // Without an interface it knows no way to anyone.
+            // Without an interface there is no route.
             assert!(failed["unreachable"].is_u64(), "{failed}");
             assert!(reasons.all(|reason| CUT_OFF.contains(&reason.as_str())), "{failed}");
         }
     }
 
-    /// The engine stops one as people do, in the ten seconds that it gives by default.
+    /// Stops a container with the engine's default grace period of 10 s.
     fn stop_one(&self) {
         let (before, lost) = (self.counts(), &self.of(LOST).owned);
         docker(&["stop", lost.name()]).unwrap();
         assert_eq!(lost.inspect(STATE).unwrap(), STOPPED);
-        // It has been silent for three intervals by the time that the others made eight more probes:
-        // five passed in its drain.
+        // Eight more probes of the others: five in its drain of 5 s, three intervals of silence after it.
         let more = |(source, target): (&Container, &'static str)| {
             let lost = source.peer(LOST);
             assert_eq!(lost["verdict"], "draining", "{} of {lost}", source.node);
@@ -329,8 +328,8 @@ impl Trio {
         };
         let deadline = Instant::now() + PATIENCE;
         while !self.rest().all(more) {
-            assert!(Instant::now() < deadline, "the others do not go on");
-            sleep(LOOK);
+            assert!(Instant::now() < deadline, "the others stopped probing");
+            sleep(POLL);
         }
         self.assert_rest_up(&before);
     }
@@ -340,17 +339,17 @@ impl Drop for Trio {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for Container { node, owned, .. } in &self.containers {
-                let told = |text: Result<String, _>| text.unwrap_or_else(|error| error);
-                println!("--- {node}: {}\n{}", told(owned.inspect(STATE)), told(owned.logs()));
+                let text = |text: Result<String, _>| text.unwrap_or_else(|error| error);
+                println!("--- {node}: {}\n{}", text(owned.inspect(STATE)), text(owned.logs()));
             }
         }
     }
 }
 
 #[test]
-fn three_containers_with_16_mib_hold_their_mesh_through_a_minute_a_cut_and_a_stop() {
+fn three_containers_with_16_mib_survive_a_minute_a_disconnect_and_a_stop() {
     let Some(binary) = std::env::var_os("WYLIS_BINARY").map(PathBuf::from) else {
-        return skip("WYLIS_BINARY names no release binary (scripts/build.sh makes one)");
+        return skip("WYLIS_BINARY names no release binary (scripts/build.sh builds it)");
     };
     let engine = match Engine::find() {
         Ok(engine) => engine,
@@ -364,7 +363,7 @@ fn three_containers_with_16_mib_hold_their_mesh_through_a_minute_a_cut_and_a_sto
     }
     trio.observe();
     trio.assert_memory("after the minute");
-    trio.cut_and_mend();
-    trio.assert_memory("after the cut");
+    trio.disconnect_and_reconnect();
+    trio.assert_memory("after the disconnect");
     trio.stop_one();
 }

@@ -1,4 +1,4 @@
-//! Never two probes in flight to one peer, whatever it says meanwhile.
+//! At most one probe in flight to a peer, even after a goodbye.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use super::mixed::fixed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A peer that says nothing once it is mute, and counts the connections that it has at once then.
+/// A peer that stops answering once `mute`, and counts the connections that are open at once then.
 #[derive(Default)]
 struct Peer {
     mute: AtomicBool,
@@ -51,15 +51,17 @@ impl Peer {
     }
 }
 
-/// An agent whose probes may take long, and its peer.
+/// An agent with a long timeout, and its peer.
 fn pair(dir: &TempDir) -> (Agent, Arc<Peer>) {
     let net = Net::new();
     let at = |last| SocketAddr::new(net.host(last), 9050);
     let peer = Peer::start(at(2));
     let peers = format!("n2={}", at(2));
-    // The later setting holds: longer than a goodbye of a second is believed.
+    // Overrides `fixed`: longer than a goodbye of 1 s hides the peer.
     let agent = fixed(dir, "n1", at(1), ("WYLIS_PEERS", &peers), &[("WYLIS_TIMEOUT", "6s")]);
-    wait_until(PATIENCE, "it is probed", || agent.peer("n2")["successes"].as_u64() >= Some(2));
+    wait_until(PATIENCE, "the peer is probed", || {
+        agent.peer("n2")["successes"].as_u64() >= Some(2)
+    });
     (agent, peer)
 }
 
@@ -67,10 +69,10 @@ fn say_goodbye(agent: &Agent) {
     let headers = [("Wylis-Node", "n2"), ("Wylis-Goodbye", "1000")];
     let answer = http::get_with(agent.address, "/keepalive", &headers, http::DEADLINE);
     assert_eq!(answer.unwrap().status, 204);
-    wait_until(PATIENCE, "it is believed", || agent.peer("n2")["verdict"] == "draining");
+    wait_until(PATIENCE, "the goodbye takes effect", || agent.peer("n2")["verdict"] == "draining");
 }
 
-/// Waits until the goodbye is over and slots have passed since, unused.
+/// Waits until the goodbye is over and two later slots are skipped.
 fn slots_pass(agent: &Agent, peer: &Peer) {
     wait_until(PATIENCE, "the goodbye is over", || agent.peer("n2")["verdict"] != "draining");
     let skipped = || agent.metrics().sum("wylis_probes_skipped_total", &[]);
@@ -80,11 +82,11 @@ fn slots_pass(agent: &Agent, peer: &Peer) {
 }
 
 #[test]
-fn a_goodbye_during_a_probe_brings_no_second_one() {
+fn a_goodbye_during_a_probe_starts_no_second_one() {
     let dir = TempDir::new("flight");
     let (agent, peer) = pair(&dir);
     peer.mute.store(true, Ordering::SeqCst);
-    // One that stays.
+    // A skipped slot: the probe is still in flight.
     let skipped = || agent.metrics().sum("wylis_probes_skipped_total", &[]);
     wait_until(PATIENCE, "a probe is in flight", || skipped() >= 1.0);
     say_goodbye(&agent);

@@ -1,4 +1,4 @@
-//! What a goodbye may hide, and for how long.
+//! Which outages a goodbye hides, and for how long.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use wylis_harness::{http, wait_until};
 
 use super::{FAST, binary};
 
-/// The refresh of [`FAST`], jittered by a tenth, and its drain.
-const BELIEVED: Duration = Duration::from_millis(1000 + 2200);
-/// A newcomer's splay, one probe and a busy machine come on top.
+/// The drain of [`FAST`], and its refresh with 10 % jitter.
+const HIDDEN: Duration = Duration::from_millis(1000 + 2200);
+/// Added for a new peer's splay, one probe and a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
 
 fn forge(mesh: &Mesh, to: &str, from: &str, instance: &str, drain: &str) {
@@ -27,35 +27,35 @@ fn instance(mesh: &Mesh, node: &str) -> String {
 #[test]
 fn a_forged_goodbye_hides_an_outage_for_drain_plus_one_refresh_and_no_longer() {
     let mut mesh = Mesh::of(2, &binary(), FAST);
-    let life = instance(&mesh, "n2");
-    forge(&mesh, "n1", "n2", "another-life", "1000");
-    assert_eq!(mesh.agent("n1").peer("n2")["verdict"], "up", "a life that nobody knows");
+    let own = instance(&mesh, "n2");
+    forge(&mesh, "n1", "n2", "another-instance", "1000");
+    assert_eq!(mesh.agent("n1").peer("n2")["verdict"], "up", "an unknown instance");
     let begun = Instant::now();
     mesh.kill("n2");
-    forge(&mesh, "n1", "n2", &life, "1000");
+    forge(&mesh, "n1", "n2", &own, "1000");
     mesh.wait_for_verdict("n1", "n2", "draining");
     wait_until(Duration::from_secs(30), "n2 is counted as failing", || {
-        // Repeating it extends nothing.
-        forge(&mesh, "n1", "n2", &life, "1000");
+        // A repeated goodbye extends nothing.
+        forge(&mesh, "n1", "n2", &own, "1000");
         mesh.agent("n1").metrics().sum("wylis_probe_failures_total", &["target_node=\"n2\""]) > 0.0
     });
     let hidden = begun.elapsed();
-    assert!(hidden < BELIEVED + SLACK, "{hidden:?}");
+    assert!(hidden < HIDDEN + SLACK, "{hidden:?}");
     mesh.wait_for_verdict("n1", "n2", "down");
 }
 
 #[test]
 fn a_host_that_says_goodbye_and_stays_is_probed_again() {
     let mesh = Mesh::of(2, &binary(), FAST);
-    let life = instance(&mesh, "n2");
+    let own = instance(&mesh, "n2");
     let begun = Instant::now();
-    forge(&mesh, "n1", "n2", &life, "1000");
+    forge(&mesh, "n1", "n2", &own, "1000");
     mesh.wait_for_verdict("n1", "n2", "draining");
     mesh.wait_for_verdict("n1", "n2", "up");
     let hidden = begun.elapsed();
-    assert!(hidden < BELIEVED + SLACK, "{hidden:?}");
+    assert!(hidden < HIDDEN + SLACK, "{hidden:?}");
     let before = mesh.agent("n1").peer("n2")["successes"].as_u64();
-    wait_until(Duration::from_secs(10), "probes go on", || {
+    wait_until(Duration::from_secs(10), "probes continue", || {
         mesh.agent("n1").peer("n2")["successes"].as_u64() > before
     });
 }
@@ -64,11 +64,11 @@ fn a_host_that_says_goodbye_and_stays_is_probed_again() {
 fn a_pod_stuck_terminating_on_a_dead_node_stays_visible_as_down() {
     let mut mesh = Mesh::of(3, &binary(), FAST);
     let pod = mesh.kill("n3");
-    // The node is dead: its kubelet will never confirm the deletion that the controller asked for.
+    // The node is dead: its kubelet never confirms the deletion.
     mesh.pods.terminate(&pod, now() - 60);
     mesh.wait_for_verdict("n1", "n3", "down");
     let refreshes = mesh.api.requests();
-    wait_until(Duration::from_secs(30), "several lists later", || {
+    wait_until(Duration::from_secs(30), "several more lists", || {
         mesh.api.requests() > refreshes + 6
     });
     assert_eq!(mesh.agent("n1").peer("n3")["verdict"], "down", "{}", mesh.logs());

@@ -1,4 +1,4 @@
-//! What the health route tells: of the agent's own loops, and of nobody else.
+//! The health route reports the agent's own loops, and nothing else.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -12,7 +12,7 @@ use super::mixed::fixed;
 use super::{FAST, binary};
 
 #[test]
-fn the_health_route_asks_neither_peers_nor_the_api_server() {
+fn the_health_route_depends_on_neither_peers_nor_the_api_server() {
     let mut mesh = Mesh::of(2, &binary(), FAST);
     mesh.api.stop();
     mesh.kill("n2");
@@ -25,19 +25,21 @@ fn is_healthy(agent: &Agent) -> bool {
     agent.get("/healthz").is_some_and(|(status, _)| status == 200)
 }
 
-/// Waits until the health route calls that loop stuck. A loop owes a sign of life after its longest
-/// sleep and half a minute's or a minute's patience.
-fn is_stuck(agent: &Agent, name: &str) {
-    wait_until(Duration::from_secs(120), &format!("{name} is called stuck"), || !is_healthy(agent));
-    let (status, told) = agent.get("/healthz").unwrap();
+/// Waits until the health route reports the loop as stuck: its longest sleep plus 30 or 60 s without a
+/// heartbeat.
+fn wait_for_stuck(agent: &Agent, name: &str) {
+    wait_until(Duration::from_secs(120), &format!("{name} is reported as stuck"), || {
+        !is_healthy(agent)
+    });
+    let (status, text) = agent.get("/healthz").unwrap();
     assert_eq!(status, 503);
-    assert!(told.starts_with(&format!("{name} stuck for ")), "{told:?}");
-    // Whether it is started again is the kubelet's affair: its peers hear nothing of it.
+    assert!(text.starts_with(&format!("{name} stuck for ")), "{text:?}");
+    // The kubelet decides on a restart; peers still get answers.
     assert_eq!(http::get(agent.address, "/keepalive").unwrap().status, 204);
 }
 
 #[test]
-fn a_loop_that_hangs_is_called_stuck_until_it_goes_on() {
+fn a_hung_loop_is_reported_as_stuck_until_it_continues() {
     let (dir, net) = (TempDir::new("hang"), Net::new());
     let at = |last| SocketAddr::new(net.host(last), 9050);
     let [file, pipe, other] = ["peers", "pipe", "other"].map(|name| dir.path().join(name));
@@ -52,13 +54,13 @@ fn a_loop_that_hangs_is_called_stuck_until_it_goes_on() {
         });
         assert!(is_healthy(agent));
     }
-    // Whoever opens a pipe waits for its other end, as for a network file system that hangs.
+    // Opening a pipe blocks until its other end opens, as on a hung network file system.
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     std::fs::rename(&pipe, &file).unwrap();
-    // The agent's own loop runs in the main thread.
+    // The agent's loop runs in the main thread.
     let held = loops.hold_thread(loops.pid());
-    is_stuck(&loops, "agent");
-    is_stuck(&lists, "discovery");
+    wait_for_stuck(&loops, "agent");
+    wait_for_stuck(&lists, "discovery");
     drop(held);
     std::fs::write(&file, &list).unwrap();
     std::fs::write(&other, &list).unwrap();

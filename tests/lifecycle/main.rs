@@ -1,4 +1,4 @@
-//! The life of a mesh: real agents, started, stopped, killed, cut off, and rolled over.
+//! The lifecycle of a mesh: real agents that start, stop, crash, lose the API server and are updated.
 #![cfg(test)]
 
 mod flight;
@@ -17,7 +17,7 @@ fn binary() -> PathBuf {
     wylis_harness::process::binary(env!("CARGO_BIN_EXE_wylis"))
 }
 
-/// Ten times faster than the defaults, where the defaults are not what is tested.
+/// Ten times faster than the defaults, for tests that do not test the defaults.
 const FAST: &[(&str, &str)] = &[
     ("WYLIS_INTERVAL", "1s"),
     ("WYLIS_TIMEOUT", "2s"),

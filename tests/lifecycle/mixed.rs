@@ -1,4 +1,4 @@
-//! Meshes without Kubernetes, and meshes of more than one release.
+//! Meshes without Kubernetes, and meshes of several releases.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use wylis_harness::{TempDir, http, wait_until};
 
 use super::binary;
 
-/// An agent with a fixed list, faster than by default; of a setting given twice the later holds.
+/// Starts an agent with a fixed list, faster than by default. `more` overrides these settings.
 pub(crate) fn fixed(
     dir: &TempDir,
     node: &str,
@@ -38,12 +38,11 @@ pub(crate) fn fixed(
     })
 }
 
-/// An agent that speaks the wire format of another release: answers each connection with these
-/// bytes, and keeps what it was asked.
+/// An agent of another release: answers each connection with these bytes. Returns the requests received.
 fn other_release(address: SocketAddr, answer: &'static str) -> Arc<Mutex<Vec<String>>> {
     let listener = TcpListener::bind(address).unwrap();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let asked = Arc::clone(&heard);
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let received = Arc::clone(&requests);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -55,20 +54,20 @@ fn other_release(address: SocketAddr, answer: &'static str) -> Arc<Mutex<Vec<Str
                     _ => break,
                 }
             }
-            asked.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+            received.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    heard
+    requests
 }
 
 #[test]
 fn two_releases_of_the_wire_format_understand_each_other() {
     let (dir, net) = (TempDir::new("releases"), Net::new());
     let at = |last| SocketAddr::new(net.host(last), 9050);
-    // The least that the format ever was, and one that says more than we know.
+    // The smallest answer of any release, and one with unknown headers.
     other_release(at(2), "HTTP/1.1 204 No Content\r\nWylis-Node: older\r\n\r\n");
-    let heard = other_release(
+    let requests = other_release(
         at(3),
         "HTTP/1.1 204 No Content\r\nServer: x\r\nwylis-node: newer\r\nWylis-Instance: 7\r\n\
          Wylis-Can: goodbye, large=8192, teleport\r\nWylis-Colour: red\r\n\r\n",
@@ -82,7 +81,7 @@ fn two_releases_of_the_wire_format_understand_each_other() {
         assert_eq!(agent.peer(node)["failures"], 0, "{}", agent.log());
     }
     assert_eq!(agent.peer("newer")["instance"], "7");
-    let request = heard.lock().unwrap()[0].clone();
+    let request = requests.lock().unwrap()[0].clone();
     for header in [
         "\r\nHost: ",
         "\r\nWylis-Node: n1\r\n",
@@ -106,7 +105,7 @@ fn two_releases_of_the_wire_format_understand_each_other() {
     }
     agent.terminate();
     assert!(agent.wait(Duration::from_secs(20)).unwrap().success());
-    let goodbye = heard.lock().unwrap().last().cloned().unwrap();
+    let goodbye = requests.lock().unwrap().last().cloned().unwrap();
     assert!(goodbye.contains("\r\nWylis-Goodbye: 1000\r\n"), "{goodbye}");
 }
 
@@ -133,11 +132,11 @@ fn a_file_of_peers_is_read_again_when_it_changes() {
     wait_until(Duration::from_secs(20), "the failure is counted", || {
         agents[0].metrics().sum("wylis_discovery_failures_total", &[]) > 0.0
     });
-    assert_eq!(agents[0].peer("n2")["verdict"], "up", "the last good list holds");
+    assert_eq!(agents[0].peer("n2")["verdict"], "up", "the last good list stays");
 }
 
-/// A port of both families, and what keeps it: bound without listening, so that the kernel gives it
-/// to nobody else, and may share it with the agent, which sets SO_REUSEADDR as well (socket(7)).
+/// A port of both families and the socket that reserves it. The socket is bound and does not listen: the
+/// kernel gives the port to no other process, and the agent, with SO_REUSEADDR too, can share it (socket(7)).
 fn reserved_port() -> (u16, Socket) {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     socket.set_only_v6(false).unwrap();
@@ -154,7 +153,7 @@ fn ipv6_peers_are_probed_and_both_families_are_served() {
         return;
     }
     let dir = TempDir::new("ipv6");
-    // One address for all of IPv6's loopback: the ports differ.
+    // IPv6 has one loopback address: the ports differ.
     let ((one, _one), (two, _two)) = (reserved_port(), reserved_port());
     let at = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let (v6, v4) = (format!("n2=[::1]:{two}"), format!("n1=127.0.0.1:{one}"));

@@ -1,4 +1,4 @@
-//! The API server gone, peers killed and frozen.
+//! The API server away, peers killed and frozen.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn successes(mesh: &Mesh, source: &str, target: &str) -> u64 {
 }
 
 #[test]
-fn without_the_api_server_known_peers_are_probed_and_a_restarted_agent_starts_from_the_kept_list() {
+fn without_the_api_server_known_peers_are_probed_and_a_restarted_agent_starts_from_the_cache() {
     let mut mesh = Mesh::new(&binary(), FAST);
     let state = mesh.dir().join("state");
     std::fs::create_dir(&state).unwrap();
@@ -20,7 +20,7 @@ fn without_the_api_server_known_peers_are_probed_and_a_restarted_agent_starts_fr
     mesh.add_with("n1", &[("WYLIS_STATE_DIR", state.as_str())]);
     mesh.add("n2");
     mesh.wait_for_all_pairs();
-    wait_until(Duration::from_secs(20), "the list is kept", || {
+    wait_until(Duration::from_secs(20), "the list is cached", || {
         std::fs::read_dir(&state)
             .unwrap()
             .flatten()
@@ -31,15 +31,15 @@ fn without_the_api_server_known_peers_are_probed_and_a_restarted_agent_starts_fr
         mesh.agent("n1").metrics().sum("wylis_discovery_failures_total", &[]) >= 2.0
     });
     let before = successes(&mesh, "n1", "n2");
-    wait_until(Duration::from_secs(20), "probes go on", || {
+    wait_until(Duration::from_secs(20), "probes continue", || {
         successes(&mesh, "n1", "n2") >= before + 3
     });
     let pod = mesh.kill("n1");
     mesh.restart_in_place_with("n1", &pod, &[("WYLIS_STATE_DIR", state.as_str())]);
-    wait_until(Duration::from_secs(20), "it holds the door from the kept list", || {
+    wait_until(Duration::from_secs(20), "it probes the cached peers", || {
         successes(&mesh, "n1", "n2") >= 2
     });
-    assert_eq!(mesh.agent("n1").get("/readyz").unwrap().0, 200, "the kept list counts");
+    assert_eq!(mesh.agent("n1").get("/readyz").unwrap().0, 200, "ready with the cached list");
     assert_eq!(mesh.agent("n1").get("/healthz").unwrap().0, 200);
     let refreshes = ["result=\"success\""];
     assert_eq!(mesh.agent("n1").metrics().sum("wylis_discovery_refreshes_total", &refreshes), 0.0);
@@ -51,7 +51,7 @@ fn without_the_api_server_known_peers_are_probed_and_a_restarted_agent_starts_fr
 }
 
 #[test]
-fn without_a_list_it_is_healthy_and_not_ready() {
+fn an_agent_without_a_list_is_healthy_and_not_ready() {
     let mut mesh = Mesh::new(&binary(), FAST);
     mesh.api.stop();
     mesh.add("n1");
@@ -63,7 +63,7 @@ fn without_a_list_it_is_healthy_and_not_ready() {
 }
 
 #[test]
-fn a_killed_peer_is_refused_and_a_frozen_one_times_out_and_no_other_pair_is_accused() {
+fn a_killed_peer_is_refused_a_frozen_one_times_out_and_other_pairs_stay_up() {
     let mut mesh = Mesh::of(4, &binary(), FAST);
     mesh.kill("n3");
     mesh.agent("n4").signal(libc::SIGSTOP);
@@ -97,8 +97,8 @@ fn a_stalled_peer_does_not_delay_others() {
 }
 
 #[test]
-fn the_token_is_in_no_log_however_chatty() {
-    // The trace level is compiled out: this is all that there is to be had.
+fn no_log_level_shows_the_token() {
+    // The most verbose level: trace is compiled out.
     let settings = [("WYLIS_LOG", "debug"), ("WYLIS_REFRESH_INTERVAL", "1s")];
     let mut mesh = Mesh::of(2, &binary(), &settings);
     let count =
@@ -113,13 +113,13 @@ fn the_token_is_in_no_log_however_chatty() {
     });
     mesh.kill("n1");
     let logs = mesh.logs();
-    let told = logs.contains("ureq::run] Request {") && logs.contains("{ status: 401");
-    assert!(told, "requests and answers are logged:\n{logs}");
+    let logged = logs.contains("ureq::run] Request {") && logs.contains("{ status: 401");
+    assert!(logged, "requests and answers are logged:\n{logs}");
     assert!(!logs.contains(wylis_harness::mesh::TOKEN), "{logs}");
 }
 
 #[test]
-fn an_agent_that_was_frozen_itself_accuses_nobody() {
+fn an_agent_that_was_frozen_itself_reports_no_peer() {
     let mesh = Mesh::of(4, &binary(), FAST);
     let before = mesh.agent("n1").peer("n2")["incoming_requests"].as_u64();
     wait_until(Duration::from_secs(10), "n1 is probed by the others", || {
@@ -132,7 +132,7 @@ fn an_agent_that_was_frozen_itself_accuses_nobody() {
     mesh.agent("n1").signal(libc::SIGCONT);
     for target in ["n2", "n3", "n4"] {
         let before = successes(&mesh, "n1", target);
-        wait_until(Duration::from_secs(20), "probes go on", || {
+        wait_until(Duration::from_secs(20), "probes continue", || {
             successes(&mesh, "n1", target) >= before + 2
         });
         let peer = mesh.agent("n1").peer(target);
@@ -143,7 +143,7 @@ fn an_agent_that_was_frozen_itself_accuses_nobody() {
 }
 
 #[test]
-fn a_dead_peer_is_not_called_one_way_on_its_way_down() {
+fn a_dead_peer_goes_down_without_a_one_way_verdict() {
     let mut mesh =
         Mesh::of(3, &binary(), &[("WYLIS_INTERVAL", "2s"), ("WYLIS_FAILURE_THRESHOLD", "10")]);
     mesh.kill("n3");

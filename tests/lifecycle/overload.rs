@@ -1,4 +1,4 @@
-//! Every peer but two a black hole, at default settings.
+//! 200 black holes and two healthy peers, at default settings.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,16 +15,16 @@ use super::binary;
 const BLACK_HOLES: u8 = 200;
 /// The default interval.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// A healthy peer's probe has ended so soon after its slot, on a busy machine too. Behind the black
-/// holes it would wait for a timeout or two.
+/// A healthy peer's probe ends this soon after its slot, on a busy machine too. Behind black holes in the
+/// queue it would wait for one or two timeouts.
 const ON_TIME: Duration = Duration::from_secs(2);
 
-/// Where the slots of `target` lie within the interval on the wall clock, for the agent on `source`.
+/// The offset of `target`'s slots within the interval on the wall clock, for the agent on `source`.
 fn phase(source: &str, target: &str) -> f64 {
     let [source, target] = [source, target].map(|name| NodeName::new(name).unwrap());
     let epoch = Instant::now();
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    // Counted from any moment: the slots of an agent are counted from multiples of the interval.
+    // Slots are relative to multiples of the interval, so any moment serves.
     let mut schedule = Schedule::new(source, INTERVAL, epoch - into_interval(wall));
     schedule.join(epoch, &target);
     let first = schedule.next_deadline().unwrap();
@@ -37,9 +37,9 @@ fn into_interval(wall: Duration) -> Duration {
     Duration::from_nanos(u64::try_from(wall.as_nanos() % INTERVAL.as_nanos()).unwrap())
 }
 
-/// How long after their slots the last probes of `target` ended, in seconds.
+/// The delay of the last probes of `target` behind their slots, in seconds.
 fn lateness(row: &serde_json::Value, target: &str) -> Vec<f64> {
-    /// Times are told to the millisecond, and two clocks are read one after the other.
+    /// Times are in whole milliseconds, and two clocks are read one after the other.
     const ROUNDED: f64 = 0.05;
     let peers = row["peers"].as_array().unwrap();
     let peer = peers.iter().find(|peer| peer["node"] == target).unwrap();
@@ -104,7 +104,7 @@ fn with_200_black_holes_memory_and_threads_are_bounded_and_healthy_peers_are_on_
     assert!(metrics.sum("wylis_probe_retransmits_total", &[]) > 400.0, "lost SYNs are counted");
     let late = metrics.sum("wylis_schedule_delay_seconds_count", &[])
         - metrics.sum("wylis_schedule_delay_seconds_bucket", &["le=\"0.5\""]);
-    assert!(late > 0.0, "more black holes than workers: lateness is told");
+    assert!(late > 0.0, "more black holes than workers: lateness is counted");
     let threads = subject.status("Threads");
     println!(
         "200 black holes: {threads} threads, VmHWM {} kB, RssAnon {} kB, {late} starts later than 0.5 s",

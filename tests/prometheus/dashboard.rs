@@ -1,4 +1,4 @@
-//! Grafana's dashboard: of the types that Grafana publishes, and every expression gives data.
+//! The Grafana dashboard: it fits Grafana's published types, and every expression returns data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wylis_harness::{TempDir, skip, wait_until};
 
-use super::{is_there, manifest, with_a_dead_node};
+use super::{is_installed, manifest, with_a_dead_node};
 
 fn dashboard() -> Value {
     let text = std::fs::read_to_string(manifest("grafana-dashboard.json")).unwrap();
@@ -20,7 +20,7 @@ fn panels(dashboard: &Value) -> Vec<Value> {
     all.filter(|panel| panel["type"] != "row").cloned().collect()
 }
 
-/// The expressions of a panel, with Grafana's variables as it would fill them in.
+/// The expressions of a panel, with Grafana's variables filled in.
 fn expressions(panel: &Value) -> Vec<String> {
     let filled = |target: &Value| {
         let text = target["expr"].as_str().unwrap().to_owned();
@@ -37,13 +37,12 @@ fn expressions(panel: &Value) -> Vec<String> {
     panel["targets"].as_array().unwrap().iter().map(filled).collect()
 }
 
-/// The panel of that title.
 fn panel(title: &str) -> Value {
     let found = panels(&dashboard()).into_iter().find(|panel| panel["title"] == title);
     found.unwrap_or_else(|| panic!("no panel {title}"))
 }
 
-/// What the checker says of a dashboard; `None` where it is not installed.
+/// The type checker's errors on a dashboard; `None` where it is not installed.
 fn type_errors(dashboard: &Value) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("build/venv/bin/python");
@@ -56,20 +55,20 @@ fn type_errors(dashboard: &Value) -> Option<String> {
     std::fs::write(&file, dashboard.to_string()).unwrap();
     let checker = root.join("tests/prometheus/grafana_types.py");
     let output = Command::new(python).arg(checker).arg(file).output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).trim().to_owned();
-    assert_eq!(output.status.success(), said.is_empty(), "{said}");
-    Some(said)
+    let errors = [output.stdout, output.stderr].concat();
+    let errors = String::from_utf8_lossy(&errors).trim().to_owned();
+    assert_eq!(output.status.success(), errors.is_empty(), "{errors}");
+    Some(errors)
 }
 
 #[test]
-fn the_dashboard_is_of_the_types_that_grafana_publishes() {
-    let Some(said) = type_errors(&dashboard()) else { return };
-    assert_eq!(said, "");
+fn the_dashboard_fits_grafanas_published_types() {
+    let Some(errors) = type_errors(&dashboard()) else { return };
+    assert_eq!(errors, "");
 }
 
 #[test]
-fn a_field_that_grafana_does_not_know_and_a_wrong_type_are_told() {
+fn unknown_fields_and_wrong_types_are_reported() {
     for (at, value) in [
         ("/titel", json!("Wylis")),
         ("/panels/1/gridPos/w", json!("4")),
@@ -83,8 +82,8 @@ fn a_field_that_grafana_does_not_know_and_a_wrong_type_are_told() {
         let mut wrong = dashboard();
         let (parent, key) = at.rsplit_once('/').unwrap();
         wrong.pointer_mut(parent).unwrap()[key] = value;
-        let Some(said) = type_errors(&wrong) else { return };
-        assert!(!said.is_empty(), "{at}");
+        let Some(errors) = type_errors(&wrong) else { return };
+        assert!(!errors.is_empty(), "{at}");
     }
 }
 
@@ -94,17 +93,13 @@ fn the_panels_are_laid_out_and_explained() {
     let mut ids = BTreeSet::new();
     let mut taken = BTreeMap::new();
     for panel in dashboard["panels"].as_array().unwrap() {
-        assert!(
-            ids.insert(panel["id"].as_u64().unwrap()),
-            "an id stands twice: {}",
-            panel["title"]
-        );
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "duplicate id: {}", panel["title"]);
         let number = |name: &str| panel["gridPos"][name].as_u64().unwrap();
         for x in number("x")..number("x") + number("w") {
             assert!(x < 24, "{} is wider than the grid", panel["title"]);
             for y in number("y")..number("y") + number("h") {
                 let other = taken.insert((x, y), panel["title"].clone());
-                assert_eq!(other, None, "{} lies on it", panel["title"]);
+                assert_eq!(other, None, "{} overlaps it", panel["title"]);
             }
         }
     }
@@ -113,7 +108,7 @@ fn the_panels_are_laid_out_and_explained() {
         let variable = variables.iter().find(|one| one["name"] == name).unwrap();
         assert_eq!((&variable["multi"], &variable["includeAll"]), (&json!(true), &json!(true)));
     }
-    // Every data source is the one that the reader chooses.
+    // Every data source is the dashboard's variable.
     let text = dashboard.to_string();
     assert_eq!(
         text.matches("\"uid\":").count(),
@@ -121,7 +116,7 @@ fn the_panels_are_laid_out_and_explained() {
     );
 }
 
-/// Of each pair, the value that a matrix shows.
+/// Each pair's value in a matrix.
 fn matrix(result: &[Value]) -> BTreeMap<String, f64> {
     let one = |sample: &Value| {
         let label = |name: &str| sample["metric"][name].as_str().unwrap_or("?").to_owned();
@@ -132,8 +127,8 @@ fn matrix(result: &[Value]) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn every_expression_of_the_dashboard_gives_data_and_a_double_scrape_doubles_nothing() {
-    if !is_there("prometheus") {
+fn every_expression_returns_data_and_a_double_scrape_doubles_nothing() {
+    if !is_installed("prometheus") {
         return;
     }
     let (_mesh, prometheus, _hole) = with_a_dead_node(&["kubernetes-pods", "wylis/wylis"], "");
@@ -144,12 +139,12 @@ fn every_expression_of_the_dashboard_gives_data_and_a_double_scrape_doubles_noth
     assert!(panels.len() > 20, "{}", panels.len());
     for panel in &panels {
         for expression in expressions(panel) {
-            // What is left is of a regular expression.
+            // The only remaining `$` is in a regular expression.
             assert!(!expression.replace("\"$1\"", "").contains('$'), "{expression}");
             let title = panel["title"].as_str().unwrap();
-            // Wrong ones fail at once, others until they were scraped often enough.
+            // An invalid expression fails at once; a valid one may need more scrapes.
             prometheus.try_query(&expression).unwrap_or_else(|error| panic!("{title}: {error}"));
-            let what = format!("{title} shows something: {expression}");
+            let what = format!("{title} shows data: {expression}");
             wait_until(Duration::from_secs(30), &what, || {
                 !prometheus.query(&expression).is_empty()
             });
@@ -169,7 +164,7 @@ fn every_expression_of_the_dashboard_gives_data_and_a_double_scrape_doubles_noth
         assert_eq!(*verdict, if dead { 4.0 } else { 0.0 }, "{verdicts:?}");
         assert_eq!(latencies[pair] < 0.0, dead, "{latencies:?}");
     }
-    // Two a second of each living peer, and fewer of the dead one; twice as many would be eight or more.
+    // 2/s for each live peer and fewer for the dead one; doubled, at least 8/s.
     let rates = || -> Vec<f64> {
         let agents = one("Probes per second");
         let rate = |agent: &Value| agent["value"][1].as_str().unwrap().parse().unwrap();

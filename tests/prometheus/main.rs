@@ -1,5 +1,5 @@
-//! Prometheus itself scrapes a mesh: queries name the failing pair, the rules are evaluated, and every
-//! panel of the dashboard shows something.
+//! A real Prometheus scrapes a mesh: queries find the failing pair, the rules are evaluated, and every
+//! panel of the dashboard shows data.
 #![cfg(test)]
 
 mod dashboard;
@@ -33,17 +33,17 @@ fn manifest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/monitoring").join(name)
 }
 
-fn is_there(tool: &str) -> bool {
+fn is_installed(tool: &str) -> bool {
     let mut version = Command::new(tool);
     version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    let there = version.status().is_ok_and(|status| status.success());
-    if !there {
+    let installed = version.status().is_ok_and(|status| status.success());
+    if !installed {
         skip(&format!("no {tool}: needs Debian's package prometheus"));
     }
-    there
+    installed
 }
 
-/// A mesh of four, of which n4 swallows every packet, and a Prometheus that scrapes it.
+/// A mesh of four nodes, of which n4 drops every packet, and a Prometheus that scrapes it.
 fn with_a_dead_node(jobs: &[&str], more: &str) -> (Mesh, Prometheus, BlackHole) {
     let mut mesh = Mesh::of(4, &wylis(), FAST);
     let prometheus = Prometheus::start(&mesh, jobs, more);
@@ -58,8 +58,8 @@ fn with_a_dead_node(jobs: &[&str], more: &str) -> (Mesh, Prometheus, BlackHole) 
 }
 
 #[test]
-fn promtool_finds_nothing_to_say_about_the_metrics() {
-    if !is_there("promtool") {
+fn promtool_accepts_the_metrics() {
+    if !is_installed("promtool") {
         return;
     }
     let mut mesh = Mesh::of(3, &wylis(), FAST);
@@ -75,15 +75,17 @@ fn promtool_finds_nothing_to_say_about_the_metrics() {
         .unwrap();
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    // The crate's own process_* metrics are not ours to rename.
-    let ours: Vec<&str> = said.lines().filter(|line| !line.starts_with("process_")).collect();
+    let output_text =
+        String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    // The prometheus crate names its process_* metrics.
+    let ours: Vec<&str> =
+        output_text.lines().filter(|line| !line.starts_with("process_")).collect();
     assert!(ours.is_empty() && text.contains("wylis_probes_total"), "{ours:#?}");
 }
 
 #[test]
-fn prometheus_scrapes_a_mesh_and_a_query_gives_the_failing_pairs() {
-    if !is_there("prometheus") {
+fn prometheus_scrapes_a_mesh_and_a_query_finds_the_failing_pairs() {
+    if !is_installed("prometheus") {
         return;
     }
     let mut mesh = Mesh::of(3, &wylis(), FAST);

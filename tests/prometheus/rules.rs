@@ -1,16 +1,15 @@
 //! The rules in a real Prometheus.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use wylis_harness::wait_until;
 
 use super::server::Prometheus;
-use super::{is_there, manifest, with_a_dead_node};
+use super::{is_installed, manifest, with_a_dead_node};
 
-/// Alerts that are pending or firing, with their nodes.
+/// Pending and firing alerts, with their nodes.
 fn alerts(prometheus: &Prometheus) -> BTreeSet<String> {
     let alerts = prometheus.api("/api/v1/alerts").unwrap_or_default();
     let one = |alert: &Value| {
@@ -26,7 +25,7 @@ fn alerts(prometheus: &Prometheus) -> BTreeSet<String> {
     alerts["alerts"].as_array().into_iter().flatten().map(one).collect()
 }
 
-/// Rules that could not be evaluated, and how many there are.
+/// The rules that failed or were not evaluated, and the number of all rules.
 fn unhealthy(prometheus: &Prometheus) -> (Vec<Value>, usize) {
     let rules = prometheus.api("/api/v1/rules").unwrap_or_default();
     let groups = rules["groups"].as_array().cloned().unwrap_or_default();
@@ -36,10 +35,9 @@ fn unhealthy(prometheus: &Prometheus) -> (Vec<Value>, usize) {
     (all.into_iter().filter(|rule| rule["health"] != "ok").collect(), count)
 }
 
-/// The queries in a document's blocks.
-fn queries(document: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
-    let text = std::fs::read_to_string(path).unwrap();
+/// The queries in the documentation.
+fn queries() -> Vec<String> {
+    let text = wylis_harness::documentation();
     let blocks = text.split("```promql\n").skip(1).filter_map(|rest| rest.split("```").next());
     let lines = blocks.flat_map(str::lines).filter(|line| !line.starts_with('#'));
     lines.map(str::to_owned).collect()
@@ -47,7 +45,7 @@ fn queries(document: &str) -> Vec<String> {
 
 #[test]
 fn a_dead_node_is_one_alert_and_a_restart_of_prometheus_is_none() {
-    if !is_there("prometheus") {
+    if !is_installed("prometheus") {
         return;
     }
     let more = format!("rule_files: [{:?}]", manifest("wylis.rules.yaml"));
@@ -58,15 +56,15 @@ fn a_dead_node_is_one_alert_and_a_restart_of_prometheus_is_none() {
     let loss = |alert: &String| alert.starts_with("WylisPairLossy");
     let others = |prometheus: &Prometheus| {
         let all = alerts(prometheus).into_iter();
-        // The share of failures rises first, and is nobody's alert for a quarter of an hour.
+        // The failure ratio rises first, and its alert stays pending for 15 min.
         all.filter(|alert| !loss(alert) && alert != down).collect::<Vec<_>>()
     };
-    wait_until(Duration::from_secs(60), "the pairs are no alerts beside it", || {
+    wait_until(Duration::from_secs(60), "no alert for the pairs", || {
         others(&prometheus).is_empty()
     });
     let observed = "count(pair:wylis_peer_up:max{target_node=\"n4\"} == 0) == 3";
     assert_eq!(prometheus.query(observed).len(), 1);
-    let queries = ["docs/metrics.md", "docs/runbooks.md"].map(queries).concat();
+    let queries = queries();
     assert!(queries.len() > 30, "{queries:#?}");
     for query in queries {
         prometheus.try_query(&query).unwrap_or_else(|error| panic!("{query}: {error}"));
@@ -79,7 +77,7 @@ fn a_dead_node_is_one_alert_and_a_restart_of_prometheus_is_none() {
     assert!(prometheus.query("count_over_time(ALERTS{alertstate=\"firing\"}[10m])").is_empty());
     wait_until(Duration::from_secs(60), "every rule is evaluated", || {
         let (unhealthy, count) = unhealthy(&prometheus);
-        // That group waits for a quarter of an hour.
+        // That group is first evaluated after 15 min.
         let waiting = |rule: &Value| {
             rule["name"] == "pair:wylis_peer_rtt_seconds:norm1d" && rule["health"] == "unknown"
         };

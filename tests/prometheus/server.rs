@@ -9,7 +9,7 @@ use serde_json::Value;
 use wylis_harness::mesh::{Mesh, Net};
 use wylis_harness::{TempDir, http, wait_until};
 
-/// Ends with its test.
+/// Killed when dropped.
 pub(crate) struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -23,7 +23,7 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes the agents each second, once for each job; `more` is put into its configuration.
+    /// Starts a Prometheus that scrapes the agents every second for each job. `more` extends its configuration.
     pub(crate) fn start(mesh: &Mesh, jobs: &[&str], more: &str) -> Self {
         let dir = TempDir::new("prometheus");
         let targets: Vec<String> =
@@ -48,7 +48,7 @@ impl Prometheus {
         let _ = self.child.wait();
     }
 
-    /// Ends it as the kubelet does, and starts it anew on the same data.
+    /// Stops it with SIGTERM, and starts it again on the same data.
     pub(crate) fn restart(&mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         self.child.wait().unwrap();
@@ -58,20 +58,20 @@ impl Prometheus {
         });
     }
 
-    /// The `data` of an answer of its API.
+    /// The `data` of an API answer.
     pub(crate) fn api(&self, path: &str) -> Result<Value, String> {
         let text = http::get(self.address, path).map_err(|error| error.to_string())?.text();
         let mut answer: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         if answer["status"] == "success" { Ok(answer["data"].take()) } else { Err(text) }
     }
 
-    /// What an expression gives now.
+    /// The current result of an expression.
     pub(crate) fn try_query(&self, expression: &str) -> Result<Vec<Value>, String> {
         let data = self.api(&format!("/api/v1/query?query={}", percent_encoded(expression)))?;
         data["result"].as_array().cloned().ok_or_else(|| data.to_string())
     }
 
-    /// As [`Prometheus::try_query`], nothing while it does not answer.
+    /// As [`Prometheus::try_query`], but empty on an error.
     pub(crate) fn query(&self, expression: &str) -> Vec<Value> {
         self.try_query(expression).unwrap_or_default()
     }

@@ -1,10 +1,10 @@
-//! The release binary stands alone: static, stripped, small, at home in an empty file system.
+//! The release binary is static, stripped and small, and runs in an empty file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Budget of the binary, and so of the image: 2.3 MB.
+/// The budget of the binary, and so of the image: 2.3 MB.
 const MAX_BYTES: usize = 2_300_000;
 /// Program header: the path of an interpreter, which a static program does not have.
 const PT_INTERP: u64 = 3;
@@ -15,7 +15,7 @@ const DT_NEEDED: u64 = 1;
 /// Section header: the symbols that stripping removes.
 const SHT_SYMTAB: u64 = 2;
 
-/// What this test asks of an ELF file of 64 bits, little-endian.
+/// The properties of a 64-bit little-endian ELF file.
 #[derive(Debug, PartialEq)]
 struct Elf {
     machine: u64,
@@ -24,7 +24,7 @@ struct Elf {
     symbols: bool,
 }
 
-/// The little-endian number of `size` octets at `at`.
+/// The little-endian number of `size` bytes at `at`.
 fn number(bytes: &[u8], at: u64, size: usize) -> Option<u64> {
     let at = usize::try_from(at).ok()?;
     let field = bytes.get(at..at.checked_add(size)?)?;
@@ -61,12 +61,12 @@ fn elf(bytes: &[u8]) -> Option<Elf> {
     Some(found)
 }
 
-/// The release binary that `variable` names, or a note of what is left out.
+/// The release binary that `variable` names; skips the test without one.
 fn binary(variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     if path.is_none() {
         wylis_harness::skip(&format!(
-            "{variable} names no release binary (scripts/build.sh makes one)"
+            "{variable} names no release binary (scripts/build.sh builds it)"
         ));
     }
     path
@@ -93,8 +93,8 @@ fn the_arm64_binary_is_static_stripped_and_small() {
 }
 
 #[test]
-fn a_dynamic_unstripped_program_is_told_from_a_static_one() {
-    // This test itself is one, as long as it is built for glibc.
+fn a_dynamic_unstripped_program_is_recognised() {
+    // This test program is dynamic when it is built for glibc.
     let this = elf(&fs::read(std::env::current_exe().unwrap()).unwrap()).unwrap();
     if cfg!(target_env = "gnu") {
         assert!(this.interpreter && this.libraries > 0, "{this:?}");
@@ -103,11 +103,11 @@ fn a_dynamic_unstripped_program_is_told_from_a_static_one() {
     assert_eq!(elf(b"#!/bin/sh\n"), None);
 }
 
-fn assert_tells_version(command: &mut Command) {
+fn assert_prints_version(command: &mut Command) {
     let output = command.output().expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}: {output:?}", output.status);
-    assert_eq!(said.trim(), concat!("wylis ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(printed.trim(), concat!("wylis ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_binary_runs_in_an_empty_file_system() {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("empty-{}", std::process::id()));
     fs::create_dir_all(&empty).unwrap();
     fs::copy(&path, empty.join("wylis")).unwrap();
-    assert_tells_version(Command::new("chroot").arg(&empty).args(["/wylis", "--version"]));
+    assert_prints_version(Command::new("chroot").arg(&empty).args(["/wylis", "--version"]));
     fs::remove_dir_all(&empty).unwrap();
 }
 
@@ -131,5 +131,5 @@ fn the_arm64_binary_runs() {
     if Command::new("qemu-aarch64-static").arg("--version").output().is_err() {
         return wylis_harness::skip("no qemu-aarch64-static (Debian package qemu-user-static)");
     }
-    assert_tells_version(Command::new("qemu-aarch64-static").arg(path).arg("--version"));
+    assert_prints_version(Command::new("qemu-aarch64-static").arg(path).arg("--version"));
 }

@@ -16,10 +16,10 @@ pub mod kube;
 pub mod manifest;
 pub mod mesh;
 pub mod netns;
+pub mod pair_counters;
 pub mod pki;
 pub mod process;
 pub mod rights;
-pub mod watch;
 pub mod yaml;
 
 use std::io::Write as _;
@@ -48,6 +48,20 @@ pub fn skip(reason: &str) {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
     file.and_then(|mut file| file.write_all(line.as_bytes()))
         .unwrap_or_else(|error| panic!("append to {}: {error}", path.display()));
+}
+
+/// README.md and the pages of docs/, in one text.
+///
+/// # Panics
+/// When a page is not readable.
+#[must_use]
+pub fn documentation() -> String {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let pages = std::fs::read_dir(root.join("docs")).expect("docs").flatten();
+    let pages =
+        pages.map(|page| page.path()).filter(|page| page.extension().is_some_and(|e| e == "md"));
+    let pages = pages.chain([root.join("README.md")]);
+    pages.map(|page| std::fs::read_to_string(page).expect("a readable page")).collect()
 }
 
 /// Polls a condition until it holds.

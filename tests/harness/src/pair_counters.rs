@@ -1,5 +1,4 @@
-//! Follows the counters of all pairs over the lives of their agents: a counter that starts anew loses
-//! nothing that was seen before.
+//! Sums the counters of all pairs across restarts of their agents, which reset the agents' counters.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,18 +8,18 @@ use serde_json::Value;
 /// The names of a source and a target.
 pub type Pair = (String, String);
 
-/// What was seen so far.
+/// The sums so far.
 #[derive(Debug, Default)]
-pub struct Watch {
-    /// By the life of an agent and its peer: what it counted at the last look.
-    seen: HashMap<(String, String), Counts>,
-    /// Failed probes since the watch began.
+pub struct PairCounters {
+    /// For each agent instance and peer: the counters in the last row.
+    last: HashMap<(String, String), Counts>,
+    /// Failed probes since the last reset.
     pub failures: u64,
-    /// What was told of them.
+    /// The peer's entry for each failure.
     pub failed: Vec<String>,
-    /// Successes since the watch began.
+    /// Successes since the last reset.
     pub successes: HashMap<Pair, u64>,
-    /// When a request last went from one node to the other: answered there, or heard here.
+    /// The time of the last request of each pair, counted by either end.
     last_request: HashMap<Pair, Instant>,
     longest: HashMap<Pair, Duration>,
 }
@@ -32,28 +31,28 @@ struct Counts {
     incoming: u64,
 }
 
-impl Watch {
-    /// What was counted until now is not this watch's.
-    pub fn begin(&mut self) {
+impl PairCounters {
+    /// Sets failures and successes to zero.
+    pub fn reset(&mut self) {
         self.failures = 0;
         self.failed.clear();
         self.successes.clear();
     }
 
-    /// Takes in an agent's row, as its JSON page has it; null, of one that does not answer, is nothing.
+    /// Records an agent's row. Null, for an agent that does not answer, changes nothing.
     ///
     /// # Panics
-    /// When a peer lacks what every peer has.
-    pub fn see(&mut self, row: &Value) {
-        let (Some(life), Some(node)) = (row["instance"].as_str(), row["node"].as_str()) else {
+    /// When a peer's entry lacks a counter.
+    pub fn record(&mut self, row: &Value) {
+        let (Some(instance), Some(node)) = (row["instance"].as_str(), row["node"].as_str()) else {
             return;
         };
         for peer in row["peers"].as_array().into_iter().flatten() {
-            self.fold(life, node, peer);
+            self.add(instance, node, peer);
         }
     }
 
-    fn fold(&mut self, life: &str, node: &str, peer: &Value) {
+    fn add(&mut self, instance: &str, node: &str, peer: &Value) {
         let other = peer["node"].as_str().unwrap().to_owned();
         let count = |field: &str| peer[field].as_u64().unwrap();
         let now = Counts {
@@ -61,10 +60,10 @@ impl Watch {
             failures: count("failures"),
             incoming: count("incoming_requests"),
         };
-        let old = self.seen.insert((life.to_owned(), other.clone()), now).unwrap_or_default();
-        // A peer that left and came back begins at zero, and so does a process in the same pod.
-        let anew = now.successes < old.successes || now.incoming < old.incoming;
-        let old = if anew { Counts::default() } else { old };
+        let old = self.last.insert((instance.to_owned(), other.clone()), now).unwrap_or_default();
+        // A peer that left and returned starts at zero, and so does a new process in the same pod.
+        let restarted = now.successes < old.successes || now.incoming < old.incoming;
+        let old = if restarted { Counts::default() } else { old };
         if now.failures > old.failures {
             self.failures += now.failures - old.failures;
             self.failed.push(format!("{node} to {other}: {peer}"));
@@ -87,7 +86,7 @@ impl Watch {
         }
     }
 
-    /// How long each pair was without a request at most, until now.
+    /// The longest time of each pair without a request, until now.
     #[must_use]
     pub fn gaps(mut self) -> HashMap<Pair, Duration> {
         for pair in self.last_request.clone().into_keys() {
