@@ -1,4 +1,4 @@
-//! Reads a request head byte by byte, in constant memory, and writes the canonical one.
+//! Reads a request head as it comes, in constant memory, and writes the canonical one.
 //!
 //! Pure. Of the client's bytes only a path and values of a plain alphabet pass; everything else is
 //! checked and dropped as it comes. Hostile bytes never reach tiny_http.
@@ -37,8 +37,10 @@ pub(super) struct RequestHead {
 pub(super) struct HeadReader {
     /// The current line, without its end.
     line: Vec<u8>,
-    previous: u8,
+    /// The last byte was a CR.
+    after_return: bool,
     length: usize,
+    empty_line_skipped: bool,
     hosts: usize,
     /// `None` until the request line is complete.
     request: Option<RequestHead>,
@@ -51,58 +53,67 @@ impl HeadReader {
     }
 
     /// Reads the next bytes; `Ok(None)` while the head is incomplete.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<RequestHead>, Rejection> {
-        for (at, byte) in bytes.iter().enumerate() {
-            if let Some(request) = self.push(*byte)? {
-                // A body or a second request: one request a connection, and nothing after it.
-                return if at + 1 < bytes.len() { Err(Rejection::Body) } else { Ok(Some(request)) };
-            }
-        }
-        Ok(None)
-    }
-
+    ///
     /// Lines end with CRLF: a lone CR or LF reads differently elsewhere (RFC 9112, section 2.2). No
     /// other control character but the tab is allowed.
-    fn push(&mut self, byte: u8) -> Result<Option<RequestHead>, Rejection> {
-        self.length += 1;
-        let after_return = std::mem::replace(&mut self.previous, byte) == b'\r';
-        if after_return != (byte == b'\n')
-            || byte == 0x7f
-            || (byte < b' ' && !b"\r\n\t".contains(&byte))
-        {
-            return Err(Rejection::BadRequest);
-        }
-        match byte {
-            b'\n' if self.line.is_empty() && self.request.is_some() => {
-                return self.finish().map(Some);
-            }
-            b'\n' => self.end_line()?,
-            b'\r' => {}
-            _ if self.request.is_some() => {
-                // One byte more shows that the line is too long.
-                if self.line.len() <= MAX_HEADER_LINE {
-                    self.line.push(byte);
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<RequestHead>, Rejection> {
+        let room = wire::MAX_REQUEST_HEAD - self.length;
+        let mut rest = bytes.get(..room).unwrap_or(bytes);
+        self.length += rest.len();
+        while !rest.is_empty() {
+            let control = rest.iter().position(|byte| byte.is_ascii_control() && *byte != b'\t');
+            let (text, after) = rest.split_at(control.unwrap_or(rest.len()));
+            self.add_text(text)?;
+            let [control, after @ ..] = after else { break };
+            rest = after;
+            match (self.after_return, control) {
+                (false, b'\r') => self.after_return = true,
+                (true, b'\n') => {
+                    self.after_return = false;
+                    if let Some(request) = self.end_line()? {
+                        // A body or a second request: one request a connection, and nothing after it.
+                        let alone = rest.is_empty() && bytes.len() <= room;
+                        return if alone { Ok(Some(request)) } else { Err(Rejection::Body) };
+                    }
                 }
+                _ => return Err(Rejection::BadRequest),
             }
-            _ if self.line.len() < MAX_REQUEST_LINE => self.line.push(byte),
-            _ => return Err(Rejection::TooLarge),
         }
         if self.length < wire::MAX_REQUEST_HEAD { Ok(None) } else { Err(Rejection::TooLarge) }
     }
 
-    fn end_line(&mut self) -> Result<(), Rejection> {
+    /// Buffers as much of a line as may be needed.
+    fn add_text(&mut self, text: &[u8]) -> Result<(), Rejection> {
+        if self.after_return && !text.is_empty() {
+            return Err(Rejection::BadRequest);
+        }
+        let in_request_line = self.request.is_none();
+        // One byte more shows that a header line is too long.
+        let limit = if in_request_line { MAX_REQUEST_LINE } else { MAX_HEADER_LINE + 1 };
+        let room = limit - self.line.len();
+        if in_request_line && text.len() > room {
+            return Err(Rejection::TooLarge);
+        }
+        self.line.extend_from_slice(text.get(..room).unwrap_or(text));
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> Result<Option<RequestHead>, Rejection> {
+        let mut line = std::mem::take(&mut self.line);
         match &mut self.request {
-            Some(request) => self.hosts += usize::from(request.add_header(&self.line)?),
+            Some(_) if line.is_empty() => return self.finish().map(Some),
+            Some(request) => self.hosts += usize::from(request.add_header(&line)?),
             // RFC 9112, section 2.2: one empty line before the request is ignored.
-            None if self.length == b"\r\n".len() => {}
+            None if line.is_empty() && !self.empty_line_skipped => self.empty_line_skipped = true,
             None => {
-                self.request = Some(RequestHead::from_line(&self.line)?);
-                // Header lines need less.
-                self.line = Vec::new();
+                self.request = Some(RequestHead::from_line(&line)?);
+                return Ok(None);
             }
         }
-        self.line.clear();
-        Ok(())
+        // Reused by the next line, unless it was the request line, which may be long.
+        line.clear();
+        self.line = line;
+        Ok(None)
     }
 
     /// RFC 9112, section 3.2: exactly one Host, which HTTP/1.0 does not know.
