@@ -12,9 +12,8 @@ fn the_account_may_list_pods_in_its_namespace_and_nothing_else() {
     let Some(cluster) = Cluster::find() else { return };
     let pods = cluster.with_agents();
     println!("{}", cluster.kubectl(&["auth", "can-i", "--list", "-n", NAMESPACE, "--as", ACCOUNT]));
-    let asked =
-        rights::assert_one_of_all_questions_is_answered_with_yes(&Proxy::start(&cluster, &[]));
-    println!("1 of {asked} possible actions is allowed");
+    let combinations = rights::assert_only_listing_pods_is_allowed(&Proxy::start(&cluster, &[]));
+    println!("1 of {combinations} possible actions is allowed");
 
     let dir = TempDir::new("rights");
     let config = dir.path().join("thief.conf");
@@ -23,6 +22,6 @@ fn the_account_may_list_pods_in_its_namespace_and_nothing_else() {
     thief["users"][0]["user"] = json!({"token": token});
     std::fs::write(&config, thief.to_string()).unwrap();
     let thief = Proxy::start(&cluster, &[&format!("--kubeconfig={}", config.display())]);
-    rights::assert_the_rules_name_only_that_list(&thief);
-    rights::assert_a_thief_gets_only_that_list(&thief, &pods[0].name);
+    rights::assert_own_rules_allow_only_that_list(&thief);
+    rights::assert_a_stolen_token_gets_only_that_list(&thief, &pods[0].name);
 }

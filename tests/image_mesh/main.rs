@@ -192,7 +192,7 @@ impl Trio {
     }
 
     fn of(&self, node: &str) -> &Container {
-        self.containers.iter().find(|container| container.node == node).expect("one of ours")
+        self.containers.iter().find(|container| container.node == node).expect("a node of the mesh")
     }
 
     /// Every pair, as source and target.

@@ -1,7 +1,7 @@
-//! What `kubectl apply -f manifests/` would create, against what the design promises, the settings
-//! that the agent knows, the Pod Security Standard and Kubernetes' own schemas.
+//! The objects of `kubectl apply -f manifests/` against the documented promises, the agent's settings, the
+//! Pod Security Standard and Kubernetes' schemas.
 
-#![expect(clippy::indexing_slicing, reason = "a JSON value gives null for what it has not")]
+#![expect(clippy::indexing_slicing, reason = "a JSON value gives null for a missing field")]
 
 mod monitoring;
 mod objects;

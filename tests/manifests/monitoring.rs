@@ -1,4 +1,4 @@
-//! manifests/monitoring: what is made from another file is so made, and nothing of it is applied unasked.
+//! manifests/monitoring: generated files match their sources, and a plain apply includes none of the folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,52 +18,52 @@ fn read(name: &str) -> String {
     fs::read_to_string(folder().join(name)).expect(name)
 }
 
-/// The one object of a file.
+/// The only object of a file.
 fn manifest(name: &str) -> Value {
     let mut objects = parse(&read(name));
     assert_eq!(objects.len(), 1, "{name}");
     objects.remove(0)
 }
 
-/// Whether the made files of a folder are as they would be made, and what is said otherwise.
+/// Whether a folder's generated files match their sources, and the script's output.
 fn check(folder: &Path) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/monitoring.sh");
     let output = Command::new(script).arg("--check").arg(folder).output().expect("bash");
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
 #[test]
-fn the_made_files_are_as_they_would_be_made() {
-    let (same, said) = check(&folder());
-    assert!(same, "{said}");
+fn generated_files_match_their_sources() {
+    let (same, output) = check(&folder());
+    assert!(same, "{output}");
     assert_eq!(manifest("prometheus-rule.yaml")["spec"], manifest("wylis.rules.yaml"));
     let map = manifest("grafana-dashboard-configmap.yaml");
     let data = map["data"].as_object().unwrap();
     assert_eq!(data.len(), 1);
     assert_eq!(data["wylis.json"], read("grafana-dashboard.json"));
-    // A ConfigMap holds a MiB, and kubectl keeps a copy of it in an annotation of 256 KiB at most.
+    // A ConfigMap may hold 1 MiB, but kubectl copies it into an annotation of at most 256 KiB.
     assert!(read("grafana-dashboard-configmap.yaml").len() < 200_000);
 }
 
 #[test]
-fn a_made_file_that_differs_from_its_source_is_told() {
+fn a_generated_file_that_differs_from_its_source_is_reported() {
     for name in ["wylis.rules.yaml", "grafana-dashboard.json", "prometheus-rule.yaml"] {
         let dir = TempDir::new("monitoring");
         for file in fs::read_dir(folder()).unwrap() {
             let file = file.unwrap();
             fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
         }
-        assert!(check(dir.path()).0, "the copy itself");
+        assert!(check(dir.path()).0, "the unchanged copy");
         let text = read(name);
         fs::write(dir.path().join(name), text.replacen("Wylis", "Willis", 1)).unwrap();
-        let (same, said) = check(dir.path());
-        assert!(!same && said.contains("Willis"), "{name}: {said}");
+        let (same, output) = check(dir.path());
+        assert!(!same && output.contains("Willis"), "{name}: {output}");
     }
 }
 
 #[test]
-fn the_objects_are_what_operator_and_sidecar_look_for() {
+fn operator_and_sidecar_find_the_objects() {
     for (file, version, kind) in [
         ("pod-monitor.yaml", "monitoring.coreos.com/v1", "PodMonitor"),
         ("prometheus-rule.yaml", "monitoring.coreos.com/v1", "PrometheusRule"),

@@ -1,4 +1,4 @@
-//! The objects of manifests/, read as `kubectl apply -f` reads them.
+//! The objects of manifests/, as `kubectl apply -f` reads them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use wylis_harness::yaml::parse;
 
-/// The files that a plain apply reads: those of the folder itself, in the order of their names.
+/// The files of a plain apply: those of the folder itself, sorted by name.
 pub(crate) fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .expect("the folder of the manifests")
-        .map(|entry| entry.expect("an entry of the folder").path())
+        .expect("the folder manifests")
+        .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.is_file())
         .collect();
     files.sort();
     files
 }
 
-/// Every object, in the order in which it would be applied.
+/// Every object, in the order of an apply.
 pub(crate) fn objects() -> Vec<Value> {
     files()
         .iter()
-        .flat_map(|file| parse(&fs::read_to_string(file).expect("a manifest that can be read")))
+        .flat_map(|file| parse(&fs::read_to_string(file).expect("a readable manifest")))
         .collect()
 }
 
-/// The one object of this kind.
+/// The only object of this kind.
 pub(crate) fn object(kind: &str) -> Value {
     let mut found: Vec<Value> =
         objects().into_iter().filter(|object| object["kind"] == kind).collect();

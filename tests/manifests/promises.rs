@@ -1,4 +1,4 @@
-//! What the manifests promise, word by word, so that no edit loses a line of it unseen.
+//! The promises of the manifests, field by field, so that no edit drops one unnoticed.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use wylis_harness::manifest;
 use crate::objects::{files, object, objects};
 
 const PORT: u64 = 9050;
-/// How long the agent keeps answering after SIGTERM, as it is by default.
+/// The default of WYLIS_DRAIN.
 const DRAIN_SECONDS: u64 = 5;
 
 fn pod_template() -> Value {
@@ -27,11 +27,11 @@ fn container() -> Value {
 }
 
 #[test]
-fn a_plain_apply_creates_the_namespace_first_and_everything_in_it() {
+fn a_plain_apply_creates_the_namespace_first_and_all_objects_in_it() {
     let kinds: Vec<_> =
         objects().iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kinds.first().map(String::as_str), Some("Namespace"));
-    // A pod that comes before its account or its quota is refused for a while.
+    // A pod before its account or quota would be refused for a while.
     assert_eq!(kinds.last().map(String::as_str), Some("DaemonSet"));
     let expected = [
         "DaemonSet",
@@ -56,17 +56,17 @@ fn a_plain_apply_creates_the_namespace_first_and_everything_in_it() {
 }
 
 #[test]
-fn the_folder_holds_nothing_that_apply_chokes_on() {
+fn kubectl_can_apply_every_file_of_the_folder() {
     for file in files() {
         let name = file.file_name().unwrap().to_str().unwrap();
         assert!(name.ends_with(".yaml"), "{name} is not a manifest");
-        // kubectl reads it as an object of a kind that no API server knows.
+        // kubectl would read it as an object of an unknown kind.
         assert!(!name.starts_with("kustomization"), "{name} belongs elsewhere");
     }
 }
 
 #[test]
-fn the_agent_may_list_the_pods_of_its_namespace_and_nothing_more() {
+fn the_agent_may_list_pods_of_its_namespace_and_nothing_else() {
     let rules = object("Role")["rules"].clone();
     assert_eq!(rules, json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]));
     let binding = object("RoleBinding");
@@ -82,7 +82,7 @@ fn the_agent_may_list_the_pods_of_its_namespace_and_nothing_more() {
 }
 
 #[test]
-fn every_agent_is_found_by_the_one_label() {
+fn one_label_selects_every_agent() {
     let daemonset = object("DaemonSet");
     let label = json!({"app.kubernetes.io/name": "wylis"});
     assert_eq!(daemonset["spec"]["selector"]["matchLabels"], label);
@@ -92,7 +92,7 @@ fn every_agent_is_found_by_the_one_label() {
 }
 
 #[test]
-fn the_one_port_is_open_to_everybody_and_headless() {
+fn the_port_is_open_to_all_sources_and_the_service_is_headless() {
     let port = json!([{"name": "http", "protocol": "TCP", "containerPort": PORT}]);
     assert_eq!(container()["ports"], port);
     let service = object("Service");
@@ -100,14 +100,14 @@ fn the_one_port_is_open_to_everybody_and_headless() {
     assert_eq!(service["spec"]["ports"][0]["port"], PORT);
     assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
     let policy = object("NetworkPolicy");
-    // No `from`: sources are rewritten on the way. No word of egress: it stays as it is.
+    // No `from`, since sources may be rewritten on the path, and no egress rule.
     assert_eq!(policy["spec"]["ingress"], json!([{"ports": [{"protocol": "TCP", "port": PORT}]}]));
     assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
     assert!(policy["spec"]["egress"].is_null());
 }
 
 #[test]
-fn prometheus_finds_the_metrics_and_no_service_mesh_comes_between() {
+fn prometheus_finds_the_metrics_and_service_meshes_skip_the_pod() {
     let about = pod_template()["metadata"].clone();
     assert_eq!(about["annotations"]["prometheus.io/scrape"], "true");
     assert_eq!(about["annotations"]["prometheus.io/port"], PORT.to_string());
@@ -184,7 +184,7 @@ fn virtual_nodes_and_foreign_systems_get_no_pod() {
 }
 
 #[test]
-fn the_container_is_as_small_and_as_closed_as_promised() {
+fn the_container_has_the_promised_resources_and_security_context() {
     let container = container();
     let resources =
         json!({"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}});
@@ -196,7 +196,7 @@ fn the_container_is_as_small_and_as_closed_as_promised() {
     });
     assert_eq!(container["securityContext"], closed);
     assert_eq!(pod()["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    // The image's own user; tests/image checks that one.
+    // The image's user, which tests/image checks.
     assert_eq!(pod()["securityContext"]["runAsUser"], 65532);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(container["image"], format!("wylis:{version}"));
@@ -207,7 +207,7 @@ fn the_container_is_as_small_and_as_closed_as_promised() {
 }
 
 #[test]
-fn the_environment_tells_the_agent_who_it_is_and_where_to_keep_its_list() {
+fn the_environment_has_the_agents_identity_and_its_cache() {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let expected = json!([
         field("WYLIS_NODE_NAME", "spec.nodeName"),
@@ -219,23 +219,26 @@ fn the_environment_tells_the_agent_who_it_is_and_where_to_keep_its_list() {
     let state = &container()["volumeMounts"][0];
     assert_eq!(state["mountPath"], "/var/lib/wylis");
     assert_eq!(pod()["volumes"][0]["name"], state["name"]);
-    assert!(pod()["volumes"][0]["emptyDir"]["sizeLimit"].is_string(), "a bound on the state");
+    assert!(
+        pod()["volumes"][0]["emptyDir"]["sizeLimit"].is_string(),
+        "the state has no size limit"
+    );
 }
 
 #[test]
-fn every_variable_in_the_manifests_is_a_setting_that_the_agent_knows() {
+fn every_variable_in_the_manifests_is_a_known_setting() {
     let help = Command::new(env!("CARGO_BIN_EXE_wylis")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let known: BTreeSet<&str> =
         help.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
     for variable in container()["env"].as_array().unwrap() {
         let name = variable["name"].as_str().unwrap();
-        assert!(known.contains(name), "{name} is not in what `wylis --help` says:\n{help}");
+        assert!(known.contains(name), "{name} is not in `wylis --help`:\n{help}");
     }
 }
 
 #[test]
-fn the_kubelet_asks_the_health_routes_and_is_patient() {
+fn the_kubelets_probes_use_the_health_routes_with_patience() {
     for (probe, path, patience) in
         [("livenessProbe", "/healthz", 60), ("readinessProbe", "/readyz", 15)]
     {
@@ -248,20 +251,20 @@ fn the_kubelet_asks_the_health_routes_and_is_patient() {
 }
 
 #[test]
-fn an_update_leaves_most_agents_running_and_each_its_time_to_drain() {
+fn an_update_keeps_most_agents_running_and_gives_each_time_to_drain() {
     let daemonset = object("DaemonSet");
     let expected = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%"}});
     assert_eq!(daemonset["spec"]["updateStrategy"], expected);
-    // Peers look at the pod list early for a new instance, at most once in ten seconds.
+    // Peers refresh early for a new instance, at most once in 10 s.
     assert!(manifest::min_ready().as_secs() > 10);
     let grace = pod()["terminationGracePeriodSeconds"].as_u64().unwrap();
     assert!(grace >= 2 * DRAIN_SECONDS, "{grace} s are too few to drain");
-    // The life tests play the controller and the kubelets by the same numbers.
+    // tests/lifecycle plays the controller and the kubelets with the same figures.
     let min_ready = daemonset["spec"]["minReadySeconds"].as_u64().unwrap();
     assert_eq!(manifest::min_ready().as_secs(), min_ready);
     assert_eq!(manifest::grace().as_secs(), grace);
     assert_eq!([1, 8, 9].map(manifest::max_unavailable), [1, 2, 3], "a quarter, rounded up");
-    // The drain keeps its default: nothing in the manifest sets it.
+    // The drain has its default.
     let variables = container()["env"].clone();
     assert!(variables.as_array().unwrap().iter().all(|one| one["name"] != "WYLIS_DRAIN"));
 }

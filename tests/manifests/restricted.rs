@@ -1,6 +1,5 @@
-//! The *restricted* Pod Security Standard, as far as a pod can break it, without a cluster.
-//!
-//! Field by field as in the standard's own table; the namespace makes the API server enforce it.
+//! The *restricted* Pod Security Standard, checked without a cluster, field by field as in the standard's
+//! table. In a cluster, the namespace's label makes the API server enforce it.
 
 use serde_json::{Value, json};
 
@@ -21,8 +20,8 @@ const VOLUMES: [&str; 8] = [
 /// The rules that a pod's specification breaks.
 fn broken(pod: &Value) -> Vec<String> {
     let mut broken = Vec::new();
-    let mut rule = |kept: bool, name: &str| {
-        if !kept {
+    let mut rule = |holds: bool, name: &str| {
+        if !holds {
             broken.push(name.to_owned());
         }
     };
@@ -45,7 +44,7 @@ fn broken(pod: &Value) -> Vec<String> {
 
 fn check_container(pod: &Value, container: &Value, rule: &mut impl FnMut(bool, &str)) {
     let own = &container["securityContext"];
-    // What the container says wins over what the pod says.
+    // The container's field overrides the pod's.
     let either = |field: &str| if own[field].is_null() { &pod[field] } else { &own[field] };
     rule(own["privileged"].is_null() || own["privileged"] == false, "privileged");
     rule(own["allowPrivilegeEscalation"] == false, "allowPrivilegeEscalation");

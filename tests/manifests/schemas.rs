@@ -1,5 +1,5 @@
-//! The manifests against the schemas that Kubernetes publishes, offline and strict: an unknown field
-//! is an error, for what is misspelt is silently ignored otherwise.
+//! The manifests against Kubernetes' published schemas, offline and strict: an unknown field is an error, so
+//! that a misspelt one is not ignored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,7 @@ use std::process::Command;
 use crate::objects::files;
 use wylis_harness::skip;
 
-/// The oldest release that people are likely to run, the newest that there are schemas for, and one
-/// between them.
+/// The oldest release in common use, the newest with a schema, and one between them.
 const RELEASES: [&str; 3] = ["1.29", "1.33", "1.37"];
 
 /// The validator that scripts/setup.sh installs.
@@ -22,7 +21,7 @@ fn validator() -> Option<PathBuf> {
     Some(path)
 }
 
-/// Whether the files pass, and what the validator says.
+/// Whether the files pass, and the validator's output.
 fn validate(validator: &Path, files: &[PathBuf]) -> (bool, String) {
     let mut command = Command::new(validator);
     command.arg("--strict");
@@ -30,21 +29,21 @@ fn validate(validator: &Path, files: &[PathBuf]) -> (bool, String) {
         command.args(["--kubernetes-version", release]);
     }
     let output = command.args(files).output().expect("the validator starts");
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
 #[test]
 fn the_schemas_of_three_releases_accept_the_manifests() {
     let Some(validator) = validator() else { return };
     let monitoring = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/monitoring");
-    // Of what lies there, the kinds that are Kubernetes' own.
+    // The folder's only built-in kind.
     let own = [monitoring.join("grafana-dashboard-configmap.yaml")];
-    let (valid, said) = validate(&validator, &[&files()[..], &own].concat());
-    assert!(valid, "{said}");
+    let (valid, output) = validate(&validator, &[&files()[..], &own].concat());
+    assert!(valid, "{output}");
     for release in RELEASES {
         let passed = format!(" passed for resource daemonset/wylis against version {release}\n");
-        assert!(said.contains(&passed), "{release} was not used: {said}");
+        assert!(output.contains(&passed), "{release} was not used: {output}");
     }
 }
 
@@ -58,11 +57,11 @@ fn the_schemas_refuse_a_broken_manifest() {
         ("wrong-type", "enableServiceLinks: false", "enableServiceLinks: \"no\""),
         ("missing", "      containers:\n", "      initContainers:\n"),
     ] {
-        assert!(good.contains(part), "{part} is not in the manifest");
+        assert!(good.contains(part), "{part} is missing from the manifest");
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.yaml"));
         fs::write(&file, good.replace(part, other)).unwrap();
-        let (valid, said) = validate(&validator, &[file]);
-        assert!(!valid, "{name} passed: {said}");
-        assert_eq!(said.matches("ERROR").count(), RELEASES.len(), "{said}");
+        let (valid, output) = validate(&validator, &[file]);
+        assert!(!valid, "{name} passed: {output}");
+        assert_eq!(output.matches("ERROR").count(), RELEASES.len(), "{output}");
     }
 }

@@ -133,7 +133,7 @@ fn faults(path: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// The module of ours that a path names first. It may re-export an item of another one.
+/// The module that a path names first, which may re-export an item of another one.
 fn named_room(module: &[String], path: &[String]) -> Option<&'static str> {
     let (start, rest) = anchor(module, path);
     let first = start?.first().or(rest.first())?.clone();

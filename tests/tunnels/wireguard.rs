@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wylis_harness::netns::{Namespace, feed};
-use wylis_harness::process::{self, end_with_us};
+use wylis_harness::process::{self, end_with_this_thread};
 use wylis_harness::wait_until;
 
 /// The port of every host.
@@ -56,7 +56,7 @@ impl WireGuard {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log);
-        end_with_us(&mut command);
+        end_with_this_thread(&mut command);
         let child = command.spawn().expect("start wireguard-go");
         let private_key = feed("wg", &["genkey"], "");
         let public_key = feed("wg", &["pubkey"], &private_key).trim().to_owned();

@@ -1,8 +1,8 @@
-//! A stand-in for the Kubernetes API server: real TLS, bearer tokens, the pod list in its real
-//! shape, and every misbehaviour that discovery must bear.
+//! A fake Kubernetes API server: real TLS, bearer tokens, pod lists of the real form, and every misbehaviour
+//! that discovery must tolerate.
 //!
-//! One thread accepts, one thread serves each connection; `stop` ends them all and frees the
-//! address, `start` takes it again.
+//! One thread accepts, one thread serves each connection. `stop` ends them and closes the port, `restart`
+//! opens it again.
 
 mod behaviour;
 mod connection;
@@ -24,14 +24,14 @@ pub use table::{Listing, PodTable};
 use crate::netns::Entrance;
 use crate::pki::Identity;
 
-/// One request as received.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// When its head was read.
+    /// The time its head was read.
     pub at: Instant,
-    /// `GET` and the like.
+    /// The method.
     pub method: String,
-    /// Path and query as sent.
+    /// Path and query.
     pub target: String,
     /// The header `Authorization`.
     pub authorization: Option<String>,
@@ -46,24 +46,24 @@ impl Request {
         connection::query(&self.target, name)
     }
 
-    /// A header, whatever the case of its name.
+    /// A header, with its name in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Whether it would rather have the rows that kubectl prints than objects.
+    /// Whether it accepts a table instead of objects.
     #[must_use]
     pub fn wants_table(&self) -> bool {
         self.header("accept").is_some_and(|accept| accept.contains("as=Table"))
     }
 }
 
-/// The server. Dropping it stops it.
+/// The server; stopped when dropped.
 pub struct ApiServer {
     address: SocketAddr,
-    /// The namespace that it listens in, when not ours.
+    /// The namespace that it listens in, if not our own.
     inside: Option<Entrance>,
     shared: Arc<Shared>,
     running: Option<Running>,
@@ -74,20 +74,20 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-/// What the threads share with the test.
+/// Shared by the threads and the test.
 struct Shared {
     pods: PodTable,
     identity: Mutex<Identity>,
     tokens: Mutex<BTreeSet<String>>,
-    plan: Mutex<behaviour::Plan>,
+    script: Mutex<behaviour::Script>,
     log: Mutex<Vec<Request>>,
     connections: AtomicU64,
     bytes: AtomicU64,
-    /// Seconds that its clock is ahead of ours.
+    /// Seconds that its clock is ahead.
     ahead: AtomicU64,
-    /// Whether it knows the table form.
+    /// Whether it supports tables.
     tables: AtomicBool,
-    /// Open connections, so that a stop can break them off.
+    /// Open connections, for `stop` to close.
     open: Mutex<HashMap<u64, TcpStream>>,
 }
 
@@ -130,7 +130,7 @@ impl ApiServer {
                 pods: pods.clone(),
                 identity: Mutex::new(identity.clone()),
                 tokens: Mutex::default(),
-                plan: Mutex::default(),
+                script: Mutex::default(),
                 log: Mutex::default(),
                 connections: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
@@ -144,13 +144,13 @@ impl ApiServer {
         server
     }
 
-    /// Where it listens; stays the same over [`ApiServer::stop`] and [`ApiServer::restart`].
+    /// Its address, which [`ApiServer::stop`] and [`ApiServer::restart`] do not change.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The variables by which a pod finds the API server.
+    /// The variables that give a pod the API server's address.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 2] {
         [
@@ -165,7 +165,7 @@ impl ApiServer {
         &self.shared.pods
     }
 
-    /// Listens again on the same address; nothing when it runs.
+    /// Listens again on the same address, unless it runs.
     ///
     /// # Panics
     /// When the address cannot be bound.
@@ -191,13 +191,13 @@ impl ApiServer {
         }
     }
 
-    /// Closes the port and breaks off all connections.
+    /// Closes the port and all connections.
     pub fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
         running.stop.store(true, Ordering::SeqCst);
-        // Wakes the accept; a refusal means that it is awake already.
+        // Wakes the accept; a refusal means that it has ended.
         drop(self.within(|| TcpStream::connect(self.address)));
-        // A thread that panicked has told so.
+        // A panic was already printed.
         let _ = running.thread.join();
         for (_, stream) in lock(&self.shared.open).drain() {
             // It may be closed already.
@@ -205,34 +205,34 @@ impl ApiServer {
         }
     }
 
-    /// The certificate from the next connection on.
+    /// Sets the certificate of later connections.
     pub fn set_identity(&self, identity: &Identity) {
         *lock(&self.shared.identity) = identity.clone();
     }
 
-    /// The tokens that are valid from now on.
+    /// Sets the valid tokens.
     pub fn set_tokens(&self, tokens: &[&str]) {
         *lock(&self.shared.tokens) = tokens.iter().map(ToString::to_string).collect();
     }
 
-    /// Sets its clock ahead of ours.
+    /// Sets its clock ahead.
     pub fn set_clock_ahead(&self, by: Duration) {
         self.shared.ahead.store(by.as_secs(), Ordering::Relaxed);
     }
 
-    /// Answers with whole objects whatever the client would rather have.
+    /// Disables tables: every list has whole objects.
     pub fn know_no_tables(&self) {
         self.shared.tables.store(false, Ordering::Relaxed);
     }
 
-    /// The next `times` answers go this way.
+    /// Sets the behaviour of the next `times` answers.
     pub fn next(&self, times: usize, behaviour: &Behaviour) {
-        lock(&self.shared.plan).push(times, behaviour);
+        lock(&self.shared.script).push(times, behaviour);
     }
 
-    /// All further answers go this way; what [`ApiServer::next`] had left is forgotten.
+    /// Sets the behaviour of all later answers, in place of those of [`ApiServer::next`].
     pub fn always(&self, behaviour: Behaviour) {
-        lock(&self.shared.plan).set_always(behaviour);
+        lock(&self.shared.script).set_always(behaviour);
     }
 
     /// All requests so far.
@@ -241,31 +241,31 @@ impl ApiServer {
         lock(&self.shared.log).clone()
     }
 
-    /// How many requests so far that wanted objects, and not rows.
+    /// The number of requests for objects rather than a table.
     #[must_use]
     pub fn whole_lists(&self) -> usize {
         lock(&self.shared.log).iter().filter(|request| !request.wants_table()).count()
     }
 
-    /// How many requests so far.
+    /// The number of requests so far.
     #[must_use]
     pub fn requests(&self) -> usize {
         lock(&self.shared.log).len()
     }
 
-    /// How many connections were accepted, also those whose handshake failed.
+    /// The number of accepted connections, including failed handshakes.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         lock(&self.shared.open).len()
     }
 
-    /// How many bytes of answers were written, before TLS.
+    /// The bytes of answers written, before TLS.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
         self.shared.bytes.load(Ordering::SeqCst)
@@ -290,7 +290,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &AtomicBool) {
         }
         let worker = Arc::clone(shared);
         let serve = move || {
-            // Any end of a connection is the client's business; tests look at the client.
+            // Tests check the client, not how a connection ends.
             let _ = connection::serve(stream, &worker);
             lock(&worker.open).remove(&number);
         };
@@ -299,8 +299,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &AtomicBool) {
     }
 }
 
-/// Writes a service account as the kubelet mounts it: `token`, `ca.crt`, `namespace`, each
-/// replaced at once, so that a reader never sees half a file.
+/// Writes a service account as the kubelet mounts it: `token`, `ca.crt`, `namespace`, each replaced
+/// atomically.
 ///
 /// # Panics
 /// When the folder cannot be written.
@@ -312,7 +312,7 @@ pub fn write_service_account(dir: &Path, token: &str, ca: &str, namespace: &str)
     }
 }
 
-/// Replaces one file of a folder at once.
+/// Replaces a file atomically.
 ///
 /// # Panics
 /// When the folder cannot be written.

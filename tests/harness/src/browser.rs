@@ -1,5 +1,5 @@
-//! A real browser: Debian's Chromium without a window, driven over WebDriver
-//! (<https://www.w3.org/TR/webdriver2/>), which is JSON over HTTP.
+//! A real browser: Debian's headless Chromium, driven by WebDriver (<https://www.w3.org/TR/webdriver2/>),
+//! which is JSON over HTTP.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::netns::{Entrance, Namespace};
-use crate::process::end_with_us;
+use crate::process::end_with_this_thread;
 use crate::{TempDir, http, skip, wait_until};
 
-/// For one command; the first starts the browser.
+/// The limit for one command; the first starts the browser.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How a reference to an element is marked (WebDriver, section 12).
+/// The key of an element reference (WebDriver, section 12).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// Nothing leaves by itself; as root there is no sandbox; the browser ends with its driver.
+/// No background traffic; no sandbox, since root cannot have one; the browser ends with its driver.
 const ARGUMENTS: [&str; 9] = [
     "--headless=new",
     "--no-sandbox",
@@ -29,7 +29,7 @@ const ARGUMENTS: [&str; 9] = [
     "--window-size=1280,800",
 ];
 
-/// Keys that write nothing (WebDriver, section 17.4.2).
+/// Keys without a character (WebDriver, section 17.4.2).
 pub mod key {
     #![expect(missing_docs, reason = "as their names say")]
     pub const ENTER: &str = "\u{e007}";
@@ -43,7 +43,7 @@ pub mod key {
     pub const DOWN: &str = "\u{e015}";
 }
 
-/// A browser with one page; ended when dropped.
+/// A browser with one page; closed when dropped.
 #[derive(Debug)]
 pub struct Browser {
     driver: Child,
@@ -58,36 +58,37 @@ pub struct Browser {
 pub struct Element(String);
 
 impl Browser {
-    /// Starts one beside us, or says why not and gives `None`.
+    /// Starts a browser, or skips the test and returns `None`.
     #[must_use]
     pub fn start() -> Option<Self> {
         Self::launch(Command::new("chromedriver"), None)
     }
 
-    /// Starts one in a network namespace.
+    /// Starts a browser in a network namespace.
     #[must_use]
     pub fn start_in(namespace: &Namespace) -> Option<Self> {
         Self::launch(namespace.command("chromedriver"), Some(namespace.entrance()))
     }
 
     fn launch(mut command: Command, inside: Option<Entrance>) -> Option<Self> {
-        let there = Command::new("chromedriver").arg("--version").stdout(Stdio::null()).status();
-        if !there.is_ok_and(|status| status.success()) {
+        let version = Command::new("chromedriver").arg("--version").stdout(Stdio::null()).status();
+        if !version.is_ok_and(|status| status.success()) {
             skip("no chromedriver: needs chromium and chromium-driver");
             return None;
         }
         let dir = TempDir::new("browser");
         command.arg("--port=0").env("HOME", dir.path()).env("TMPDIR", dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        end_with_us(&mut command);
+        end_with_this_thread(&mut command);
         let mut driver = command.spawn().expect("chromedriver starts as it did before");
         let mut lines = BufReader::new(driver.stdout.take().expect("a pipe was asked for")).lines();
         let port = lines.find_map(|line| {
             let line = line.ok()?;
             line.strip_suffix('.')?.split_once("successfully on port ")?.1.parse().ok()
         });
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.expect("it tells its port")));
-        // What else it prints must find a reader.
+        let address =
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port.expect("chromedriver prints its port")));
+        // A full pipe would block it.
         std::thread::spawn(move || lines.for_each(drop));
         let mut browser = Self { driver, address, inside, session: String::new(), _dir: dir };
         let options = json!({"goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
@@ -98,7 +99,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// Sends one command, and gives its value.
+    /// Sends one command, and returns its value.
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
         self.try_command(method, path, body)
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
@@ -128,12 +129,12 @@ impl Browser {
         }
     }
 
-    /// Goes to a page.
+    /// Opens a page.
     pub fn go(&self, url: &str) {
         self.command("POST", "/url", &json!({ "url": url }));
     }
 
-    /// Runs the body of a function in the page, and gives what it returns.
+    /// Runs the body of a function in the page, and returns its result.
     pub fn run(&self, script: &str) -> Value {
         self.run_with(script, &json!([]))
     }
@@ -146,7 +147,7 @@ impl Browser {
     /// Waits until an expression holds in the page.
     ///
     /// # Panics
-    /// When it does not; tells what the page shows.
+    /// When it does not hold within `limit`; the message contains the page's text.
     pub fn wait_for(&self, limit: Duration, expression: &str) {
         let script = format!("return Boolean({expression})");
         let shown = || self.run("return document.body.innerText").to_string();
@@ -158,7 +159,7 @@ impl Browser {
         }
     }
 
-    /// The first element that a CSS selector finds.
+    /// The first element that matches a CSS selector.
     #[must_use]
     pub fn find(&self, selector: &str) -> Element {
         let found = json!({"using": "css selector", "value": selector});
@@ -166,18 +167,18 @@ impl Browser {
         Element(found[ELEMENT].as_str().expect("an element").to_owned())
     }
 
-    /// Clicks it, where the pointer would hit it.
+    /// Clicks an element with the pointer.
     pub fn click(&self, element: &Element) {
         self.command("POST", &format!("/element/{}/click", element.0), &json!({}));
     }
 
-    /// What assistive technology calls it.
+    /// The element's accessible name.
     #[must_use]
     pub fn label(&self, element: &Element) -> String {
         self.get(&format!("/element/{}/computedlabel", element.0))
     }
 
-    /// What assistive technology takes it for.
+    /// The element's accessible role.
     #[must_use]
     pub fn role(&self, element: &Element) -> String {
         self.get(&format!("/element/{}/computedrole", element.0))
@@ -187,7 +188,7 @@ impl Browser {
         self.command("GET", path, &Value::Null).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Presses keys, one after the other.
+    /// Presses keys one by one.
     pub fn press(&self, keys: &[&str]) {
         let press = |key: &&str| {
             [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]
@@ -202,26 +203,26 @@ impl Browser {
         self.command("POST", "/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }
 
-    /// What the page shall prefer: a feature of media queries, and its value.
+    /// Sets a feature of media queries.
     pub fn prefer(&self, feature: &str, value: &str) {
         let features = json!({"features": [{"name": feature, "value": value}]});
         self.devtools("Emulation.setEmulatedMedia", &features);
     }
 
-    /// The size of the page's window.
+    /// Sets the size of the page's window.
     pub fn resize(&self, width: u32, height: u32) {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// What the page looks like, as PNG.
+    /// A screenshot as PNG.
     #[must_use]
     pub fn screenshot(&self) -> Vec<u8> {
         from_base64(&self.get("/screenshot"))
     }
 
-    /// What the page has written to its console since the last look, faults of its own included.
+    /// The page's console messages since the last call, with the page's own errors.
     #[must_use]
     pub fn console(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", &json!({"type": "browser"}));
@@ -229,7 +230,7 @@ impl Browser {
         entries.iter().map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// The addresses that the page has asked since the last look.
+    /// The URLs that the page requested since the last call.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", &json!({"type": "performance"}));
@@ -237,14 +238,14 @@ impl Browser {
         let events = entries.iter().filter_map(|entry| {
             let event: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
             let event = &event["message"];
-            let asked = event["method"] == "Network.requestWillBeSent";
-            asked.then(|| event["params"]["request"]["url"].as_str().unwrap_or_default().to_owned())
+            let sent = event["method"] == "Network.requestWillBeSent";
+            sent.then(|| event["params"]["request"]["url"].as_str().unwrap_or_default().to_owned())
         });
         events.collect()
     }
 }
 
-/// Decodes what is known to be base64 (RFC 4648, section 4).
+/// Decodes valid base64 (RFC 4648, section 4).
 fn from_base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',
@@ -268,7 +269,7 @@ impl Drop for Browser {
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
-        // A test that fails need not wait for the browser's own end.
+        // A failing test does not wait for the browser's end.
         if !std::thread::panicking() {
             let address = self.address;
             wait_until(PATIENCE, "the driver is gone", || match &self.inside {
@@ -284,7 +285,7 @@ mod tests {
     use super::from_base64;
 
     #[test]
-    fn base64_is_read_whatever_its_length() {
+    fn base64_of_any_length_is_decoded() {
         for (text, bytes) in
             [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")]
         {

@@ -1,6 +1,5 @@
-//! TUN and TAP devices, and what is made of them: IP-in-IP, and a cable with a delay. Each is one
-//! thread of this process over descriptors that were opened inside the namespaces; it ends, and its
-//! devices go, when the owner is dropped or the process dies.
+//! TUN and TAP devices: IP-in-IP, and a cable with a delay. Each is one thread over descriptors opened inside
+//! the namespaces. Thread and devices end with their owner or the process.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::netns::Namespace;
 
-/// Larger than any packet here.
+/// Larger than any packet.
 const LARGEST: usize = 65_536;
-/// Frames under way on a cable; a longer queue would only be a slower cable.
-const UNDER_WAY: usize = 4096;
+/// The queue of a cable, in frames; a longer one would only add delay.
+const QUEUE: usize = 4096;
 
 /// A thread that ends when this is dropped.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        // The other end sees that it is gone.
+        // The thread sees the closed pipe.
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -43,18 +42,18 @@ impl Drop for Pump {
     }
 }
 
-/// Waits until one of these can be read or has ended, and tells which; none at the timeout.
+/// Waits until descriptors are readable or closed, and returns which; none after the timeout.
 fn readable<const N: usize>(descriptors: [RawFd; N], timeout: Option<Duration>) -> [bool; N] {
     let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    // Rounded up: waking too early would be a busy loop.
+    // Rounded up: an early wake-up would be a busy loop.
     let timeout = timeout.map_or(-1, |left| i32::try_from(left.as_millis()).unwrap_or(0) + 1);
-    // SAFETY: the array outlives the call, and its length is told.
+    // SAFETY: the array outlives the call, and the length is its own.
     let ready =
         unsafe { libc::poll(polled.as_mut_ptr(), libc::nfds_t::try_from(N).unwrap_or(0), timeout) };
     polled.map(|one| ready > 0 && one.revents != 0)
 }
 
-/// A TUN or TAP device in the namespace of the calling thread.
+/// Opens a TUN or TAP device in the calling thread's namespace.
 fn open(name: &str, kind: libc::c_int) -> File {
     let device = File::options().read(true).write(true).open("/dev/net/tun");
     let device = device.expect("open /dev/net/tun");
@@ -65,21 +64,21 @@ fn open(name: &str, kind: libc::c_int) -> File {
     }
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(kind | libc::IFF_NO_PI).expect("flags fit");
-    // SAFETY: the request outlives the call, and is what TUNSETIFF takes.
+    // SAFETY: the request outlives the call and has TUNSETIFF's type.
     let made = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     assert_eq!(made, 0, "{name}: {}", io::Error::last_os_error());
     device
 }
 
-/// IP-in-IP (RFC 2003) in userspace: what enters the device leaves as protocol 4 to the other end.
+/// IP-in-IP (RFC 2003) in userspace: packets from the device go to the other end as protocol 4.
 #[derive(Debug)]
 pub struct IpInIp {
     _pump: Pump,
 }
 
 impl IpInIp {
-    /// Makes the device in a host. `local` is this end's outer address; `other_end` gives that of
-    /// the host where an inner address lives.
+    /// Opens the device on a host. `local` is its outer address; `other_end` maps an inner address to its
+    /// host's outer address.
     #[must_use]
     pub fn open(
         host: &Namespace,
@@ -94,11 +93,11 @@ impl IpInIp {
     }
 }
 
-/// A raw socket of protocol 4. It sends and receives as a UDP socket does, with a port that means
-/// nothing; what it receives begins with the outer header (raw(7)).
+/// A raw socket of protocol 4. It sends and receives like a UDP socket with a meaningless port; received
+/// packets start with the outer header (raw(7)).
 fn raw_socket(local: Ipv4Addr) -> UdpSocket {
-    // SAFETY: plain socket calls; the descriptor goes into the socket, which closes it. The address
-    // outlives the call and has the length that is told.
+    // SAFETY: plain socket calls. The socket owns the descriptor. The address outlives the call and the
+    // length is its own.
     unsafe {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         let socket = libc::socket(libc::AF_INET, kind, libc::IPPROTO_IPIP);
@@ -126,7 +125,7 @@ fn carry(
         if stop {
             return;
         }
-        // What cannot be sent is lost, as on every network; TCP sends it again.
+        // A packet that cannot be sent is lost, as on any network; TCP retransmits.
         if out && let Ok(length) = device.read(&mut buffer) {
             let inner = &buffer[..length];
             if let Some(&[a, b, c, d]) = inner.get(16..20)
@@ -144,7 +143,7 @@ fn carry(
     }
 }
 
-/// A cable between two namespaces that can be made slow.
+/// A cable between two namespaces, with an adjustable delay.
 #[derive(Debug)]
 pub struct Cable {
     _pump: Pump,
@@ -152,7 +151,7 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// Makes its two ends, Ethernet devices of these names.
+    /// Creates both ends, Ethernet devices with these names.
     #[must_use]
     pub fn plug(one: (&Namespace, &str), other: (&Namespace, &str)) -> Self {
         let end =
@@ -164,7 +163,7 @@ impl Cable {
         Self { _pump: pump, micros }
     }
 
-    /// How long each frame takes from now on, either way.
+    /// Sets the delay of each frame, in both directions.
     pub fn set_delay(&self, delay: Duration) {
         let micros = u64::try_from(delay.as_micros()).expect("a short delay");
         self.micros.store(micros, Ordering::Relaxed);
@@ -172,13 +171,13 @@ impl Cable {
 }
 
 fn transmit(ends: &[File; 2], micros: &AtomicU64, stopped: &PipeReader) {
-    let mut under_way: VecDeque<(Instant, usize, Vec<u8>)> = VecDeque::new();
+    let mut in_flight: VecDeque<(Instant, usize, Vec<u8>)> = VecDeque::new();
     let mut buffer = vec![0; LARGEST];
     loop {
-        let next = under_way.front().map(|(due, _, _)| *due);
+        let next = in_flight.front().map(|(due, _, _)| *due);
         let left = next.map(|due| due.saturating_duration_since(Instant::now()));
-        // poll(2) passes over a negative one: a full cable is not asked for more.
-        let full = under_way.len() >= UNDER_WAY;
+        // poll(2) ignores a negative descriptor: a full cable reads no more.
+        let full = in_flight.len() >= QUEUE;
         let end = |end: &File| if full { -1 } else { end.as_raw_fd() };
         let descriptors = [end(&ends[0]), end(&ends[1]), stopped.as_raw_fd()];
         let [first, second, stop] = readable(descriptors, left);
@@ -189,13 +188,13 @@ fn transmit(ends: &[File; 2], micros: &AtomicU64, stopped: &PipeReader) {
         for (from, ready) in [(0, first), (1, second)] {
             let mut end = &ends[from];
             if ready && let Ok(length) = end.read(&mut buffer) {
-                under_way.push_back((Instant::now() + delay, 1 - from, buffer[..length].to_vec()));
+                in_flight.push_back((Instant::now() + delay, 1 - from, buffer[..length].to_vec()));
             }
         }
         let now = Instant::now();
-        while let Some((_, to, frame)) = under_way.pop_front_if(|(due, _, _)| *due <= now) {
+        while let Some((_, to, frame)) = in_flight.pop_front_if(|(due, _, _)| *due <= now) {
             let mut end = &ends[to];
-            // An end that is down loses its frames.
+            // Frames to an end that is down are lost.
             let _ = end.write_all(&frame);
         }
     }

@@ -1,16 +1,16 @@
-//! A container engine for the tests: each object carries the test's pid, and goes when its owner is
-//! dropped. What a killed test left behind is removed by the next one that asks for the engine.
+//! A container engine for the tests: each object carries the test's process id, and is removed when its
+//! owner is dropped. The next test removes the objects of a killed one.
 
 use std::path::Path;
 use std::process::{Command, Output, id};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The label on all that is made here; its value is the pid of the maker.
+/// The label of all our objects; its value is the process id of their test.
 const LABEL: &str = "wylis.test";
-/// The engine answers within a second, and takes ten to stop a container that does not listen.
+/// The engine answers within 1 s, and takes 10 s to stop a container that ignores SIGTERM.
 const DEADLINE_SECONDS: &str = "60";
 
-/// Proof that an engine answered.
+/// A running engine.
 #[derive(Debug)]
 pub struct Engine(());
 
@@ -37,7 +37,7 @@ impl Kind {
         }
     }
 
-    /// Lists all that carry the label: a name and the maker's pid to a line.
+    /// The command and the format that list names.
     fn listing(self) -> (&'static [&'static str], &'static str) {
         match self {
             Self::Image => (&["image", "ls"], "{{.Repository}}:{{.Tag}}"),
@@ -50,34 +50,34 @@ impl Kind {
 /// Runs `docker` with these arguments and returns what it prints.
 ///
 /// # Errors
-/// When it cannot be started, fails, or takes longer than a minute; the text says which command.
+/// When it cannot start, fails, or takes longer than a minute; the text names the command.
 pub fn docker<S: AsRef<str>>(arguments: &[S]) -> Result<String, String> {
     let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
     let output = output(&arguments)?;
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
-/// As [`docker`], with all that it prints.
+/// As [`docker`], with its whole output.
 fn output(arguments: &[&str]) -> Result<Output, String> {
     let output = Command::new("timeout")
         .args([DEADLINE_SECONDS, "docker"])
         .args(arguments)
-        // The builder that needs neither a plugin nor a registry.
+        // The classic builder needs neither a plugin nor a registry.
         .env("DOCKER_BUILDKIT", "0")
         .output()
         .map_err(|error| format!("docker: {error}"))?;
     if output.status.success() {
         return Ok(output);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("docker {}: {}: {}", arguments.join(" "), output.status, said.trim_end()))
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("docker {}: {}: {}", arguments.join(" "), output.status, errors.trim_end()))
 }
 
 impl Engine {
-    /// The engine that answers, after a look for leftovers.
+    /// The running engine, after the removal of leftovers.
     ///
     /// # Errors
-    /// The reason why there is none, for a note on what is left out.
+    /// The reason why there is none, for [`crate::skip`].
     pub fn find() -> Result<Self, String> {
         docker(&["version", "--format", "{{.Server.Version}}"])
             .map_err(|error| format!("no container engine (scripts/engine.sh start): {error}"))?;
@@ -98,8 +98,8 @@ impl Engine {
         })
     }
 
-    /// Builds the agent's image from a binary made beforehand, with the project's own file.
-    /// `context` is a folder for the binary to lie in.
+    /// Builds the agent's image from a binary, with the project's Dockerfile. `context` is a folder for a
+    /// copy of the binary.
     ///
     /// # Errors
     /// When the binary cannot be copied or the engine refuses.
@@ -129,7 +129,7 @@ impl Engine {
         self.container(&["run", "--detach"], arguments)
     }
 
-    /// Creates a network with this subnet, so that containers can have fixed addresses in it.
+    /// Creates a network with this subnet, for containers with fixed addresses.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -156,7 +156,7 @@ impl Engine {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("wylis-test-{}-{}", id(), MADE.fetch_add(1, Ordering::Relaxed));
         let label = format!("{LABEL}={}", id());
-        // Owned before it is made: a container that was made but does not start is removed too.
+        // Owned before the command: a container that does not start is removed too.
         let owned = Owned { kind, name };
         docker(&command(&owned.name, &label))?;
         Ok(owned)
@@ -164,13 +164,13 @@ impl Engine {
 }
 
 impl Owned {
-    /// The name by which the engine knows it.
+    /// Its name in the engine.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// One field of what the engine tells of it, in the syntax of Go's templates.
+    /// A field of `docker inspect`, as a Go template.
     ///
     /// # Errors
     /// When the engine does not know the field.
@@ -178,7 +178,7 @@ impl Owned {
         docker(&["inspect", "--format", template, &self.name])
     }
 
-    /// What a container wrote, to standard output and then to standard error.
+    /// A container's standard output, then its standard error.
     ///
     /// # Errors
     /// When the engine does not know it.
@@ -191,19 +191,19 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // Best effort: the next test's look for leftovers makes up for a failure.
+        // Best effort: the next test removes leftovers.
         let _ = docker(&[self.kind.removal(), &[self.name.as_str()]].concat());
     }
 }
 
-/// Removes what tests made that no longer run.
+/// Removes the objects of tests that no longer run.
 fn sweep(kind: Kind) {
     let (list, name) = kind.listing();
     let filter = ["--filter", "label=wylis.test", "--format", name];
     let Ok(names) = docker(&[list, &filter].concat()) else { return };
     for name in names.lines() {
-        let maker = name.split('-').nth(2).unwrap_or_default();
-        if !Path::new("/proc").join(maker).exists() {
+        let pid = name.split('-').nth(2).unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
             let _ = docker(&[kind.removal(), &[name]].concat());
         }
     }

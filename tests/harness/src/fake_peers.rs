@@ -1,6 +1,5 @@
-//! A thousand peers in one thread: a listener on all of 127/8 that answers as whichever node has
-//! the address it was asked at. What it cannot show is a peer's own behaviour; it is there to give
-//! one real agent many peers.
+//! A thousand fake peers in one thread: one listener on all of 127/8 answers as the node that owns the
+//! connection's local address. They give a real agent many peers, and nothing more.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -10,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Answers for many nodes. Stops when dropped.
+/// Many fake peers; stopped when dropped.
 pub struct FakePeers {
-    /// Where all of them answer.
+    /// The port of all peers.
     pub port: u16,
     addresses: Vec<(String, IpAddr)>,
     answered: Arc<AtomicU64>,
@@ -21,10 +20,10 @@ pub struct FakePeers {
 }
 
 impl FakePeers {
-    /// Nodes `p0000` and so on, at addresses of 127.`second`.0.0/16, on a free port.
+    /// Starts nodes `p0000` and so on, at addresses in 127.`second`.0.0/16, on a free port.
     ///
     /// # Panics
-    /// When there is none.
+    /// When no port is free.
     #[must_use]
     pub fn start(size: u16, second: u8) -> Self {
         let address = |number: u16| {
@@ -53,19 +52,19 @@ impl FakePeers {
         Self { port, addresses, answered, stop, threads: vec![thread] }
     }
 
-    /// The names of the nodes and their addresses.
+    /// The nodes' names and addresses.
     #[must_use]
     pub fn nodes(&self) -> &[(String, IpAddr)] {
         &self.addresses
     }
 
-    /// How many probes were answered.
+    /// The number of answered probes.
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Has every node send its own keep-alive requests to an agent, spread over `interval`.
+    /// Sends every node's keep-alive requests to an agent, spread over `interval`.
     pub fn probe(&mut self, agent: SocketAddr, interval: Duration) {
         let names: Vec<String> = self.addresses.iter().map(|(name, _)| name.clone()).collect();
         let stop = Arc::clone(&self.stop);
@@ -78,7 +77,7 @@ impl FakePeers {
                 }
                 next += pause;
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
-                let _ = ask(agent, name, interval);
+                let _ = send_probe(agent, name, interval);
             }
         }));
     }
@@ -95,10 +94,10 @@ impl Drop for FakePeers {
     }
 }
 
-/// Longer than anything on loopback takes, so that one lost client cannot stop the fake peers.
+/// Longer than any exchange on loopback. The limit keeps a stalled client from blocking the fake peers.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(2));
 
-/// The head, as text.
+/// Reads a request's head.
 fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut buffer = [0; 2048];
     let mut filled = 0;
@@ -125,7 +124,7 @@ fn answer(mut stream: TcpStream, names: &HashMap<IpAddr, String>) -> Option<()> 
     stream.write_all(text.as_bytes()).ok()
 }
 
-/// The row of a node that finds all others up.
+/// The row of a node with all others up.
 fn row<'a>(name: &str, all: impl Iterator<Item = &'a String>) -> String {
     let cell = |other: &String| {
         format!(
@@ -137,7 +136,7 @@ fn row<'a>(name: &str, all: impl Iterator<Item = &'a String>) -> String {
     format!("{{\"version\":1,\"node\":\"{name}\",\"at\":1790000001.5,\"cells\":[{cells}]}}")
 }
 
-fn ask(agent: SocketAddr, name: &str, interval: Duration) -> Option<()> {
+fn send_probe(agent: SocketAddr, name: &str, interval: Duration) -> Option<()> {
     let mut stream = TcpStream::connect_timeout(&agent, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(PATIENCE).ok()?;
     let text = format!(

@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// The deadline of [`get`]: far above what any answer takes, below a test's patience.
+/// The deadline of [`get`]: far longer than any answer takes.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A whole answer.
@@ -14,19 +14,19 @@ pub struct Response {
     pub status: u16,
     /// Names and values in the order received.
     pub headers: Vec<(String, String)>,
-    /// The body, chunks put together.
+    /// The body, without chunk framing.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// The first header of that name, whatever its case.
+    /// The first header with this name, in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The body as text, whatever it holds.
+    /// The body as text; invalid UTF-8 is replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -36,12 +36,12 @@ impl Response {
 /// `GET path`, within [`DEADLINE`].
 ///
 /// # Errors
-/// Whatever the connection says, `TimedOut` at the deadline, `InvalidData` for what is not HTTP.
+/// The connection's errors, `TimedOut` at the deadline, `InvalidData` for invalid HTTP.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     get_with(address, path, &[], DEADLINE)
 }
 
-/// `GET path` with headers of one's own, within `limit`.
+/// `GET path` with more headers, within `limit`.
 ///
 /// # Errors
 /// As [`get`].
@@ -73,7 +73,7 @@ pub fn exchange(address: SocketAddr, request: &[u8], limit: Duration) -> io::Res
     exchange_over(TcpStream::connect_timeout(&address, limit)?, request, limit)
 }
 
-/// As [`exchange`], over a connection made elsewhere.
+/// As [`exchange`], over an open connection.
 ///
 /// # Errors
 /// As [`get`].
@@ -106,7 +106,7 @@ fn invalid(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
 }
 
-/// Reads one answer from anything that yields bytes.
+/// Reads one answer.
 ///
 /// # Errors
 /// As [`get`].
@@ -161,10 +161,10 @@ fn read_chunks(input: &mut impl io::BufRead) -> io::Result<Vec<u8>> {
     }
 }
 
-/// One line without its end.
+/// Reads a line, without its end.
 pub(crate) fn read_line(input: &mut impl io::BufRead) -> io::Result<String> {
     let mut line = Vec::new();
-    // Longer than any head that a test sends.
+    // Longer than any line in the tests.
     let read = input.take(64 * 1024).read_until(b'\n', &mut line)?;
     if read == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

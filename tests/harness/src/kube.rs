@@ -1,5 +1,5 @@
-//! The real API server, asked in plain HTTP requests: over TLS with a certificate or a token of one's
-//! own, or through whoever adds those (kubectl's proxy).
+//! Clients of a real API server: over TLS with a certificate or a token, or in plain HTTP through
+//! `kubectl proxy`.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::http::{self, Response};
 
-/// Far above what any answer takes; one that waits for a cache takes three seconds.
+/// Far longer than any answer takes; one that waits for a cache takes 3 s.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// What most bodies are.
+/// The content type of most bodies.
 pub const JSON: &str = "application/json";
-/// A change of some fields.
+/// The content type of a merge patch.
 pub const MERGE: &str = "application/merge-patch+json";
 
 /// One request.
@@ -25,16 +25,16 @@ pub const MERGE: &str = "application/merge-patch+json";
 pub struct Request<'a> {
     /// GET, POST and so on.
     pub method: &'a str,
-    /// With its query.
+    /// The path with its query.
     pub path: &'a str,
-    /// Of the body.
+    /// The content type of the body.
     pub content_type: &'a str,
-    /// Empty for none.
+    /// The body; may be empty.
     pub body: &'a str,
 }
 
 impl Request<'_> {
-    /// Its bytes, with these further header lines.
+    /// The bytes of the request, with more header lines.
     #[must_use]
     pub fn bytes(&self, host: SocketAddr, headers: &str) -> Vec<u8> {
         let Request { method, path, content_type, body } = self;
@@ -49,27 +49,27 @@ impl Request<'_> {
     }
 }
 
-/// A way to ask an API server as somebody.
+/// A client of an API server.
 pub trait Api {
-    /// One request, and the whole answer.
+    /// Sends a request, and returns the whole answer.
     ///
     /// # Errors
-    /// Whatever the connection says.
+    /// The connection's errors.
     fn send(&self, request: &Request<'_>) -> io::Result<Response>;
 
-    /// `GET path`, whatever the answer.
+    /// `GET path`, with any status.
     ///
     /// # Panics
-    /// When there is none.
+    /// Without an answer.
     fn get(&self, path: &str) -> Response {
         let request = Request { method: "GET", path, content_type: JSON, body: "" };
         self.send(&request).unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
-    /// A request that succeeds, and what it answers.
+    /// Sends a request that must succeed, and returns the answer.
     ///
     /// # Panics
-    /// When it does not.
+    /// When it fails.
     fn done(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = self.send(&Request { method, path, content_type, body: &body });
@@ -78,18 +78,18 @@ pub trait Api {
         serde_json::from_slice(&answer.body).unwrap_or_default()
     }
 
-    /// `GET path`, which succeeds, as JSON.
+    /// `GET path`, which must succeed, as JSON.
     fn read(&self, path: &str) -> Value {
         self.done("GET", path, JSON, &Value::Null)
     }
 
-    /// `POST path`, which succeeds.
+    /// `POST path`, which must succeed.
     fn create(&self, path: &str, body: &Value) -> Value {
         self.done("POST", path, JSON, body)
     }
 }
 
-/// An API server, and who asks it.
+/// A client over TLS.
 #[derive(Debug, Clone)]
 pub struct KubeApi {
     address: SocketAddr,
@@ -98,10 +98,10 @@ pub struct KubeApi {
 }
 
 impl KubeApi {
-    /// Asks as the holder of a client certificate. All three are PEM.
+    /// A client with a client certificate. `ca`, `certificate` and `key` are PEM.
     ///
     /// # Panics
-    /// When they are none.
+    /// When one is invalid.
     #[must_use]
     pub fn with_certificate(address: SocketAddr, ca: &str, certificate: &str, key: &str) -> Self {
         let chain = certificates(certificate);
@@ -110,7 +110,7 @@ impl KubeApi {
         Self { address, config: Arc::new(config), token: None }
     }
 
-    /// Asks as the holder of a token.
+    /// A client with a token.
     #[must_use]
     pub fn with_token(address: SocketAddr, ca: &str, token: &str) -> Self {
         let config = Arc::new(builder(ca).with_no_client_auth());
@@ -123,7 +123,7 @@ impl Api for KubeApi {
         let stream = TcpStream::connect_timeout(&self.address, DEADLINE)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        // The request follows the handshake's end: held back for an ACK, it would cost 40 ms.
+        // Without it, the request after the handshake waits 40 ms for an ACK.
         stream.set_nodelay(true)?;
         let name = ServerName::from(self.address.ip());
         let connection =

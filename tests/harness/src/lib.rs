@@ -1,9 +1,8 @@
-//! What the tests and the demo share: a stand-in for the API server, its certificates, a small HTTP
-//! client, a browser, a way to ask the real API server, and the two ways to be honest about time and ability
-//! (`wait_until`, `skip`).
+//! Shared by the tests and the demo: a fake API server and its certificates, agents as processes, network
+//! namespaces, clients for HTTP, WebDriver and a real API server.
 //!
-//! Speaks to the agent from outside only: it does not depend on the crate `wylis`. A failure here
-//! is a failure of the test, so everything panics rather than returns errors.
+//! The harness does not depend on the crate `wylis`: it uses the agent from outside. A failure here fails
+//! the test, so functions panic rather than return errors.
 
 pub mod api;
 pub mod black_hole;
@@ -27,19 +26,19 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Environment variable that names the file to which [`skip`] appends.
+/// Environment variable: the file to which [`skip`] appends.
 pub const SKIPS: &str = "WYLIS_SKIPS";
-/// How long [`wait_until`] sleeps between two looks: short beside any deadline, cheap beside a core.
-const LOOK: Duration = Duration::from_millis(5);
+/// The pause of [`wait_until`] between two polls: short beside any deadline, and little CPU.
+const POLL: Duration = Duration::from_millis(5);
 
-/// Tells why the running test (or a part of it) is left out, past cargo's capturing, and notes it in
-/// the file that `WYLIS_SKIPS` names, so that a run can count what it did not prove.
+/// Reports that the running test, or a part of it, is skipped: on standard error, past cargo's capture, and
+/// in the file that `WYLIS_SKIPS` names, so that a run can list its skips.
 ///
 /// # Panics
-/// When that file cannot be written.
+/// When the file cannot be written.
 pub fn skip(reason: &str) {
     let thread = std::thread::current();
-    // One line, for lines are counted; what a program said may have several.
+    // One line for each skip: the lines are counted.
     let reason = reason.lines().collect::<Vec<_>>().join(" ");
     let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
     let _ = write!(std::io::stderr(), "skipped: {line}");
@@ -67,24 +66,24 @@ pub fn documentation() -> String {
 /// Polls a condition until it holds.
 ///
 /// # Panics
-/// When it does not hold within `limit`; the text says what was awaited.
+/// When it does not hold within `limit`; the message contains `what`.
 pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL);
     }
 }
 
-/// A folder of its own for one test, removed when dropped.
+/// A temporary folder, removed when dropped.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// Makes one; `label` tells a person whose it is.
+    /// Creates a folder with `label` in its name.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// When it cannot be created.
     #[must_use]
     pub fn new(label: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -96,7 +95,7 @@ impl TempDir {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &std::path::Path {
         &self.0
@@ -105,7 +104,7 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // What cannot be removed stays in the temporary folder, which is what that is for.
+        // A folder that cannot be removed may stay.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

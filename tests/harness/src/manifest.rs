@@ -1,26 +1,25 @@
-//! What the DaemonSet's manifest promises of an update, for those who play the controller and the
-//! kubelets: read from the manifest itself, so that the two cannot drift apart.
+//! The DaemonSet manifest's figures for an update, for tests that play the controller and the kubelets.
 
 use std::time::Duration;
 
 const DAEMON_SET: &str = include_str!("../../../manifests/50-daemonset.yaml");
 
-/// `terminationGracePeriodSeconds`: how long a pod may take to end.
+/// `terminationGracePeriodSeconds`: the limit for a pod's end.
 #[must_use]
 pub fn grace() -> Duration {
     Duration::from_secs(number("terminationGracePeriodSeconds"))
 }
 
-/// `minReadySeconds`: how long a new pod must have been ready before the next ones go.
+/// `minReadySeconds`: how long a new pod must be ready before the update continues.
 #[must_use]
 pub fn min_ready() -> Duration {
     Duration::from_secs(number("minReadySeconds"))
 }
 
-/// `maxUnavailable` of so many nodes: a percentage, which the controller rounds up.
+/// `maxUnavailable` of `nodes` nodes: a percentage, which the controller rounds up.
 ///
 /// # Panics
-/// When the manifest has it otherwise.
+/// When the manifest has no percentage.
 #[must_use]
 pub fn max_unavailable(nodes: usize) -> usize {
     let value = value("maxUnavailable");
@@ -33,13 +32,12 @@ fn number(field: &str) -> u64 {
     value.parse().unwrap_or_else(|_| panic!("{field}: {value}"))
 }
 
-/// The value of a field that occurs once. Read as text: `tests/manifests` compares it with what a
-/// reader of YAML finds.
+/// The value of a field that occurs once, read as text; `tests/manifests` compares it with the parsed YAML.
 fn value(field: &str) -> &'static str {
     let fields = DAEMON_SET.lines().filter_map(|line| line.trim().split_once(": "));
     let mut values = fields.filter(|(name, _)| *name == field).map(|(_, value)| value);
     match (values.next(), values.next()) {
         (Some(value), None) => value,
-        _ => panic!("the manifest of the DaemonSet has not one {field}"),
+        _ => panic!("the manifest of the DaemonSet has not exactly one {field}"),
     }
 }

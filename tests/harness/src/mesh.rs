@@ -1,8 +1,8 @@
-//! A cluster in small: an API server that knows pods, and an agent as a real process for each, on
-//! loopback addresses in place of pod addresses, or at places of the caller's own.
+//! A mesh of real agents: a fake API server with pods, and an agent process for each pod, on loopback
+//! addresses or in the caller's network namespaces.
 //!
-//! It plays the part of the DaemonSet controller and of the kubelets: pods get new names, UIDs and
-//! addresses, a pod is terminating while its agent drains, and a replacement comes afterwards.
+//! The mesh plays the DaemonSet controller and the kubelets: pods get new names, UIDs and addresses, a pod
+//! is terminating while its agent drains, and its replacement follows.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,14 +17,14 @@ use crate::pki::{Authority, Validity};
 use crate::process::{Agent, Settings};
 use crate::{TempDir, manifest, wait_until};
 
-/// The port of all agents; each has an address of its own.
+/// The port of all agents; their addresses differ.
 pub const PORT: u16 = 9050;
 /// The token of the service account.
 pub const TOKEN: &str = "token-of-the-mesh";
-/// Long enough for a busy machine; a healthy mesh needs a fraction.
+/// Enough for a busy machine; a healthy mesh needs a fraction.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A /24 of loopback addresses that no other test of this process uses.
+/// A /24 of loopback addresses, unique in this process.
 #[derive(Debug)]
 pub struct Net {
     second: u8,
@@ -33,27 +33,27 @@ pub struct Net {
 }
 
 impl Net {
-    /// The next free one.
+    /// The next unused network.
     ///
     /// # Panics
-    /// When a process asks for more than 250.
+    /// After 250 networks.
     #[must_use]
     pub fn new() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let third = NEXT.fetch_add(1, Ordering::Relaxed);
         assert!(third < 250, "no loopback network left");
-        // Beside other processes: another second octet, beyond those that people use by hand.
+        // Another second byte for each process, above those in use by hand.
         let second = u8::try_from(128 + std::process::id() % 120).unwrap();
         Self { second, third, next: 10 }
     }
 
-    /// A fixed address of it.
+    /// The address with this last byte.
     #[must_use]
     pub fn host(&self, last: u8) -> IpAddr {
         Ipv4Addr::new(127, self.second, self.third, last).into()
     }
 
-    /// An address that was not given before.
+    /// An unused address.
     pub fn fresh(&mut self) -> IpAddr {
         self.next += 1;
         self.host(self.next)
@@ -66,7 +66,7 @@ impl Default for Net {
     }
 }
 
-/// One node: the pod on it, and the agent in that pod.
+/// A node: its pod, and the pod's agent.
 #[derive(Debug)]
 pub struct Node {
     /// The pod's name.
@@ -75,28 +75,28 @@ pub struct Node {
     pub agent: Agent,
 }
 
-/// The cluster.
+/// The mesh.
 pub struct Mesh {
     /// The API server.
     pub api: ApiServer,
-    /// The pods that it knows.
+    /// The API server's pods.
     pub pods: PodTable,
-    /// Running agents by the names of their nodes.
+    /// Running agents by node name.
     pub nodes: BTreeMap<String, Node>,
     dir: TempDir,
     net: Net,
     binary: PathBuf,
     environment: Vec<(String, String)>,
     next_pod: u32,
-    /// All pods that ever were.
+    /// All pods, including past ones.
     started: BTreeMap<String, TestPod>,
 }
 
-/// Where a pod runs: by default beside us, at an address of loopback.
+/// A pod's namespace; by default our own, at a loopback address.
 type Inside<'a> = Option<&'a Namespace>;
 
 impl Mesh {
-    /// An API server without pods. `environment` goes to every agent.
+    /// A mesh without agents. `environment` applies to every agent.
     #[must_use]
     pub fn new(binary: &Path, environment: &[(&str, &str)]) -> Self {
         let net = Net::new();
@@ -104,8 +104,7 @@ impl Mesh {
         Self::make(binary, environment, net, (None, host))
     }
 
-    /// As [`Mesh::new`], with the API server at an address inside a network namespace; for pods
-    /// that are added by [`Mesh::add_at`].
+    /// As [`Mesh::new`], with the API server inside a network namespace, for [`Mesh::add_at`].
     #[must_use]
     pub fn with_api_at(
         api: (Entrance, IpAddr),
@@ -143,7 +142,7 @@ impl Mesh {
         }
     }
 
-    /// A cluster of `size` nodes, `n1` and so on, all of whose pairs have been probed.
+    /// A mesh of `size` nodes, `n1` and so on, after the first probe of every pair.
     #[must_use]
     pub fn of(size: usize, binary: &Path, environment: &[(&str, &str)]) -> Self {
         let mut mesh = Self::new(binary, environment);
@@ -166,8 +165,8 @@ impl Mesh {
         self.start(None, node, pod, environment);
     }
 
-    /// Schedules a pod on a node, and starts its agent without privileges in the namespace that
-    /// is the pod's, where it has that address.
+    /// Schedules a pod on a node, and starts its agent without privileges in the pod's namespace, which has
+    /// this address.
     pub fn add_at(&mut self, node: &str, namespace: &Namespace, address: IpAddr) {
         let pod = self.pod(node, address);
         self.start(Some(namespace), node, pod, &[]);
@@ -181,7 +180,7 @@ impl Mesh {
         pod
     }
 
-    /// Starts an agent anew in a pod that is still listed, as the kubelet does after a crash.
+    /// Restarts an agent in its listed pod, as the kubelet does after a crash.
     pub fn restart_in_place(&mut self, node: &str, pod: &str) {
         self.restart_in_place_with(node, pod, &[]);
     }
@@ -198,7 +197,7 @@ impl Mesh {
         self.start(Some(namespace), node, pod, &[]);
     }
 
-    /// Puts the pod into the table and starts an agent for it.
+    /// Adds the pod to the API server, and starts its agent.
     fn start(
         &mut self,
         inside: Inside<'_>,
@@ -208,7 +207,7 @@ impl Mesh {
     ) {
         let address = SocketAddr::new(pod.ips[0].parse().unwrap(), PORT);
         let api = self.api.address();
-        // A pod's network is its own: there, the agent listens as it does by default.
+        // In its own network namespace, the agent uses its default address.
         let listen = if inside.is_some() { format!("[::]:{PORT}") } else { address.to_string() };
         let mut all = vec![
             ("WYLIS_NODE_NAME".to_owned(), node.to_owned()),
@@ -237,7 +236,7 @@ impl Mesh {
         self.dir.path().join(format!("{pod}.log"))
     }
 
-    /// A folder of the mesh's own, for state and the like.
+    /// The mesh's temporary folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -246,16 +245,16 @@ impl Mesh {
     /// The agent on a node.
     ///
     /// # Panics
-    /// When none runs there.
+    /// When no agent runs there.
     #[must_use]
     pub fn agent(&self, node: &str) -> &Agent {
         &self.nodes.get(node).unwrap_or_else(|| panic!("no agent on {node}")).agent
     }
 
-    /// The same, to change from where it is asked.
+    /// As [`Mesh::agent`], to change it.
     ///
     /// # Panics
-    /// When none runs there.
+    /// As [`Mesh::agent`].
     pub fn agent_mut(&mut self, node: &str) -> &mut Agent {
         &mut self.nodes.get_mut(node).unwrap_or_else(|| panic!("no agent on {node}")).agent
     }
@@ -283,7 +282,7 @@ impl Mesh {
         self.agent(node).terminate();
     }
 
-    /// The second half: once the agent has ended, within `limit`, the pod is gone.
+    /// The second half: removes the pod once its agent has ended, within `limit`.
     pub fn finish_delete(&mut self, node: &str, limit: Duration) -> Option<ExitStatus> {
         let status = self.nodes.get_mut(node)?.agent.wait(limit)?;
         let gone = self.nodes.remove(node)?;
@@ -291,14 +290,14 @@ impl Mesh {
         Some(status)
     }
 
-    /// Ends an agent without a word; its pod stays in the table, as after a crash of the node.
+    /// Kills an agent; its pod stays listed, as after a crash of the node.
     pub fn kill(&mut self, node: &str) -> String {
         let mut gone = self.nodes.remove(node).unwrap_or_else(|| panic!("no agent on {node}"));
         gone.agent.kill();
         gone.pod.clone()
     }
 
-    /// Every pair that has no successful probe yet.
+    /// The pairs without a successful probe.
     #[must_use]
     pub fn unprobed_pairs(&self) -> Vec<(String, String)> {
         let mut missing = Vec::new();
@@ -317,10 +316,10 @@ impl Mesh {
         missing
     }
 
-    /// Waits until every pair has been probed with success.
+    /// Waits for a successful probe of every pair.
     ///
     /// # Panics
-    /// When that takes too long; tells the pairs and the logs.
+    /// After a minute, with the pairs and the logs.
     pub fn wait_for_all_pairs(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -333,9 +332,9 @@ impl Mesh {
         }
     }
 
-    /// Waits until `source` reaches that verdict on `target`.
+    /// Waits for this verdict of `source` on `target`.
     pub fn wait_for_verdict(&self, source: &str, target: &str, verdict: &str) {
-        wait_until(PATIENCE, &format!("{source} finds {target} {verdict}"), || {
+        wait_until(PATIENCE, &format!("{source}: verdict {verdict} on {target}"), || {
             self.agent(source).peer(target)["verdict"] == verdict
         });
     }
@@ -346,7 +345,7 @@ impl Mesh {
         self.nodes.values().map(|node| node.agent.metrics().sum(name, labels)).sum()
     }
 
-    /// The logs of all agents that ran, for a failing test.
+    /// The logs of all agents, including past ones, for a failing test.
     #[must_use]
     pub fn logs(&self) -> String {
         let mut text = String::new();

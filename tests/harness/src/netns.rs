@@ -1,5 +1,5 @@
-//! A network namespace of a test's own. Names are machine-wide: they hold the pid of the test, and
-//! those of tests that died are swept away.
+//! Network namespaces for tests. Names are machine-wide: they contain the test's process id, and those of
+//! killed tests are removed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,32 +12,31 @@ use std::sync::{Arc, OnceLock};
 
 use crate::skip;
 
-/// Names of ours begin so; the pid and a number follow.
+/// The prefix of our namespaces' names; the process id and a number follow.
 const PREFIX: &str = "wy-";
-/// Where `ip netns` keeps the names.
+/// The folder of `ip netns`.
 const NAMES: &str = "/var/run/netns";
 
-/// A namespace with its loopback up; deleted, with all that runs in it, when dropped.
+/// A namespace with its loopback up. Dropping deletes it and kills its processes.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
     entrance: Entrance,
 }
 
-/// A way into a namespace, for those who do not own it. Keeps the namespace itself alive, but not
-/// its name.
+/// A handle to enter a namespace without owning it. It keeps the namespace alive, but not its name.
 #[derive(Debug, Clone)]
 pub struct Entrance(Arc<File>);
 
 impl Entrance {
-    /// Runs `action` inside, on a thread of its own, so that no other thread ever changes its
-    /// namespace. Sockets, and processes too, stay where they were made.
+    /// Runs `action` inside, on a new thread, so that no other thread changes its namespace. Sockets and
+    /// processes stay in the namespace of their creation.
     ///
     /// # Panics
-    /// When `action` does, or the kernel refuses the way in.
+    /// When `action` does, or the kernel refuses.
     pub fn within<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
         let inside = || {
-            // SAFETY: a plain system call on an open descriptor; it concerns this thread alone.
+            // SAFETY: a system call on an open descriptor; it affects this thread only.
             let entered = unsafe { libc::setns(self.0.as_raw_fd(), libc::CLONE_NEWNET) };
             assert_eq!(entered, 0, "setns: {}", std::io::Error::last_os_error());
             action()
@@ -48,10 +47,10 @@ impl Entrance {
 }
 
 impl Namespace {
-    /// Makes one, or says why not and gives `None`.
+    /// Creates a namespace, or skips the test and returns `None`.
     ///
     /// # Panics
-    /// When `ip` breaks half-way.
+    /// When `ip` fails after that.
     #[must_use]
     pub fn new(label: &str) -> Option<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -67,7 +66,7 @@ impl Namespace {
             skip("no network namespaces: needs root");
             return None;
         }
-        let file = File::open(Path::new(NAMES).join(&name)).expect("a namespace that was made");
+        let file = File::open(Path::new(NAMES).join(&name)).expect("the new namespace");
         let namespace = Self { name, entrance: Entrance(Arc::new(file)) };
         namespace.ip("link set lo up");
         Some(namespace)
@@ -79,13 +78,13 @@ impl Namespace {
         &self.name
     }
 
-    /// The way in.
+    /// A handle to enter it.
     #[must_use]
     pub fn entrance(&self) -> Entrance {
         self.entrance.clone()
     }
 
-    /// A command that will run inside; its process id becomes the program's own.
+    /// A command that runs inside; its process id becomes the program's.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
@@ -93,7 +92,7 @@ impl Namespace {
         command
     }
 
-    /// Runs a command inside, to its end, and gives what it printed.
+    /// Runs a command inside to its end, and returns its output.
     ///
     /// # Panics
     /// When it fails.
@@ -120,7 +119,7 @@ impl Namespace {
     /// Sets a value below /proc/sys/net/ inside.
     ///
     /// # Panics
-    /// When there is no such value.
+    /// When the value does not exist.
     pub fn sysctl(&self, name: &str, value: &str) {
         let path = Path::new("/proc/sys/net").join(name);
         let written = self.entrance.within(|| std::fs::write(&path, value));
@@ -142,7 +141,7 @@ pub fn nft(inside: &Entrance, rules: &str) {
     inside.within(|| feed("nft", &["-f", "-"], rules));
 }
 
-/// Runs a command to its end with this input, and gives what it printed.
+/// Runs a command with this input to its end, and returns its output.
 ///
 /// # Panics
 /// When it fails.
@@ -150,13 +149,13 @@ pub fn feed(program: &str, arguments: &[&str], input: &str) -> String {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
-    let mut stdin = child.stdin.take().expect("a pipe was asked for");
-    // One that needs no input may have ended; one that fails tells why below.
+    let mut stdin = child.stdin.take().expect("a piped standard input");
+    // The command may have ended already; a failure is reported below.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = child.wait_with_output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}\n{input}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}\n{input}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -175,7 +174,7 @@ fn remove(name: &str) {
     quietly("ip", &["netns", "del", name]);
 }
 
-/// Removes what tests that died have left.
+/// Removes the namespaces of killed tests.
 fn sweep() {
     let Ok(names) = std::fs::read_dir(NAMES) else { return };
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {

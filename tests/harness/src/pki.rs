@@ -1,5 +1,4 @@
-//! Certificates as a cluster has them: an authority of its own, and server certificates that are
-//! right or wrong in one chosen way.
+//! A cluster's certificates: an authority, and server certificates that are valid or wrong in one way.
 
 use std::sync::Arc;
 
@@ -10,14 +9,14 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// When a server certificate is valid, seen from today.
+/// The validity of a server certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     /// 2020 to 2099.
     Now,
     /// 2000 to 2001.
     Expired,
-    /// 2098 to 2099: what a board without a clock sees of a fresh certificate.
+    /// 2098 to 2099: a fresh certificate for a host whose clock is behind.
     NotYet,
 }
 
@@ -31,7 +30,7 @@ pub struct Authority {
 pub struct Identity(Arc<ServerConfig>);
 
 impl Authority {
-    /// A fresh authority; two of the same name have different keys.
+    /// Creates an authority; two with the same name have different keys.
     ///
     /// # Panics
     /// When rcgen refuses.
@@ -48,16 +47,16 @@ impl Authority {
         Self { issuer }
     }
 
-    /// The authority's certificate, as `ca.crt` holds it.
+    /// The authority's certificate, as in `ca.crt`.
     #[must_use]
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A server certificate for these names; IP addresses (v4 and v6) become IP names.
+    /// Issues a server certificate for these names; IP addresses become IP names.
     ///
     /// # Panics
-    /// When a name is not one, or rustls refuses the key.
+    /// When a name is invalid, or rustls refuses the key.
     #[must_use]
     pub fn issue(&self, names: &[&str], validity: Validity) -> Identity {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -93,7 +92,7 @@ impl Identity {
     }
 }
 
-/// Several authorities in one `ca.crt`, as clusters have them while they rotate theirs.
+/// Several authorities in one `ca.crt`, as during a rotation.
 #[must_use]
 pub fn bundle(authorities: &[&Authority]) -> String {
     authorities.iter().map(|authority| authority.pem()).collect()

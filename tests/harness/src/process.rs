@@ -1,5 +1,4 @@
-//! An agent as a real process: started, signalled, measured, asked, and never left behind. It runs
-//! beside us, or as a pod in a network namespace of its own.
+//! An agent as a real process, in our network namespace or in a pod's. It never outlives its test.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,16 +14,16 @@ use std::time::{Duration, Instant};
 use crate::http;
 use crate::netns::{Entrance, Namespace};
 
-/// How to start an agent.
+/// The settings of an agent process.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The program.
     pub binary: PathBuf,
-    /// Its environment, and nothing else of ours.
+    /// Its whole environment.
     pub environment: Vec<(String, String)>,
-    /// Where it will listen.
+    /// Its listen address.
     pub address: SocketAddr,
-    /// Where its log goes.
+    /// Its log file.
     pub log: PathBuf,
 }
 
@@ -32,15 +31,15 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
-    /// Where it listens.
+    /// Its listen address.
     pub address: SocketAddr,
     log: PathBuf,
-    /// From where it is asked, when not from here.
+    /// The namespace of requests to it, if not our own.
     asked_from: Option<Entrance>,
 }
 
-/// What a pod of the manifests has: no privilege at all. The parent's death must be told last, for
-/// the kernel forgets that wish when the user changes.
+/// Drops all privileges, as in the manifests. `--pdeathsig` comes last: the kernel resets it when the user
+/// changes.
 const UNPRIVILEGED: [&str; 9] = [
     "setpriv",
     "--reuid=65534",
@@ -53,16 +52,15 @@ const UNPRIVILEGED: [&str; 9] = [
     "--",
 ];
 
-/// The program under test: the static release build where `WYLIS_BINARY` names it, else `built`.
+/// The program under test: the one that `WYLIS_BINARY` names, else `built`.
 #[must_use]
 pub fn binary(built: &str) -> PathBuf {
     std::env::var_os("WYLIS_BINARY").map_or_else(|| built.into(), PathBuf::from)
 }
 
-/// Has the kernel end what `command` starts when we end, however that comes about; and keeps the
-/// terminal's Ctrl-C, which is for the one who started us, from it. "We" are the thread that starts it
-/// (prctl(2), PR_SET_PDEATHSIG): it must outlive what it starts.
-pub fn end_with_us(command: &mut Command) {
+/// Makes the kernel kill the child when the calling thread ends (prctl(2), PR_SET_PDEATHSIG), and keeps the
+/// terminal's Ctrl-C from it. The calling thread must outlive the child.
+pub fn end_with_this_thread(command: &mut Command) {
     command.process_group(0);
     // SAFETY: prctl is async-signal-safe.
     unsafe {
@@ -74,14 +72,14 @@ pub fn end_with_us(command: &mut Command) {
 }
 
 impl Agent {
-    /// Starts it; does not wait until it answers.
+    /// Starts an agent, without waiting for an answer.
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
         Self::spawn(Command::new(&settings.binary), settings, None)
     }
 
-    /// Starts it in a pod, without privileges. It is asked from inside the pod as well, at its own
-    /// address: no fault of the network disturbs who looks.
+    /// Starts an agent in a pod, without privileges. Requests to it come from inside the pod, so that no
+    /// network fault affects them.
     #[must_use]
     pub fn start_in(pod: &Namespace, settings: &Settings) -> Self {
         let [program, arguments @ ..] = UNPRIVILEGED;
@@ -94,13 +92,13 @@ impl Agent {
         let log = File::options().create(true).append(true).open(&settings.log).unwrap();
         command
             .env_clear()
-            // For who starts the agent; it does not look itself.
+            // For the programs that start the agent.
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .envs(settings.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        end_with_us(&mut command);
+        end_with_this_thread(&mut command);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", settings.binary.display()));
@@ -118,41 +116,39 @@ impl Agent {
         signal(self.pid(), number);
     }
 
-    /// Asks it to stop, as the kubelet does.
+    /// Sends SIGTERM, as the kubelet does.
     pub fn terminate(&self) {
         self.signal(libc::SIGTERM);
     }
 
-    /// Ends it without a word, as a crash does.
+    /// Kills it, as a crash does.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Stops one of its threads, and no other, until the return value is dropped: its main thread
-    /// when `tid` is the process's own id.
+    /// Stops one of its threads until the return value is dropped; the process id is the main thread's.
     ///
     /// # Panics
-    /// When the kernel does not let us trace a child of ours.
+    /// When the kernel refuses ptrace.
     #[must_use]
     pub fn hold_thread(&self, tid: u32) -> HeldThread {
         let tid = i32::try_from(tid).unwrap();
         let none = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: neither request reads or writes memory of ours.
+        // SAFETY: neither request accesses our memory.
         let held = unsafe {
             libc::ptrace(libc::PTRACE_SEIZE, tid, none, none) == 0
                 && libc::ptrace(libc::PTRACE_INTERRUPT, tid, none, none) == 0
         };
         assert!(held, "hold thread {tid}: {}", std::io::Error::last_os_error());
         let mut status = 0;
-        // SAFETY: `status` is writable; whoever is traced reports its stop once, which nobody else
-        // must take for its end.
+        // SAFETY: `status` is writable. This call consumes the stop, which `wait` would take for an end.
         unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) };
         assert!(libc::WIFSTOPPED(status), "thread {tid}: {status:#x}");
         HeldThread { tid, only_here: PhantomData }
     }
 
-    /// Its exit status, when it ends within `limit`.
+    /// Its exit status, if it ends within `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
@@ -171,30 +167,30 @@ impl Agent {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Everything that it logged.
+    /// Its log.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// A number of /proc/PID/status: kB for memory, a count for `Threads`.
+    /// A number in /proc/PID/status: kB for memory, a count for `Threads`.
     #[must_use]
     pub fn status(&self, field: &str) -> u64 {
         status_of(self.pid(), field)
     }
 
-    /// How many descriptors it holds.
+    /// The number of its open descriptors.
     #[must_use]
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
-    /// From now on it is asked from that namespace.
+    /// Sends later requests from this namespace.
     pub fn ask_from(&mut self, namespace: Entrance) {
         self.asked_from = Some(namespace);
     }
 
-    /// Asks a route; `None` when it does not answer.
+    /// Status and body of a route; `None` without an answer.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         let response = self.ask(path, http::DEADLINE).ok()?;
@@ -210,20 +206,20 @@ impl Agent {
         http::exchange_over(stream, http::request(self.address, path, &[]).as_bytes(), limit)
     }
 
-    /// What Prometheus would see.
+    /// Its metrics.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         Metrics::parse(&self.get("/metrics").unwrap_or_default().1)
     }
 
-    /// As [`Agent::metrics`], within `limit`; `None` when it does not answer.
+    /// As [`Agent::metrics`], within `limit`; `None` without an answer.
     #[must_use]
     pub fn metrics_within(&self, limit: Duration) -> Option<Metrics> {
         let response = self.ask("/metrics", limit).ok()?;
         (response.status == 200).then(|| Metrics::parse(&response.text()))
     }
 
-    /// Its row as JSON; null when it does not answer.
+    /// Its row as JSON; null without an answer.
     #[must_use]
     pub fn row(&self) -> serde_json::Value {
         self.row_within(http::DEADLINE)
@@ -237,7 +233,7 @@ impl Agent {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// What it knows of one peer; null when it is none.
+    /// Its entry for a peer; null when there is none.
     #[must_use]
     pub fn peer(&self, node: &str) -> serde_json::Value {
         let row = self.row();
@@ -249,11 +245,11 @@ impl Agent {
     }
 }
 
-/// A thread that does not run; it goes on when this is dropped.
+/// A stopped thread; continues when dropped.
 #[derive(Debug)]
 pub struct HeldThread {
     tid: i32,
-    /// Only the thread that stopped it may let it go (ptrace(2)), so this is not `Send`.
+    /// Only the tracing thread can detach (ptrace(2)), so this is not `Send`.
     only_here: PhantomData<*const ()>,
 }
 
@@ -267,41 +263,41 @@ impl Drop for HeldThread {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // A frozen one dies as well.
+        // SIGKILL ends a frozen process too.
         self.kill();
     }
 }
 
-/// Sends a signal to a child that was not waited for, which so keeps its id.
+/// Sends a signal to a child that was not waited for, so that its id is still its own.
 pub fn signal(pid: u32, number: i32) {
     let pid = i32::try_from(pid).unwrap();
-    // SAFETY: it touches no memory of ours.
+    // SAFETY: the call does not access our memory.
     unsafe { libc::kill(pid, number) };
 }
 
-/// Starts a program whose standard output is a pipe that is full, and waits until it wants to write. Who
-/// reads the other end lets it go on.
+/// Starts a program with a full pipe as standard output, and waits until it blocks in a write. It continues
+/// once the other end is read.
 ///
 /// # Panics
-/// When it cannot be started, or writes nothing.
+/// When it cannot start, or writes nothing.
 #[must_use]
 pub fn stuck_in_output(command: &mut Command) -> (Child, PipeReader) {
     let (reader, mut writer) = io::pipe().unwrap();
-    // SAFETY: it touches no memory of ours.
+    // SAFETY: the call does not access our memory.
     let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
     let size = usize::try_from(size).unwrap();
     writer.write_all(&vec![b'.'; size]).unwrap();
     let child = command.stdout(writer).spawn().unwrap();
-    // What the command still holds of the pipe would keep it open.
+    // The command would keep the pipe open.
     command.stdout(Stdio::null());
     let waits_in = format!("/proc/{}/wchan", child.id());
-    crate::wait_until(Duration::from_secs(30), "it writes", || {
+    crate::wait_until(Duration::from_secs(30), "the program writes", || {
         std::fs::read_to_string(&waits_in).is_ok_and(|place| place.contains("pipe_write"))
     });
     (child, reader)
 }
 
-/// The most memory that a program has had, in kB, when it writes its first octet.
+/// A program's peak memory at its first output, in kB.
 ///
 /// # Panics
 /// As [`stuck_in_output`].
@@ -314,7 +310,7 @@ pub fn peak_at_output(command: &mut Command) -> u64 {
     peak
 }
 
-/// A number of /proc/PID/status; 0 when there is none.
+/// A number in /proc/PID/status; 0 without the field.
 #[must_use]
 pub fn status_of(pid: u32, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -338,7 +334,7 @@ impl Metrics {
         Self(pairs.collect())
     }
 
-    /// The sum over all series of a name whose labels hold every one of `labels` (`name="value"`).
+    /// The sum over all series of a name that have all `labels` (`name="value"`).
     #[must_use]
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         self.matching(name, labels).map(|(_, value)| value).sum()
@@ -352,7 +348,7 @@ impl Metrics {
         values.next().is_none().then_some(first)
     }
 
-    /// How many series match.
+    /// The number of matching series.
     #[must_use]
     pub fn count(&self, name: &str, labels: &[&str]) -> usize {
         self.matching(name, labels).count()
@@ -375,7 +371,7 @@ impl Metrics {
         })
     }
 
-    /// All series that mention this node in any label.
+    /// All series with this node in any label.
     #[must_use]
     pub fn of_node(&self, node: &str) -> Vec<&str> {
         let value = format!("\"{node}\"");

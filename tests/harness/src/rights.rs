@@ -1,4 +1,4 @@
-//! What the agent's account may do, asked of a real API server: list pods in its namespace, and nothing
+//! The rights of the agent's service account on a real API server: list pods in its namespace, and nothing
 //! else.
 
 use std::collections::BTreeMap;
@@ -9,11 +9,11 @@ use crate::kube::{Api, JSON, MERGE, Request};
 
 /// The account of the agents.
 pub const ACCOUNT: &str = "system:serviceaccount:wylis:wylis";
-/// Where the manifests put everything.
+/// The manifests' namespace.
 const NAMESPACE: &str = "wylis";
 const VERBS: [&str; 9] =
     ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*"];
-/// What a thief of the token would look for: group, resource, subresource.
+/// The resources that a stolen token would target: group, resource, subresource.
 const RESOURCES: [(&str, &str, &str); 16] = [
     ("", "pods", ""),
     ("", "pods", "log"),
@@ -33,13 +33,13 @@ const RESOURCES: [(&str, &str, &str); 16] = [
     ("coordination.k8s.io", "leases", ""),
 ];
 
-/// Asks the authorizer of every verb on every resource, in the account's namespace, in another one and
-/// in all: one answer is yes. Gives how many were asked.
+/// Asserts that the authorizer allows one of all verbs on all resources, in the account's namespace, in
+/// another one and in all. Returns the number of combinations.
 ///
 /// # Panics
-/// When it is otherwise.
-pub fn assert_one_of_all_questions_is_answered_with_yes(admin: &dyn Api) -> usize {
-    let mut asked = 0;
+/// When it allows another one, or none.
+pub fn assert_only_listing_pods_is_allowed(admin: &dyn Api) -> usize {
+    let mut combinations = 0;
     let mut allowed = Vec::new();
     for namespace in [NAMESPACE, "default", ""] {
         for (group, resource, subresource) in RESOURCES {
@@ -51,7 +51,7 @@ pub fn assert_one_of_all_questions_is_answered_with_yes(admin: &dyn Api) -> usiz
                 if is_allowed(admin, &attributes) {
                     allowed.push(attributes);
                 }
-                asked += 1;
+                combinations += 1;
             }
         }
     }
@@ -59,7 +59,7 @@ pub fn assert_one_of_all_questions_is_answered_with_yes(admin: &dyn Api) -> usiz
         "verb": "list", "namespace": NAMESPACE, "group": "", "resource": "pods", "subresource": "",
     });
     assert_eq!(allowed, [list]);
-    asked
+    combinations
 }
 
 fn is_allowed(admin: &dyn Api, attributes: &Value) -> bool {
@@ -74,12 +74,12 @@ fn is_allowed(admin: &dyn Api, attributes: &Value) -> bool {
     answer["status"]["allowed"].as_bool().unwrap_or_else(|| panic!("{attributes}: {answer}"))
 }
 
-/// The rules that the server tells the account itself, as `kubectl auth can-i --list` prints them: in its
-/// own namespace, one more than everybody has in any.
+/// Asserts that the account's rules, as in `kubectl auth can-i --list`, have one more in its namespace than
+/// elsewhere.
 ///
 /// # Panics
-/// When it is otherwise.
-pub fn assert_the_rules_name_only_that_list(account: &dyn Api) {
+/// When they differ.
+pub fn assert_own_rules_allow_only_that_list(account: &dyn Api) {
     let rules = |namespace: &str| -> BTreeMap<String, Value> {
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1",
@@ -95,8 +95,8 @@ pub fn assert_the_rules_name_only_that_list(account: &dyn Api) {
         all.map(|rule| (rule.to_string(), rule.clone())).collect()
     };
     let (own, elsewhere) = (rules(NAMESPACE), rules("default"));
-    // Everybody may ask who they are and what they may, and read what the server offers.
-    assert!(!elsewhere.is_empty(), "not even what everybody has");
+    // Every account may review its own rights and read the server's API groups.
+    assert!(!elsewhere.is_empty(), "no default rules");
     let ours: Vec<&Value> = own
         .iter()
         .filter(|(text, _)| !elsewhere.contains_key(*text))
@@ -105,11 +105,11 @@ pub fn assert_the_rules_name_only_that_list(account: &dyn Api) {
     assert_eq!(ours, [&json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]})]);
 }
 
-/// Does what a thief of the token would: the list is given, all else refused. `pod` exists.
+/// Uses a stolen token: the list succeeds, and all other requests are refused. `pod` must exist.
 ///
 /// # Panics
-/// When it is otherwise.
-pub fn assert_a_thief_gets_only_that_list(thief: &dyn Api, pod: &str) {
+/// When an answer differs.
+pub fn assert_a_stolen_token_gets_only_that_list(thief: &dyn Api, pod: &str) {
     let own = format!("/api/v1/namespaces/{NAMESPACE}/pods");
     let list = thief.read(&own);
     let names = list["items"].as_array().into_iter().flatten();
@@ -145,8 +145,8 @@ pub fn assert_a_thief_gets_only_that_list(thief: &dyn Api, pod: &str) {
     for (method, path, content_type, body) in attempts {
         let answer = thief.send(&Request { method, path, content_type, body });
         let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let said = answer.text();
-        let refused = answer.status == 403 && said.contains("orbidden") && said.contains(ACCOUNT);
-        assert!(refused, "{method} {path}: {} {said}", answer.status);
+        let text = answer.text();
+        let refused = answer.status == 403 && text.contains("orbidden") && text.contains(ACCOUNT);
+        assert!(refused, "{method} {path}: {} {text}", answer.status);
     }
 }

@@ -1,4 +1,4 @@
-//! YAML as JSON values, for those who compare manifests.
+//! YAML as JSON values, for tests that compare manifests.
 
 use serde_json::{Map, Value};
 use yaml_rust2::{Yaml, YamlLoader};
@@ -24,7 +24,7 @@ fn json(yaml: &Yaml) -> Value {
             .collect::<Map<_, _>>()
             .into(),
         Yaml::Null => Value::Null,
-        // Fractions, aliases and the like have no place in a manifest that people read.
+        // Our manifests have no fractions and no aliases.
         Yaml::Real(_) | Yaml::Alias(_) | Yaml::BadValue => Value::from(format!("odd: {yaml:?}")),
     }
 }

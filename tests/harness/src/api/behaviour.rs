@@ -1,36 +1,36 @@
-//! What the stand-in does instead of answering properly.
+//! The fake API server's behaviours.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// One way to answer a request.
+/// A way to answer a request.
 #[derive(Debug, Clone)]
 pub enum Behaviour {
-    /// The list, as asked.
+    /// The requested list.
     Proper,
-    /// The list, after a while.
+    /// The list, after a pause.
     Delay(Duration),
-    /// A `Status` object with this code, and headers beside it.
+    /// A `Status` object with this code, and headers.
     Status(u16, Vec<(String, String)>),
-    /// 302 to that URL.
+    /// 302 to this URL.
     Redirect(String),
     /// 200 with this body.
     Body(String),
-    /// 200 with a proper list without items.
+    /// 200 with an empty list.
     EmptyList,
-    /// 200 whose body breaks off half-way, within its announced length.
+    /// 200 whose body ends before its Content-Length.
     Truncated,
-    /// 200 whose body never ends: one list of ever more pods.
+    /// 200 with an endless body: a list of ever more pods.
     Endless,
-    /// 200 whose body never ends: one list of one pod of ever more annotations.
+    /// 200 with an endless body: a pod with ever more annotations.
     EndlessPod,
-    /// 200 whose body comes byte by byte, with this pause between two.
+    /// 200 whose body arrives byte by byte, with this pause.
     Dripping(Duration),
-    /// A head that never ends.
+    /// An endless head.
     EndlessHead,
-    /// Nothing: the connection is closed once the request is read.
+    /// No answer: the connection closes after the request.
     Close,
-    /// Nothing, for this long; then closed.
+    /// No answer for this long, then the connection closes.
     Silence(Duration),
 }
 
@@ -47,27 +47,27 @@ impl Behaviour {
         Self::Status(code, vec![("Retry-After".to_owned(), seconds.to_string())])
     }
 
-    /// 200 with something that is no JSON.
+    /// 200 with a body that is not JSON.
     #[must_use]
     pub fn garbage() -> Self {
         Self::Body("<html>it works!</html>".to_owned())
     }
 }
 
-/// What comes next: a queue first, then one behaviour for good.
+/// The next behaviours: first a queue, then one for all later answers.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Script {
     next: VecDeque<Behaviour>,
     always: Behaviour,
 }
 
-impl Default for Plan {
+impl Default for Script {
     fn default() -> Self {
         Self { next: VecDeque::new(), always: Behaviour::Proper }
     }
 }
 
-impl Plan {
+impl Script {
     pub(super) fn push(&mut self, times: usize, behaviour: &Behaviour) {
         self.next.extend(std::iter::repeat_n(behaviour.clone(), times));
     }

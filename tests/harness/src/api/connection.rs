@@ -1,4 +1,4 @@
-//! One connection of the stand-in: TLS, requests, answers.
+//! A connection of the fake API server: TLS, requests, answers.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,10 +12,9 @@ use super::pod::TestPod;
 use super::{Request, Shared, lock};
 use crate::http::read_line;
 
-/// A client that neither reads nor writes for this long is let go: above any deadline of a client
-/// under test.
+/// The limit of a silent client: longer than any deadline of a client under test.
 const IDLE: Duration = Duration::from_secs(60);
-/// From here on Go's server, and so the real API server, chunks its answers.
+/// The size from which Go's server, and so the real API server, chunks its answers.
 const CHUNKED_FROM: usize = 2048;
 
 type Tls = StreamOwned<ServerConnection, TcpStream>;
@@ -68,9 +67,9 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Request>> {
     }))
 }
 
-/// Answers one request; whether the connection goes on.
+/// Answers a request. Returns whether the connection stays open.
 fn answer(output: &mut Tls, request: &Request, shared: &Shared) -> io::Result<bool> {
-    let behaviour = lock(&shared.plan).take();
+    let behaviour = lock(&shared.script).take();
     let mut writer = Counted { output, shared };
     match behaviour {
         Behaviour::Proper => proper(&mut writer, request, shared)?,
@@ -122,7 +121,7 @@ fn answer(output: &mut Tls, request: &Request, shared: &Shared) -> io::Result<bo
     Ok(true)
 }
 
-/// What a real server would say to this request.
+/// Answers as a real server.
 fn proper(writer: &mut Counted<'_>, request: &Request, shared: &Shared) -> io::Result<()> {
     let token = request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
     if !token.is_some_and(|token| lock(&shared.tokens).contains(token)) {
@@ -166,7 +165,7 @@ fn listing(request: &Request, shared: &Shared) -> String {
     shared.pods.list(namespace, &selector).body
 }
 
-/// A list that begins so, and goes on for ever.
+/// An endless list that starts with `begin`.
 fn endless(writer: &mut Counted<'_>, begin: &str, piece: &str) -> io::Result<bool> {
     head(writer, 200, &[("Transfer-Encoding", "chunked")])?;
     let start = "{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":[";
@@ -198,7 +197,7 @@ fn ok(writer: &mut Counted<'_>, body: &[u8]) -> io::Result<()> {
         return writer.write_all(body);
     }
     head(writer, 200, &[("Transfer-Encoding", "chunked")])?;
-    // The size of Go's own buffer.
+    // The size of Go's buffer.
     for part in body.chunks(4096) {
         chunk(writer, part)?;
     }

@@ -1,5 +1,4 @@
-//! Pods as the DaemonSet controller and the kubelet write them, from the few facts a test cares
-//! about.
+//! Pods as the DaemonSet controller and the kubelet write them, from the few fields that a test sets.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -20,16 +19,16 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::manifest;
 
-/// The label that finds the agents, as in the manifests.
+/// The agents' label, as in the manifests.
 pub const LABEL: (&str, &str) = ("app.kubernetes.io/name", "wylis");
 /// The namespace of the manifests.
 pub const NAMESPACE: &str = "wylis";
-/// The UID of the DaemonSet that owns a [`TestPod`] unless told otherwise.
+/// The UID of the DaemonSet that owns a [`TestPod`] by default.
 pub const DAEMON_SET_UID: &str = "da000000-0000-4000-8000-000000000000";
-/// When a [`TestPod`] was created unless told otherwise: 2026-01-01T00:00:00Z.
+/// The default creation time of a [`TestPod`]: 2026-01-01T00:00:00Z.
 pub const CREATED: i64 = 1_767_225_600;
 
-/// The facts of one pod; everything else is filled in.
+/// The fields of a pod that tests set; the rest is filled in.
 #[derive(Debug, Clone)]
 pub struct TestPod {
     /// `metadata.name`.
@@ -40,7 +39,7 @@ pub struct TestPod {
     pub uid: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// The UID of the owning DaemonSet; `None` for a pod that nobody controls.
+    /// The UID of the owning DaemonSet; `None` for a pod without a controller.
     pub owner: Option<String>,
     /// `metadata.creationTimestamp`, in seconds since 1970.
     pub created: i64,
@@ -57,9 +56,9 @@ pub struct TestPod {
 }
 
 impl TestPod {
-    /// A running and ready pod on that node, of the one DaemonSet.
+    /// A running and ready pod of the DaemonSet on a node.
     ///
-    /// Its UID is a UUID derived from the name, so that two tables agree and two pods differ.
+    /// Its UID is derived from the name: equal in two tables, different for two pods.
     #[must_use]
     pub fn new(name: &str, node: &str, ip: &str) -> Self {
         Self {
@@ -77,7 +76,7 @@ impl TestPod {
         }
     }
 
-    /// The whole object, as stored at that resource version.
+    /// The whole object at this resource version.
     #[must_use]
     pub fn object(&self, resource_version: u64) -> Pod {
         Pod {
@@ -87,7 +86,7 @@ impl TestPod {
         }
     }
 
-    /// What kubectl prints of it, in the order of the API server's columns.
+    /// Its cells in the API server's table, in the order of the columns.
     #[must_use]
     pub fn cells(&self) -> Vec<String> {
         let status = match self.phase.as_str() {
@@ -97,7 +96,7 @@ impl TestPod {
             "Pending" if self.node.is_some() => "ContainerCreating",
             phase => phase,
         };
-        // The column looks at the container, not at the condition of the pod.
+        // The column shows the container, not the pod's condition.
         let ready = if self.ready && self.phase == "Running" { "1/1" } else { "0/1" };
         let or_none = |text: Option<&String>| text.map_or("<none>", String::as_str).to_owned();
         let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -223,7 +222,7 @@ impl TestPod {
     }
 }
 
-/// A UUID that depends on the name alone.
+/// A UUID derived from the name.
 #[must_use]
 pub fn uid_of(name: &str) -> String {
     // FNV-1a, twice with different starts: 128 bits without a crate.
@@ -267,7 +266,7 @@ fn managed(
     }
 }
 
-/// Names that would mislead a decoder that searches rather than parses.
+/// Field names that would mislead a decoder that searches instead of parsing.
 fn controller_fields() -> serde_json::Value {
     serde_json::json!({
         "f:metadata": {
@@ -304,7 +303,7 @@ fn kubelet_fields() -> serde_json::Value {
     })
 }
 
-/// What the DaemonSet controller adds to each of its pods, after ours.
+/// The manifest's toleration, and those that the DaemonSet controller adds.
 fn tolerations() -> Vec<Toleration> {
     let toleration = |key: Option<&str>, effect: Option<&str>| Toleration {
         key: key.map(str::to_owned),

@@ -1,5 +1,5 @@
-//! The pods that the stand-in knows: editable while it runs, shared by several servers where a
-//! test wants more than one. Listed as objects, or as the rows that kubectl prints.
+//! The fake API server's pods: editable while it runs, and shared by several servers if a test needs them.
+//! Listed as objects, or as the rows of a table.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pod::TestPod;
 
-/// As a real API server (1.34) gives them, with descriptions that are most of a small answer.
+/// The columns of a real API server (1.34); their descriptions are most of a small answer.
 const COLUMNS: &str = include_str!("columns.json");
 /// The first resource version of a table; etcd never starts at 0 for a pod.
 const FIRST_VERSION: u64 = 1000;
@@ -28,7 +28,7 @@ struct Entry {
     labels: BTreeMap<String, String>,
     /// `None` for an item that is not a proper pod.
     pod: Option<TestPod>,
-    /// The JSON, rendered once an edit rather than once a list.
+    /// The JSON, rendered at each edit rather than at each list.
     text: String,
 }
 
@@ -46,7 +46,7 @@ impl Pods {
         self.entries.insert((pod.namespace, pod.name), entry);
     }
 
-    /// A list of a kind that begins so, with what `text` makes of each entry that is asked for.
+    /// A list of `kind` that starts with `begin`, with `text` of each selected entry.
     fn answer(
         &self,
         kind: &str,
@@ -73,14 +73,14 @@ impl Pods {
     }
 }
 
-/// What is printed of an object of which nothing is known but its name.
+/// The cells of an object with no known field but its name.
 fn bare_cells(name: &str) -> Vec<String> {
     [name, "0/0", "Unknown", "0", "<unknown>", "<none>", "<none>", "<none>", "<none>"]
         .map(str::to_owned)
         .to_vec()
 }
 
-/// One answer to a list request.
+/// The answer to a list request.
 #[derive(Debug, Clone)]
 pub struct Listing {
     /// `metadata.resourceVersion` of the list.
@@ -96,12 +96,12 @@ impl PodTable {
         Self::default()
     }
 
-    /// Adds a pod, or replaces the one of that namespace and name.
+    /// Adds a pod, or replaces the one with its namespace and name.
     pub fn put(&self, pod: TestPod) {
         self.lock().put(pod);
     }
 
-    /// Adds an item of any shape, with the labels that make a selector find it.
+    /// Adds an item of any form, with labels for selectors.
     pub fn put_raw(&self, namespace: &str, name: &str, labels: &[(&str, &str)], text: &str) {
         let labels = labels.iter().map(|(key, value)| (key.to_string(), value.to_string()));
         let entry = Entry { labels: labels.collect(), pod: None, text: text.to_owned() };
@@ -115,7 +115,7 @@ impl PodTable {
     /// # Panics
     /// When there is no such pod.
     pub fn edit(&self, name: &str, change: impl FnOnce(&mut TestPod)) {
-        // One lock for all of it: no list may show the table without the pod.
+        // One lock for the whole edit: no list may lack the pod.
         let mut pods = self.lock();
         let mut found = pods.entries.values().filter_map(|entry| entry.pod.as_ref());
         let found = found.find(|pod| pod.name == name).cloned();
@@ -130,12 +130,12 @@ impl PodTable {
         self.edit(name, |pod| pod.ready = ready);
     }
 
-    /// Marks a pod as being deleted, with that deadline (seconds since 1970).
+    /// Marks a pod as terminating, with this deadline in seconds since 1970.
     pub fn terminate(&self, name: &str, deadline: i64) {
         self.edit(name, |pod| pod.deleted = Some(deadline));
     }
 
-    /// Removes whatever has that name.
+    /// Removes all items with this name.
     pub fn remove(&self, name: &str) {
         let mut pods = self.lock();
         pods.version += 1;
@@ -155,25 +155,24 @@ impl PodTable {
         self.lock().version
     }
 
-    /// Sets the resource version, also back: an etcd restored from a backup, or a server whose
-    /// cache lags.
+    /// Sets the resource version, also to a lower one: a restored etcd, or a server with a stale cache.
     pub fn set_version(&self, version: u64) {
         self.lock().version = version;
     }
 
-    /// How many items there are.
+    /// The number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The list of a namespace, of the items that a label selector matches.
+    /// The items of a namespace that match a label selector.
     #[must_use]
     pub fn list(&self, namespace: &str, selector: &str) -> Listing {
         self.lock().answer(
@@ -211,7 +210,7 @@ fn render(pod: &TestPod, version: u64) -> String {
     value.to_string()
 }
 
-/// Equality-based selectors and sets, as the API server reads them: `a=b`, `a==b`, `a!=b`, `a`,
+/// Equality-based and set-based selectors, as in the API server: `a=b`, `a==b`, `a!=b`, `a`,
 /// `!a`, `a in (b,c)`, `a notin (b,c)`, joined by commas.
 fn matches(selector: &str, labels: &BTreeMap<String, String>) -> bool {
     requirements(selector).into_iter().all(|requirement| {
@@ -259,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_are_read_as_kubectl_writes_them() {
+    fn selectors_of_all_forms_are_matched() {
         let labels = |list: &[(&str, &str)]| {
             list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>()
         };
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_what_kubectl_prints() {
+    fn a_row_has_kubectls_columns() {
         let table = PodTable::new();
         table.put(TestPod::new("wylis-a", "node-a", "10.0.0.1"));
         let row = || {

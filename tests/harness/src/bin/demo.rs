@@ -1,9 +1,9 @@
-//! `make demo`: a mesh of real agents on loopback addresses, shown as a live matrix, while one
-//! agent is killed, one frozen, and one rolled over gracefully.
+//! `make demo`: a live matrix of real agents on loopback addresses, while one agent is killed, one frozen,
+//! and one restarted gracefully.
 //!
-//! Every agent goes the in-cluster way, against a stand-in of the API server inside this process.
-//! Runs until Ctrl-C, or for `DEMO_SECONDS`; `WYLIS_BINARY` names the agent. On a terminal the picture
-//! stands still, and is coloured unless `NO_COLOR` is set (<https://no-color.org>).
+//! The agents run as in a cluster, with a fake API server in this process. The demo runs until Ctrl-C, or
+//! for `DEMO_SECONDS`; `WYLIS_BINARY` names the agent. On a terminal, the matrix is redrawn in place, and
+//! coloured unless `NO_COLOR` is set (<https://no-color.org>).
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ const FROZEN: &str = "lima";
 const ROLLED: &str = "osaka";
 /// A frame of the live matrix.
 const FRAME: Duration = Duration::from_millis(500);
-/// A frame where nobody watches: a pipe or a log.
+/// A frame in a pipe or a log.
 const PLAIN_FRAME: Duration = Duration::from_secs(4);
-/// A frozen agent must not freeze the picture.
+/// A frozen agent must not delay a frame.
 const ROW_WITHIN: Duration = Duration::from_millis(200);
-/// Faster than the defaults, so that a person need not wait.
+/// Faster than the defaults, for a short demo.
 const SETTINGS: [(&str, &str); 5] = [
     ("WYLIS_INTERVAL", "1s"),
     ("WYLIS_TIMEOUT", "2s"),
@@ -35,7 +35,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("WYLIS_LOG", "warn"),
 ];
 
-/// What is done, how long it is shown, and what to look for.
+/// An action, its explanation, and its time on screen.
 struct Scene {
     seconds: u64,
     text: &'static str,
@@ -68,7 +68,7 @@ const SCENES: &[Scene] = &[
     },
     Scene {
         seconds: 10,
-        text: "lagos is scheduled anew and lima thawed: all cells come back by themselves.",
+        text: "lagos is scheduled again and lima thawed: all cells recover by themselves.",
         act: Demo::bring_back,
     },
 ];
@@ -142,17 +142,17 @@ impl Demo {
                 if self.over() {
                     return false;
                 }
-                self.go_on_rolling();
+                self.continue_rolling();
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        // The end of a scene is what it was about.
+        // The scene's result shows at its end.
         self.frame(scene.text);
         !self.over()
     }
 
-    /// The successor comes once the pod before has ended, as with a DaemonSet.
-    fn go_on_rolling(&mut self) {
+    /// Starts the replacement once the old pod has ended, as a DaemonSet does.
+    fn continue_rolling(&mut self) {
         if self.rolling && self.mesh.finish_delete(ROLLED, Duration::ZERO).is_some() {
             self.mesh.add(ROLLED);
             self.rolling = false;
@@ -170,7 +170,7 @@ impl Demo {
     fn frame(&self, text: &str) {
         let mut picture = String::new();
         if self.live {
-            // Home, and clear what was below.
+            // Cursor home, and clear the screen below.
             picture.push_str("\x1b[H\x1b[J");
         }
         picture.push_str(&format!("\n{text}\n\n{:>13}", "from \\ to"));
@@ -212,13 +212,13 @@ impl Demo {
     }
 }
 
-/// What the row's agent counts against a node.
+/// The failures that the row's agent counted for a node.
 fn failures(row: &Value, target: &str) -> u64 {
     let peers = row["peers"].as_array().into_iter().flatten();
     peers.filter(|peer| peer["node"] == target).filter_map(|peer| peer["failures"].as_u64()).sum()
 }
 
-/// The text of a cell and the colour of it, an ANSI number.
+/// The text of a cell and its ANSI colour.
 fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
     const GREEN: u8 = 32;
     const YELLOW: u8 = 33;
@@ -234,7 +234,7 @@ fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
     let last = peer["recent"].as_array().and_then(|recent| recent.last());
     match peer["verdict"].as_str().unwrap_or("?") {
         "down" => {
-            // Seven columns fit a terminal.
+            // Short enough for seven columns.
             let reason = peer["reason"].as_str().unwrap_or("down");
             (
                 reason
@@ -259,6 +259,6 @@ fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
 
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
-    // Whoever watched is gone: nothing to tell any more.
+    // The reader may have closed the pipe.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
