@@ -1,18 +1,18 @@
-//! The routes of the public port. A path is classified here and nowhere else: the gate takes its label
-//! and its lane from the route, the server answers it.
+//! The routes of the public port. Paths are classified here only: the gate uses a route's label and lane,
+//! the server answers it.
 
 use crate::label::label_set;
 use crate::name::NodeName;
 use crate::wire;
 
-/// What a path asks for.
+/// What a path requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// `/keepalive`: the blank request of the agents.
     KeepAlive,
     /// `/metrics`: the Prometheus text.
     Metrics,
-    /// `/healthz`: whether the agent's own loops move.
+    /// `/healthz`: whether the agent's loops make progress.
     Healthz,
     /// `/readyz`: whether the agent has a list of peers and is not stopping.
     Readyz,
@@ -35,12 +35,12 @@ pub enum Route {
 label_set! {
     /// The queue in which a request waits for the server, and the connection on which it is answered.
     pub enum Lane {
-        /// Small answers of a known size: never delayed by a slow reader.
+        /// Small responses of a known size: never delayed by a slow reader.
         Small = "small",
-        /// Answers of any size: one at a time, few waiting.
+        /// Responses of any size: one at a time, with a short queue.
         Bulk = "bulk",
-        /// Answers gathered from the peers first, which takes seconds. Apart from bulk, or two agents
-        /// that gather from each other would each wait for their own gathering.
+        /// Responses gathered from the peers first, which takes seconds. Apart from bulk, or two agents
+        /// that gather from each other would each wait for themselves.
         Gathered = "gathered",
     }
 }
@@ -75,7 +75,7 @@ impl<T> Lanes<T> {
 const MATRIX_PATH: &str = "/api/v1/cluster";
 const PEERS_PATH: &str = "/api/v1/peers";
 
-/// The routes whose path has no names in it, each with its path.
+/// The routes without names in their path.
 const PLAIN: [(&str, Route); 8] = [
     (wire::KEEPALIVE_PATH, Route::KeepAlive),
     ("/metrics", Route::Metrics),
@@ -88,7 +88,7 @@ const PLAIN: [(&str, Route); 8] = [
 ];
 
 impl Route {
-    /// Every label that [`Route::label`] gives: a closed set.
+    /// All values of [`Route::label`].
     pub const LABELS: [&str; 9] = [
         wire::KEEPALIVE_PATH,
         "/metrics",
@@ -120,7 +120,7 @@ impl Route {
         Self::Unknown
     }
 
-    /// The value of the label `route`; a path with names in it counts under its beginning.
+    /// The value of the label `route`; a path with names counts under its prefix.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
@@ -136,7 +136,7 @@ impl Route {
         }
     }
 
-    /// The lane that its answer takes.
+    /// The lane of its response.
     #[must_use]
     pub const fn lane(&self) -> Lane {
         match self {
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_plain_path_is_its_own_label_and_unknown_paths_share_one() {
+    fn each_plain_path_is_its_own_label_and_unknown_paths_share_one() {
         for (path, route) in PLAIN {
             assert_eq!((Route::of(path), route.label()), (route.clone(), path));
         }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_with_names_count_under_their_beginning() {
+    fn paths_with_names_count_under_their_prefix() {
         let name = |text: &str| NodeName::new(text).unwrap();
         let long = "n".repeat(253);
         let peer = Route::of(&format!("/api/v1/peers/{long}"));

@@ -144,7 +144,7 @@ impl Client {
             Lane::Bulk | Lane::Gathered => limits.linger,
             // More than a packet or two must not be left to the kernel, where no limit counts it. A
             // prober that receives nothing must see its own timeout rather than a reset.
-            Lane::Small if request.asks_for_more() => limits.small_answer,
+            Lane::Small if request.names_size() => limits.small_response,
             Lane::Small => Duration::ZERO,
         };
     }
@@ -161,7 +161,7 @@ impl Client {
         let Some(status) = rejection.status() else { return Step::Reset(None) };
         // The client may send on: only a lingering close lets the response arrive.
         self.linger = limits.linger;
-        self.deadline = now + limits.small_answer;
+        self.deadline = now + limits.small_response;
         self.unsent.clear();
         self.respond(refusal(status, rejection, self.head_only), true, now)
     }

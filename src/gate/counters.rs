@@ -1,39 +1,39 @@
-//! What the gate counts: atomics that the metrics read while the gate runs.
+//! The gate's counters: atomics that the metrics read while the gate runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::label::label_set;
 
 label_set! {
-    /// Why a client got no answer of the server's, or not all of it. A closed set.
+    /// Why a client got no response of the server, or not all of it.
     pub enum Rejection {
-        /// The head is no HTTP, or no HTTP that we let through. 400.
+        /// The head is malformed, or not allowed. 400.
         BadRequest = "bad_request",
-        /// Something follows the head, or was announced to. 400.
+        /// Data follows the head, or is announced. 400.
         Body = "body",
-        /// The path is none that could be ours. 404.
+        /// The path is too long or has characters of no route. 404.
         Path = "path",
         /// Neither GET nor HEAD. 405.
         Method = "method",
-        /// No whole head, or no whole answer read, in time. 408 or a reset.
+        /// The head did not come, or the response was not read, in time. 408 or a reset.
         Timeout = "timeout",
-        /// The head is longer than we read. 431.
+        /// The head or its request line is too long. 431.
         TooLarge = "too_large",
-        /// Too many wait for the lane, or waited too long. 503.
+        /// The queue of the lane is full, or the wait in it too long. 503.
         Overload = "overload",
-        /// Not HTTP/1.1. 505.
+        /// Neither HTTP/1.1 nor HTTP/1.0. 505.
         Version = "version",
-        /// An incomplete head had to make place for a newer connection. A reset.
+        /// An incomplete head had to make room for a newer connection. A reset.
         Evicted = "evicted",
-        /// No descriptor for a new connection: it waits in the backlog. Counted once a pause.
+        /// No descriptor for a new connection, which waits in the backlog. Counted once a pause.
         NoDescriptors = "no_descriptors",
-        /// The client went before it had its answer.
+        /// The client left before it had its response.
         ClientGone = "client_gone",
     }
 }
 
 impl Rejection {
-    /// The status line's code and phrase; `None` where there is nobody to tell.
+    /// Code and phrase of the status line; `None` if there is no response.
     pub(super) fn status(self) -> Option<&'static str> {
         match self {
             Self::BadRequest | Self::Body => Some("400 Bad Request"),
@@ -48,7 +48,7 @@ impl Rejection {
     }
 }
 
-/// The codes that our server answers with; anything else is counted as the last.
+/// The status codes of our server; any other counts as the last.
 const CODES: [&str; 7] = ["200", "204", "400", "404", "405", "503", "other"];
 
 /// The counters of one gate.
@@ -61,7 +61,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// All at zero; `labels` are the routes that will be counted, a closed set.
+    /// All at zero; `labels` are the routes, a closed set.
     #[must_use]
     pub fn new(labels: &'static [&'static str]) -> Self {
         Self {
@@ -72,19 +72,19 @@ impl Counters {
         }
     }
 
-    /// Connections open now.
+    /// Open connections.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// How often this happened.
+    /// The number of these rejections.
     #[must_use]
     pub fn rejected(&self, rejection: Rejection) -> u64 {
         self.rejected.get(rejection as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Requests that the server answered: route, code, count. What was never seen is left out.
+    /// Requests that the server answered: route, code, count. Zeros are left out.
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
         self.labels.iter().zip(&self.requests).flat_map(|(label, counts)| {
             let counts = CODES.iter().zip(counts);
@@ -103,7 +103,7 @@ impl Counters {
         }
     }
 
-    /// A label outside the set is a mistake of ours, which costs the count and nothing else.
+    /// A label outside the set is a bug, which costs this count only.
     pub(super) fn count_response(&self, label: &str, code: u16) {
         let route = self.labels.iter().position(|known| *known == label);
         let code = CODES.iter().position(|known| known.parse() == Ok(code));
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_rejection_has_its_own_counter_and_name() {
+    fn each_rejection_has_its_own_counter_and_label() {
         let counters = Counters::new(&[]);
         for (at, rejection) in Rejection::ALL.into_iter().enumerate() {
             assert_eq!(rejection as usize, at, "{rejection:?}");

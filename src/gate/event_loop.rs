@@ -355,8 +355,8 @@ impl EventLoop {
                 self.counters.count_response(client.label, part.code);
                 client.deadline = self.now
                     + match lane {
-                        Lane::Small => self.limits.small_answer,
-                        Lane::Bulk | Lane::Gathered => self.limits.bulk_answer,
+                        Lane::Small => self.limits.small_response,
+                        Lane::Bulk | Lane::Gathered => self.limits.bulk_response,
                     };
             }
             let step = client.respond(part.bytes, part.complete, self.now);

@@ -19,7 +19,7 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// The token of the first lane; the listener and the stop come before.
 const FIRST_LANE: u64 = 2;
 
-/// The number of a client connection. Never reused, so that a late event or answer finds nothing.
+/// The number of a client connection. Never reused, so that a late event or response finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClientId(u64);
 

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nWylis-Sequence: 7\r\n";
-    const MENDED: &str = "HTTP/1.1 200 OK\r\nDate: d\r\n";
+    const REWRITTEN: &str = "HTTP/1.1 200 OK\r\nDate: d\r\n";
 
     /// The response to a request of this method and version.
     fn response_to(line: &str) -> BackendResponse {
@@ -229,24 +229,24 @@ mod tests {
         BackendResponse::new(7, &request.unwrap().unwrap())
     }
 
-    /// Feeds the answer in pieces of `size`.
+    /// Feeds a response in pieces of `size`.
     fn feed(text: &str, head_only: bool, size: usize) -> Result<(bool, String), ResponseError> {
         let line = if head_only { "HEAD / HTTP/1.1" } else { "GET / HTTP/1.1" };
         feed_to(line, text, size)
     }
 
     fn feed_to(line: &str, text: &str, size: usize) -> Result<(bool, String), ResponseError> {
-        let mut answer = response_to(line);
+        let mut response = response_to(line);
         let mut out = Vec::new();
         let mut done = false;
         for piece in text.as_bytes().chunks(size) {
-            done = answer.feed(piece, &mut out)?;
+            done = response.feed(piece, &mut out)?;
         }
         Ok((done, String::from_utf8(out).unwrap()))
     }
 
     #[test]
-    fn an_answer_is_mended_however_it_is_cut() {
+    fn a_response_is_rewritten_regardless_of_its_pieces() {
         let cases = [
             ("Content-Length: 3\r\n", "abc", false),
             ("Content-Length: 0\r\n", "", false),
@@ -257,7 +257,7 @@ mod tests {
         ];
         for (framing, body, head_only) in cases {
             let text = format!("{HEAD}{framing}\r\n{body}");
-            let expected = format!("{MENDED}{framing}Connection: close\r\n\r\n{body}");
+            let expected = format!("{REWRITTEN}{framing}Connection: close\r\n\r\n{body}");
             for size in 1..=text.len() {
                 let fed = feed(&text, head_only, size);
                 assert_eq!(fed, Ok((true, expected.clone())), "{text:?} by {size}");
@@ -277,7 +277,7 @@ mod tests {
         ];
         for (method, framing, body, passed, expected) in cases {
             let text = format!("{HEAD}{framing}\r\n{body}");
-            let expected = format!("{MENDED}{passed}Connection: close\r\n\r\n{expected}");
+            let expected = format!("{REWRITTEN}{passed}Connection: close\r\n\r\n{expected}");
             for size in 1..=text.len() {
                 let fed = feed_to(&format!("{method} / HTTP/1.0"), &text, size);
                 assert_eq!(fed, Ok((true, expected.clone())), "{text:?} by {size}");
@@ -292,12 +292,12 @@ mod tests {
     #[test]
     fn a_204_has_no_length() {
         let text = "HTTP/1.1 204 No Content\r\nWylis-Sequence: 7\r\nContent-Length: 0\r\n\r\n";
-        let mended = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-        assert_eq!(feed(text, false, 9), Ok((true, mended.to_owned())));
+        let rewritten = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        assert_eq!(feed(text, false, 9), Ok((true, rewritten.to_owned())));
     }
 
     #[test]
-    fn an_answer_to_another_request_is_noticed() {
+    fn a_response_to_another_request_is_an_error() {
         let of = |sequence: &str| {
             let text = format!("HTTP/1.1 200 OK\r\n{sequence}Content-Length: 0\r\n\r\n");
             feed(&text, false, 99)
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_framed_otherwise_is_an_error() {
+    fn a_response_that_our_server_does_not_send_is_an_error() {
         let chunked = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
         let cases = [
             (format!("{HEAD}Content-Length: 1\r\n\r\nab"), ResponseError::Surplus),
@@ -341,14 +341,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), headed: bool) {
-            let mut answer = response_to("GET / HTTP/1.1");
+        fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), headed: bool) {
+            let mut response = response_to("GET / HTTP/1.1");
             let mut out = Vec::new();
             if headed {
                 let head = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
-                answer.feed(head.as_bytes(), &mut out).unwrap();
+                response.feed(head.as_bytes(), &mut out).unwrap();
             }
-            let _ = answer.feed(&bytes, &mut out);
+            let _ = response.feed(&bytes, &mut out);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A process with a gate and a server: this very test binary, run again with one test of it.
+//! A process with a gate and a server: this test binary, run again for one of its tests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -19,14 +19,14 @@ use wylis::wire::KeepAlive;
 
 const CHILD: &str = "WYLIS_GATE_CHILD";
 /// How long the gathered route takes.
-pub(crate) const GATHERING: Duration = Duration::from_secs(2);
-/// Longest wait for anything that must happen: a machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const GATHERING_TIME: Duration = Duration::from_secs(2);
+/// Longest wait for an event that must happen: a machine may be busy.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a test may change of a child.
+/// What a test may change in the child process.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The second octet after 127 of its address: each test has its own.
+    /// The third number of its address; each test has its own.
     pub(crate) net: u8,
     /// RLIMIT_NOFILE, soft and hard.
     pub(crate) descriptors: Option<u64>,
@@ -34,11 +34,11 @@ pub(crate) struct Options {
     pub(crate) user: Option<u32>,
     /// Milliseconds for a head.
     pub(crate) head: u64,
-    /// Milliseconds for a bulk answer.
+    /// Milliseconds for a bulk response.
     pub(crate) bulk: u64,
     /// Milliseconds for the server.
     pub(crate) backend: u64,
-    /// Octets of a /metrics answer.
+    /// Bytes of a /metrics response.
     pub(crate) metrics: usize,
 }
 
@@ -57,14 +57,14 @@ struct Agent {
     metrics: usize,
 }
 
-/// The line of /metrics with this number; each line tells where it belongs.
+/// The line of /metrics with this number, which it contains.
 pub(crate) fn line(number: usize) -> String {
     format!("wylis_test{{line=\"{number:08}\"}} {number}\n")
 }
 
-/// A whole /metrics answer of about so many octets.
-pub(crate) fn metrics(octets: usize) -> impl Iterator<Item = Vec<u8>> + Send {
-    (0..octets / line(0).len()).map(|number| line(number).into_bytes())
+/// A /metrics response of about this many bytes.
+pub(crate) fn metrics(bytes: usize) -> impl Iterator<Item = Vec<u8>> + Send {
+    (0..bytes / line(0).len()).map(|number| line(number).into_bytes())
 }
 
 impl Views for Agent {
@@ -76,7 +76,7 @@ impl Views for Agent {
     }
     fn heard(&self, said: Option<KeepAlive>) {
         if said.is_some_and(|said| said.node.as_str() == "tell") {
-            say("HEARD tell");
+            print_line("HEARD tell");
         }
     }
     fn draining(&self) -> bool {
@@ -88,7 +88,7 @@ impl Views for Agent {
     /// Stands for a view that never returns.
     fn ready(&self) -> Result<(), String> {
         loop {
-            std::thread::sleep(PATIENCE);
+            std::thread::sleep(TIMEOUT);
         }
     }
     fn metrics(&self) -> Option<Chunks> {
@@ -103,12 +103,12 @@ impl Views for Agent {
         Ok(Document::whole(node.to_string().into_bytes()))
     }
     fn row(&self) -> Shown {
-        let octets = self.metrics;
-        Ok(Document::counted(move || Box::new(metrics(octets))))
+        let bytes = self.metrics;
+        Ok(Document::counted(move || Box::new(metrics(bytes))))
     }
-    /// Stands for peers that do not answer.
+    /// Stands for peers that do not response.
     fn cluster(&self) -> Shown {
-        std::thread::sleep(GATHERING);
+        std::thread::sleep(GATHERING_TIME);
         Ok(Document::whole(b"{}\n".to_vec()))
     }
     fn pair(&self, _: &NodeName, _: &NodeName) -> Shown {
@@ -116,20 +116,20 @@ impl Views for Agent {
     }
 }
 
-/// To the parent; past the capture of the test framework, whose lines may stand before ours.
-fn say(line: &str) {
+/// Prints a line for the parent. The test framework may have left an unfinished line.
+fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{line}").unwrap();
     out.flush().unwrap();
 }
 
-/// The child's whole life; no test of its own.
+/// The main function of the child process; not a test.
 #[test]
 fn child() {
     let Ok(options) = std::env::var(CHILD) else { return };
     std::panic::set_hook(Box::new(|panic| {
         // As in the release: a dead thread ends the process.
-        say(&format!("PANIC {panic}"));
+        print_line(&format!("PANIC {panic}"));
         std::process::exit(9);
     }));
     let numbers: Vec<u64> = options.split(',').map(|number| number.parse().unwrap()).collect();
@@ -150,7 +150,7 @@ fn child() {
     let stop = StopToken::new();
     let limits = Limits {
         head: Duration::from_millis(numbers[2]),
-        bulk_answer: Duration::from_millis(numbers[3]),
+        bulk_response: Duration::from_millis(numbers[3]),
         backend: Duration::from_millis(numbers[4]),
         ..Limits::of_this_process()
     };
@@ -162,38 +162,38 @@ fn child() {
         heartbeat: Heartbeat::new("gate", Instant::now()),
         stop: stop.clone(),
         fatal: Box::new(|reason| {
-            say(&format!("FATAL {reason}"));
+            print_line(&format!("FATAL {reason}"));
             std::process::exit(3);
         }),
     });
     let thread = thread.unwrap();
-    say(&format!("LISTENS {address}"));
-    obey(&counters, &stop);
+    print_line(&format!("LISTENS {address}"));
+    run_commands(&counters, &stop);
     if stop.is_stopped() {
         thread.join().unwrap();
-        say("STOPPED");
+        print_line("STOPPED");
     }
     std::process::exit(0);
 }
 
-/// Does what the test says, until it says no more.
-fn obey(counters: &Counters, stop: &StopToken) {
+/// Runs the commands of the test until its end of file.
+fn run_commands(counters: &Counters, stop: &StopToken) {
     let mut grabbed = Vec::new();
     for command in std::io::stdin().lines() {
         match command.unwrap().as_str() {
-            "counters" => say(&format!("COUNTERS {}", told(counters))),
+            "counters" => print_line(&format!("COUNTERS {}", format_counters(counters))),
             "grab" => {
                 while let Ok(file) = std::fs::File::open("/dev/null") {
                     grabbed.push(file);
                 }
-                say("GRABBED");
+                print_line("GRABBED");
             }
             "release" => grabbed.clear(),
             "no threads" => {
                 let none = Rlimit { current: Some(0), maximum: Some(0) };
                 setrlimit(Resource::Nproc, none).unwrap();
                 let thread = std::thread::Builder::new().spawn(|| ());
-                say(if thread.is_err() { "NO THREADS" } else { "THREADS" });
+                print_line(if thread.is_err() { "NO THREADS" } else { "THREADS" });
             }
             "stop" => {
                 stop.stop();
@@ -204,7 +204,7 @@ fn obey(counters: &Counters, stop: &StopToken) {
     }
 }
 
-fn told(counters: &Counters) -> String {
+fn format_counters(counters: &Counters) -> String {
     let mut text = format!("connections={}", counters.connections());
     for rejection in Rejection::ALL {
         text.push_str(&format!(" {}={}", rejection.as_str(), counters.rejected(rejection)));
@@ -215,14 +215,14 @@ fn told(counters: &Counters) -> String {
     text
 }
 
-/// The child, from outside.
-pub(crate) struct Agents {
+/// The child process, seen from its parent.
+pub(crate) struct GateProcess {
     process: Child,
     lines: Receiver<String>,
     pub(crate) address: SocketAddr,
 }
 
-impl Agents {
+impl GateProcess {
     pub(crate) fn start(options: &Options) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child::child", "--nocapture", "--test-threads=1"]);
@@ -241,44 +241,44 @@ impl Agents {
                 let _ = sender.send(line);
             }
         });
-        let mut agents = Self { process, lines, address: "127.0.0.1:0".parse().unwrap() };
-        agents.address = agents.hears("LISTENS ").parse().unwrap();
-        agents
+        let mut gate = Self { process, lines, address: "127.0.0.1:0".parse().unwrap() };
+        gate.address = gate.wait_for_line("LISTENS ").parse().unwrap();
+        gate
     }
 
-    /// Waits for a line that begins so; the rest of it.
-    pub(crate) fn hears(&self, beginning: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+    /// Waits for a line with this prefix, and returns the rest of it.
+    pub(crate) fn wait_for_line(&self, prefix: &str) -> String {
+        let end = Instant::now() + TIMEOUT;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left);
-            let line = line.unwrap_or_else(|error| panic!("no {beginning:?}: {error}"));
+            let line = line.unwrap_or_else(|error| panic!("no {prefix:?}: {error}"));
             assert!(!line.starts_with("PANIC"), "{line}");
-            assert!(!line.starts_with("FATAL") || beginning.starts_with("FATAL"), "{line}");
-            if let Some(rest) = line.strip_prefix(beginning) {
+            assert!(!line.starts_with("FATAL") || prefix.starts_with("FATAL"), "{line}");
+            if let Some(rest) = line.strip_prefix(prefix) {
                 return rest.to_owned();
             }
         }
     }
 
-    pub(crate) fn tell(&mut self, command: &str) {
+    pub(crate) fn send(&mut self, command: &str) {
         writeln!(self.process.stdin.as_mut().unwrap(), "{command}").unwrap();
     }
 
-    /// One of its counters; zero if it is not shown.
+    /// One of its counters; zero if it is not printed.
     pub(crate) fn counter(&mut self, name: &str) -> u64 {
-        self.tell("counters");
-        let told = self.hears("COUNTERS ");
-        let mut pairs = told.split(' ').filter_map(|pair| pair.rsplit_once('='));
+        self.send("counters");
+        let counters = self.wait_for_line("COUNTERS ");
+        let mut pairs = counters.split(' ').filter_map(|pair| pair.rsplit_once('='));
         pairs.find(|(known, _)| *known == name).map_or(0, |(_, value)| value.parse().unwrap())
     }
 
-    /// Polls a counter until it suits.
-    pub(crate) fn awaits(&mut self, name: &str, suits: impl Fn(u64) -> bool) {
-        let end = Instant::now() + PATIENCE;
+    /// Polls a counter until the condition holds.
+    pub(crate) fn wait_for_counter(&mut self, name: &str, condition: impl Fn(u64) -> bool) {
+        let end = Instant::now() + TIMEOUT;
         loop {
             let value = self.counter(name);
-            if suits(value) {
+            if condition(value) {
                 return;
             }
             assert!(Instant::now() < end, "{name} stays at {value}");
@@ -291,7 +291,7 @@ impl Agents {
     }
 
     /// A number of /proc/PID/status: kilobytes, or threads.
-    pub(crate) fn status(&self, field: &str) -> u64 {
+    pub(crate) fn proc_status(&self, field: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         number(&text, field)
     }
@@ -300,8 +300,8 @@ impl Agents {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// How often the thread of this name has gone to sleep.
-    pub(crate) fn sleeps(&self, thread: &str) -> u64 {
+    /// How often this thread has gone to sleep.
+    pub(crate) fn context_switches(&self, thread: &str) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
         for task in tasks {
             let path = task.unwrap().path();
@@ -317,10 +317,10 @@ impl Agents {
         self.process.try_wait().unwrap().is_none()
     }
 
-    /// How it ended. Asks again and again: whoever waits closes its input, and it ends with that too.
-    pub(crate) fn ends(&mut self) -> Option<i32> {
+    /// Polls for its exit code: `wait` would close its input, which also ends it.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
         let mut status = None;
-        wylis_harness::wait_until(PATIENCE, "it ends", || {
+        wylis_harness::wait_until(TIMEOUT, "the process ends", || {
             status = self.process.try_wait().unwrap();
             status.is_some()
         });
@@ -333,7 +333,7 @@ fn number(text: &str, field: &str) -> u64 {
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-impl Drop for Agents {
+impl Drop for GateProcess {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -1,4 +1,4 @@
-//! Clients, well-behaved and otherwise.
+//! Well-behaved and hostile clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::child::{Agents, PATIENCE};
+use crate::child::{GateProcess, TIMEOUT};
 
-/// A connection with patience.
+/// A connection with timeouts.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     try_connect(address).unwrap()
 }
 
-/// As [`connect`]; an error when the other side resets at once.
+/// Like [`connect`]; an error if the peer resets at once.
 pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(stream)
 }
 
-/// A connection that takes next to nothing of an answer.
-pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
+/// A connection that buffers hardly any of a response.
+pub(crate) fn connect_with_small_buffer(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
     socket.connect(&address.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum End {
     Reset,
 }
 
-/// Reads all that comes.
+/// Reads to the end.
 pub(crate) fn read_all(stream: &mut TcpStream) -> (Vec<u8>, End) {
     let mut all = Vec::new();
     let mut piece = [0; 16 * 1024];
@@ -47,29 +47,29 @@ pub(crate) fn read_all(stream: &mut TcpStream) -> (Vec<u8>, End) {
             Ok(0) => return (all, End::Closed),
             Ok(count) => all.extend_from_slice(&piece[..count]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return (all, End::Reset),
-            Err(error) => panic!("after {} octets: {error}", all.len()),
+            Err(error) => panic!("after {} bytes: {error}", all.len()),
         }
     }
 }
 
-/// Sends octets and reads the whole answer, which ends with the connection.
-pub(crate) fn ask(address: SocketAddr, octets: &[u8]) -> String {
+/// Sends a request and reads the response, which ends with the connection.
+pub(crate) fn send_request(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = connect(address);
-    stream.write_all(octets).unwrap();
-    let (answer, end) = read_all(&mut stream);
-    let answer = String::from_utf8(answer).unwrap();
-    assert_eq!(end, End::Closed, "after {answer:?}");
-    answer
+    stream.write_all(request).unwrap();
+    let (response, end) = read_all(&mut stream);
+    let response = String::from_utf8(response).unwrap();
+    assert_eq!(end, End::Closed, "after {response:?}");
+    response
 }
 
 /// A GET of this path.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
+    send_request(address, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
 }
 
-/// The status code of an answer, if it is one.
-pub(crate) fn code(answer: &str) -> Option<u16> {
-    answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+/// The status code of a response, if it is one.
+pub(crate) fn status_code(response: &str) -> Option<u16> {
+    response.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }
 
 /// Closes without a FIN.
@@ -78,7 +78,7 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// A peer's blank request, as the prober makes it: the time it took, if it was answered well.
+/// A blank probe, as the prober sends it: its duration, if it succeeds.
 pub(crate) fn probe(address: SocketAddr) -> Option<Duration> {
     let begin = Instant::now();
     let mut stream = connect(address);
@@ -87,23 +87,23 @@ pub(crate) fn probe(address: SocketAddr) -> Option<Duration> {
          Wylis-Instance: 0f8fad5b\r\nWylis-Interval: 10000\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut piece = [0; 1024];
-    while !answer.ends_with(b"\r\n\r\n") {
+    while !response.ends_with(b"\r\n\r\n") {
         match stream.read(&mut piece) {
             Ok(0) | Err(_) => return None,
-            Ok(count) => answer.extend_from_slice(&piece[..count]),
+            Ok(count) => response.extend_from_slice(&piece[..count]),
         }
     }
     reset(stream);
-    let answer = String::from_utf8(answer).unwrap();
+    let response = String::from_utf8(response).unwrap();
     let good =
-        answer.starts_with("HTTP/1.1 204 ") && answer.contains("\r\nWylis-Node: test-node\r");
+        response.starts_with("HTTP/1.1 204 ") && response.contains("\r\nWylis-Node: test-node\r");
     good.then(|| begin.elapsed())
 }
 
-/// The fields of every socket that the kernel lists for this local address (proc(5), /proc/net/tcp).
-pub(crate) fn listed(address: SocketAddr) -> Vec<Vec<String>> {
+/// The fields of all sockets with this local address in /proc/net/tcp (proc(5)).
+pub(crate) fn kernel_sockets(address: SocketAddr) -> Vec<Vec<String>> {
     let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!("tests of the gate use IPv4") };
     let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -111,11 +111,11 @@ pub(crate) fn listed(address: SocketAddr) -> Vec<Vec<String>> {
     fields.filter(|fields: &Vec<String>| fields.get(1) == Some(&local)).collect()
 }
 
-/// Twenty of twenty probes are answered, each within its timeout.
-pub(crate) fn probes_pass(agents: &mut Agents) {
+/// 20 of 20 probes succeed within their timeout.
+pub(crate) fn assert_probes_pass(gate: &mut GateProcess) {
     for number in 0..20 {
-        let took = probe(agents.address).unwrap_or_else(|| panic!("probe {number} failed"));
+        let took = probe(gate.address).unwrap_or_else(|| panic!("probe {number} failed"));
         assert!(took < Duration::from_secs(5), "probe {number} took {took:?}");
     }
-    assert!(agents.is_alive());
+    assert!(gate.is_alive());
 }

@@ -1,51 +1,52 @@
-//! Each of these ended, blocked or bloated a process with tiny_http on its port.
+//! Attacks that ended, blocked or bloated a process with tiny_http on its port.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use wylis::wire::MAX_REQUEST_HEAD;
 
-use crate::child::{Agents, Options, PATIENCE};
+use crate::child::{GateProcess, Options, TIMEOUT};
 use crate::client::{
-    End, ask, code, connect, connect_narrow, listed, probe, probes_pass, read_all, reset,
+    End, assert_probes_pass, connect, connect_with_small_buffer, kernel_sockets, probe, read_all,
+    reset, send_request, status_code,
 };
 
-/// Threads of a child: two of the test framework, the gate, and four of the server; tiny_http's
-/// spare ones live for five seconds.
+/// Threads of the child: two of the test framework, the gate, four of the server, and five spare ones of
+/// tiny_http, which live for 5 s.
 const THREADS: u64 = 2 + 1 + 4 + 5;
 
-fn memory_is_bounded(agents: &Agents, before: u64, kilobytes: u64) {
-    let grown = agents.status("VmHWM") - before;
+fn assert_memory_bounded(gate: &GateProcess, before: u64, kilobytes: u64) {
+    let grown = gate.proc_status("VmHWM") - before;
     assert!(grown < kilobytes, "{grown} kB more");
 }
 
-/// What a child has cost at most, whatever was done to it: kilobytes.
-fn cost_is_bounded(agents: &Agents, before: u64, kilobytes: u64) {
-    memory_is_bounded(agents, before, kilobytes);
-    let threads = agents.status("Threads");
+/// Limits of memory (in kilobytes), threads and descriptors of the child after an attack.
+fn assert_cost_bounded(gate: &GateProcess, before: u64, kilobytes: u64) {
+    assert_memory_bounded(gate, before, kilobytes);
+    let threads = gate.proc_status("Threads");
     assert!(threads <= THREADS, "{threads} threads");
-    let descriptors = agents.descriptors();
+    let descriptors = gate.descriptors();
     assert!(descriptors < 40, "{descriptors} descriptors");
 }
 
-/// Sends each of these as a request of its own, and expects each time the same code.
-fn refused(net: u8, requests: &[&str], expected: u16) {
-    let mut agents = Agents::start(&Options::new(net));
-    let before = agents.status("VmHWM");
+/// Sends each request 20 times, and expects this status code.
+fn assert_status(net: u8, requests: &[&str], expected: u16) {
+    let mut gate = GateProcess::start(&Options::new(net));
+    let before = gate.proc_status("VmHWM");
     for request in requests {
         for _ in 0..20 {
-            let answer = ask(agents.address, request.as_bytes());
-            assert_eq!(code(&answer), Some(expected), "{request:?}: {answer:?}");
-            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer:?}");
+            let response = send_request(gate.address, request.as_bytes());
+            assert_eq!(status_code(&response), Some(expected), "{request:?}: {response:?}");
+            assert!(response.contains("\r\nConnection: close\r\n"), "{response:?}");
         }
     }
-    probes_pass(&mut agents);
-    cost_is_bounded(&agents, before, 2048);
+    assert_probes_pass(&mut gate);
+    assert_cost_bounded(&gate, before, 2048);
 }
 
 #[test]
-fn an_announced_body_is_refused_however_long() {
-    refused(
+fn announced_body_is_refused() {
+    assert_status(
         20,
         &[
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000000000000\r\n\r\n",
@@ -59,8 +60,8 @@ fn an_announced_body_is_refused_however_long() {
 }
 
 #[test]
-fn an_expectation_is_refused() {
-    refused(
+fn expect_header_is_refused() {
+    assert_status(
         21,
         &[
             "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
@@ -71,18 +72,18 @@ fn an_expectation_is_refused() {
 }
 
 #[test]
-fn transfer_encodings_that_are_no_numbers_are_dropped() {
-    // A sort panics when it finds out that these have no order: not if all of them are alike.
+fn te_header_with_invalid_weights_is_dropped() {
+    // tiny_http sorts by these weights, which panics unless all are equal.
     let te = ["nan", "0.1", "0.2", "nan", "0.4", "0.5", "nan", "0.7", "0.8", "nan"].repeat(4);
     let te: Vec<String> = te.iter().map(|weight| format!("chunked;q={weight}")).collect();
     let te = te.join(",");
     let request = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nTE: {te}\r\n\r\n");
-    refused(22, &[&request], 200);
+    assert_status(22, &[&request], 200);
 }
 
 #[test]
-fn other_versions_are_refused_without_a_thread_each() {
-    refused(
+fn other_versions_are_refused_without_new_threads() {
+    assert_status(
         23,
         &[
             "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
@@ -97,17 +98,19 @@ fn other_versions_are_refused_without_a_thread_each() {
 }
 
 #[test]
-fn other_methods_are_refused_and_told_which_are_not() {
+fn other_methods_are_refused_with_the_allowed_ones() {
     let methods = ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "get"];
     let requests = methods.map(|method| format!("{method} /metrics HTTP/1.1\r\nHost: a\r\n\r\n"));
-    refused(25, &requests.each_ref().map(String::as_str), 405);
-    let agents = Agents::start(&Options::new(25));
-    assert!(ask(agents.address, requests[0].as_bytes()).contains("\r\nAllow: GET, HEAD\r\n"));
+    assert_status(25, &requests.each_ref().map(String::as_str), 405);
+    let gate = GateProcess::start(&Options::new(25));
+    assert!(
+        send_request(gate.address, requests[0].as_bytes()).contains("\r\nAllow: GET, HEAD\r\n")
+    );
 }
 
 #[test]
-fn what_is_no_http_is_refused_at_once() {
-    refused(
+fn malformed_requests_are_refused() {
+    assert_status(
         26,
         &[
             "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}",
@@ -135,9 +138,9 @@ fn what_is_no_http_is_refused_at_once() {
 
 #[test]
 fn large_heads_are_read_in_constant_memory() {
-    let mut agents = Agents::start(&Options { head: 20_000, ..Options::new(59) });
-    let before = agents.status("VmHWM");
-    let mut clients: Vec<_> = (0..300).map(|_| connect(agents.address)).collect();
+    let mut gate = GateProcess::start(&Options { head: 20_000, ..Options::new(59) });
+    let before = gate.proc_status("VmHWM");
+    let mut clients: Vec<_> = (0..300).map(|_| connect(gate.address)).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         let filler = match number % 3 {
             0 => format!("X: {}", "x".repeat(60_000)),
@@ -148,18 +151,18 @@ fn large_heads_are_read_in_constant_memory() {
             .write_all(format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{filler}").as_bytes())
             .unwrap();
     }
-    probes_pass(&mut agents);
-    // Held as they came, they would take 18,000 kB.
-    memory_is_bounded(&agents, before, 1500);
+    assert_probes_pass(&mut gate);
+    // Buffered, the heads would take 18,000 kB.
+    assert_memory_bounded(&gate, before, 1500);
     for client in &mut clients {
         client.write_all(b"\r\n\r\n").unwrap();
         assert!(read_all(client).0.ends_with(b"\r\n\r\nok\n"));
     }
 }
 
-/// Sends a piece again and again; the answer, if it came, and how much could be sent.
-fn endless(agents: &Agents, begin: &str, piece: &str) -> usize {
-    let mut stream = connect(agents.address);
+/// Sends a piece again and again; returns how many bytes could be sent.
+fn send_endlessly(gate: &GateProcess, begin: &str, piece: &str) -> usize {
+    let mut stream = connect(gate.address);
     stream.write_all(begin.as_bytes()).unwrap();
     let block = piece.repeat(64 * 1024 / piece.len());
     let mut sent = 0;
@@ -170,135 +173,133 @@ fn endless(agents: &Agents, begin: &str, piece: &str) -> usize {
 }
 
 #[test]
-fn an_endless_head_is_cut_off_early() {
-    let mut agents = Agents::start(&Options::new(27));
-    let before = agents.status("VmHWM");
+fn endless_head_is_cut_off() {
+    let mut gate = GateProcess::start(&Options::new(27));
+    let before = gate.proc_status("VmHWM");
     for (begin, piece) in [
         ("GET /", "a"),
         ("GET / HTTP/1.1\r\nHost: a\r\n", "X-Header: value\r\n"),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: ", "a"),
         ("", "G"),
     ] {
-        let sent = endless(&agents, begin, piece);
-        assert!(sent < 16 * 1024 * 1024, "{begin:?}: {sent} octets were taken");
+        let sent = send_endlessly(&gate, begin, piece);
+        assert!(sent < 16 * 1024 * 1024, "{begin:?}: {sent} bytes were accepted");
     }
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(MAX_REQUEST_HEAD));
-    assert_eq!(code(&ask(agents.address, long.as_bytes())), Some(431));
-    probes_pass(&mut agents);
-    assert_eq!(agents.counter("too_large"), 5);
-    cost_is_bounded(&agents, before, 2048);
+    assert_eq!(status_code(&send_request(gate.address, long.as_bytes())), Some(431));
+    assert_probes_pass(&mut gate);
+    assert_eq!(gate.counter("too_large"), 5);
+    assert_cost_bounded(&gate, before, 2048);
 }
 
 #[test]
-fn ten_thousand_pipelined_requests_get_one_answer() {
-    let mut agents = Agents::start(&Options::new(28));
-    let before = agents.status("VmHWM");
+fn ten_thousand_pipelined_requests_get_one_response() {
+    let mut gate = GateProcess::start(&Options::new(28));
+    let before = gate.proc_status("VmHWM");
     for path in ["/keepalive", "/metrics"] {
         let requests = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(10_000);
         for _ in 0..20 {
-            let mut stream = connect(agents.address);
-            // It may be cut off before all is sent.
+            let mut stream = connect(gate.address);
+            // Cut off before all is sent.
             let _ = stream.write_all(requests.as_bytes());
-            let mut answer = Vec::new();
-            let _ = stream.read_to_end(&mut answer);
-            let answers = String::from_utf8_lossy(&answer).matches("HTTP/1.1 ").count();
-            assert!(answers <= 1, "{answers} answers");
+            let mut response = Vec::new();
+            let _ = stream.read_to_end(&mut response);
+            let responses = String::from_utf8_lossy(&response).matches("HTTP/1.1 ").count();
+            assert!(responses <= 1, "{responses} responses");
         }
     }
-    // Whether or not the client is still there to read it.
-    assert_eq!(agents.counter("body"), 40, "each is refused for what follows it");
-    probes_pass(&mut agents);
-    cost_is_bounded(&agents, before, 2048);
+    assert_eq!(gate.counter("body"), 40, "each is refused for the data after its head");
+    assert_probes_pass(&mut gate);
+    assert_cost_bounded(&gate, before, 2048);
 }
 
 #[test]
-fn silent_clients_stop_no_probe_and_are_told_the_time() {
-    let mut agents = Agents::start(&Options::new(29));
-    let before = agents.status("VmHWM");
-    let mut silent: Vec<_> = (0..500).map(|_| connect(agents.address)).collect();
+fn silent_clients_delay_no_probe_and_get_a_timeout() {
+    let mut gate = GateProcess::start(&Options::new(29));
+    let before = gate.proc_status("VmHWM");
+    let mut silent: Vec<_> = (0..500).map(|_| connect(gate.address)).collect();
     let begin = Instant::now();
-    probes_pass(&mut agents);
+    assert_probes_pass(&mut gate);
     let took = begin.elapsed();
     if took < Duration::from_secs(4) {
-        // Not yet past their deadline: they were all there.
-        let descriptors = agents.descriptors();
+        // Before their deadline, all of them are connected.
+        let descriptors = gate.descriptors();
         assert!(descriptors >= 500, "{descriptors} descriptors after {took:?}");
     }
-    let (answer, _) = read_all(silent.last_mut().unwrap());
-    assert_eq!(code(&String::from_utf8(answer).unwrap()), Some(408));
-    agents.awaits("connections", |open| open == 0);
-    cost_is_bounded(&agents, before, 4096);
+    let (response, _) = read_all(silent.last_mut().unwrap());
+    assert_eq!(status_code(&String::from_utf8(response).unwrap()), Some(408));
+    gate.wait_for_counter("connections", |open| open == 0);
+    assert_cost_bounded(&gate, before, 4096);
 }
 
 #[test]
-fn more_clients_than_places_evict_the_oldest_head() {
-    let mut agents = Agents::start(&Options { head: 20_000, ..Options::new(30) });
-    let before = agents.status("VmHWM");
-    let mut silent: Vec<_> = (0..700).map(|_| connect(agents.address)).collect();
-    agents.awaits("evicted", |count| count >= 188);
-    probes_pass(&mut agents);
-    assert!(agents.counter("connections") <= 512);
-    let (answer, end) = read_all(&mut silent[0]);
-    assert_eq!((answer.len(), end), (0, End::Reset));
-    // The youngest are still welcome.
-    let youngest = silent.last_mut().unwrap();
-    youngest.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    assert!(read_all(youngest).0.ends_with(b"ok\n"));
+fn excess_connections_evict_the_oldest_incomplete_head() {
+    let mut gate = GateProcess::start(&Options { head: 20_000, ..Options::new(30) });
+    let before = gate.proc_status("VmHWM");
+    let mut silent: Vec<_> = (0..700).map(|_| connect(gate.address)).collect();
+    gate.wait_for_counter("evicted", |count| count >= 188);
+    assert_probes_pass(&mut gate);
+    assert!(gate.counter("connections") <= 512);
+    let (response, end) = read_all(&mut silent[0]);
+    assert_eq!((response.len(), end), (0, End::Reset));
+    // The newest are still answered.
+    let newest = silent.last_mut().unwrap();
+    newest.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(read_all(newest).0.ends_with(b"ok\n"));
     drop(silent);
-    agents.awaits("connections", |open| open == 0);
-    cost_is_bounded(&agents, before, 4096);
+    gate.wait_for_counter("connections", |open| open == 0);
+    assert_cost_bounded(&gate, before, 4096);
 }
 
-/// How many sockets the kernel keeps for an address after their process has closed them, with
-/// something still to send.
+/// The number of closed sockets of this address that still have data to send.
 fn orphans(address: std::net::SocketAddr) -> usize {
-    // Without a user's socket there is no inode.
-    listed(address).iter().filter(|fields| fields[9] == "0").count()
+    // A socket without a descriptor has no inode.
+    kernel_sockets(address).iter().filter(|fields| fields[9] == "0").count()
 }
 
 #[test]
-fn large_answers_that_nobody_reads_are_not_left_to_the_kernel() {
-    let agents = Agents::start(&Options::new(9));
+fn unread_large_responses_are_not_left_to_the_kernel() {
+    let gate = GateProcess::start(&Options::new(9));
     let request =
         b"GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: n\r\nWylis-Size: 10240\r\n\r\n";
     let mut clients = Vec::new();
     for _ in 0..200 {
-        let mut client = connect_narrow(agents.address);
+        let mut client = connect_with_small_buffer(gate.address);
         client.write_all(request).unwrap();
         clients.push(client);
-        assert!(orphans(agents.address) <= 2, "{} orphans", orphans(agents.address));
+        assert!(orphans(gate.address) <= 2, "{} orphans", orphans(gate.address));
     }
-    let mut agents = agents;
-    probes_pass(&mut agents);
-    agents.awaits("connections", |open| open <= 40);
-    assert!(orphans(agents.address) <= 2, "{} orphans", orphans(agents.address));
+    let mut gate = gate;
+    assert_probes_pass(&mut gate);
+    gate.wait_for_counter("connections", |open| open <= 40);
+    assert!(orphans(gate.address) <= 2, "{} orphans", orphans(gate.address));
 }
 
 #[test]
-fn dripping_clients_are_cut_off_at_their_deadline() {
-    let mut agents = Agents::start(&Options { head: 2000, ..Options::new(31) });
-    let before = agents.status("VmHWM");
-    let mut dripping: Vec<_> = (0..200).map(|_| connect(agents.address)).collect();
+fn slow_heads_are_cut_off_at_their_deadline() {
+    let mut gate = GateProcess::start(&Options { head: 2000, ..Options::new(31) });
+    let before = gate.proc_status("VmHWM");
+    let mut slow: Vec<_> = (0..200).map(|_| connect(gate.address)).collect();
     let begin = Instant::now();
     let request = b"GET /keepalive HTTP/1.1\r\nHost: a\r\nX: ";
     let mut rest = request.iter().chain(std::iter::repeat(&b'x'));
-    while !dripping.is_empty() {
-        assert!(begin.elapsed() < PATIENCE, "{} still drip", dripping.len());
-        let octet = [*rest.next().unwrap()];
-        dripping.retain_mut(|stream| stream.write_all(&octet).is_ok());
-        assert!(probe(agents.address).is_some());
+    while !slow.is_empty() {
+        assert!(begin.elapsed() < TIMEOUT, "{} are still connected", slow.len());
+        let byte = [*rest.next().unwrap()];
+        slow.retain_mut(|stream| stream.write_all(&byte).is_ok());
+        assert!(probe(gate.address).is_some());
         std::thread::sleep(Duration::from_millis(20));
     }
-    probes_pass(&mut agents);
-    agents.awaits("timeout", |count| count == 200);
-    agents.awaits("connections", |open| open == 0);
-    cost_is_bounded(&agents, before, 4096);
+    assert_probes_pass(&mut gate);
+    gate.wait_for_counter("timeout", |count| count == 200);
+    gate.wait_for_counter("connections", |open| open == 0);
+    assert_cost_bounded(&gate, before, 4096);
 }
 
 #[test]
-fn resets_at_any_moment_hurt_nobody() {
-    let mut agents = Agents::start(&Options::new(32));
-    let before = agents.status("VmHWM");
+fn resets_at_any_time_do_no_harm() {
+    let mut gate = GateProcess::start(&Options::new(32));
+    let before = gate.proc_status("VmHWM");
     let requests = [
         "",
         "GET /keep",
@@ -308,19 +309,19 @@ fn resets_at_any_moment_hurt_nobody() {
     ];
     for round in 0..200 {
         for request in requests {
-            let mut stream = connect(agents.address);
+            let mut stream = connect(gate.address);
             stream.write_all(request.as_bytes()).unwrap();
-            // Before the answer, or after its begin.
+            // Before the response, or after its start.
             if round % 3 == 0 && request.ends_with("\r\n\r\n") {
                 stream.read_exact(&mut [0; 10]).unwrap();
             }
             reset(stream);
         }
         if round % 3 == 0 {
-            assert!(probe(agents.address).is_some());
+            assert!(probe(gate.address).is_some());
         }
     }
-    probes_pass(&mut agents);
-    agents.awaits("connections", |open| open == 0);
-    cost_is_bounded(&agents, before, 4096);
+    assert_probes_pass(&mut gate);
+    gate.wait_for_counter("connections", |open| open == 0);
+    assert_cost_bounded(&gate, before, 4096);
 }

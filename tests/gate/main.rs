@@ -1,6 +1,6 @@
-//! The gate and the server behind it, attacked from outside: each test starts them in a process of
-//! its own, does what would kill tiny_http on an open port, and looks whether the peers' requests
-//! are still answered, and what it cost.
+//! The gate and the server behind it, attacked from outside. Each test starts them in a process of their
+//! own, does what would end a process with tiny_http on an open port, and checks that probes still
+//! succeed, and what the attack cost.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -8,10 +8,10 @@
     reason = "a test may fail loudly, and its helpers with it"
 )]
 
-mod answers;
+mod backend_faults;
 mod child;
 mod client;
+mod exhaustion;
 mod hostile;
 mod lanes;
-mod limits;
-mod wrong;
+mod responses;
