@@ -119,8 +119,8 @@ impl PeerCache {
         if list.scope != self.scope {
             return Err(CacheError::OtherScope);
         }
-        // A clock that went back, as on a board without one, does not tell the age. Such a list is
-        // used: a probe to a wrong address is harmless, since its answer is checked.
+        // A list from the future means that the clock is wrong, as on a board without a battery. It is
+        // used: a probe to an outdated address is harmless, since its answer is checked.
         let age = u64::try_from(unix_seconds(wall).saturating_sub(list.saved)).unwrap_or(0);
         let age = Duration::from_secs(age);
         if age > MAX_AGE {

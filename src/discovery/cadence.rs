@@ -53,8 +53,8 @@ const REMEMBER: Duration = Duration::from_secs(40 * 60);
 pub enum EarlyCause {
     /// A peer starts to fail.
     Failing(NodeName),
-    /// A request comes from a node that is no peer. The instance, where the request has one, tells a
-    /// pod from its successor.
+    /// A request comes from a node that is no peer. The instance, if the request has one, distinguishes
+    /// a pod from its successor.
     Unknown(NodeName, Option<Instance>),
     /// A request comes from a known node, but from another instance of its agent.
     NewInstance(NodeName, Instance),

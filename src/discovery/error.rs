@@ -5,10 +5,10 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fixed::FixedListError;
+use super::fixed::list::FixedListError;
 use crate::label::label_set;
 
-/// Any other error, as the cause of one of ours.
+/// The underlying error of a [`DiscoveryError`].
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
 /// Defines [`DiscoveryError`] and, one for each of its variants, [`DiscoveryReason`].

@@ -2,7 +2,7 @@
 //!
 //! Every refresh reads the file and resolves the host names again.
 
-mod list;
+pub(super) mod list;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -119,10 +119,8 @@ impl KubernetesSource {
             own_name: settings.own.pod_name.as_deref(),
             limit: settings.deadline,
         };
-        let mut attempt = || {
-            client.trust(credentials.ca()?);
-            client.list(&target, credentials.token()?, deadline)
-        };
+        let mut attempt =
+            || client.list(&target, credentials.ca()?, credentials.token()?, deadline);
         match attempt() {
             Err(DiscoveryError::Unauthorized) => attempt(),
             result => result,

@@ -51,6 +51,12 @@ fn garbage_keeps_the_set() {
 }
 
 #[test]
+fn a_malformed_head_keeps_the_set() {
+    let head = Behaviour::Status(200, vec![("not a name".to_owned(), "x".to_owned())]);
+    keeps_the_set("127.61.33.1", head, "bad_body");
+}
+
+#[test]
 fn another_kind_of_object_keeps_the_set() {
     let status = "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"items\":[]}".to_owned();
     keeps_the_set("127.61.6.1", Behaviour::Body(status), "bad_body");

@@ -49,7 +49,7 @@ fn listed(peers: usize, now: Instant) -> Cadence {
 /// Asserts that the waits of a hundred agents fill the range, within a tenth of it at either end.
 fn assert_spread(low: Duration, high: Duration, wait: impl Fn(u64, Instant) -> Duration) {
     let now = Instant::now();
-    // Seeds far apart: xorshift needs some steps to tell close ones apart.
+    // Seeds far apart, since close ones give close first numbers.
     let seeds = (1..=100_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let waits: Vec<_> = seeds.map(|seed| wait(seed, now)).collect();
     let (least, most) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());

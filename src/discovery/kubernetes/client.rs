@@ -52,10 +52,11 @@ pub(super) struct Target<'a> {
     pub(super) limit: Duration,
 }
 
-/// A client of one server that trusts one bundle of certificate authorities.
+/// A client of one server.
 pub(super) struct Client {
     /// Host and port, IPv6 in brackets.
     server: String,
+    /// The last bundle of certificate authorities, and the agent that trusts it.
     trusted: Option<(CaFile, ureq::Agent)>,
 }
 
@@ -64,29 +65,20 @@ impl Client {
         Self { server, trusted: None }
     }
 
-    /// Trusts these authorities and no others from now on.
-    pub(super) fn trust(&mut self, ca: CaFile) {
-        if self.trusted.as_ref().is_none_or(|(known, _)| *known != ca) {
-            let agent = agent(&ca);
-            self.trusted = Some((ca, agent));
-        }
-    }
-
-    /// Requests the list and decodes it as it arrives.
+    /// Requests the list from a server that these authorities vouch for, and decodes it as it arrives.
     pub(super) fn list(
-        &self,
+        &mut self,
         target: &Target<'_>,
+        ca: CaFile,
         token: HeaderValue,
         deadline: Instant,
     ) -> Result<Listing, DiscoveryError> {
-        let Some((_, agent)) = &self.trusted else {
-            return Err(self.network("no trusted certificate authority"));
-        };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(self.timeout(target.limit));
         }
-        let request = agent
+        let request = self
+            .agent(ca)
             .get(url(&self.server, target))
             .header(header::AUTHORIZATION, token)
             .header(header::ACCEPT, if target.form == Form::Table { TABLE } else { JSON })
@@ -106,6 +98,18 @@ impl Client {
         match result {
             Ok(()) => Ok(listing),
             Err(error) => Err(self.body_error(error, target.limit)),
+        }
+    }
+
+    /// An agent that trusts these authorities and no others.
+    fn agent(&mut self, ca: CaFile) -> ureq::Agent {
+        match &self.trusted {
+            Some((known, agent)) if *known == ca => agent.clone(),
+            _ => {
+                let agent = new_agent(&ca);
+                self.trusted = Some((ca, agent.clone()));
+                agent
+            }
         }
     }
 
@@ -129,13 +133,12 @@ impl Client {
             }
             ureq::Error::BodyExceedsLimit(_) => DiscoveryError::TooLarge { bound: "64 MiB" },
             ureq::Error::Protocol(_) => DiscoveryError::BadBody { source: Box::new(error) },
-            ureq::Error::Rustls(error) => self.tls(error),
             // An I/O error wraps an error of the handshake.
             ureq::Error::Io(error) => match error.downcast::<rustls::Error>() {
                 Ok(error) => self.tls(error),
                 Err(error) => self.network(error),
             },
-            error @ (ureq::Error::Tls(_) | ureq::Error::Pem(_)) => {
+            error @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Pem(_)) => {
                 DiscoveryError::Tls { server: self.server.clone(), source: Box::new(error) }
             }
             error => self.network(error),
@@ -162,7 +165,7 @@ impl Client {
     }
 }
 
-fn agent(ca: &CaFile) -> ureq::Agent {
+fn new_agent(ca: &CaFile) -> ureq::Agent {
     let roots = parse_pem(ca.0.as_bytes()).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         // A broken block among good ones: its authority is not trusted.

@@ -1,6 +1,6 @@
 //! The API server's table of pods, which kubectl prints: a row has 0.14 KB, a pod 8.8 KB.
 //!
-//! Rows lack UIDs, owners and deletion times, so no peer comes from them. They only tell whether
+//! Rows lack UIDs, owners and deletion times, so no peer comes from them. They only show whether
 //! anything has changed since the last list of whole pods. The format:
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables>
 

@@ -44,10 +44,10 @@ fn decoded(text: &str) -> Listing {
 
 #[test]
 fn deciding_fields_are_decoded() {
-    let mut leaving = item("b");
-    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:01:00Z");
-    leaving["status"]["conditions"][1]["status"] = json!("False");
-    let listing = decoded(&list(&[item("a"), leaving]));
+    let mut terminating = item("b");
+    terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:01:00Z");
+    terminating["status"]["conditions"][1]["status"] = json!("False");
+    let listing = decoded(&list(&[item("a"), terminating]));
     assert_eq!((listing.malformed, listing.version.as_deref()), (0, Some("12345")));
     let [a, b] = &listing.pods[..] else { panic!("{listing:?}") };
     assert_eq!((a.uid.as_str(), a.has_own_name, a.ready), ("uid-a", true, true));
@@ -112,6 +112,21 @@ fn a_malformed_name_is_quoted() {
     bad["metadata"]["uid"] = json!(1);
     let examples = decoded(&list(&[bad])).examples;
     assert_eq!(examples, ["\"evil\\n\\\"name\\u{1b}[31m\" (metadata.uid has the wrong type)"]);
+}
+
+#[test]
+fn a_few_malformed_items_are_shown_and_all_are_counted() {
+    let listing = decoded(&list(&vec![json!("text"); 10]));
+    assert_eq!((listing.malformed, listing.examples.len()), (10, MAX_EXAMPLES));
+}
+
+#[test]
+fn a_long_list_in_an_item_is_cut() {
+    let mut long = item("a");
+    let ips: Vec<Value> = (0..200).map(|n| json!({"ip": format!("10.0.1.{n}")})).collect();
+    long["status"]["podIPs"] = json!(ips);
+    let listing = decoded(&list(&[long, item("b")]));
+    assert_eq!((listing.pods[0].ips.len(), listing.pods[1].ips.len()), (65, 2));
 }
 
 #[test]
