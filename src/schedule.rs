@@ -3,7 +3,7 @@
 //! Each peer has a fixed offset in the interval, from a stable hash of (source, target), so that
 //! agents that start together do not probe together, and the load on a target is even.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::name::NodeName;
@@ -18,13 +18,12 @@ pub struct Schedule {
     /// Start of an interval; offsets count from it.
     epoch: Instant,
     entries: HashMap<NodeName, Entry>,
-    /// Peers by the time of their next slot; the number distinguishes equal times.
-    queue: BTreeMap<(Instant, u64), NodeName>,
-    next_number: u64,
+    /// The next slot of each peer that is not paused.
+    queue: BTreeSet<(Instant, NodeName)>,
 }
 
 struct Entry {
-    slot: Option<(Instant, u64)>,
+    slot: Option<Instant>,
     in_flight: bool,
 }
 
@@ -51,14 +50,7 @@ impl Schedule {
     #[must_use]
     pub fn new(source: NodeName, interval: Duration, epoch: Instant) -> Self {
         let interval = interval.max(Duration::from_millis(1));
-        Self {
-            source,
-            interval,
-            epoch,
-            entries: HashMap::new(),
-            queue: BTreeMap::new(),
-            next_number: 0,
-        }
+        Self { source, interval, epoch, entries: HashMap::new(), queue: BTreeSet::new() }
     }
 
     /// Adds a peer: due within [`NEW_PEER_WITHIN`], then at its offset. A known peer is added anew, as
@@ -77,21 +69,21 @@ impl Schedule {
 
     fn enter(&mut self, now: Instant, node: &NodeName, in_flight: bool) {
         let within = NEW_PEER_WITHIN.min(self.interval);
-        let slot = self.enqueue(now + self.source.share(node, within), node);
+        let slot = now + self.source.share(node, within);
+        self.queue.insert((slot, node.clone()));
         self.entries.insert(node.clone(), Entry { slot: Some(slot), in_flight });
     }
 
     /// Removes a peer.
     pub fn leave(&mut self, node: &NodeName) {
-        if let Some(Entry { slot: Some(slot), .. }) = self.entries.remove(node) {
-            self.queue.remove(&slot);
-        }
+        self.pause(node);
+        self.entries.remove(node);
     }
 
     /// Removes a peer's slots until it is resumed or joins again.
     pub fn pause(&mut self, node: &NodeName) {
         if let Some(slot) = self.entries.get_mut(node).and_then(|entry| entry.slot.take()) {
-            self.queue.remove(&slot);
+            self.queue.remove(&(slot, node.clone()));
         }
     }
 
@@ -112,16 +104,15 @@ impl Schedule {
     /// Takes every slot up to `now`, and schedules the next one of each of those peers.
     pub fn take_due(&mut self, now: Instant) -> DueProbes {
         let mut taken = DueProbes::default();
-        while let Some((&(due, number), _)) =
-            self.queue.first_key_value().filter(|(k, _)| k.0 <= now)
+        while self.next_deadline().is_some_and(|due| due <= now)
+            && let Some((due, node)) = self.queue.pop_first()
         {
-            let Some(node) = self.queue.remove(&(due, number)) else { break };
-            let next = self.first_slot_after(due + self.interval / 10, &node);
-            let (next, missed) = self.skip_missed(next, now);
-            taken.skipped += missed;
-            let slot = self.enqueue(next, &node);
+            let earliest = self.first_slot_after(due + self.interval / 10, &node);
+            let slot = earliest.max(self.first_slot_after(now, &node));
+            taken.skipped += u64::from(times(slot - earliest, self.interval));
             let Some(entry) = self.entries.get_mut(&node) else { continue };
             entry.slot = Some(slot);
+            self.queue.insert((slot, node.clone()));
             if entry.in_flight {
                 taken.skipped += 1;
             } else {
@@ -135,14 +126,7 @@ impl Schedule {
     /// The time of the next slot.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.queue.first_key_value().map(|(&(due, _), _)| due)
-    }
-
-    fn enqueue(&mut self, due: Instant, node: &NodeName) -> (Instant, u64) {
-        let slot = (due, self.next_number);
-        self.next_number += 1;
-        self.queue.insert(slot, node.clone());
-        slot
+        self.queue.first().map(|(due, _)| *due)
     }
 
     /// The peer's first slot after `after`.
@@ -151,17 +135,6 @@ impl Schedule {
         match after.checked_duration_since(first) {
             None => first,
             Some(since) => first + self.interval * times(since, self.interval).saturating_add(1),
-        }
-    }
-
-    /// `slot`, or its first successor after `now`; and the number of slots skipped.
-    fn skip_missed(&self, slot: Instant, now: Instant) -> (Instant, u64) {
-        match now.checked_duration_since(slot) {
-            None => (slot, 0),
-            Some(late) => {
-                let missed = times(late, self.interval).saturating_add(1);
-                (slot + self.interval * missed, u64::from(missed))
-            }
         }
     }
 }
