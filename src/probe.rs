@@ -1,4 +1,4 @@
-//! The vocabulary of one probe: what is asked, what came of it, how long it took.
+//! The vocabulary of one probe: request, outcome, timings.
 //!
 //! A probe's failure is data. Nothing here waits, reads a clock or opens a socket.
 
@@ -8,46 +8,46 @@ use std::time::{Duration, Instant};
 use crate::label::label_set;
 use crate::name::{Instance, NodeName};
 
-/// Names one probe among all of this process, from 1 on.
+/// Number of a probe, unique in this process.
 pub type ProbeId = u64;
 
-/// One attempt that a worker is to make.
+/// One probe for a worker to make.
 #[derive(Debug, Clone)]
 pub struct Probe {
-    /// To match the [`Report`] with what was asked.
+    /// Identifies the probe in its [`Report`].
     pub id: ProbeId,
-    /// The node that must answer.
+    /// The target node, which must answer.
     pub node: NodeName,
-    /// The target.
+    /// The target address.
     pub address: SocketAddr,
-    /// When it should start; the difference to the real start is our own lateness.
+    /// When it should start; the difference from the real start is the agent's own delay.
     pub due: Instant,
-    /// Where it waits when workers are short.
+    /// The queue in which it waits for a worker.
     pub priority: Priority,
-    /// What is said.
+    /// The request.
     pub kind: ProbeKind,
 }
 
-/// What a probe says to the peer.
+/// The request that a probe sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeKind {
     /// The blank request.
     Blank,
-    /// A request for a large answer: full-size segments on the way back.
+    /// A request for a large answer, which fills full-size segments.
     Large,
-    /// The last request of an agent that stops; it answers for this long yet.
+    /// The last request of an agent that stops.
     Goodbye {
         /// How long the agent keeps answering.
         drain: Duration,
     },
 }
 
-/// Where a probe waits when workers are short, so that a black hole delays no healthy peer.
+/// The queue in which a probe waits for a worker: a black hole must not delay healthy peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// The last probe of this peer succeeded.
+    /// The last probe of the peer succeeded.
     Healthy,
-    /// It failed, or there was none yet.
+    /// The last probe failed, or there was none.
     Suspect,
 }
 
@@ -56,35 +56,35 @@ label_set! {
     pub enum Phase {
         /// Until the connection is established.
         Connect = "connect",
-        /// From there until the answer is read.
+        /// From then on until the answer is received.
         Receive = "receive",
     }
 }
 
 label_set! {
-    /// Why a probe failed, from the peer or the path to it. A closed set; each implies its phase.
+    /// Why a probe failed: a cause in the peer or the path to it.
     pub enum FailureReason {
         /// No answer to the SYN before the deadline.
         ConnectTimeout = "connect_timeout",
-        /// A reset answered the SYN (ECONNREFUSED): the host lives, the port does not.
+        /// A reset answered the SYN (ECONNREFUSED): the host is up, the port is closed.
         Refused = "refused",
-        /// A router or our own routing table says that there is no way (EHOSTUNREACH, ENETUNREACH).
+        /// A router or this host's routing table reports no route (EHOSTUNREACH, ENETUNREACH).
         Unreachable = "unreachable",
         /// The established connection was reset.
         Reset = "reset",
-        /// Connected, but no whole answer before the deadline.
+        /// Connected, but no complete answer before the deadline.
         ResponseTimeout = "response_timeout",
-        /// The peer closed before a whole answer.
+        /// The peer closed the connection before a complete answer.
         Closed = "closed",
-        /// An answer that is not ours: malformed, too long, or another status.
+        /// Not an agent's answer: malformed, too long, or another status.
         BadResponse = "bad_response",
-        /// A well-formed answer from another node than the one we meant.
+        /// A well-formed answer of another node than the target.
         WrongPeer = "wrong_peer",
     }
 }
 
 label_set! {
-    /// A fault of our own, never counted against the peer.
+    /// An error of this host or agent, never counted against the peer.
     pub enum LocalError {
         /// No file descriptor left (EMFILE, ENFILE).
         NoDescriptors = "no_descriptors",
@@ -92,89 +92,89 @@ label_set! {
         NoPorts = "no_ports",
         /// The kernel had no memory for a socket (ENOBUFS, ENOMEM).
         NoMemory = "no_memory",
-        /// Our own host forbids it (EPERM, EACCES): a local firewall or a policy.
+        /// This host forbids it (EPERM, EACCES): a local firewall or a policy.
         Denied = "denied",
-        /// The probe could not be started: no thread for it.
+        /// No thread could be started for the probe.
         NotStarted = "not_started",
-        /// We came too late ourselves, as after a freeze or without CPU: nothing can be said of the peer.
+        /// This agent was late, as after a freeze or without CPU: the result proves nothing.
         Late = "late",
-        /// Anything else that our own kernel refused.
+        /// Any other error of this kernel.
         Other = "other",
     }
 }
 
-/// What the peer's answer told beyond its status.
+/// The fields of a peer's answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The answering agent's life, where it tells.
+    /// The answering instance, if given.
     pub instance: Option<Instance>,
-    /// It is about to stop.
+    /// The agent is about to stop.
     pub draining: bool,
-    /// It gives large answers.
+    /// The agent supports large answers.
     pub can_large: bool,
 }
 
 /// The durations of one successful probe, all on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
-    /// Start to established.
+    /// From the start to the established connection.
     pub connect: Duration,
-    /// Established to answer read; with `connect` it adds up to `total`.
+    /// From the established connection to the received answer; `connect` and `response` sum to `total`.
     pub response: Duration,
-    /// Start to answer read.
+    /// From the start to the received answer.
     pub total: Duration,
 }
 
 /// How a probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// A whole, well-formed answer of the node we meant, before the deadline.
+    /// A complete, well-formed answer of the target node, before the deadline.
     Success {
-        /// How long it took.
+        /// The durations.
         timings: Timings,
-        /// What the answer told.
+        /// The fields of the answer.
         answer: Answer,
     },
-    /// The peer's or the path's failure.
+    /// A failure of the peer or the path.
     Failure(FailureReason),
-    /// Our own failure.
+    /// A failure of this host.
     Local(LocalError),
 }
 
-/// What the kernel tells of the probe's socket (TCP_INFO, tcp(7)).
+/// The kernel's statistics of the probe's socket (TCP_INFO, tcp(7)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KernelView {
-    /// Segments sent again, SYNs included.
+    /// Retransmitted segments, SYNs included.
     pub retransmits: u32,
-    /// Smoothed round-trip time; `None` when anything was sent again, since it is then a guess.
+    /// Smoothed round-trip time; `None` after a retransmit, which makes it ambiguous.
     pub rtt: Option<Duration>,
     /// Path MTU in bytes; `None` before the connection is established.
     pub path_mtu: Option<u32>,
 }
 
-/// What a worker reports of one probe.
+/// The report of one probe.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The probe this is about.
+    /// The probe's number.
     pub id: ProbeId,
-    /// The node it was meant for.
+    /// The target node.
     pub node: NodeName,
     /// When it should have started.
     pub due: Instant,
-    /// When it did.
+    /// When it started.
     pub started: Instant,
     /// When it ended; the report may be read later.
     pub ended: Instant,
-    /// What was said.
+    /// The request.
     pub kind: ProbeKind,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The kernel's view, where there was a socket to ask.
+    /// The kernel's statistics, if there was a socket.
     pub kernel: Option<KernelView>,
 }
 
 impl FailureReason {
-    /// The step in which this happens.
+    /// The phase in which this failure occurs.
     #[must_use]
     pub const fn phase(self) -> Phase {
         match self {

@@ -1,8 +1,7 @@
-//! What two agents say to each other: names of headers, limits, and the blank request itself.
+//! The protocol between two agents: header names, limits, and the blank request.
 //!
-//! Shared by the prober (which asks), the gate and the server (which answer). Unknown headers and
-//! query parameters are ignored on both sides, and a missing optional header is no error: versions
-//! mix during every upgrade.
+//! The prober sends requests, gate and server answer them. Both sides ignore unknown headers and query
+//! parameters, and accept that optional headers are missing: releases mix during every upgrade.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -12,54 +11,54 @@ use crate::name::{Instance, NodeName};
 
 /// The route of the blank request.
 pub const KEEPALIVE_PATH: &str = "/keepalive";
-/// The route of a node's row in short, which its peers ask for when somebody wants all rows.
+/// The route of a node's compact row, which its peers fetch for the matrix.
 pub const ROW_PATH: &str = "/api/v1/row";
-/// The beginning of the route of one peer of a row; its name follows.
+/// The prefix of the route of one peer of a row; the peer's name follows.
 pub const PEER_PATH: &str = "/api/v1/peers/";
-/// The node that speaks: the source in a request, the answering node in an answer.
+/// The sending node: the source in a request, the answering node in an answer.
 pub const NODE: &str = "Wylis-Node";
-/// One life of the agent that speaks.
+/// The instance of the sending agent.
 pub const INSTANCE: &str = "Wylis-Instance";
-/// In a request: how often the sender probes, in milliseconds.
+/// In a request: the sender's probe interval in milliseconds.
 pub const INTERVAL: &str = "Wylis-Interval";
 /// In a request: the sender stops, and keeps answering for this many milliseconds.
 pub const GOODBYE: &str = "Wylis-Goodbye";
-/// In a request: how many octets the answer shall carry; then its status is 200.
+/// In a request: the wanted size of the answer in bytes; its status is then 200.
 pub const SIZE: &str = "Wylis-Size";
 /// In an answer, with the value `1`: the agent is about to stop.
 pub const DRAINING: &str = "Wylis-Draining";
-/// In an answer: what the agent understands beyond the blank request, separated by commas.
+/// In an answer: the agent's capabilities beyond the blank request, separated by commas.
 pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.
 pub const CAPABILITIES: &str = "goodbye,large";
-/// Among the values of [`CAN`]: answers of any [`SIZE`] up to [`LARGE`].
+/// The capability to answer with any [`SIZE`] up to [`LARGE`].
 pub const CAN_LARGE: &str = "large";
 
-/// Between gate and server alone: the number of a request, echoed by its answer.
+/// Only between gate and server: the number of a request, echoed in its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
 
-/// Longest request head that the gate accepts, cookies of a browser included.
+/// Longest request head that the gate accepts, a browser's cookies included.
 pub const MAX_REQUEST_HEAD: usize = 64 * 1024;
-/// Longest answer the prober accepts; ours take about 400 octets with the longest names.
+/// Longest head of an answer in bytes; an agent's takes about 400 with the longest names.
 pub const MAX_ANSWER: usize = 1024;
-/// Octets of a large answer, and the most that anybody gets for the asking: several segments of any
-/// path up to jumbo frames of 9,000, and within the first flight of a connection (RFC 6928).
+/// Size of a large answer in bytes, and the largest that a request can ask for: more than one segment
+/// of any path up to jumbo frames of 9,000 bytes, and within the initial congestion window (RFC 6928).
 pub const LARGE: usize = 10 * 1024;
-/// Longest time that a header may announce; longer ones are taken as this.
+/// Longest time that a header can announce; longer ones are reduced to it.
 pub const MAX_ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
 
-/// What one keep-alive request announces.
+/// The fields of a keep-alive request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeepAlive {
     /// The source node.
     pub node: NodeName,
-    /// The sender's life.
+    /// The sender's instance.
     pub instance: Option<Instance>,
-    /// The sender's interval.
+    /// The sender's probe interval.
     pub interval: Option<Duration>,
-    /// The sender stops, and answers for this long yet.
+    /// The sender stops, and keeps answering for this long.
     pub goodbye: Option<Duration>,
-    /// Octets that the answer shall carry, at most [`LARGE`]; a blank request has none.
+    /// Wanted size of the answer in bytes, at most [`LARGE`]; `None` in a blank request.
     pub size: Option<usize>,
 }
 
@@ -83,8 +82,8 @@ impl KeepAlive {
         text
     }
 
-    /// Reads what a request announces; `header` looks one up by its name. `None` when it names no
-    /// valid source node: such a request is answered, and counted as of an unknown source.
+    /// Reads the fields of a request; `header` looks up a header by name. `None` without a valid source
+    /// node: such a request is answered, and counted for an unknown source.
     pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         let node = NodeName::new(header(NODE)?.trim()).ok()?;
         Some(Self {
@@ -99,13 +98,13 @@ impl KeepAlive {
     }
 }
 
-/// Whether a value of [`CAN`] names this ability.
+/// Whether a value of [`CAN`] contains a capability.
 #[must_use]
-pub fn can(value: &str, ability: &str) -> bool {
-    value.split(',').any(|known| known.trim() == ability)
+pub fn can(value: &str, capability: &str) -> bool {
+    value.split(',').any(|known| known.trim() == capability)
 }
 
-/// Decimal digits; a number beyond the type is its largest.
+/// Parses decimal digits; saturates.
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -129,46 +128,47 @@ mod tests {
     }
 
     #[test]
-    fn a_rendered_request_reads_back_as_it_was() {
-        let said = KeepAlive {
+    fn a_rendered_request_is_read_back() {
+        let request = KeepAlive {
             node: NodeName::new("n1.example").unwrap(),
             instance: Some(Instance::new("0f8fad5b").unwrap()),
             interval: Some(Duration::from_millis(1500)),
             goodbye: Some(Duration::from_secs(5)),
             size: Some(LARGE),
         };
-        let text = said.render("[fd00::1]:9050".parse().unwrap());
+        let text = request.render("[fd00::1]:9050".parse().unwrap());
         assert!(text.starts_with("GET /keepalive HTTP/1.1\r\nHost: [fd00::1]:9050\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n"));
-        assert_eq!(parse(&text), Some(said));
+        assert_eq!(parse(&text), Some(request));
     }
 
     #[test]
     fn the_longest_request_fits_the_gate() {
-        let said = KeepAlive {
+        let request = KeepAlive {
             node: NodeName::new(&"n".repeat(253)).unwrap(),
             instance: Some(Instance::new(&"i".repeat(63)).unwrap()),
             interval: Some(MAX_ANNOUNCED),
             goodbye: Some(MAX_ANNOUNCED),
             size: Some(LARGE),
         };
-        let text = said.render("[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap());
+        let text =
+            request.render("[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap());
         assert!(text.len() < MAX_REQUEST_HEAD / 2, "{}", text.len());
     }
 
     #[test]
-    fn a_request_of_another_release_is_understood_as_far_as_it_goes() {
+    fn unknown_and_missing_headers_of_other_releases_are_tolerated() {
         let older = parse("GET /keepalive HTTP/1.1\r\nWylis-Node: n1\r\n").unwrap();
         assert_eq!((older.instance, older.interval, older.goodbye), (None, None, None));
         let newer = parse(
             "GET /keepalive?size=8 HTTP/1.1\r\nWylis-Node: n1\r\nWylis-Colour: red\r\n\
              Wylis-Interval: 10s\r\nWylis-Instance: a b\r\n",
         );
-        assert_eq!(newer.map(|said| (said.interval, said.instance)), Some((None, None)));
+        assert_eq!(newer.map(|request| (request.interval, request.instance)), Some((None, None)));
     }
 
     #[test]
-    fn an_announced_time_beyond_reason_is_bounded() {
+    fn an_announced_time_is_bounded() {
         let bounded =
             parse("GET / \r\nWylis-Node: n\r\nWylis-Goodbye: 99999999999999999999999\r\n");
         assert_eq!(bounded.unwrap().goodbye, Some(MAX_ANNOUNCED));
@@ -177,21 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_larger_than_the_bound() {
+    fn the_size_of_an_answer_is_bounded() {
         for (asked, size) in [("1", Some(1)), ("999999999999999999999", Some(LARGE)), ("x", None)] {
-            let said = parse(&format!("GET / \r\nWylis-Node: n\r\nWylis-Size: {asked}\r\n"));
-            assert_eq!(said.unwrap().size, size);
+            let request = parse(&format!("GET / \r\nWylis-Node: n\r\nWylis-Size: {asked}\r\n"));
+            assert_eq!(request.unwrap().size, size);
         }
     }
 
     #[test]
-    fn abilities_are_told_apart_by_their_whole_names() {
+    fn capabilities_match_by_their_whole_names() {
         assert!(can(CAPABILITIES, CAN_LARGE) && can("x, large", CAN_LARGE));
         assert!(!can("larger,large-ish", CAN_LARGE) && !can("", CAN_LARGE));
     }
 
     #[test]
-    fn a_request_without_a_valid_source_announces_nothing() {
+    fn a_request_without_a_valid_source_has_no_fields() {
         assert_eq!(parse("GET /keepalive HTTP/1.1\r\n"), None);
         assert_eq!(parse("GET /keepalive HTTP/1.1\r\nWylis-Node: a\"b\r\n"), None);
     }
