@@ -1,11 +1,11 @@
-//! Runs a test in a process of its own: for limits, thread counts and anything process-wide.
+//! Runs a test in a process of its own, for everything process-wide: limits, thread counts.
 
 use std::process::Command;
 
 const MARK: &str = "WYLIS_TEST_CHILD";
 
-/// `true` in the child, where the test's body is to run. In the parent, runs the child (the test
-/// called `name`, as the test runner knows it), requires that it passes, and returns `false`.
+/// `true` in the child, which runs the test's body. The parent runs the child (the test called
+/// `name` by the test runner), requires that it passes, and returns `false`.
 pub(crate) fn enter(name: &str) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;

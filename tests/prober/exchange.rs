@@ -1,4 +1,4 @@
-//! One probe against peers that behave well, badly, or not at all.
+//! One probe of peers that answer well, badly, or not at all.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -19,11 +19,11 @@ use crate::peer::{
     wait_for_close,
 };
 
-/// For peers that fail at once, and should do so long before this.
+/// The timeout for peers that fail at once.
 const LONG: Duration = Duration::from_secs(20);
-/// For peers that never come to an end.
+/// The timeout for peers that never answer.
 const SHORT: Duration = Duration::from_millis(250);
-/// How late a busy machine may be.
+/// Tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
 fn success(report: &Report) -> (Timings, Answer) {
@@ -50,7 +50,7 @@ fn assert_fails(address: SocketAddr, timeout: Duration, reason: FailureReason) -
 }
 
 fn assert_succeeds(ip: &str) {
-    let peer = Peer::saying(ip, GOOD);
+    let peer = Peer::answering(ip, GOOD);
     let began = Instant::now();
     let report = probe_once(peer.address, LONG);
     let (timings, answer) = success(&report);
@@ -79,7 +79,7 @@ fn a_good_answer_over_ipv4_is_a_success_with_plausible_timings() {
 
 #[test]
 fn a_good_answer_over_ipv6_is_a_success_with_plausible_timings() {
-    // A host without IPv6 has nothing to test here.
+    // There is nothing to test without IPv6.
     if TcpListener::bind("[::1]:0").is_ok() {
         assert_succeeds("::1");
     } else {
@@ -88,8 +88,8 @@ fn a_good_answer_over_ipv6_is_a_success_with_plausible_timings() {
 }
 
 #[test]
-fn instance_and_draining_of_the_answer_are_noted() {
-    let peer = Peer::saying(
+fn instance_and_draining_of_the_answer_are_reported() {
+    let peer = Peer::answering(
         "127.65.2.1",
         "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nWylis-Instance: i-2\r\n\
          Wylis-Draining: 1\r\nWylis-Can: goodbye\r\n\r\n",
@@ -114,8 +114,8 @@ fn an_answer_in_pieces_is_put_together() {
 }
 
 #[test]
-fn a_goodbye_says_how_long_the_agent_still_answers() {
-    let peer = Peer::saying("127.65.4.1", GOOD);
+fn a_goodbye_announces_how_long_the_agent_keeps_answering() {
+    let peer = Peer::answering("127.65.4.1", GOOD);
     let (prober, reports) = prober(LONG, PoolLimits::default());
     let kind = ProbeKind::Goodbye { drain: Duration::from_secs(5) };
     prober.submit(Probe { kind, ..blank(1, peer.address, Priority::Healthy) });
@@ -143,7 +143,7 @@ fn a_reset_at_any_time_is_a_reset() {
     for peer in [at_once, after_the_request] {
         assert_fails(peer.address, LONG, FailureReason::Reset);
     }
-    // What was received before the reset may still be read; that it is no whole answer counts.
+    // Bytes from before the reset may still be read, but they are no complete answer.
     let amid_the_answer = Peer::start("127.65.6.3", |mut stream| {
         read_head(&mut stream);
         stream.write_all(b"HTTP/1.1 204 No").unwrap();
@@ -153,18 +153,18 @@ fn a_reset_at_any_time_is_a_reset() {
 }
 
 #[test]
-fn a_peer_that_closes_before_a_whole_answer_has_closed() {
-    for (ip, said) in [("127.65.7.1", ""), ("127.65.7.2", "HTTP/1.1 204 No Content\r\nWyl")] {
+fn a_close_before_a_complete_answer_is_closed() {
+    for (ip, answer) in [("127.65.7.1", ""), ("127.65.7.2", "HTTP/1.1 204 No Content\r\nWyl")] {
         let peer = Peer::start(ip, move |mut stream| {
             read_head(&mut stream);
-            stream.write_all(said.as_bytes()).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
         });
         assert_fails(peer.address, LONG, FailureReason::Closed);
     }
 }
 
 #[test]
-fn a_peer_that_accepts_and_stalls_times_out_in_the_response() {
+fn a_peer_that_accepts_and_stalls_is_a_response_timeout() {
     let peer = listener("127.65.8.1", 16);
     let report = assert_fails(peer.local_addr().unwrap(), SHORT, FailureReason::ResponseTimeout);
     assert!(report.kernel.unwrap().path_mtu.is_some(), "it was established");
@@ -187,7 +187,7 @@ fn a_peer_that_drips_gains_no_time() {
 }
 
 #[test]
-fn answers_of_others_are_bad_responses() {
+fn answers_of_other_services_are_bad_responses() {
     let endless = format!("HTTP/1.1 204 No Content\r\n{}", "X: y\r\n".repeat(100_000));
     let answers = [
         "HTTP/1.1 500 Internal Server Error\r\nWylis-Node: n1\r\n\r\n".to_owned(),
@@ -200,19 +200,19 @@ fn answers_of_others_are_bad_responses() {
         endless,
     ];
     for (answer, host) in answers.into_iter().zip(1..) {
-        let peer = Peer::saying(&format!("127.65.10.{host}"), answer);
+        let peer = Peer::answering(&format!("127.65.10.{host}"), answer);
         assert_fails(peer.address, LONG, FailureReason::BadResponse);
     }
 }
 
 #[test]
 fn the_answer_of_another_node_is_the_wrong_peer() {
-    let peer = Peer::saying("127.65.11.1", GOOD.replace("n1", "n2"));
+    let peer = Peer::answering("127.65.11.1", GOOD.replace("n1", "n2"));
     assert_fails(peer.address, LONG, FailureReason::WrongPeer);
 }
 
 #[test]
-fn a_black_hole_times_out_in_the_connect_and_keeps_the_evidence() {
+fn a_black_hole_is_a_connect_timeout_with_retransmits() {
     let (address, _held) = black_hole("127.65.12.1");
     let report = assert_fails(address, Duration::from_millis(1500), FailureReason::ConnectTimeout);
     let kernel = report.kernel.unwrap();
@@ -222,7 +222,7 @@ fn a_black_hole_times_out_in_the_connect_and_keeps_the_evidence() {
 
 #[test]
 fn no_connection_is_left_in_time_wait() {
-    let waits = Peer::saying("127.65.13.1", GOOD);
+    let waits = Peer::answering("127.65.13.1", GOOD);
     let closes_first = Peer::start("127.65.13.2", |mut stream| {
         read_head(&mut stream);
         let _ = stream.write_all(GOOD.as_bytes());
@@ -235,7 +235,7 @@ fn no_connection_is_left_in_time_wait() {
     for _ in 0..200 {
         success(&reports.recv_timeout(PATIENCE).unwrap());
     }
-    // Columns: number, local address, remote address, state. 127.65.13.x in the table's octet order.
+    // Columns: number, local address, remote address, state. 127.65.13.x in the table's byte order.
     let ends = [("01", &waits), ("02", &closes_first)]
         .map(|(host, peer)| format!(" {host}0D417F:{:04X} ", peer.address.port()));
     let left = |state: &str| {
@@ -244,15 +244,15 @@ fn no_connection_is_left_in_time_wait() {
         let rows = table.lines().filter(ours);
         rows.filter(|line| line.split_whitespace().nth(3) == Some(state)).count()
     };
-    assert_eq!(left("0A"), 2, "the two listeners are seen");
-    // The peer's thread may be about to hear of the reset.
+    assert_eq!(left("0A"), 2, "the two listeners are listed");
+    // The peer's thread may not have seen the reset yet.
     until("no established connection", || left("01") == 0);
     assert_eq!(left("06"), 0);
 }
 
 #[test]
-fn without_descriptors_a_probe_is_our_own_failure() {
-    if !child::enter("exchange::without_descriptors_a_probe_is_our_own_failure") {
+fn without_descriptors_a_probe_is_a_local_error() {
+    if !child::enter("exchange::without_descriptors_a_probe_is_a_local_error") {
         return;
     }
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -271,7 +271,7 @@ fn without_descriptors_a_probe_is_our_own_failure() {
         reports.recv_timeout(PATIENCE).unwrap()
     };
     success(&answered(1));
-    // Else the peer, which is in this process too, would give a descriptor back in between.
+    // Otherwise the peer, in the same process, would free a descriptor in between.
     until("the peer's end is closed", || closed.load(Ordering::SeqCst) == 1);
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: Some(64) }).unwrap();
     let mut held = Vec::new();

@@ -1,4 +1,4 @@
-//! Documents of peers that send them, and of peers that send anything else.
+//! Fetches from peers that send the document, and from peers that do anything else.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -13,43 +13,47 @@ use wylis::prober::{Fetch, FetchError, FetchJob, fetch_all, probe_once};
 
 use crate::peer::{PATIENCE, Peer, black_hole, listener, read_head, reset, wait_for_close};
 
-/// For what is cut off.
-const SOON: Duration = Duration::from_millis(300);
+/// The timeout of fetches that must time out.
+const SHORT: Duration = Duration::from_millis(300);
 const MAX_BYTES: usize = 1000;
 
-type Had = Result<Vec<u8>, FetchError>;
+type FetchResult = Result<Vec<u8>, FetchError>;
 
-/// Wants what it was given, and keeps what it gets by address.
+/// A list of fetches, and their results by address.
 struct List {
-    wanted: Vec<Fetch>,
-    had: BTreeMap<SocketAddr, Had>,
+    fetches: Vec<Fetch>,
+    results: BTreeMap<SocketAddr, FetchResult>,
 }
 
 impl FetchJob for List {
     fn next(&mut self) -> Option<Fetch> {
-        self.wanted.pop()
+        self.fetches.pop()
     }
-    fn finished(&mut self, fetch: Fetch, result: Had) {
-        assert!(self.had.insert(fetch.address, result).is_none(), "once");
+    fn finished(&mut self, fetch: Fetch, result: FetchResult) {
+        assert!(self.results.insert(fetch.address, result).is_none(), "once");
     }
 }
 
-fn wanted(address: SocketAddr, timeout: Duration) -> Fetch {
+fn row_of(address: SocketAddr, timeout: Duration) -> Fetch {
     let node = Some(NodeName::new("n1").unwrap());
     Fetch { node, address, path: "/api/v1/row".to_owned(), timeout, max_bytes: MAX_BYTES }
 }
 
-fn all(wanted: Vec<Fetch>, at_once: usize, deadline: Duration) -> BTreeMap<SocketAddr, Had> {
-    let mut list = List { wanted, had: BTreeMap::new() };
-    fetch_all(&mut list, at_once, Instant::now() + deadline);
-    list.had
+fn all(
+    fetches: Vec<Fetch>,
+    concurrency: usize,
+    deadline: Duration,
+) -> BTreeMap<SocketAddr, FetchResult> {
+    let mut list = List { fetches, results: BTreeMap::new() };
+    fetch_all(&mut list, concurrency, Instant::now() + deadline);
+    list.results
 }
 
-fn one(address: SocketAddr, timeout: Duration) -> Had {
-    all(vec![wanted(address, timeout)], 1, PATIENCE).remove(&address).unwrap()
+fn one(address: SocketAddr, timeout: Duration) -> FetchResult {
+    all(vec![row_of(address, timeout)], 1, PATIENCE).remove(&address).unwrap()
 }
 
-fn failed(reason: FailureReason) -> Had {
+fn failed(reason: FailureReason) -> FetchResult {
     Err(FetchError::Failure(reason))
 }
 
@@ -59,13 +63,13 @@ fn answer(content: &str) -> String {
 }
 
 #[test]
-fn a_document_comes_whole_however_it_is_cut() {
+fn a_document_in_pieces_is_put_together() {
     for (ip, piece) in [("127.67.1.1", 1), ("127.67.1.2", 7), ("127.67.1.3", 5000)] {
         let text = answer(&"0123456789".repeat(MAX_BYTES / 10));
         let peer = Peer::start(ip, move |mut stream| {
             stream.set_nodelay(true).unwrap();
-            let asked = read_head(&mut stream);
-            assert!(asked.starts_with("GET /api/v1/row HTTP/1.1\r\nHost: 127."), "{asked}");
+            let request = read_head(&mut stream);
+            assert!(request.starts_with("GET /api/v1/row HTTP/1.1\r\nHost: 127."), "{request}");
             for piece in text.as_bytes().chunks(piece) {
                 stream.write_all(piece).unwrap();
             }
@@ -74,12 +78,12 @@ fn a_document_comes_whole_however_it_is_cut() {
         let document = one(peer.address, PATIENCE).unwrap();
         assert_eq!(document, "0123456789".repeat(MAX_BYTES / 10).as_bytes());
     }
-    let empty = Peer::saying("127.67.1.4", answer(""));
+    let empty = Peer::answering("127.67.1.4", answer(""));
     assert_eq!(one(empty.address, PATIENCE), Ok(Vec::new()));
 }
 
 #[test]
-fn whatever_else_is_said_is_named() {
+fn any_other_answer_is_an_error() {
     let head = "HTTP/1.1 200 OK\r\nWylis-Node: n1\r\n";
     for (last, (text, expected)) in (1..).zip([
         ("HTTP/1.1 404 Not Found\r\n\r\n".to_owned(), Err(FetchError::Status(404))),
@@ -102,17 +106,17 @@ fn whatever_else_is_said_is_named() {
         (format!("{head}Content-Length: +1\r\n\r\nx"), failed(FailureReason::BadResponse)),
         (format!("{head}X: {}", "x".repeat(5000)), failed(FailureReason::BadResponse)),
     ]) {
-        let peer = Peer::saying(&format!("127.67.2.{last}"), text.clone());
+        let peer = Peer::answering(&format!("127.67.2.{last}"), text.clone());
         assert_eq!(one(peer.address, PATIENCE), expected, "{text:.99}");
     }
 }
 
 #[test]
-fn peers_that_stall_drip_close_or_reset_cost_their_time_and_no_more() {
+fn peers_that_stall_drip_close_or_reset_delay_no_other_fetch() {
     let drip = Peer::start("127.67.3.1", |mut stream| {
         read_head(&mut stream);
-        for octet in answer(&"x".repeat(MAX_BYTES)).bytes() {
-            if stream.write_all(&[octet]).is_err() {
+        for byte in answer(&"x".repeat(MAX_BYTES)).bytes() {
+            if stream.write_all(&[byte]).is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -134,8 +138,8 @@ fn peers_that_stall_drip_close_or_reset_cost_their_time_and_no_more() {
     });
     let silent = listener("127.67.3.5", 16);
     let (hole, _held) = black_hole("127.67.3.6");
-    let nobody: SocketAddr = "127.67.3.7:9".parse().unwrap();
-    let healthy = Peer::saying("127.67.3.8", answer("well"));
+    let closed: SocketAddr = "127.67.3.7:9".parse().unwrap();
+    let healthy = Peer::answering("127.67.3.8", answer("well"));
     let silent = silent.local_addr().unwrap();
     let expected = [
         (drip.address, failed(FailureReason::ResponseTimeout)),
@@ -144,20 +148,20 @@ fn peers_that_stall_drip_close_or_reset_cost_their_time_and_no_more() {
         (resetting.address, failed(FailureReason::Reset)),
         (silent, failed(FailureReason::ResponseTimeout)),
         (hole, failed(FailureReason::ConnectTimeout)),
-        (nobody, failed(FailureReason::Refused)),
+        (closed, failed(FailureReason::Refused)),
         (healthy.address, Ok(b"well".to_vec())),
     ];
-    let fetches = expected.iter().map(|(address, _)| wanted(*address, SOON)).collect();
+    let fetches = expected.iter().map(|(address, _)| row_of(*address, SHORT)).collect();
     let began = Instant::now();
-    let had = all(fetches, expected.len(), PATIENCE);
-    assert!(began.elapsed() < SOON + Duration::from_secs(5), "{:?}", began.elapsed());
+    let results = all(fetches, expected.len(), PATIENCE);
+    assert!(began.elapsed() < SHORT + Duration::from_secs(5), "{:?}", began.elapsed());
     for (address, expected) in expected {
-        assert_eq!(had[&address], expected, "{address}");
+        assert_eq!(results[&address], expected, "{address}");
     }
 }
 
 #[test]
-fn no_more_are_under_way_than_may_and_all_come() {
+fn concurrency_is_limited_and_all_fetches_finish() {
     let open = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let behave = {
@@ -166,7 +170,7 @@ fn no_more_are_under_way_than_may_and_all_come() {
             most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             read_head(&mut stream);
             std::thread::sleep(Duration::from_millis(10));
-            // Before the answer: the next one may begin as soon as it is there.
+            // Before the answer, after which the next fetch may start.
             open.fetch_sub(1, Ordering::SeqCst);
             let _ = stream.write_all(answer("x").as_bytes());
             wait_for_close(&mut stream);
@@ -179,43 +183,43 @@ fn no_more_are_under_way_than_may_and_all_come() {
             Peer::start(&format!("127.67.4.{last}"), move |stream| behave(stream))
         })
         .collect();
-    let fetches = peers.iter().map(|peer| wanted(peer.address, PATIENCE)).collect();
-    let had = all(fetches, 4, PATIENCE);
-    assert_eq!(had.values().filter(|had| had.is_ok()).count(), 40);
+    let fetches = peers.iter().map(|peer| row_of(peer.address, PATIENCE)).collect();
+    let results = all(fetches, 4, PATIENCE);
+    assert_eq!(results.values().filter(|result| result.is_ok()).count(), 40);
     assert!((2..=4).contains(&most.load(Ordering::SeqCst)), "{most:?}");
 }
 
 #[test]
-fn at_the_deadline_of_all_whoever_is_under_way_is_cut_off_and_nobody_begins() {
+fn at_the_deadline_fetches_in_progress_time_out_and_no_other_starts() {
     let silent = listener("127.67.5.1", 64);
-    let first = wanted(silent.local_addr().unwrap(), PATIENCE);
-    let mut list = List { wanted: vec![first], had: BTreeMap::new() };
-    list.wanted.extend((2..20).map(|last| {
+    let first = row_of(silent.local_addr().unwrap(), PATIENCE);
+    let mut list = List { fetches: vec![first], results: BTreeMap::new() };
+    list.fetches.extend((2..20).map(|last| {
         let address = SocketAddr::new(format!("127.67.5.{last}").parse().unwrap(), 9);
-        wanted(address, PATIENCE)
+        row_of(address, PATIENCE)
     }));
-    // The last is wanted first.
-    list.wanted.reverse();
+    // The last one is fetched first.
+    list.fetches.reverse();
     let began = Instant::now();
-    fetch_all(&mut list, 1, began + SOON);
-    assert!(began.elapsed() < SOON + Duration::from_secs(5));
-    assert_eq!(list.had.len(), 1);
-    assert_eq!(list.wanted.len(), 18, "not begun");
+    fetch_all(&mut list, 1, began + SHORT);
+    assert!(began.elapsed() < SHORT + Duration::from_secs(5));
+    assert_eq!(list.results.len(), 1);
+    assert_eq!(list.fetches.len(), 18, "not started");
     fetch_all(&mut list, 1, Instant::now());
-    assert_eq!(list.wanted.len(), 18, "too late from the start");
+    assert_eq!(list.fetches.len(), 18, "after the deadline none starts");
 }
 
 #[test]
-fn whoever_is_there_is_asked_without_a_name() {
-    let peer = Peer::saying("127.67.6.1", crate::peer::GOOD);
+fn a_single_probe_names_no_sender_and_accepts_any_node() {
+    let peer = Peer::answering("127.67.6.1", crate::peer::GOOD);
     let (result, kernel) = probe_once(peer.address, PATIENCE);
     let (node, timings, _) = result.unwrap();
     assert_eq!(node.as_str(), "n1");
     assert!(timings.total >= timings.connect && timings.total < PATIENCE);
     assert_eq!(kernel.unwrap().path_mtu.unwrap(), 65_535);
-    let asked = format!("HEAD /keepalive HTTP/1.1\r\nHost: {}\r\n\r\n", peer.address);
-    assert_eq!(peer.requests(), [asked]);
-    let nobody = "127.67.6.2:9".parse().unwrap();
+    let request = format!("HEAD /keepalive HTTP/1.1\r\nHost: {}\r\n\r\n", peer.address);
+    assert_eq!(peer.requests(), [request]);
+    let closed = "127.67.6.2:9".parse().unwrap();
     let refused = Outcome::Failure(FailureReason::Refused);
-    assert_eq!(probe_once(nobody, PATIENCE).0.unwrap_err(), refused);
+    assert_eq!(probe_once(closed, PATIENCE).0.unwrap_err(), refused);
 }

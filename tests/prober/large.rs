@@ -1,4 +1,4 @@
-//! Large probes against peers that send the whole, a part, or too much.
+//! Large probes of peers that send all, a part, or too much.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -32,20 +32,20 @@ fn reason(peer: &Peer) -> FailureReason {
 }
 
 #[test]
-fn a_whole_large_answer_is_a_success() {
-    let peer = Peer::saying("127.65.40.1", head() + &".".repeat(LARGE));
+fn a_complete_large_answer_is_a_success() {
+    let peer = Peer::answering("127.65.40.1", head() + &".".repeat(LARGE));
     let report = large_probe(&peer);
     assert!(matches!(report.outcome, Outcome::Success { .. }), "{:?}", report.outcome);
     assert!(peer.requests()[0].contains(&format!("\r\nWylis-Size: {LARGE}\r\n")));
 }
 
 #[test]
-fn a_large_answer_that_is_blank_short_or_too_long_is_none() {
-    let blank = Peer::saying("127.65.41.1", GOOD);
+fn a_large_answer_that_is_blank_short_or_too_long_is_a_failure() {
+    let blank = Peer::answering("127.65.41.1", GOOD);
     assert_eq!(reason(&blank), FailureReason::BadResponse);
-    let long = Peer::saying("127.65.41.2", head() + &".".repeat(LARGE + 1));
+    let long = Peer::answering("127.65.41.2", head() + &".".repeat(LARGE + 1));
     assert_eq!(reason(&long), FailureReason::BadResponse);
-    let other = Peer::saying("127.65.41.3", head().replace("n1", "n2") + &".".repeat(LARGE));
+    let other = Peer::answering("127.65.41.3", head().replace("n1", "n2") + &".".repeat(LARGE));
     assert_eq!(reason(&other), FailureReason::WrongPeer);
     let short = Peer::start("127.65.41.4", |mut stream| {
         read_head(&mut stream);
@@ -55,7 +55,7 @@ fn a_large_answer_that_is_blank_short_or_too_long_is_none() {
 }
 
 #[test]
-fn an_answer_whose_content_is_swallowed_ends_after_three_seconds_whatever_the_timeout() {
+fn a_large_probe_without_content_times_out_after_three_seconds() {
     let peer = Peer::start("127.65.42.1", |mut stream| {
         read_head(&mut stream);
         let _ = stream.write_all(head().as_bytes());

@@ -1,4 +1,4 @@
-//! The prober against real sockets, in this process: each test has its own network of 127/8.
+//! The prober with real sockets, in this process: each test has its own network in 127/8.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! Peers that behave as a test says, and a prober whose reports come through a channel.
+//! Peers with scripted behaviour, and a prober whose reports go to a channel.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -12,20 +12,20 @@ use wylis::name::{Instance, NodeName};
 use wylis::probe::{Priority, Probe, ProbeId, ProbeKind, Report};
 use wylis::prober::{PoolLimits, Prober, Settings};
 
-/// Wide enough for a machine that does much else.
+/// Long enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The answer of an agent on node `n1`.
 pub(crate) const GOOD: &str = "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\n\r\n";
 
-/// A listening peer that does one thing with every connection, each on a thread.
+/// A listening peer that handles every connection in the same way, each on a thread.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Peer {
-    /// Does `behave` with every connection.
+    /// Calls `behave` for every connection.
     pub(crate) fn start(ip: &str, behave: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = listener(ip, 1024);
         let address = listener.local_addr().unwrap();
@@ -39,8 +39,8 @@ impl Peer {
         Self { address, requests: Arc::default() }
     }
 
-    /// Reads the request, says `text`, and waits for the prober's close.
-    pub(crate) fn saying(ip: &str, text: impl Into<String>) -> Self {
+    /// Reads the request, sends `text`, and waits for the prober to close.
+    pub(crate) fn answering(ip: &str, text: impl Into<String>) -> Self {
         let text = text.into();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = Arc::clone(&requests);
@@ -52,7 +52,7 @@ impl Peer {
         Self { requests, ..peer }
     }
 
-    /// The requests it has read, for a peer that is `saying`.
+    /// The requests read so far by a peer that is `answering`.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -66,7 +66,7 @@ pub(crate) fn listener(ip: &str, backlog: i32) -> TcpListener {
     socket.into()
 }
 
-/// A listener whose queue is full, so that the kernel drops every further SYN.
+/// A listener with a full queue: the kernel drops every further SYN.
 pub(crate) fn black_hole(ip: &str) -> (SocketAddr, impl Sized) {
     let listener = listener(ip, 0);
     let address = listener.local_addr().unwrap();
@@ -78,7 +78,7 @@ pub(crate) fn black_hole(ip: &str) -> (SocketAddr, impl Sized) {
     (address, (listener, held))
 }
 
-/// Reads up to the empty line.
+/// Reads until the empty line.
 pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -115,7 +115,7 @@ pub(crate) fn blank(id: ProbeId, address: SocketAddr, priority: Priority) -> Pro
     Probe { id, node, address, due: Instant::now(), priority, kind: ProbeKind::Blank }
 }
 
-/// A prober, and what it reports.
+/// A prober and its reports.
 pub(crate) fn prober(timeout: Duration, limits: PoolLimits) -> (Prober, Receiver<Report>) {
     let (sender, reports) = channel();
     let report = move |report| {

@@ -1,4 +1,4 @@
-//! The pool of workers: lanes, growth, shrinking, stop.
+//! The worker pool: queues, growth, shrinking, stop.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use wylis::prober::{HEALTHY_RESERVE, MAX_WORKERS, PoolLimits};
 use crate::child;
 use crate::peer::{GOOD, PATIENCE, Peer, blank, listener, prober, read_head, until};
 
-/// Longer than any test here lasts.
-const HELD: Duration = Duration::from_secs(300);
+/// Longer than any test here.
+const FOREVER: Duration = Duration::from_secs(300);
 
 fn succeeded(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Success { .. })
@@ -33,13 +33,13 @@ fn stalled_peers_delay_no_healthy_one_and_threads_stay_bounded() {
     if !child::enter("pool::stalled_peers_delay_no_healthy_one_and_threads_stay_bounded") {
         return;
     }
-    let healthy = Peer::saying("127.66.1.1", GOOD);
+    let healthy = Peer::answering("127.66.1.1", GOOD);
     let stalled = listener("127.66.1.2", 4096);
-    let (prober, reports) = prober(HELD, PoolLimits::default());
+    let (prober, reports) = prober(FOREVER, PoolLimits::default());
     for id in 0..500 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
-    until("all but the reserve at work", || probe_threads() == MAX_WORKERS - HEALTHY_RESERVE);
+    until("all but the reserve busy", || probe_threads() == MAX_WORKERS - HEALTHY_RESERVE);
     for id in 1000..1300 {
         prober.submit(blank(id, healthy.address, Priority::Healthy));
         assert!(probe_threads() <= MAX_WORKERS);
@@ -51,27 +51,27 @@ fn stalled_peers_delay_no_healthy_one_and_threads_stay_bounded() {
         delays.push(report.started - report.due);
     }
     delays.sort();
-    // 300 at once through four workers: a queue, but no timeout's length.
+    // 300 at once through four workers form a queue, but do not wait for a timeout.
     assert!(delays[299] < Duration::from_secs(10), "{:?}", delays[299]);
-    // Healthy probes may fill the reserve, and nothing goes past it.
+    // Healthy probes may use the reserve, but no more than MAX_WORKERS.
     for id in 2000..2100 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
         assert!(probe_threads() <= MAX_WORKERS);
     }
-    until("every worker at work", || probe_threads() == MAX_WORKERS);
+    until("every worker busy", || probe_threads() == MAX_WORKERS);
     assert_eq!(prober.workers(), MAX_WORKERS);
     assert_eq!(prober.stop(Instant::now()), MAX_WORKERS);
 }
 
 #[test]
-fn steady_probes_may_use_every_worker() {
+fn healthy_probes_may_use_every_worker() {
     let stalled = listener("127.66.2.1", 64);
     let limits = PoolLimits { workers: 6, reserve: 4, ..PoolLimits::default() };
-    let (prober, _reports) = prober(HELD, limits);
+    let (prober, _reports) = prober(FOREVER, limits);
     for id in 0..10 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
-    // The share of suspect probes is two.
+    // Suspect probes may use two workers.
     let began = Instant::now();
     until("two workers", || prober.workers() == 2);
     while began.elapsed() < Duration::from_millis(200) {
@@ -84,7 +84,7 @@ fn steady_probes_may_use_every_worker() {
 }
 
 #[test]
-fn waiting_suspects_start_when_others_of_their_lane_end() {
+fn waiting_suspect_probes_start_when_others_end() {
     let stalled = listener("127.66.3.1", 64);
     let limits = PoolLimits { workers: 3, reserve: 1, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_millis(50), limits);
@@ -102,8 +102,8 @@ fn waiting_suspects_start_when_others_of_their_lane_end() {
 }
 
 #[test]
-fn idle_workers_leave_but_for_the_last() {
-    if !child::enter("pool::idle_workers_leave_but_for_the_last") {
+fn idle_workers_exit_except_for_the_last() {
+    if !child::enter("pool::idle_workers_exit_except_for_the_last") {
         return;
     }
     let stalled = listener("127.66.4.1", 256);
@@ -120,31 +120,31 @@ fn idle_workers_leave_but_for_the_last() {
     }
     until("one worker", || prober.workers() == 1);
     until("one thread", || probe_threads() == 1);
-    // The last one neither leaves nor wakes, and still works.
+    // The last one neither exits nor wakes, and still works.
     std::thread::sleep(3 * idle);
     assert_eq!(prober.workers(), 1);
-    let healthy = Peer::saying("127.66.4.2", GOOD);
+    let healthy = Peer::answering("127.66.4.2", GOOD);
     prober.submit(blank(99, healthy.address, Priority::Healthy));
     assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
     assert_eq!(prober.workers(), 1);
 }
 
 #[test]
-fn a_steady_load_is_carried_by_as_few_workers_as_it_needs() {
-    let healthy = Peer::saying("127.66.5.1", GOOD);
-    let (prober, reports) = prober(HELD, PoolLimits::default());
+fn a_steady_load_uses_few_workers() {
+    let healthy = Peer::answering("127.66.5.1", GOOD);
+    let (prober, reports) = prober(FOREVER, PoolLimits::default());
     for id in 0..200 {
         prober.submit(blank(id, healthy.address, Priority::Healthy));
         assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
     }
-    // One more whenever a probe comes before the others have sat down again: on a busy machine a
-    // few, and not one for each probe.
+    // One more whenever a probe comes before the last worker is idle again: on a busy machine a few,
+    // but not one for each probe.
     assert!(prober.workers() <= 16, "{}", prober.workers());
 }
 
 #[test]
-fn stopping_joins_the_idle_and_counts_those_inside_a_probe() {
-    let healthy = Peer::saying("127.66.6.1", GOOD);
+fn stopping_joins_idle_workers_and_counts_busy_ones() {
+    let healthy = Peer::answering("127.66.6.1", GOOD);
     let stalled = listener("127.66.6.2", 64);
     let limits = PoolLimits { workers: 5, reserve: 0, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_secs(3), limits);
@@ -157,19 +157,19 @@ fn stopping_joins_the_idle_and_counts_those_inside_a_probe() {
     for id in 10..12 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Suspect));
     }
-    let inside = prober.stop(Instant::now() + Duration::from_millis(500));
-    assert!(inside <= 2, "{inside}");
+    let busy = prober.stop(Instant::now() + Duration::from_millis(500));
+    assert!(busy <= 2, "{busy}");
     prober.submit(blank(20, healthy.address, Priority::Healthy));
-    // A second stop waits for those that the first left inside.
+    // A second stop waits for the workers that were busy.
     assert_eq!(prober.stop(Instant::now() + PATIENCE), 0);
     assert_eq!(prober.workers(), 0);
     let late: Vec<_> = reports.try_iter().map(|report| report.id).collect();
     assert!(late.iter().all(|id| [10, 11].contains(id)), "{late:?}");
-    assert_eq!(late.len(), inside, "those inside were reported, the others forgotten");
+    assert_eq!(late.len(), busy, "probes in progress are reported, the others dropped");
 }
 
 #[test]
-fn forgotten_probes_are_never_made() {
+fn cancelled_probes_are_never_made() {
     let stalled = listener("127.66.7.1", 64);
     let limits = PoolLimits { workers: 1, reserve: 0, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_millis(300), limits);
@@ -184,32 +184,32 @@ fn forgotten_probes_are_never_made() {
 
 #[test]
 fn without_any_thread_a_probe_is_reported_as_not_started() {
-    let peer = Peer::saying("127.66.8.1", GOOD);
-    // No address space has room for such a stack.
-    let (prober, reports) = prober(HELD, PoolLimits { stack: 1 << 48, ..PoolLimits::default() });
+    let peer = Peer::answering("127.66.8.1", GOOD);
+    // Larger than any address space.
+    let (prober, reports) = prober(FOREVER, PoolLimits { stack: 1 << 48, ..PoolLimits::default() });
     for (id, priority) in [(1, Priority::Healthy), (2, Priority::Suspect)] {
         let unstarted = prober.submit(blank(id, peer.address, priority));
         let [report] = unstarted.as_slice() else { panic!("{unstarted:?}") };
         assert_eq!(report.outcome, Outcome::Local(LocalError::NotStarted));
         assert_eq!(report.id, id);
     }
-    assert!(reports.try_recv().is_err(), "told once");
+    assert!(reports.try_recv().is_err(), "reported once");
     assert_eq!(prober.workers(), 0);
 }
 
 #[test]
-fn while_one_worker_lives_a_probe_waits_for_it() {
-    if !child::enter("pool::while_one_worker_lives_a_probe_waits_for_it") {
+fn a_probe_waits_for_the_only_worker_if_no_other_can_start() {
+    if !child::enter("pool::a_probe_waits_for_the_only_worker_if_no_other_can_start") {
         return;
     }
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let healthy = Peer::saying("127.66.11.1", GOOD);
+    let healthy = Peer::answering("127.66.11.1", GOOD);
     let stalled = listener("127.66.11.2", 16);
     let limits = PoolLimits { stack: 256 << 20, ..PoolLimits::default() };
     let (prober, reports) = prober(Duration::from_secs(1), limits);
     prober.submit(blank(1, healthy.address, Priority::Healthy));
     assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
-    // Room for everything but a second such stack.
+    // Address space for everything except a second stack.
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
     let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
@@ -223,8 +223,8 @@ fn while_one_worker_lives_a_probe_waits_for_it() {
     assert_eq!((second.id, second.outcome), (2, failed));
     let third = reports.recv_timeout(PATIENCE).unwrap();
     assert!(third.id == 3 && succeeded(&third.outcome), "{third:?}");
-    assert!(third.started - third.due >= Duration::from_millis(500), "it tells that it was late");
-    // When there is room again, those that wait are caught up with, without a further one.
+    assert!(third.started - third.due >= Duration::from_millis(500), "the report shows the delay");
+    // Once threads can be started again, the waiting probes get workers without a further submit.
     for id in 10..15 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
     }
@@ -234,12 +234,12 @@ fn while_one_worker_lives_a_probe_waits_for_it() {
 }
 
 #[test]
-fn a_probe_wakes_one_worker_and_not_the_herd() {
-    if !child::enter("pool::a_probe_wakes_one_worker_and_not_the_herd") {
+fn a_probe_wakes_only_one_worker() {
+    if !child::enter("pool::a_probe_wakes_only_one_worker") {
         return;
     }
     let stalled = listener("127.66.12.1", 256);
-    let healthy = Peer::saying("127.66.12.2", GOOD);
+    let healthy = Peer::answering("127.66.12.2", GOOD);
     let (prober, reports) = prober(Duration::from_secs(1), PoolLimits::default());
     for id in 0..40 {
         prober.submit(blank(id, stalled.local_addr().unwrap(), Priority::Healthy));
@@ -247,8 +247,8 @@ fn a_probe_wakes_one_worker_and_not_the_herd() {
     for _ in 0..40 {
         reports.recv_timeout(PATIENCE).unwrap();
     }
-    // How often each worker went to sleep so far.
-    let sleeps = || {
+    // Voluntary context switches of each worker.
+    let switches = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let status = |task: std::io::Result<std::fs::DirEntry>| {
             std::fs::read_to_string(task.unwrap().path().join("status")).ok()
@@ -264,23 +264,23 @@ fn a_probe_wakes_one_worker_and_not_the_herd() {
             .collect::<BTreeMap<_, _>>()
     };
     until("all asleep", || {
-        let before = sleeps();
+        let before = switches();
         std::thread::sleep(Duration::from_millis(100));
-        before == sleeps()
+        before == switches()
     });
-    let before = sleeps();
+    let before = switches();
     assert_eq!(before.len(), 40);
     for id in 100..300 {
         prober.submit(blank(id, healthy.address, Priority::Healthy));
         assert!(succeeded(&reports.recv_timeout(PATIENCE).unwrap().outcome));
     }
-    let undisturbed = sleeps().into_iter().filter(|(name, count)| before[name] == *count).count();
-    assert!(undisturbed >= 30, "{undisturbed} of 40 slept on");
+    let undisturbed = switches().into_iter().filter(|(name, count)| before[name] == *count).count();
+    assert!(undisturbed >= 30, "{undisturbed} of 40 stayed asleep");
 }
 
-/// Peers for the random load: what they are expected to lead to does not matter here.
-fn crowd() -> [SocketAddr; 4] {
-    let healthy = Peer::saying("127.66.9.1", GOOD);
+/// Peers for the random load, with any outcome.
+fn mixed_peers() -> [SocketAddr; 4] {
+    let healthy = Peer::answering("127.66.9.1", GOOD);
     let closing = Peer::start("127.66.9.2", |mut stream| {
         read_head(&mut stream);
     });
@@ -294,7 +294,7 @@ fn crowd() -> [SocketAddr; 4] {
 
 #[test]
 fn under_any_load_each_probe_is_reported_exactly_once() {
-    let crowd = crowd();
+    let peers = mixed_peers();
     let load = proptest::collection::vec((0..4_usize, any::<bool>(), any::<bool>()), 0..150);
     let bounds = (1..9_usize, 0..9_usize, 0..20_u64);
     let config = ProptestConfig {
@@ -307,9 +307,9 @@ fn under_any_load_each_probe_is_reported_exactly_once() {
         let idle = Duration::from_millis(idle);
         let limits = PoolLimits { workers, reserve, idle, ..PoolLimits::default() };
         let (prober, reports) = prober(Duration::from_millis(20), limits);
-        for (id, (peer, steady, pause)) in (0..).zip(&load) {
-            let priority = if *steady { Priority::Healthy } else { Priority::Suspect };
-            prober.submit(blank(id, crowd[*peer], priority));
+        for (id, (peer, healthy, pause)) in (0..).zip(&load) {
+            let priority = if *healthy { Priority::Healthy } else { Priority::Suspect };
+            prober.submit(blank(id, peers[*peer], priority));
             prop_assert!(prober.workers() <= workers);
             if *pause {
                 std::thread::sleep(Duration::from_millis(1));
@@ -327,7 +327,7 @@ fn under_any_load_each_probe_is_reported_exactly_once() {
 }
 
 #[test]
-fn suspects_never_take_the_reserve() {
+fn suspect_probes_never_use_the_reserve() {
     let running = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(Mutex::new(0));
     let (inside, highest) = (Arc::clone(&running), Arc::clone(&most));
@@ -339,11 +339,11 @@ fn suspects_never_take_the_reserve() {
         read_head(&mut stream);
         std::thread::sleep(Duration::from_millis(5));
         inside.fetch_sub(1, Ordering::SeqCst);
-        // Closes only after it has counted down, so that it never sees two probes of one worker.
+        // Closes only after counting down, so that it never counts two probes of one worker.
     });
-    let healthy = Peer::saying("127.66.10.2", GOOD);
+    let healthy = Peer::answering("127.66.10.2", GOOD);
     let limits = PoolLimits { workers: 6, reserve: 3, ..PoolLimits::default() };
-    let (prober, reports) = prober(HELD, limits);
+    let (prober, reports) = prober(FOREVER, limits);
     for id in 0..200 {
         prober.submit(blank(2 * id, slow.address, Priority::Suspect));
         prober.submit(blank(2 * id + 1, healthy.address, Priority::Healthy));

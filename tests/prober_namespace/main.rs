@@ -1,8 +1,8 @@
 //! The prober across real network namespaces, where packets can be dropped and counted.
 //!
-//! Needs root, `ip` and `nft`; says so and passes without. No test thread ever changes its
-//! namespace: the two ends are this binary run again by `ip netns exec`, as [`role_peer`] and
-//! [`role_prober`]. Everything here is named after this process and swept when it is dead.
+//! Needs root, `ip` and `nft`; without them it prints so and passes. No test thread ever changes its
+//! namespace: the two ends are this binary, run again by `ip netns exec`, as [`role_peer`] and
+//! [`role_prober`]. Namespaces carry the id of this process, and are removed once it is dead.
 #![cfg(test)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -18,17 +18,17 @@ use wylis::prober::{Prober, Settings};
 
 const PEER_V4: &str = "198.18.0.2:9050";
 const PEER_V6: &str = "[fd00:18::2]:9050";
-/// The environment of a child: what to probe, how often, the timeout in milliseconds, and whether
-/// `apart` (one after the other) or `together`.
+/// The role of a child: the target, the number of probes, the timeout in milliseconds, and
+/// `sequential` or `parallel`.
 const ROLE: &str = "WYLIS_TEST_ROLE";
-/// How late a busy machine may be.
+/// Tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 
-fn say(line: &str) {
+fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Runs a command; its words are separated by single spaces.
+/// Runs a command, whose words are separated by single spaces.
 fn run(words: &str) -> String {
     let mut command = words.split(' ');
     let output = Command::new(command.next().unwrap()).args(command).output().unwrap();
@@ -37,7 +37,7 @@ fn run(words: &str) -> String {
 }
 
 /// Whether namespaces and nft work here.
-fn able() -> bool {
+fn is_supported() -> bool {
     let works = |words: &[&str]| {
         let output = Command::new(words[0]).args(&words[1..]).output();
         output.is_ok_and(|output| output.status.success())
@@ -51,13 +51,13 @@ fn able() -> bool {
         return false;
     }
     let trial = format!("wy{}-trial{}", std::process::id(), unique());
-    let able = works(&["ip", "netns", "add", &trial]);
-    if able {
+    let supported = works(&["ip", "netns", "add", &trial]);
+    if supported {
         run(&format!("ip netns del {trial}"));
     } else {
-        wylis_harness::skip("network namespaces cannot be made here");
+        wylis_harness::skip("network namespaces cannot be created here");
     }
-    able
+    supported
 }
 
 fn unique() -> usize {
@@ -65,7 +65,7 @@ fn unique() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Removes the namespaces of processes that died before they could.
+/// Removes the namespaces of dead processes.
 fn sweep() {
     for name in run("ip netns list").lines().filter_map(|line| line.split(' ').next()) {
         let Some(rest) = name.strip_prefix("wy") else { continue };
@@ -77,7 +77,7 @@ fn sweep() {
     }
 }
 
-/// Ends what runs in a namespace and deletes it; another sweeper may be faster.
+/// Ends the processes in a namespace and deletes it; another sweep may be faster.
 fn remove(name: &str) {
     let pids = Command::new("ip").args(["netns", "pids", name]).output();
     for pid in String::from_utf8_lossy(&pids.unwrap().stdout).split_whitespace() {
@@ -86,24 +86,24 @@ fn remove(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).output();
 }
 
-/// Two namespaces joined by a cable: the prober's at .1, the peer's at .2.
-struct Cable {
+/// Two namespaces joined by a veth pair: the prober's at .1, the peer's at .2.
+struct Link {
     prober: String,
     peer: String,
     server: Option<Child>,
 }
 
-impl Cable {
+impl Link {
     fn new() -> Option<Self> {
-        if !able() {
+        if !is_supported() {
             return None;
         }
         sweep();
         let stem = format!("wy{}-{}", std::process::id(), unique());
-        let cable = Self { prober: format!("{stem}a"), peer: format!("{stem}b"), server: None };
-        run(&format!("ip netns add {}", cable.prober));
-        run(&format!("ip netns add {}", cable.peer));
-        let (a, b) = (&cable.prober, &cable.peer);
+        let link = Self { prober: format!("{stem}a"), peer: format!("{stem}b"), server: None };
+        run(&format!("ip netns add {}", link.prober));
+        run(&format!("ip netns add {}", link.peer));
+        let (a, b) = (&link.prober, &link.peer);
         run(&format!("ip link add eth0 netns {a} type veth peer name eth0 netns {b}"));
         for (name, host) in [(a, 1), (b, 2)] {
             run(&format!("ip -n {name} addr add 198.18.0.{host}/24 dev eth0"));
@@ -111,7 +111,7 @@ impl Cable {
             run(&format!("ip -n {name} link set lo up"));
             run(&format!("ip -n {name} link set eth0 up"));
         }
-        Some(cable)
+        Some(link)
     }
 
     /// Starts the peer and returns when it listens.
@@ -142,34 +142,34 @@ impl Cable {
         assert!(nft.wait().unwrap().success(), "{rules}");
     }
 
-    /// Packets that the peer's counter of this name saw.
+    /// The packets in the peer's counter of this name.
     fn packets(&self, counter: &str) -> u64 {
         let text = run(&format!("ip netns exec {} nft list counter inet t {counter}", self.peer));
         let after = text.split_once("packets ").unwrap().1;
         after.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Probes `target` so many times, one after the other.
-    fn probe(&self, target: &str, count: usize, timeout: Duration) -> Vec<Seen> {
-        self.probe_as(target, count, timeout, "apart")
+    /// Probes `target` `count` times, one after the other.
+    fn probe(&self, target: &str, count: usize, timeout: Duration) -> Vec<Observed> {
+        self.probe_as(target, count, timeout, "sequential")
     }
 
-    fn probe_as(&self, target: &str, count: usize, timeout: Duration, how: &str) -> Vec<Seen> {
+    fn probe_as(&self, target: &str, count: usize, timeout: Duration, how: &str) -> Vec<Observed> {
         let role = format!("{target} {count} {} {how}", timeout.as_millis());
         let output = self.enter(&self.prober, "role_prober", &role).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{text}");
-        let seen: Vec<Seen> = text.lines().filter_map(Seen::read).collect();
-        assert_eq!(seen.len(), count, "{text}");
-        seen
+        let observed: Vec<Observed> = text.lines().filter_map(Observed::read).collect();
+        assert_eq!(observed.len(), count, "{text}");
+        observed
     }
 
-    fn probe_once(&self, target: &str, timeout: Duration) -> Seen {
+    fn probe_once(&self, target: &str, timeout: Duration) -> Observed {
         self.probe(target, 1, timeout).remove(0)
     }
 }
 
-impl Drop for Cable {
+impl Drop for Link {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
@@ -180,9 +180,9 @@ impl Drop for Cable {
     }
 }
 
-/// What the parent needs of a report, as one line of text.
+/// The parts of a report that the parent needs, as one line of text.
 #[derive(Debug)]
-struct Seen {
+struct Observed {
     outcome: String,
     retransmits: Option<u32>,
     has_rtt: bool,
@@ -190,7 +190,7 @@ struct Seen {
     took: Duration,
 }
 
-impl Seen {
+impl Observed {
     fn write(report: &Report) -> String {
         let took = report.started.elapsed();
         let (outcome, connect) = match &report.outcome {
@@ -202,12 +202,12 @@ impl Seen {
             report.kernel.map_or("-".to_owned(), |kernel| kernel.retransmits.to_string());
         let has_rtt = report.kernel.is_some_and(|kernel| kernel.rtt.is_some());
         let (connect, took) = (connect.as_micros(), took.as_micros());
-        format!("seen {outcome} {retransmits} {has_rtt} {connect} {took}")
+        format!("observed {outcome} {retransmits} {has_rtt} {connect} {took}")
     }
 
     fn read(line: &str) -> Option<Self> {
-        // The test runner may have begun the line.
-        let words: Vec<&str> = line.split_once("seen ")?.1.split(' ').collect();
+        // The test runner may have started the line.
+        let words: Vec<&str> = line.split_once("observed ")?.1.split(' ').collect();
         let micros = |text: &str| Duration::from_micros(text.parse().unwrap());
         Some(Self {
             outcome: words[0].to_owned(),
@@ -219,14 +219,14 @@ impl Seen {
     }
 }
 
-/// Not a test: the peer, when the environment says so.
+/// Not a test: the peer, if the environment says so.
 #[test]
 fn role_peer() {
     if std::env::var(ROLE).as_deref() != Ok("peer") {
         return;
     }
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 9050)).unwrap();
-    say("listening");
+    print("listening");
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -239,7 +239,7 @@ fn role_peer() {
     }
 }
 
-/// Not a test: the prober, when the environment says what to probe.
+/// Not a test: the prober, if the environment says so.
 #[test]
 fn role_prober() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -255,10 +255,10 @@ fn role_prober() {
     };
     let (sender, reports) = channel();
     let prober = Prober::new(settings, move |report: Report| {
-        let _ = sender.send(Seen::write(&report));
+        let _ = sender.send(Observed::write(&report));
     });
     let count = words[1].parse().unwrap();
-    let heard = || reports.recv_timeout(Duration::from_secs(60)).unwrap();
+    let next_report = || reports.recv_timeout(Duration::from_secs(60)).unwrap();
     for id in 0..count {
         let node = NodeName::new("n1").unwrap();
         let due = std::time::Instant::now();
@@ -270,30 +270,30 @@ fn role_prober() {
             priority: Priority::Healthy,
             kind: ProbeKind::Blank,
         });
-        if words[3] == "apart" {
-            say(&heard());
+        if words[3] == "sequential" {
+            print(&next_report());
         }
     }
-    if words[3] == "together" {
-        (0..count).for_each(|_| say(&heard()));
+    if words[3] == "parallel" {
+        (0..count).for_each(|_| print(&next_report()));
     }
 }
 
 #[test]
-fn on_a_clean_path_nothing_is_sent_again_over_either_family() {
-    let Some(cable) = Cable::new().map(Cable::serve) else { return };
+fn a_clean_path_has_no_retransmits_over_either_address_family() {
+    let Some(link) = Link::new().map(Link::serve) else { return };
     for target in [PEER_V4, PEER_V6] {
-        for seen in cable.probe(target, 5, Duration::from_secs(20)) {
-            assert_eq!((seen.outcome.as_str(), seen.retransmits), ("success", Some(0)));
-            assert!(seen.has_rtt, "{seen:?}");
+        for observed in link.probe(target, 5, Duration::from_secs(20)) {
+            assert_eq!((observed.outcome.as_str(), observed.retransmits), ("success", Some(0)));
+            assert!(observed.has_rtt, "{observed:?}");
         }
     }
 }
 
 #[test]
-fn a_lost_first_syn_costs_a_second_and_is_counted() {
-    let Some(cable) = Cable::new().map(Cable::serve) else { return };
-    cable.rules(
+fn a_lost_first_syn_is_a_retransmit_and_costs_a_second() {
+    let Some(link) = Link::new().map(Link::serve) else { return };
+    link.rules(
         "table inet t {
            set seen { type ipv4_addr . inet_service; flags dynamic; size 1024; }
            counter dropped { }
@@ -302,20 +302,24 @@ fn a_lost_first_syn_costs_a_second_and_is_counted() {
            }
          }\n",
     );
-    for seen in cable.probe(PEER_V4, 2, Duration::from_secs(20)) {
-        assert_eq!((seen.outcome.as_str(), seen.retransmits), ("success", Some(1)), "{seen:?}");
-        assert!(seen.connect >= Duration::from_millis(990), "{seen:?}");
-        assert!(seen.connect < Duration::from_secs(1) + SLACK, "{seen:?}");
-        assert!(!seen.has_rtt, "{seen:?}");
+    for observed in link.probe(PEER_V4, 2, Duration::from_secs(20)) {
+        assert_eq!(
+            (observed.outcome.as_str(), observed.retransmits),
+            ("success", Some(1)),
+            "{observed:?}"
+        );
+        assert!(observed.connect >= Duration::from_millis(990), "{observed:?}");
+        assert!(observed.connect < Duration::from_secs(1) + SLACK, "{observed:?}");
+        assert!(!observed.has_rtt, "{observed:?}");
     }
-    assert_eq!(cable.packets("dropped"), 2);
+    assert_eq!(link.packets("dropped"), 2);
 }
 
 #[test]
-fn lost_data_is_counted_too() {
-    let Some(cable) = Cable::new().map(Cable::serve) else { return };
-    // The first segment with data of each connection; a bare ACK has at most 80 octets.
-    cable.rules(
+fn a_lost_data_segment_is_a_retransmit() {
+    let Some(link) = Link::new().map(Link::serve) else { return };
+    // The first data segment of each connection; a bare ACK has at most 80 bytes.
+    link.rules(
         "table inet t {
            set seen { type ipv4_addr . inet_service; flags dynamic; size 1024; }
            counter dropped { }
@@ -324,16 +328,16 @@ fn lost_data_is_counted_too() {
            }
          }\n",
     );
-    let seen = cable.probe_once(PEER_V4, Duration::from_secs(20));
-    assert_eq!(seen.outcome, "success", "{seen:?}");
-    assert!(seen.retransmits.unwrap() >= 1 && !seen.has_rtt, "{seen:?}");
-    assert_eq!(cable.packets("dropped"), 1);
+    let observed = link.probe_once(PEER_V4, Duration::from_secs(20));
+    assert_eq!(observed.outcome, "success", "{observed:?}");
+    assert!(observed.retransmits.unwrap() >= 1 && !observed.has_rtt, "{observed:?}");
+    assert_eq!(link.packets("dropped"), 1);
 }
 
 #[test]
-fn when_every_syn_is_lost_the_connect_times_out_in_time() {
-    let Some(cable) = Cable::new().map(Cable::serve) else { return };
-    cable.rules(
+fn without_any_syn_the_connect_times_out_at_the_deadline() {
+    let Some(link) = Link::new().map(Link::serve) else { return };
+    link.rules(
         "table inet t {
            counter dropped { }
            chain c { type filter hook input priority filter;
@@ -342,18 +346,18 @@ fn when_every_syn_is_lost_the_connect_times_out_in_time() {
          }\n",
     );
     let timeout = Duration::from_millis(2500);
-    let seen = cable.probe_once(PEER_V4, timeout);
-    assert_eq!(seen.outcome, "connect_timeout");
-    let again = seen.retransmits.unwrap();
-    assert!(again >= 1 && !seen.has_rtt, "{seen:?}");
-    assert_eq!(cable.packets("dropped"), u64::from(again) + 1);
-    assert!(seen.took >= timeout && seen.took < timeout + SLACK, "{seen:?}");
-    say(&format!("overshoot of a 2.5 s deadline: {:?}", seen.took - timeout));
+    let observed = link.probe_once(PEER_V4, timeout);
+    assert_eq!(observed.outcome, "connect_timeout");
+    let retransmits = observed.retransmits.unwrap();
+    assert!(retransmits >= 1 && !observed.has_rtt, "{observed:?}");
+    assert_eq!(link.packets("dropped"), u64::from(retransmits) + 1);
+    assert!(observed.took >= timeout && observed.took < timeout + SLACK, "{observed:?}");
+    print(&format!("overshoot of a 2.5 s deadline: {:?}", observed.took - timeout));
 }
 
 #[test]
-fn what_routers_and_hosts_say_is_told_apart() {
-    let Some(cable) = Cable::new().map(Cable::serve) else { return };
+fn icmp_errors_and_resets_are_distinguished() {
+    let Some(link) = Link::new().map(Link::serve) else { return };
     for (reject, target, outcome) in [
         ("tcp reset", PEER_V4, "refused"),
         ("tcp reset", PEER_V6, "refused"),
@@ -366,65 +370,66 @@ fn what_routers_and_hosts_say_is_told_apart() {
         ("icmpv6 type addr-unreachable", PEER_V6, "unreachable"),
         ("icmpv6 type admin-prohibited", PEER_V6, "unreachable"),
     ] {
-        cable.rules(&format!(
+        link.rules(&format!(
             "table inet t {{
                chain c {{ type filter hook input priority filter;
                  tcp dport 9050 reject with {reject}
                }}
              }}\n"
         ));
-        let seen = cable.probe_once(target, Duration::from_secs(20));
-        assert_eq!(seen.outcome, outcome, "{reject}: {seen:?}");
-        assert!(seen.took < Duration::from_secs(20), "{reject}: {seen:?}");
-        cable.rules("delete table inet t\n");
+        let observed = link.probe_once(target, Duration::from_secs(20));
+        assert_eq!(observed.outcome, outcome, "{reject}: {observed:?}");
+        assert!(observed.took < Duration::from_secs(20), "{reject}: {observed:?}");
+        link.rules("delete table inet t\n");
     }
 }
 
 #[test]
-fn our_own_routes_say_unreachable_and_our_own_policy_denied() {
-    let Some(cable) = Cable::new() else { return };
+fn local_routes_are_unreachable_and_a_local_policy_is_denied() {
+    let Some(link) = Link::new() else { return };
     for (kind, outcome) in
         [("unreachable", "unreachable"), ("blackhole", "unreachable"), ("prohibit", "local-denied")]
     {
-        run(&format!("ip -n {} route add {kind} 198.18.9.0/24", cable.prober));
-        run(&format!("ip -n {} route add {kind} fd00:19::/64", cable.prober));
+        run(&format!("ip -n {} route add {kind} 198.18.9.0/24", link.prober));
+        run(&format!("ip -n {} route add {kind} fd00:19::/64", link.prober));
         for target in ["198.18.9.1:9050", "[fd00:19::1]:9050"] {
-            let seen = cable.probe_once(target, Duration::from_secs(20));
-            assert_eq!(seen.outcome, outcome, "{kind} {target}");
+            let observed = link.probe_once(target, Duration::from_secs(20));
+            assert_eq!(observed.outcome, outcome, "{kind} {target}");
         }
-        run(&format!("ip -n {} route del {kind} 198.18.9.0/24", cable.prober));
-        run(&format!("ip -n {} route del {kind} fd00:19::/64", cable.prober));
+        run(&format!("ip -n {} route del {kind} 198.18.9.0/24", link.prober));
+        run(&format!("ip -n {} route del {kind} fd00:19::/64", link.prober));
     }
-    // No route at all, and a neighbour that does not exist (the kernel gives up after 3 s).
-    let seen = cable.probe_once("198.19.0.1:9050", Duration::from_secs(20));
-    assert_eq!(seen.outcome, "unreachable");
-    let seen = cable.probe_once("198.18.0.77:9050", Duration::from_secs(20));
-    assert_eq!(seen.outcome, "unreachable", "{seen:?}");
+    // No route at all, and a host that does not exist (the kernel gives up after 3 s).
+    let observed = link.probe_once("198.19.0.1:9050", Duration::from_secs(20));
+    assert_eq!(observed.outcome, "unreachable");
+    let observed = link.probe_once("198.18.0.77:9050", Duration::from_secs(20));
+    assert_eq!(observed.outcome, "unreachable", "{observed:?}");
 }
 
 #[test]
-fn one_local_port_serves_probe_after_probe_and_none_left_is_our_own_failure() {
-    let Some(cable) = Cable::new().map(Cable::serve) else { return };
+fn one_local_port_serves_sequential_probes_and_no_free_port_is_a_local_error() {
+    let Some(link) = Link::new().map(Link::serve) else { return };
     let ports = "/proc/sys/net/ipv4/ip_local_port_range";
     let mut narrow = Command::new("ip");
-    narrow.args(["netns", "exec", &cable.prober, "sh", "-c"]);
+    narrow.args(["netns", "exec", &link.prober, "sh", "-c"]);
     let done = narrow.arg(format!("echo 40000 40000 > {ports}")).status().unwrap();
     assert!(done.success());
-    // Each leaves nothing behind, not even TIME_WAIT.
-    for seen in cable.probe(PEER_V4, 20, Duration::from_secs(20)) {
-        assert_eq!(seen.outcome, "success");
+    // No connection is left, not even in TIME_WAIT.
+    for observed in link.probe(PEER_V4, 20, Duration::from_secs(20)) {
+        assert_eq!(observed.outcome, "success");
     }
-    cable.rules("table inet t { chain c { type filter hook input priority filter; drop; }\n}\n");
-    let seen = cable.probe_as(PEER_V4, 2, Duration::from_secs(2), "together");
-    let mut outcomes: Vec<&str> = seen.iter().map(|seen| seen.outcome.as_str()).collect();
+    link.rules("table inet t { chain c { type filter hook input priority filter; drop; }\n}\n");
+    let observed = link.probe_as(PEER_V4, 2, Duration::from_secs(2), "parallel");
+    let mut outcomes: Vec<&str> =
+        observed.iter().map(|observed| observed.outcome.as_str()).collect();
     outcomes.sort_unstable();
     assert_eq!(outcomes, ["connect_timeout", "local-no_ports"]);
 }
 
 #[test]
 fn a_probe_costs_six_packets() {
-    let Some(cable) = Cable::new().map(Cable::serve) else { return };
-    cable.rules(
+    let Some(link) = Link::new().map(Link::serve) else { return };
+    link.rules(
         "table inet t {
            counter inward { }
            counter outward { }
@@ -435,11 +440,11 @@ fn a_probe_costs_six_packets() {
          }\n",
     );
     let count = 50_u32;
-    let seen = cable.probe(PEER_V4, 50, Duration::from_secs(20));
-    assert!(seen.iter().all(|seen| seen.outcome == "success"), "{seen:?}");
-    let (inward, outward) = (cable.packets("inward"), cable.packets("outward"));
+    let observed = link.probe(PEER_V4, 50, Duration::from_secs(20));
+    assert!(observed.iter().all(|observed| observed.outcome == "success"), "{observed:?}");
+    let (inward, outward) = (link.packets("inward"), link.packets("outward"));
     let each = (inward + outward) as f64 / f64::from(count);
-    say(&format!("packets per probe: {each} ({inward} to the peer, {outward} from it)"));
-    // An ACK is sent apart when a busy machine takes longer than the delay of 40 ms.
+    print(&format!("packets per probe: {each} ({inward} to the peer, {outward} from it)"));
+    // A busy machine may exceed the ACK delay of 40 ms, which adds an ACK.
     assert!(each < 6.5, "{each}");
 }
