@@ -1,6 +1,6 @@
-/* The floor: one process, one loop, the system calls that a probe cannot do without, at a given pace.
-   Arguments: the port, how many probes, the pause between two in microseconds, and the second octet
-   of the targets 127.SECOND.1.0 and on. */
+/* The minimum: one process, one loop, the system calls that a probe needs, at a given pace.
+   Arguments: the port, the number of probes, the pause between two in microseconds, and the second
+   octet of the targets 127.SECOND.1.0 and following. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>

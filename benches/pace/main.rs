@@ -1,7 +1,8 @@
-//! `make bench`: what a probe and an answer cost in CPU, each as a ratio to the bare thing at the same
-//! pace in the same run, and how late probes start in a crowd with black holes.
+//! `make bench`: the CPU cost of a probe and of an answer, each as a ratio to a minimal implementation
+//! at the same pace in the same run, and the delay of probes with 1,000 peers of which 100 are black
+//! holes.
 //!
-//! Figures of time are for people to read, on a quiet machine: nothing here passes or fails.
+//! The figures are for people to read, on a quiet machine: nothing here passes or fails.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,14 +21,14 @@ use wylis_harness::fake_peers::FakePeers;
 use wylis_harness::process::{Agent, Settings};
 use wylis_harness::{TempDir, http, wait_until};
 
-/// Pairs of runs; the median of their ratios is told.
+/// Pairs of runs; the median of their ratios is printed.
 const ROUNDS: usize = 5;
-/// One run.
+/// Duration of one run.
 const RUN: Duration = Duration::from_secs(10);
 /// Probes or requests a second.
 const PACE: u32 = 100;
-/// The second octet of the fake peers's addresses.
-const FARM_NET: u8 = 11;
+/// The second octet of the fake peers' addresses.
+const FAKE_NET: u8 = 11;
 /// The argument that makes this program a bare tiny_http server.
 const BARE: &str = "--bare-server";
 
@@ -36,7 +37,7 @@ fn main() {
         bare_server();
     }
     let binary = std::env::var_os("WYLIS_BINARY").map(PathBuf::from);
-    let binary = binary.unwrap_or_else(|| panic!("WYLIS_BINARY names no agent: run `make bench`"));
+    let binary = binary.unwrap_or_else(|| panic!("WYLIS_BINARY is not set: run `make bench`"));
     probes(&binary);
     answers(&binary);
     lateness(&binary);
@@ -61,67 +62,73 @@ fn start(binary: &Path, dir: &TempDir, address: SocketAddr, more: &[(&str, Strin
     Agent::start(&Settings { binary: binary.to_owned(), environment, address, log })
 }
 
-fn peers(farm: &FakePeers) -> String {
-    let port = farm.port;
+fn peers(fake_peers: &FakePeers) -> String {
+    let port = fake_peers.port;
     let entry = |(name, ip): &(String, std::net::IpAddr)| format!("{name}={ip}:{port}");
-    farm.nodes().iter().map(entry).collect::<Vec<_>>().join(",")
+    fake_peers.nodes().iter().map(entry).collect::<Vec<_>>().join(",")
 }
 
-/// Runs ours and theirs in turn; each gives microseconds of CPU for one unit of work.
-fn pairs(what: &str, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64, bound: f64) {
+/// Runs agent and minimum in turn; each returns microseconds of CPU for one unit of work.
+fn compare(
+    what: &str,
+    mut agent: impl FnMut() -> f64,
+    mut minimum: impl FnMut() -> f64,
+    bound: f64,
+) {
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        let (our, their) = (ours(), theirs());
-        println!("{what}, round {round}: {our:.0} µs against {their:.0} µs: {:.2}", our / their);
-        ratios.push(our / their);
+        let (agent, minimum) = (agent(), minimum());
+        let ratio = agent / minimum;
+        println!("{what}, round {round}: {agent:.0} µs against {minimum:.0} µs: {ratio:.2}");
+        ratios.push(ratio);
     }
     ratios.sort_by(f64::total_cmp);
     let median = ratios.get(ROUNDS / 2).unwrap();
-    println!("bench: {what}: {median:.2} times the bare thing (median), budget {bound}");
+    println!("bench: {what}: {median:.2} times the minimum (median), budget {bound}");
 }
 
-/// A probing agent against the same system calls in a loop of C.
+/// A probing agent against the same system calls in a C loop.
 fn probes(binary: &Path) {
-    let farm = FakePeers::start(u16::try_from(PACE).unwrap(), FARM_NET);
+    let fake_peers = FakePeers::start(u16::try_from(PACE).unwrap(), FAKE_NET);
     let dir = TempDir::new("bench");
     let program = dir.path().join("loop");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pace/loop.c");
     let built = Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(source).status();
     assert!(built.is_ok_and(|status| status.success()), "cc");
     let count = PACE * u32::try_from(RUN.as_secs()).unwrap();
-    let ours = || {
-        let address = SocketAddr::from((Ipv4Addr::new(127, FARM_NET, 250, 1), 9050));
+    let agent_cost = || {
+        let address = SocketAddr::from((Ipv4Addr::new(127, FAKE_NET, 250, 1), 9050));
         let agent = start(
             binary,
             &dir,
             address,
-            &[("WYLIS_PEERS", peers(&farm)), ("WYLIS_INTERVAL", "1s".to_owned())],
+            &[("WYLIS_PEERS", peers(&fake_peers)), ("WYLIS_INTERVAL", "1s".to_owned())],
         );
-        let probed = || farm.answered();
-        let begun = probed();
-        wait_until(RUN, "all peers are probed", || probed() - begun >= u64::from(2 * PACE));
+        let probed = || fake_peers.answered();
+        let first = probed();
+        wait_until(RUN, "all peers are probed", || probed() - first >= u64::from(2 * PACE));
         let (before, cpu_before) = (probed(), cpu(agent.pid()));
         std::thread::sleep(RUN);
         let (after, cpu_after) = (probed(), cpu(agent.pid()));
         (cpu_after - cpu_before) * 1e6 / (after - before) as f64
     };
-    let theirs = || {
+    let minimum = || {
         let pause = (1_000_000 / PACE).to_string();
-        let words = [farm.port.to_string(), count.to_string(), pause, FARM_NET.to_string()];
+        let words = [fake_peers.port.to_string(), count.to_string(), pause, FAKE_NET.to_string()];
         let mut child = Command::new(&program).args(words).spawn().unwrap();
         std::thread::sleep(RUN - Duration::from_millis(300));
         let used = cpu(child.id());
         assert!(child.wait().unwrap().success());
         used * 1e6 / f64::from(count)
     };
-    pairs("CPU per probe at 100 a second, C loop", ours, theirs, 1.5);
+    compare("CPU per probe at 100 a second, C loop", agent_cost, minimum, 1.5);
 }
 
-/// An agent without peers that answers, against bare tiny_http.
+/// An answering agent without peers against bare tiny_http.
 fn answers(binary: &Path) {
     let dir = TempDir::new("bench");
-    let asked = |address: SocketAddr, pid: u32| {
-        wait_until(RUN, "it serves", || http::get(address, "/keepalive").is_ok());
+    let cost = |address: SocketAddr, pid: u32| {
+        wait_until(RUN, "the server answers", || http::get(address, "/keepalive").is_ok());
         let before = cpu(pid);
         let mut next = Instant::now();
         let end = next + RUN;
@@ -134,20 +141,20 @@ fn answers(binary: &Path) {
         }
         (cpu(pid) - before) * 1e6 / f64::from(count)
     };
-    let ours = || {
-        let address = SocketAddr::from((Ipv4Addr::new(127, FARM_NET, 250, 2), 9050));
+    let agent_cost = || {
+        let address = SocketAddr::from((Ipv4Addr::new(127, FAKE_NET, 250, 2), 9050));
         let agent = start(binary, &dir, address, &[("WYLIS_PEERS", format!("me={address}"))]);
-        asked(address, agent.pid())
+        cost(address, agent.pid())
     };
-    let theirs = || {
-        let address = SocketAddr::from((Ipv4Addr::new(127, FARM_NET, 250, 3), 9050));
+    let minimum = || {
+        let address = SocketAddr::from((Ipv4Addr::new(127, FAKE_NET, 250, 3), 9050));
         let mut child = bare(address);
-        let figure = asked(address, child.id());
+        let figure = cost(address, child.id());
         child.kill().unwrap();
         child.wait().unwrap();
         figure
     };
-    pairs("CPU per answer at 100 a second, bare tiny_http", ours, theirs, 1.6);
+    compare("CPU per answer at 100 a second, bare tiny_http", agent_cost, minimum, 1.6);
 }
 
 fn bare(address: SocketAddr) -> Child {
@@ -165,17 +172,17 @@ fn bare_server() -> ! {
     }
 }
 
-/// A thousand peers at default settings, a tenth of them black holes.
+/// 1,000 peers at default settings, 100 of them black holes.
 fn lateness(binary: &Path) {
     let dir = TempDir::new("bench");
     let hole = BlackHole::open();
     let hole_port = hole.port;
-    let farm = FakePeers::start(900, FARM_NET);
-    let mut list = peers(&farm);
+    let fake_peers = FakePeers::start(900, FAKE_NET);
+    let mut list = peers(&fake_peers);
     for number in 0..100 {
-        list.push_str(&format!(",hole{number}=127.{FARM_NET}.200.{number}:{hole_port}"));
+        list.push_str(&format!(",hole{number}=127.{FAKE_NET}.200.{number}:{hole_port}"));
     }
-    let address = SocketAddr::from((Ipv4Addr::new(127, FARM_NET, 250, 4), 9050));
+    let address = SocketAddr::from((Ipv4Addr::new(127, FAKE_NET, 250, 4), 9050));
     let agent = start(binary, &dir, address, &[("WYLIS_PEERS", list)]);
     let down = |agent: &Agent| {
         let metrics = agent.metrics();
@@ -195,7 +202,7 @@ fn lateness(binary: &Path) {
     let starts: Vec<f64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
     let [at_5_ms, at_50_ms, at_500_ms, all] = starts.as_slice() else { panic!("four bounds") };
     println!(
-        "bench: starts with 1000 peers, 100 of them black holes: {:.2} % within 5 ms, {:.2} % within 50 ms \
+        "bench: starts with 1,000 peers, 100 of them black holes: {:.2} % within 5 ms, {:.2} % within 50 ms \
          (budget 99 %), {:.2} % within 0.5 s, of {all}; {} threads",
         100.0 * at_5_ms / all,
         100.0 * at_50_ms / all,

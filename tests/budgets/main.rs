@@ -1,6 +1,6 @@
-//! What the agent costs: size, memory, threads, packets, each beside its bound.
+//! The costs of the agent, each with its bound: size, memory, threads, packets.
 //!
-//! Measured on the static release build alone. Ratios of time belong to the benchmark.
+//! Measured with the static release build only. Ratios of CPU time belong to `make bench`.
 #![cfg(test)]
 
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ use wylis_harness::pki::{Authority, Validity};
 use wylis_harness::process::{Agent, Metrics, Settings, peak_at_output};
 use wylis_harness::{TempDir, skip, wait_until};
 
-/// One at a time: memory and threads of one are not to be disturbed by the load of another.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Tests run one at a time: the load of one must not disturb memory and threads of another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The release build; without it nothing here means anything.
+/// The release build; the budgets mean nothing without it.
 fn release() -> Option<PathBuf> {
     let binary = std::env::var_os("WYLIS_BINARY").map(PathBuf::from);
     if binary.is_none() {
-        skip("budgets hold for the static release build only: run them with `make budgets`");
+        skip("budgets hold for the static release build only: run `make budgets`");
     }
     binary
 }
@@ -46,10 +46,10 @@ fn the_binary_is_small() {
     within("stripped static binary", bytes as f64 / 1e6, 2.3, "MB");
 }
 
-/// An agent with so many peers, each answering and asking, its list over TLS, its history full.
+/// An agent with `size` peers that answer and send requests, its peer list over TLS, its history full.
 struct Crowd {
     agent: Agent,
-    _farm: FakePeers,
+    _fake_peers: FakePeers,
     _api: ApiServer,
     _dir: TempDir,
 }
@@ -57,8 +57,8 @@ struct Crowd {
 impl Crowd {
     fn start(binary: &Path, size: u16) -> Self {
         let (dir, net) = (TempDir::new("crowd"), Net::new());
-        let mut farm = FakePeers::start(size, 10);
-        let peer_port = farm.port;
+        let mut fake_peers = FakePeers::start(size, 10);
+        let peer_port = fake_peers.port;
         let authority = Authority::new("crowd");
         let host = net.host(250);
         let pods = PodTable::new();
@@ -66,7 +66,7 @@ impl Crowd {
         let own = TestPod::new("wylis-me", "me", &me.ip().to_string());
         let uid = own.uid.clone();
         pods.put(own);
-        for (node, ip) in farm.nodes() {
+        for (node, ip) in fake_peers.nodes() {
             pods.put(TestPod::new(&format!("wylis-{node}"), node, &ip.to_string()));
         }
         let identity = authority.issue(&[&host.to_string()], Validity::Now);
@@ -78,7 +78,7 @@ impl Crowd {
             ("WYLIS_POD_UID", uid),
             ("WYLIS_LISTEN", me.to_string()),
             ("WYLIS_PEER_PORT", peer_port.to_string()),
-            // Faster than the default, so that the history of each peer is full at the end.
+            // Faster than the default, so that the history of each peer is full in the end.
             ("WYLIS_INTERVAL", if size < 1000 { "500ms" } else { "1500ms" }.to_owned()),
             ("WYLIS_SERVICE_ACCOUNT_DIR", dir.path().display().to_string()),
             ("KUBERNETES_SERVICE_HOST", host.to_string()),
@@ -90,12 +90,14 @@ impl Crowd {
             address: me,
             log: dir.path().join("log"),
         });
-        wait_until(Duration::from_secs(10), "it serves", || agent.get("/healthz").is_some());
-        farm.probe(me, Duration::from_secs(10));
+        wait_until(Duration::from_secs(10), "the agent answers", || {
+            agent.get("/healthz").is_some()
+        });
+        fake_peers.probe(me, Duration::from_secs(10));
         let up =
             || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up > 0.0).count();
         wait_until(Duration::from_secs(60), "all peers are up", || up() == usize::from(size));
-        // With the scrapes of one Prometheus and the looks of one person.
+        // With the load of one Prometheus and one person.
         let full = || {
             let row = agent.row();
             let peers = row["peers"].as_array().unwrap();
@@ -103,11 +105,11 @@ impl Crowd {
         };
         let end = Instant::now() + Duration::from_secs(60);
         while !full() {
-            assert!(Instant::now() < end, "the history does not fill");
+            assert!(Instant::now() < end, "the history is not full");
             assert!(agent.metrics().count("wylis_peer_up", &[]) > 0);
             std::thread::sleep(Duration::from_secs(1));
         }
-        Self { agent, _farm: farm, _api: api, _dir: dir }
+        Self { agent, _fake_peers: fake_peers, _api: api, _dir: dir }
     }
 
     fn assert_no_failure(&self) {
@@ -116,9 +118,9 @@ impl Crowd {
     }
 }
 
-/// Memory with so many peers.
-fn crowd(binary: &Path, size: u16, bound: f64) {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Memory with `size` peers.
+fn memory(binary: &Path, size: u16, bound: f64) {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let crowd = Crowd::start(binary, size);
     let agent = &crowd.agent;
     crowd.assert_no_failure();
@@ -128,30 +130,30 @@ fn crowd(binary: &Path, size: u16, bound: f64) {
     within(&format!("peak RSS with {size} peers"), mebibytes(peak), bound, "MiB");
 }
 
-/// What a matrix of so many nodes adds to the memory, how long its collection takes, and what the
-/// command takes that shows it; `rows` of them fit.
+/// Memory added by a matrix of `size` nodes, of which `rows` fit, the time of its collection, and the
+/// memory of the commands that show it.
 fn matrix(
     binary: &Path,
     size: u16,
     rows: std::ops::RangeInclusive<usize>,
     (bound, cli): (f64, f64),
 ) {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let crowd = Crowd::start(binary, size);
     let agent = &crowd.agent;
     let (peak, anonymous) = (agent.status("VmHWM"), agent.status("RssAnon"));
-    let mut had = 0;
-    // A page that is looked at for half a minute.
+    let mut received = 0;
+    // A page that is open for half a minute.
     for _ in 0..5 {
         let (code, text) = agent.get("/api/v1/cluster").unwrap();
         assert_eq!(code, 200);
         let matrix: serde_json::Value = serde_json::from_str(&text).unwrap();
-        had =
+        received =
             matrix["rows"].as_array().unwrap().iter().filter(|row| row["error"].is_null()).count();
         println!("budget: matrix of {size}: {} s, {} bytes", matrix["took_seconds"], text.len());
         std::thread::sleep(Duration::from_secs(6));
     }
-    assert!(rows.contains(&had), "{had} rows");
+    assert!(rows.contains(&received), "{received} rows");
     crowd.assert_no_failure();
     for (name, bound) in [("peers", 8.0), ("cluster", cli)] {
         let mut command = std::process::Command::new(binary);
@@ -165,8 +167,8 @@ fn matrix(
         mebibytes(anonymous),
         mebibytes(agent.status("RssAnon"))
     );
-    // Kept by nobody, it is given back.
-    wait_until(Duration::from_secs(30), "what was kept is forgotten", || {
+    // The memory is released when the matrix is no longer requested.
+    wait_until(Duration::from_secs(30), "the cached matrix is dropped", || {
         agent.status("RssAnon") < anonymous + 512
     });
     within(&format!("a matrix of {size} nodes on top"), more, bound, "MiB");
@@ -196,45 +198,45 @@ fn memory_of_a_matrix_of_1000_nodes() {
 #[test]
 fn memory_with_10_peers() {
     if let Some(binary) = release() {
-        crowd(&binary, 10, 3.0);
+        memory(&binary, 10, 3.0);
     }
 }
 
 #[test]
 fn memory_with_100_peers() {
     if let Some(binary) = release() {
-        crowd(&binary, 100, 3.3);
+        memory(&binary, 100, 3.3);
     }
 }
 
 #[test]
 fn memory_with_1000_peers() {
     if let Some(binary) = release() {
-        crowd(&binary, 1000, 6.0);
+        memory(&binary, 1000, 6.0);
     }
 }
 
 #[test]
 fn threads_at_rest() {
     let Some(binary) = release() else { return };
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mesh = Mesh::of(11, &binary, &[]);
-    // Spare threads of the server and spare workers leave after a while.
+    // Spare threads of the server and spare workers exit after a while.
     let threads = || mesh.nodes.values().map(|node| node.agent.status("Threads")).max().unwrap();
-    wait_until(Duration::from_secs(90), "spare threads leave", || threads() <= 11);
+    wait_until(Duration::from_secs(90), "spare threads exit", || threads() <= 11);
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     within("threads at rest, 10 peers", threads() as f64, 11.0, "threads");
 }
 
-/// Counts the packets of the keep-alive connections from one agent to another, both directions, in
-/// a namespace of their own.
+/// Counts the packets of the keep-alive connections from one agent to another, both directions, in a
+/// namespace of its own.
 #[test]
 fn packets_per_probe() {
     let Some(binary) = release() else { return };
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(namespace) = Namespace::new("packets") else { return };
     if std::process::Command::new("curl").arg("--version").output().is_err() {
-        return skip("no curl: it asks the agents in their namespace");
+        return skip("needs curl, to query the agents in their namespace");
     }
     // Every packet of the loopback passes the hook once.
     let rule = |way: &str| format!("add rule inet t out ip {way} counter name probes");
@@ -281,7 +283,7 @@ fn packets_per_probe() {
         let _ = agent.kill();
         let _ = agent.wait();
     }
-    // One probe may be half counted at either end.
+    // One probe may be counted in part at either end.
     let made = after - before;
     println!("budget: bytes per probe, IP headers included: {:.0}", (end.1 - bytes) / made);
     within(
