@@ -17,15 +17,13 @@ mod half_open;
 mod pool;
 mod tcp_info;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::name::{Instance, NodeName};
-use crate::probe::{Probe, Report};
 pub use exchange::{ProbeResult, probe_once};
 pub use fetch::{Fetch, FetchError, FetchJob, fetch, fetch_all};
 pub use half_open::HalfOpen;
-use pool::Pool;
+pub use pool::Prober;
 
 /// Most workers, and so most probes in flight: about 27 KB each, kernel side included, which keeps
 /// the agent within its memory limit when every peer of a large cluster is a black hole. Without a
@@ -41,9 +39,9 @@ pub const HEALTHY_RESERVE: usize = 4;
 /// nor starts threads.
 pub const WORKER_IDLE: Duration = Duration::from_secs(30);
 
-/// Stack of a worker in bytes, virtual until touched. A probe with the longest names uses 4 KiB in a
-/// release build and 16 KiB in a debug build (measured); the rest is for `report`, and in a debug
-/// build for the backtrace of a failed assertion.
+/// Stack of a worker in bytes, virtual until touched. A probe with the longest names uses less than
+/// 8 KiB in a release build and 16 KiB in a debug build; the rest is for `report`, and in a debug build
+/// for the backtrace of a failed assertion.
 pub const WORKER_STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 
 /// What all probes of this agent share.
@@ -82,81 +80,5 @@ impl Default for PoolLimits {
             idle: WORKER_IDLE,
             stack: WORKER_STACK,
         }
-    }
-}
-
-/// The worker pool. Dropping it ends idle workers at once, the others after their probe.
-pub struct Prober {
-    pool: Arc<Pool>,
-}
-
-impl Prober {
-    /// A pool without threads.
-    ///
-    /// `report` is called once for every probe that a worker makes, on the worker's small stack
-    /// ([`WORKER_STACK`]). It must neither panic nor wait for the thread that submits.
-    #[must_use]
-    pub fn new(settings: Settings, report: impl Fn(Report) + Send + Sync + 'static) -> Self {
-        Self::with_limits(settings, PoolLimits::default(), report)
-    }
-
-    /// A pool with other bounds than the defaults.
-    #[must_use]
-    pub fn with_limits(
-        settings: Settings,
-        limits: PoolLimits,
-        report: impl Fn(Report) + Send + Sync + 'static,
-    ) -> Self {
-        Self { pool: Arc::new(Pool::new(settings, limits, Box::new(report))) }
-    }
-
-    /// Queues a probe, and never blocks. The probe starts at once if a worker is idle or can be
-    /// started, else late, which its report shows. After the stop a probe is dropped.
-    ///
-    /// The caller bounds the queue: at most one blank probe, one large probe and one goodbye a peer
-    /// are in flight.
-    ///
-    /// Returns the reports of probes that can never start, this one and any that waited, because there
-    /// is no worker and no thread can be started. `report` is not called for them.
-    pub fn submit(&self, probe: Probe) -> Vec<Report> {
-        self.pool.submit(probe)
-    }
-
-    /// Start of the longest running probe; time in the queue does not count.
-    #[must_use]
-    pub fn oldest_running(&self) -> Option<Instant> {
-        self.pool.oldest_running()
-    }
-
-    /// The half-open incoming connections at the last look. Workers look while their own SYNs are
-    /// unanswered.
-    #[must_use]
-    pub fn half_open(&self) -> HalfOpen {
-        self.pool.half_open()
-    }
-
-    /// Number of workers, idle ones included.
-    #[must_use]
-    pub fn workers(&self) -> usize {
-        self.pool.workers()
-    }
-
-    /// Drops the probes that wait for a worker, without a report: before the goodbyes, so that these
-    /// do not queue behind probes whose results are not needed.
-    pub fn cancel_waiting(&self) {
-        self.pool.cancel_waiting();
-    }
-
-    /// Drops the waiting probes, accepts no further ones, and ends the workers: idle ones at once, the
-    /// others after their probe has been reported. Joins the workers that exit before the deadline,
-    /// and returns the number of those still inside a probe; their reports may still come.
-    pub fn stop(&self, deadline: Instant) -> usize {
-        self.pool.stop(deadline)
-    }
-}
-
-impl Drop for Prober {
-    fn drop(&mut self) {
-        self.pool.close();
     }
 }

@@ -19,7 +19,7 @@ use crate::wire::KeepAlive;
 use large::BlankSuccess;
 pub use large::LargeProbes;
 pub use record::{Histogram, PeerRecord, RECENT, Sample};
-pub use verdict::{Impairment, Verdict};
+pub use verdict::Verdict;
 
 /// Longest drain that a goodbye can announce: no agent's grace period is longer, and a forged goodbye
 /// must not hide an outage.
@@ -205,7 +205,7 @@ impl MeshState {
             Outcome::Local(_) => return Some(changes),
             Outcome::Success { timings, answer } => {
                 record.succeed(now, *timings, kernel, &settings.bounds);
-                record.answered_by = answer.instance.clone();
+                record.responder = answer.instance.clone();
                 if answer.draining {
                     let instance = answer.instance.as_ref();
                     let (drain, refresh) = (settings.drain, self.refresh_within);
@@ -263,7 +263,7 @@ impl MeshState {
         }
         if let (Some(sender), Some(known)) = (instance, &record.peer.instance)
             && sender != known
-            && record.answered_by.as_ref() != Some(sender)
+            && record.responder.as_ref() != Some(sender)
         {
             changes.push(Change::NewInstance(node.clone(), sender.clone()));
         }

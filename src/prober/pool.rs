@@ -23,14 +23,12 @@ use crate::probe::{KernelView, LocalError, Outcome, Priority, Probe, Report};
 /// limit), the agent still makes probes.
 const MIN_WORKERS: usize = 1;
 
-type Reporter = Box<dyn Fn(Report) + Send + Sync>;
-
 /// What the submitting thread and the workers share.
-pub(super) struct Pool {
+struct Pool {
     settings: Settings,
     half_open: HalfOpenWatch,
     limits: PoolLimits,
-    report: Reporter,
+    report: Box<dyn Fn(Report) + Send + Sync>,
     state: Mutex<PoolState>,
     /// A worker exited during the stop.
     worker_exited: Condvar,
@@ -68,20 +66,46 @@ struct Worker {
 
 type Guard<'a> = MutexGuard<'a, PoolState>;
 
-impl Pool {
-    pub(super) fn new(settings: Settings, limits: PoolLimits, report: Reporter) -> Self {
-        Self {
+/// The worker pool. Dropping it ends idle workers at once, the others after their probe.
+pub struct Prober(Arc<Pool>);
+
+impl Prober {
+    /// A pool without threads.
+    ///
+    /// `report` is called once for every probe that a worker makes, on the worker's small stack
+    /// ([`WORKER_STACK`](super::WORKER_STACK)). It must neither panic nor wait for the thread that submits.
+    #[must_use]
+    pub fn new(settings: Settings, report: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Self::with_limits(settings, PoolLimits::default(), report)
+    }
+
+    /// A pool with other bounds than the defaults.
+    #[must_use]
+    pub fn with_limits(
+        settings: Settings,
+        limits: PoolLimits,
+        report: impl Fn(Report) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Pool {
             half_open: HalfOpenWatch::new(settings.listen_port),
             settings,
             limits,
-            report,
+            report: Box::new(report),
             state: Mutex::default(),
             worker_exited: Condvar::new(),
-        }
+        }))
     }
 
-    pub(super) fn submit(self: &Arc<Self>, probe: Probe) -> Vec<Report> {
-        let mut state = self.lock();
+    /// Queues a probe, and never blocks. The probe starts at once if a worker is idle or can be
+    /// started, else late, which its report shows. After the stop a probe is dropped.
+    ///
+    /// The caller bounds the queue: at most one blank probe, one large probe and one goodbye a peer
+    /// are in flight.
+    ///
+    /// Returns the reports of probes that can never start, this one and any that waited, because there
+    /// is no worker and no thread can be started. `report` is not called for them.
+    pub fn submit(&self, probe: Probe) -> Vec<Report> {
+        let mut state = self.0.lock();
         if state.stopping {
             return Vec::new();
         }
@@ -89,46 +113,49 @@ impl Pool {
             Priority::Healthy => state.healthy.push_back(probe),
             Priority::Suspect => state.suspect.push_back(probe),
         }
-        let unstarted = self.ensure_worker(&mut state);
+        let unstarted = self.0.ensure_worker(&mut state);
         drop(state);
         let outcome = || (Outcome::Local(LocalError::NotStarted), None);
         unstarted.into_iter().map(|probe| report(probe, Instant::now(), outcome())).collect()
     }
 
-    pub(super) fn workers(&self) -> usize {
-        self.lock().workers.len()
+    /// Start of the longest running probe; time in the queue does not count.
+    #[must_use]
+    pub fn oldest_running(&self) -> Option<Instant> {
+        self.0.lock().workers.values().filter_map(|worker| worker.running_since).min()
     }
 
-    pub(super) fn half_open(&self) -> HalfOpen {
-        self.half_open.seen()
+    /// The half-open incoming connections at the last look. Workers look while their own SYNs are
+    /// unanswered.
+    #[must_use]
+    pub fn half_open(&self) -> HalfOpen {
+        self.0.half_open.seen()
     }
 
-    /// Start of the longest running probe.
-    pub(super) fn oldest_running(&self) -> Option<Instant> {
-        self.lock().workers.values().filter_map(|worker| worker.running_since).min()
+    /// Number of workers, idle ones included.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.0.lock().workers.len()
     }
 
-    pub(super) fn cancel_waiting(&self) {
-        self.lock().take_waiting();
+    /// Drops the probes that wait for a worker, without a report: before the goodbyes, so that these
+    /// do not queue behind probes whose results are not needed.
+    pub fn cancel_waiting(&self) {
+        self.0.lock().take_waiting();
     }
 
-    /// Accepts no further probes, and ends all idle workers.
-    pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.stopping = true;
-        state.take_waiting();
-        while state.wake_latest() {}
-    }
-
-    pub(super) fn stop(&self, deadline: Instant) -> usize {
+    /// Drops the waiting probes, accepts no further ones, and ends the workers: idle ones at once, the
+    /// others after their probe has been reported. Joins the workers that exit before the deadline,
+    /// and returns the number of those still inside a probe; their reports may still come.
+    pub fn stop(&self, deadline: Instant) -> usize {
         self.close();
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         while !state.workers.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            let waited = self.worker_exited.wait_timeout(state, left);
+            let waited = self.0.worker_exited.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let busy = state.workers.len();
@@ -141,6 +168,22 @@ impl Pool {
         busy
     }
 
+    /// Accepts no further probes, and ends all idle workers.
+    fn close(&self) {
+        let mut state = self.0.lock();
+        state.stopping = true;
+        state.take_waiting();
+        while state.wake_latest() {}
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Pool {
     /// Applies the rule; returns the probes that can never start, because there is no worker and no
     /// thread can be started.
     fn ensure_worker(self: &Arc<Self>, state: &mut PoolState) -> Vec<Probe> {

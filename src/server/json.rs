@@ -150,12 +150,7 @@ fn row(record: &PeerRecord) -> Row<'_> {
         node: record.peer.node.as_str(),
         address: record.peer.address.to_string(),
         other_addresses: record.peer.other_addresses.iter().map(ToString::to_string).collect(),
-        instance: record
-            .peer
-            .instance
-            .as_ref()
-            .or(record.answered_by.as_ref())
-            .map(Instance::as_str),
+        instance: record.peer.instance.as_ref().or(record.responder.as_ref()).map(Instance::as_str),
         ready: record.peer.ready,
         verdict: record.verdict.as_str(),
         reason: down.map(|(reason, _)| reason.as_str()),

@@ -146,7 +146,7 @@ pub struct PeerRecord {
     /// Its large probes.
     pub large: LargeProbes,
     /// The instance that answered the last successful probe.
-    pub answered_by: Option<Instance>,
+    pub responder: Option<Instance>,
     /// Its goodbye is in effect until then.
     pub draining_until: Option<Instant>,
     /// The last accepted goodbye.
@@ -202,7 +202,7 @@ impl PeerRecord {
             incoming_syns_only: None,
             failing_since: None,
             large: LargeProbes::default(),
-            answered_by: None,
+            responder: None,
             draining_until: None,
             goodbye: None,
             requests_due_since: None,
@@ -397,7 +397,7 @@ impl PeerRecord {
     /// Whether this is the instance of the peer list, or the one that answered a probe (an agent that
     /// does not know its pod's UID); any instance, if neither is known.
     fn is_known_instance(&self, instance: Option<&Instance>) -> bool {
-        let known = [self.peer.instance.as_ref(), self.answered_by.as_ref()];
+        let known = [self.peer.instance.as_ref(), self.responder.as_ref()];
         known == [None, None] || (instance.is_some() && known.contains(&instance))
     }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::label::label_set;
 use crate::probe::FailureReason;
 
 /// The verdict on a peer; the first that applies. Readiness, as Kubernetes reports it, is separate.
@@ -22,18 +21,6 @@ pub enum Verdict {
     Mtu,
     /// Up, without an impairment.
     Up,
-}
-
-label_set! {
-    /// An impairment of a peer that is up.
-    pub enum Impairment {
-        /// See [`Verdict::OneWay`].
-        OneWay = "one-way",
-        /// See [`Verdict::Lossy`].
-        Lossy = "lossy",
-        /// See [`Verdict::Mtu`].
-        Mtu = "mtu",
-    }
 }
 
 /// What a verdict depends on.
@@ -79,13 +66,11 @@ impl Verdict {
         }
     }
 
-    /// The impairment of a peer that is up.
+    /// The impairment of a peer that is up, named as in JSON.
     #[must_use]
-    pub const fn impairment(self) -> Option<Impairment> {
+    pub const fn impairment(self) -> Option<&'static str> {
         match self {
-            Self::OneWay => Some(Impairment::OneWay),
-            Self::Lossy => Some(Impairment::Lossy),
-            Self::Mtu => Some(Impairment::Mtu),
+            Self::OneWay | Self::Lossy | Self::Mtu => Some(self.as_str()),
             Self::Unknown | Self::Draining | Self::Down(_) | Self::Up => None,
         }
     }

@@ -239,9 +239,8 @@ fn the_verdicts_are_those_of_the_code() {
             Verdict::Lossy | Verdict::Mtu | Verdict::Up => {}
         }
     }
-    let known = all.map(|verdict| {
-        row([verdict.as_str(), verdict.impairment().map_or("", |kind| kind.as_str())])
-    });
+    let known =
+        all.map(|verdict| row([verdict.as_str(), verdict.impairment().unwrap_or_default()]));
     assert_table(VERDICTS, "Conditions", 2, &known);
     assert_table("README.md", "First look", 1, &all.map(|verdict| row([verdict.as_str()])));
     assert_says(VERDICTS, &format!("of the last {RECENT} probes"));
