@@ -14,7 +14,7 @@ const REQUIRED: [&str; 7] =
 /// The only registry, as cargo writes it into a lock file.
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-fn text(path: &str) -> String {
+pub(crate) fn text(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::dependencies::text;
 use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
@@ -210,6 +211,16 @@ fn tests_and_tools_stay_short_too() {
     for (path, text) in read_all("tests") {
         let lines = text.lines().count();
         assert!(lines < MAX_LINES, "tests/{path} has {lines} lines");
+    }
+}
+
+#[test]
+fn the_map_of_the_tests_lists_every_target() {
+    let map = text("tests/README.md");
+    let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
+    for folder in folders.expect("tests").flatten().filter(|entry| entry.path().is_dir()) {
+        let name = folder.file_name().display().to_string();
+        assert!(map.contains(&format!("`{name}`")), "tests/README.md does not list {name}");
     }
 }
 
