@@ -42,8 +42,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const IGNORE_FIRST: Duration = Duration::from_secs(10);
 /// Longest time that a cause is ignored.
 const IGNORE_MAX: Duration = Duration::from_secs(600);
-/// Names remembered without an answer. While there are so many, a new name waits for the regular
-/// refresh, so that a stranger who invents names causes 24 refreshes an hour, not 360.
+/// Unanswered names that are remembered. While there are so many, a new name waits for the regular
+/// refresh, so that a client that invents names causes 24 refreshes an hour, not 360.
 const NAMES_MAX: usize = 16;
 /// How long a cause is remembered once it is no longer ignored. See [`NAMES_MAX`].
 const REMEMBER: Duration = Duration::from_secs(40 * 60);
@@ -61,16 +61,16 @@ pub enum EarlyCause {
 }
 
 impl EarlyCause {
-    /// Whether a request named the cause, so that a stranger can invent it.
+    /// Whether a request named the cause, so that a client can invent it.
     const fn is_name(&self) -> bool {
         !matches!(self, Self::Failing(_))
     }
 }
 
-/// What refreshes did for a cause.
+/// The history of a cause.
 #[derive(Debug)]
 struct Record {
-    /// The next refresh is for this cause too.
+    /// It waits for the next refresh.
     waiting: bool,
     /// Refreshes that did not answer it.
     unanswered: u32,
@@ -83,9 +83,9 @@ pub(super) struct Cadence {
     interval: Duration,
     random: Random,
     peers: usize,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: u32,
-    /// Lists with starting pods in a row.
+    /// Consecutive lists with starting pods.
     incomplete: u32,
     /// The start of the last early refresh.
     last_early: Option<Instant>,
@@ -189,7 +189,7 @@ impl Cadence {
         self.regular = now + self.random.between(low, high);
     }
 
-    /// Takes note of a refresh's start; whether it is an early one.
+    /// Records the start of a refresh. Returns whether it is an early one.
     fn started(&mut self, start: Instant) -> bool {
         let is_early = self.early.is_some_and(|early| early <= start);
         if is_early {
@@ -198,7 +198,7 @@ impl Cadence {
         is_early
     }
 
-    /// Failures in a row.
+    /// Consecutive failures.
     pub(super) const fn failures(&self) -> u32 {
         self.failures
     }

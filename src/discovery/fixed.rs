@@ -68,7 +68,7 @@ impl FixedSource {
 
     fn log_own_missing(&mut self, missing: bool) {
         if missing && !self.own_missing {
-            info!("discovery: the fixed list has no entry for this node, {:?}", self.own.as_str());
+            info!("discovery: the fixed list has no entry of this node, {:?}", self.own.as_str());
         }
         self.own_missing = missing;
     }

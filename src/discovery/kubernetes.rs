@@ -30,8 +30,8 @@ use table::TableDigest;
 /// The deadline of one list, a second attempt after a 401 included: a list of 1,000 pods takes 0.1 s on
 /// a good link and 5 s at 10 Mbit/s.
 pub const LIST_DEADLINE: Duration = Duration::from_secs(10);
-/// Tables in a row before the whole list is read again, unchanged or not. It shows what rows lack, such
-/// as a pod that is unready because its node is gone. 20 refreshes take ten minutes.
+/// After so many tables the pods are read again even if nothing has changed. They show what rows lack,
+/// such as a pod that is unready because its node is gone. 20 refreshes take ten minutes.
 const MAX_TABLES: u32 = 20;
 /// The first resource version: whatever the API server's cache holds.
 const ANY_VERSION: &str = "0";
@@ -127,7 +127,7 @@ impl KubernetesSource {
         }
     }
 
-    /// Reads the table, and the pods only where the table is not the one before the last pods.
+    /// Reads the table, and then the pods if the table has changed since they were last read.
     fn refresh(&mut self, wall: SystemTime) -> Result<Option<PeerSet>, DiscoveryError> {
         let deadline = Instant::now() + self.settings.deadline;
         let version = self.version.clone();
@@ -200,7 +200,7 @@ impl Listing {
     }
 }
 
-/// Whether a request without tables may work: a proxy refuses the form, or the columns are unknown.
+/// Whether a request for pods may still succeed: a proxy refuses tables, or the columns are unknown.
 const fn is_table_error(error: &DiscoveryError) -> bool {
     matches!(error, DiscoveryError::BadStatus { status: 406 } | DiscoveryError::BadBody { .. })
 }

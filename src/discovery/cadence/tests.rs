@@ -215,8 +215,8 @@ fn an_answered_cause_is_forgotten() {
 }
 
 #[test]
-fn a_stranger_with_ever_new_names_is_bounded() {
-    // One name a second fills the table at once, one in ten seconds uses each early refresh.
+fn invented_names_cause_few_refreshes() {
+    // A name each second fills the table at once, one in ten seconds uses every early refresh.
     for pause in [1, 10] {
         let mut now = Instant::now();
         let end = now + secs(3600);

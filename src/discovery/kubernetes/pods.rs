@@ -36,7 +36,7 @@ pub(super) enum PodPhase {
     Ended,
 }
 
-/// The fields of a pod that decide.
+/// The fields of a pod that discovery uses.
 #[derive(Debug, Clone)]
 pub(super) struct Pod {
     pub(super) uid: Instance,

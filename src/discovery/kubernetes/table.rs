@@ -45,9 +45,10 @@ impl ColumnPlaces {
     pub(super) fn find(columns: &[Lenient<TableColumn>]) -> Option<Self> {
         let mut places = [0; COLUMNS.len()];
         for (place, expected) in places.iter_mut().zip(COLUMNS) {
-            *place = columns.iter().position(
-                |column| matches!(column, Lenient::Is(TableColumn { name: Lenient::Is(name) }) if name == expected),
-            )?;
+            *place = columns.iter().position(|column| {
+                matches!(column, Lenient::Is(TableColumn { name: Lenient::Is(name) })
+                    if name == expected)
+            })?;
         }
         Some(Self(places))
     }

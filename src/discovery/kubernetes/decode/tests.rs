@@ -43,7 +43,7 @@ fn decoded(text: &str) -> Listing {
 }
 
 #[test]
-fn deciding_fields_are_decoded() {
+fn used_fields_are_decoded() {
     let mut terminating = item("b");
     terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:01:00Z");
     terminating["status"]["conditions"][1]["status"] = json!("False");
