@@ -1,4 +1,4 @@
-//! From evidence to a verdict: one pure function, with its thresholds.
+//! From evidence to a verdict: one pure function.
 
 use std::fmt;
 
