@@ -5,6 +5,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod discovery;
+pub mod document;
 pub mod gate;
 pub mod heartbeat;
 pub mod host_port;

@@ -5,8 +5,6 @@
 //! dropped: it lives until the process exits (dropped on an abstract socket, it aborts).
 
 mod body;
-mod document;
-mod json;
 mod page;
 mod private;
 mod routes;
@@ -15,30 +13,29 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use prometheus::proto::MetricFamily;
+
+use crate::matrix::{Matrix, RowError};
 use crate::name::{Instance, NodeName};
 use crate::route::Lanes;
+use crate::state::Snapshot;
 use crate::wire::KeepAlive;
 
-pub use document::{Document, NotShown, Shown};
-pub use json::{peer_json, peers_json};
 pub use page::{PAGE, PAGE_HEADERS};
 
-/// One request in flight on each connection but the third, whose requests have threads of their own.
+/// Two connections have one request in flight each; requests on the third have threads of their own.
 const HANDLERS: usize = 2;
-/// For rendering metrics and JSON; virtual until used.
+/// For rendering metrics and JSON; virtual memory until used.
 const HANDLER_STACK: usize = 256 * 1024;
 
-/// A body as it is made, piece by piece.
-pub type Chunks = Box<dyn Iterator<Item = Vec<u8>> + Send>;
-
-/// What the server shows, and whom it tells; the agent implements it.
+/// What the server needs of the agent, which implements it.
 pub trait Views: Send + Sync + 'static {
     /// The answering node.
     fn node(&self) -> &NodeName;
-    /// This life of the agent.
+    /// The instance of the agent.
     fn instance(&self) -> &Instance;
-    /// A keep-alive request was answered; `None` when it named no valid source.
-    fn heard(&self, said: Option<KeepAlive>);
+    /// Takes a keep-alive request that was answered; `None` when it names no valid source.
+    fn request_received(&self, request: Option<KeepAlive>);
     /// Whether the agent is about to stop.
     fn draining(&self) -> bool;
     /// Whether the agent's own loops move.
@@ -46,38 +43,25 @@ pub trait Views: Send + Sync + 'static {
     /// # Errors
     /// The reason, in one line.
     fn healthy(&self) -> Result<(), String>;
-    /// Whether a list of peers was had, and the agent is not draining.
+    /// Whether the agent has a list of peers and is not draining.
     ///
     /// # Errors
     /// The reason, in one line.
     fn ready(&self) -> Result<(), String>;
-    /// The Prometheus text; `None` when the agent does not answer.
-    fn metrics(&self) -> Option<Chunks>;
-    /// This node's row as JSON, with all details.
-    ///
-    /// # Errors
-    /// When the agent does not answer.
-    fn peers(&self) -> Shown;
-    /// One peer of that row.
-    ///
-    /// # Errors
-    /// When the agent does not answer, or has no such peer.
-    fn peer(&self, node: &NodeName) -> Shown;
-    /// This node's row as those read it who collect rows.
-    ///
-    /// # Errors
-    /// When the agent does not answer.
-    fn row(&self) -> Shown;
-    /// The rows of all nodes. May take seconds.
-    ///
-    /// # Errors
-    /// When the agent does not answer.
-    fn cluster(&self) -> Shown;
-    /// One peer of another node's row. May take seconds.
-    ///
-    /// # Errors
-    /// When the agent does not answer, or either is not known.
-    fn pair(&self, source: &NodeName, target: &NodeName) -> Shown;
+    /// All peers at this moment; `None` when the agent does not respond.
+    fn snapshot(&self) -> Option<Arc<Snapshot>>;
+    /// The metrics of the agent itself.
+    fn agent_metrics(&self) -> Vec<MetricFamily>;
+    /// The rows of all nodes, which may take seconds; `None` when the agent does not respond.
+    fn matrix(&self) -> Option<Arc<Matrix>>;
+    /// The document that `source`, a peer in `snapshot`, gives of its peer `target`, which may take
+    /// seconds; `None` when either does not exist.
+    fn fetch_peer(
+        &self,
+        snapshot: &Snapshot,
+        source: &NodeName,
+        target: &NodeName,
+    ) -> Option<Result<Vec<u8>, RowError>>;
 }
 
 /// Starts the server, and its threads "server-0" and "server-1", which end with the process.

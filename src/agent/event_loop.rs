@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::collect::Collector;
-use super::requests::{self, Request};
+use super::requests::{self, ReceivedRequest};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
@@ -54,7 +54,7 @@ pub(super) struct EventLoop {
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
     /// Requests that wait to be counted.
-    pub(super) requests: Receiver<Request>,
+    pub(super) requests: Receiver<ReceivedRequest>,
     /// What the public port counts.
     pub(super) gate: Arc<Counters>,
     /// How often it had no descriptor for a connection.
@@ -138,7 +138,7 @@ impl EventLoop {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
-        self.collector.forget(now);
+        self.collector.expire(now);
         let refused = self.gate.rejected(Rejection::NoDescriptors);
         if std::mem::replace(&mut self.unheard, refused) != refused {
             self.state.restart_listening(now);
@@ -166,8 +166,8 @@ impl EventLoop {
     /// Counts the requests that wait, as of when they came.
     fn hear(&mut self) {
         for _ in 0..requests::CAPACITY {
-            let Ok(Request { at, said }) = self.requests.try_recv() else { return };
-            let changes = self.state.receive_request(at, said.as_ref());
+            let Ok(ReceivedRequest { at, keep_alive }) = self.requests.try_recv() else { return };
+            let changes = self.state.receive_request(at, keep_alive.as_ref());
             self.act(at.instant, changes);
         }
     }

@@ -1,5 +1,5 @@
-//! Keep-alive requests on their way to the loop: kept until it comes by, so that a busy agent is not
-//! woken for each.
+//! Keep-alive requests on their way to the loop. They queue until it looks, so that a busy agent is
+//! not woken for each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -8,55 +8,54 @@ use std::time::Instant;
 use crate::state::Moment;
 use crate::wire::KeepAlive;
 
-/// Requests that may wait for the loop. Server threads block beyond it, which loses nothing.
+/// Requests that may queue. Server threads block beyond it, which loses nothing.
 pub(super) const CAPACITY: usize = 256;
-/// The loop is woken for requests at most this often, in milliseconds; those that come in between
-/// wait for the next one, or for the loop's own tick.
+/// The loop is woken for requests at most this often, in milliseconds; those in between wait for the
+/// next one, or for the loop's own tick.
 const WAKE_EVERY: u64 = 100;
 
 /// A keep-alive request that was answered.
-pub(super) struct Request {
-    /// When.
+pub(super) struct ReceivedRequest {
     pub(super) at: Moment,
     /// `None` for one without a valid source.
-    pub(super) said: Option<KeepAlive>,
+    pub(super) keep_alive: Option<KeepAlive>,
 }
 
-/// Where server threads leave requests.
-pub(super) struct Requests {
-    kept: SyncSender<Request>,
+/// The server's end of the queue.
+pub(super) struct RequestQueue {
+    queue: SyncSender<ReceivedRequest>,
     wake: Box<dyn Fn() + Send + Sync>,
     start: Instant,
     /// When the loop was woken last, in milliseconds since `start`.
     woken: AtomicU64,
 }
 
-impl Requests {
-    /// `wake` has the loop look for what waits in `kept`.
+impl RequestQueue {
+    /// `wake` makes the loop look at the other end of `queue`.
     pub(super) fn new(
-        kept: SyncSender<Request>,
+        queue: SyncSender<ReceivedRequest>,
         wake: impl Fn() + Send + Sync + 'static,
         start: Instant,
     ) -> Self {
-        Self { kept, wake: Box::new(wake), start, woken: AtomicU64::new(0) }
+        Self { queue, wake: Box::new(wake), start, woken: AtomicU64::new(0) }
     }
 
-    /// Leaves one, and wakes the loop when it is time or when the sender is about to go.
-    pub(super) fn leave(&self, said: Option<KeepAlive>) {
+    /// Queues a request. Wakes the loop when it is time, or when the sender is about to stop.
+    pub(super) fn push(&self, keep_alive: Option<KeepAlive>) {
         let at = Moment::now();
-        let goodbye = said.as_ref().is_some_and(|said| said.goodbye.is_some());
-        match self.kept.try_send(Request { at, said }) {
+        let is_goodbye = keep_alive.as_ref().is_some_and(|request| request.goodbye.is_some());
+        match self.queue.try_send(ReceivedRequest { at, keep_alive }) {
             Ok(()) => {}
             Err(TrySendError::Full(request)) => {
                 (self.wake)();
-                let _ = self.kept.send(request);
+                let _ = self.queue.send(request);
             }
-            // The loop is gone only when the process ends.
+            // The loop ends only with the process.
             Err(TrySendError::Disconnected(_)) => return,
         }
         let now = at.instant.saturating_duration_since(self.start).as_millis();
         let now = u64::try_from(now).unwrap_or(u64::MAX);
-        if goodbye || now.saturating_sub(self.woken.load(Ordering::Relaxed)) >= WAKE_EVERY {
+        if is_goodbye || now.saturating_sub(self.woken.load(Ordering::Relaxed)) >= WAKE_EVERY {
             self.woken.store(now, Ordering::Relaxed);
             (self.wake)();
         }
@@ -73,62 +72,62 @@ mod tests {
     use super::*;
     use crate::name::NodeName;
 
-    /// Requests of which so many may wait, and how often the loop was woken.
-    fn requests(capacity: usize) -> (Requests, Receiver<Request>, Arc<AtomicUsize>) {
-        let (kept, waiting) = sync_channel(capacity);
+    /// A queue, its other end, and the number of times the loop was woken.
+    fn queue(capacity: usize) -> (RequestQueue, Receiver<ReceivedRequest>, Arc<AtomicUsize>) {
+        let (sender, receiver) = sync_channel(capacity);
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
         let wake = move || {
             count.fetch_add(1, Ordering::Relaxed);
         };
-        // Started long enough ago for the first one to wake.
+        // Early enough for the first request to wake the loop.
         let start = Instant::now().checked_sub(Duration::from_millis(WAKE_EVERY)).unwrap();
-        (Requests::new(kept, wake, start), waiting, woken)
+        (RequestQueue::new(sender, wake, start), receiver, woken)
     }
 
-    fn said(goodbye: Option<Duration>) -> Option<KeepAlive> {
+    fn request(goodbye: Option<Duration>) -> Option<KeepAlive> {
         let node = NodeName::new("n1").unwrap();
         Some(KeepAlive { node, instance: None, interval: None, goodbye, size: None })
     }
 
     #[test]
-    fn many_requests_wake_the_loop_once_in_a_while_and_a_goodbye_at_once() {
-        let (requests, waiting, woken) = requests(CAPACITY);
+    fn requests_wake_the_loop_at_most_each_interval_and_a_goodbye_at_once() {
+        let (queue, receiver, woken) = queue(CAPACITY);
         let began = Instant::now();
         for _ in 0..100 {
-            requests.leave(said(None));
+            queue.push(request(None));
         }
         let intervals = began.elapsed().as_millis() / u128::from(WAKE_EVERY);
         let times = woken.load(Ordering::Relaxed);
         assert!(times >= 1 && times as u128 <= intervals + 1, "{times} in {intervals} intervals");
-        requests.leave(said(Some(Duration::from_secs(5))));
+        queue.push(request(Some(Duration::from_secs(5))));
         assert_eq!(woken.load(Ordering::Relaxed), times + 1);
-        assert_eq!(waiting.try_iter().count(), 101);
+        assert_eq!(receiver.try_iter().count(), 101);
     }
 
     #[test]
-    fn whoever_finds_no_room_wakes_the_loop_and_waits() {
-        let (requests, waiting, woken) = requests(1);
-        requests.leave(said(None));
+    fn a_full_queue_wakes_the_loop_and_blocks() {
+        let (queue, receiver, woken) = queue(1);
+        queue.push(request(None));
         let before = woken.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| requests.leave(None));
-            let patience = Instant::now() + Duration::from_secs(30);
+            let second = scope.spawn(|| queue.push(None));
+            let deadline = Instant::now() + Duration::from_secs(30);
             while woken.load(Ordering::Relaxed) == before {
-                assert!(Instant::now() < patience, "never woken");
+                assert!(Instant::now() < deadline, "never woken");
                 std::thread::yield_now();
             }
-            assert!(waiting.recv().unwrap().said.is_some());
-            assert!(waiting.recv().unwrap().said.is_none(), "nothing is lost");
+            assert!(receiver.recv().unwrap().keep_alive.is_some());
+            assert!(receiver.recv().unwrap().keep_alive.is_none(), "no request is lost");
             second.join().unwrap();
         });
     }
 
     #[test]
-    fn once_the_loop_is_gone_nobody_waits() {
-        let (requests, waiting, _) = requests(1);
-        requests.leave(None);
-        drop(waiting);
-        requests.leave(None);
+    fn without_the_loop_no_request_blocks() {
+        let (queue, receiver, _) = queue(1);
+        queue.push(None);
+        drop(receiver);
+        queue.push(None);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::collect::Collector;
 use super::event_loop::{Event, EventLoop, Shared};
-use super::requests::{self, Requests};
+use super::requests::{self, RequestQueue};
 use super::views::AgentViews;
 use crate::config::{Config, DEFAULT_PORT, DiscoveryConfig};
 use crate::discovery::fixed::{FixedList, FixedSource};
@@ -98,7 +98,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
     ));
     let (kept, requests) = sync_channel(requests::CAPACITY);
     let wake = sender(&events);
-    let kept = Requests::new(kept, move || wake(Event::Heard), now);
+    let kept = RequestQueue::new(kept, move || wake(Event::Heard), now);
     let parts = Parts::start(config, stop, &events, kept, now)?;
     let waker = events.clone();
     // Never waits: a loop with a full channel is awake.
@@ -170,7 +170,7 @@ impl Parts {
         config: &Config,
         stop: &StopToken,
         events: &SyncSender<Event>,
-        requests: Requests,
+        requests: RequestQueue,
         now: Instant,
     ) -> Result<Self, AgentError> {
         let listener = listen(config.listen)?;

@@ -1,23 +1,25 @@
-//! What the server may see of the agent, and what it reports to it.
+//! What the server sees of the agent, and what it reports to it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::collect::Collector;
+use prometheus::proto::MetricFamily;
+
+use super::collect::{self, Collector};
 use super::event_loop::{Event, Shared};
-use super::requests::Requests;
+use super::requests::RequestQueue;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
-use crate::matrix;
-use crate::metrics::{self, AgentMetrics, GateCounts};
+use crate::matrix::{Matrix, RowError};
+use crate::metrics::{AgentMetrics, GateCounts};
 use crate::name::{Instance, NodeName};
-use crate::server::{self, Chunks, Document, NotShown, Shown, Views};
+use crate::server::Views;
 use crate::state::Snapshot;
 use crate::wire::KeepAlive;
 
-/// The loop answers in microseconds; a reader that waits longer than this is told so.
+/// The loop answers in microseconds; after this long, the reader gives up.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The agent as the server sees it.
@@ -25,20 +27,12 @@ pub(super) struct AgentViews {
     pub(super) node: NodeName,
     pub(super) instance: Instance,
     pub(super) events: SyncSender<Event>,
-    pub(super) requests: Requests,
+    pub(super) requests: RequestQueue,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<AgentMetrics>,
     pub(super) gate: Arc<gate::Counters>,
     pub(super) collector: Arc<Collector>,
     pub(super) heartbeats: Vec<Heartbeat>,
-}
-
-impl AgentViews {
-    fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let (reader, snapshot) = sync_channel(1);
-        self.events.send(Event::Read(reader)).ok()?;
-        snapshot.recv_timeout(READ_TIMEOUT).ok()
-    }
 }
 
 impl Views for AgentViews {
@@ -50,8 +44,8 @@ impl Views for AgentViews {
         &self.instance
     }
 
-    fn heard(&self, said: Option<KeepAlive>) {
-        self.requests.leave(said);
+    fn request_received(&self, request: Option<KeepAlive>) {
+        self.requests.push(request);
     }
 
     fn draining(&self) -> bool {
@@ -80,39 +74,27 @@ impl Views for AgentViews {
         }
     }
 
-    fn metrics(&self) -> Option<Chunks> {
-        let snapshot = self.snapshot()?;
-        let agent = self.metrics.gather(&gate_counts(&self.gate));
-        Some(Box::new(metrics::render(self.node.clone(), snapshot, agent)))
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let (reader, snapshot) = sync_channel(1);
+        self.events.send(Event::Read(reader)).ok()?;
+        snapshot.recv_timeout(READ_TIMEOUT).ok()
     }
 
-    fn peers(&self) -> Shown {
-        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
-        Ok(Document::counted(|| server::peers_json(&self.node, &self.instance, &snapshot)))
+    fn agent_metrics(&self) -> Vec<MetricFamily> {
+        self.metrics.gather(&gate_counts(&self.gate))
     }
 
-    fn peer(&self, node: &NodeName) -> Shown {
-        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
-        let peer = server::peer_json(&self.node, &self.instance, &snapshot, node);
-        peer.map(Document::whole).ok_or(NotShown::Unknown)
+    fn matrix(&self) -> Option<Arc<Matrix>> {
+        self.collector.matrix(|| self.snapshot())
     }
 
-    fn row(&self) -> Shown {
-        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
-        Ok(Document::counted(|| matrix::row_json(&self.node, &self.instance, &snapshot)))
-    }
-
-    fn cluster(&self) -> Shown {
-        let matrix = self.collector.matrix(|| self.snapshot()).ok_or(NotShown::Silent)?;
-        Ok(Document::counted(|| matrix::matrix_json(&matrix)))
-    }
-
-    fn pair(&self, source: &NodeName, target: &NodeName) -> Shown {
-        let snapshot = self.snapshot().ok_or(NotShown::Silent)?;
-        let own = (*source == self.node)
-            .then(|| server::peer_json(&self.node, &self.instance, &snapshot, target));
-        let pair = self.collector.pair(source, target, &snapshot, own);
-        pair.map(Document::whole).ok_or(NotShown::Unknown)
+    fn fetch_peer(
+        &self,
+        snapshot: &Snapshot,
+        source: &NodeName,
+        target: &NodeName,
+    ) -> Option<Result<Vec<u8>, RowError>> {
+        collect::fetch_peer(snapshot, source, target)
     }
 }
 

@@ -4,7 +4,8 @@ use super::arguments::Options;
 use super::exit::Exit;
 use super::paint::{Colour, Paint};
 use super::{fetch, format_time, print};
-use crate::matrix::{Cell, Matrix, Missing};
+use crate::document::read_matrix;
+use crate::matrix::{Cell, Matrix, RowError};
 use crate::name::NodeName;
 use crate::state::Verdict;
 
@@ -24,7 +25,7 @@ const MIN_GROUP: usize = 3;
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     let document = fetch::document(&fetch::resolve(&options.target)?, PATH)?;
-    let matrix = Matrix::read(&document).map_err(|error| fetch::unreadable(PATH, error))?;
+    let matrix = read_matrix(&document).map_err(|error| fetch::unreadable(PATH, error))?;
     if options.json {
         fetch::print_raw(document)?;
     } else {
@@ -46,7 +47,7 @@ pub(super) struct View<'a> {
     matrix: &'a Matrix,
     names: Vec<&'a NodeName>,
     /// Nodes without a row, with the reason.
-    missing: Vec<(usize, Missing)>,
+    missing: Vec<(usize, RowError)>,
     /// Pairs that are not up.
     not_up: Vec<Pair>,
     pairs: usize,
@@ -82,7 +83,7 @@ impl<'a> View<'a> {
     /// Unhealthy when a pair is down, or the row of a node is missing that should have one.
     pub(super) fn exit(&self) -> Exit {
         let down = self.not_up.iter().any(|pair| is_down(pair.cell));
-        let blind = self.missing.iter().any(|(_, why)| *why != Missing::NoPeer);
+        let blind = self.missing.iter().any(|(_, why)| *why != RowError::NoPeer);
         if down || blind { Exit::Unhealthy } else { Exit::Healthy }
     }
 
@@ -91,7 +92,7 @@ impl<'a> View<'a> {
             "{} nodes as {} sees them, rows read in {}: {} pairs, {} up",
             self.names.len(),
             self.matrix.node(),
-            format_time(self.matrix.took()),
+            format_time(self.matrix.duration()),
             self.pairs,
             self.up,
         );

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Exit, print};
+use crate::document::ReadError;
 use crate::host_port::HostPort;
-use crate::matrix::ReadError;
 use crate::probe::Phase;
 use crate::prober::{Fetch, FetchError, fetch};
 

@@ -4,7 +4,7 @@ use super::arguments::Options;
 use super::exit::Exit;
 use super::paint::{Colour, Paint};
 use super::{fetch, format_age, format_time, print};
-use crate::matrix::{PeerLine, Peers};
+use crate::document::{PeerLine, Peers};
 use crate::state::Verdict;
 
 const PATH: &str = "/api/v1/peers";

@@ -9,7 +9,8 @@ use super::cluster::View;
 use super::paint::Paint;
 use super::probe::{Summary, combine, probe_in_order, render};
 use super::*;
-use crate::matrix::{Matrix, Peers};
+use crate::document::{Peers, read_matrix};
+use crate::matrix::Matrix;
 use crate::name::NodeName;
 use crate::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, Timings};
 use crate::prober::ProbeResult;
@@ -244,12 +245,12 @@ fn matrix(count: usize, cell: impl Fn(usize, usize) -> Option<&'static str>) -> 
     };
     let rows: Vec<String> = (0..count).map(row).collect();
     let text = format!(
-        r#"{{"version":1,"node":"node-000","at":9,"took_seconds":0.034,"deadline_seconds":2,
+        r#"{{"version":1,"node":"node-000","at":9,"duration_seconds":0.034,"deadline_seconds":2,
             "nodes":[{}],"rows":[{}]}}"#,
         names.join(","),
         rows.join(",")
     );
-    Matrix::read(text.as_bytes()).unwrap()
+    read_matrix(text.as_bytes()).unwrap()
 }
 
 const UP: Option<&str> = Some(r#"{"verdict":"up","latency_seconds":0.0123}"#);

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -108,8 +108,10 @@ impl PeerCache {
     }
 
     fn load(&self, wall: SystemTime) -> Result<PeerSet, CacheError> {
-        let input = BufReader::new(File::open(&self.path)?.take(MAX_FILE));
-        let list: StoredList = serde_json::from_reader(input)?;
+        let mut text = Vec::new();
+        File::open(&self.path)?.take(MAX_FILE).read_to_end(&mut text)?;
+        // From a slice, like the documents: another reader would add 8 KB to the binary.
+        let list: StoredList = serde_json::from_slice(&text)?;
         if list.format != FORMAT {
             return Err(CacheError::OtherFormat(list.format));
         }
@@ -165,11 +167,10 @@ impl PeerCache {
             saved: unix_seconds(wall),
             peers: set.iter().map(stored).collect(),
         };
-        let mut output = BufWriter::new(File::create(&new)?);
-        serde_json::to_writer(&mut output, &list)?;
-        output.flush()?;
+        let mut output = File::create(&new)?;
+        output.write_all(&serde_json::to_vec(&list)?)?;
         // Before the rename: after a power cut an empty file would be worse than the old one.
-        output.get_ref().sync_all()?;
+        output.sync_all()?;
         std::fs::rename(&new, &self.path)
     }
 }

@@ -1,384 +1,83 @@
-//! Rows written and read back, and what a hostile peer may say.
-
-use std::sync::Arc;
-use std::time::Instant;
-
-use proptest::prelude::*;
-use serde_json::{Value, json};
+//! Rows added to a matrix, and its bounds.
 
 use super::*;
-use crate::name::Instance;
 use crate::peer::Peer;
-use crate::probe::{Answer, KernelView, Outcome, ProbeKind, Report, Timings};
-use crate::state::{MeshState, Moment, StateSettings};
-
-const DEADLINE: Duration = Duration::from_secs(2);
+use crate::state::{MeshState, Moment, StateSettings, Verdict};
 
 fn name(text: &str) -> NodeName {
     NodeName::new(text).unwrap()
 }
 
-fn success(milliseconds: u64) -> Outcome {
-    let time = Duration::from_millis(milliseconds);
-    let timings = Timings { connect: time, response: time, total: time };
-    Outcome::Success { timings, answer: Answer::default() }
-}
-
-fn failure(reason: FailureReason) -> Outcome {
-    Outcome::Failure(reason)
-}
-
-/// A node's view of others, each with what its probes brought and how often each was sent again.
-fn view(of: &str, peers: &[(&str, &[(Outcome, u32)])]) -> Arc<Snapshot> {
+/// The matrix of `node`, with these peers and nothing known of them.
+fn matrix(node: &str, peers: &[&str]) -> Matrix {
     let interval = Duration::from_secs(10);
     let mut state = MeshState::new(StateSettings {
         failure_threshold: 3,
         interval,
         large_interval: Duration::ZERO,
-        source: name(of),
+        source: name(node),
         drain: interval,
         bounds: [1.0].into(),
     });
-    let peer = |node: &str| Peer {
+    let peer = |node: &&str| Peer {
         node: name(node),
         address: "10.0.0.1:9050".parse().unwrap(),
         other_addresses: Vec::new(),
         instance: None,
         ready: None,
     };
-    state.peers(peers.iter().map(|(node, _)| peer(node)).collect(), interval);
-    let now = Moment::now();
-    for (node, outcomes) in peers {
-        for (id, (outcome, retransmits)) in (1..).zip(*outcomes) {
-            state.begin(&name(node), id);
-            let report = Report {
-                id,
-                node: name(node),
-                due: now.instant,
-                started: now.instant,
-                ended: Instant::now(),
-                kind: ProbeKind::Blank,
-                outcome: outcome.clone(),
-                kernel: Some(KernelView { retransmits: *retransmits, ..KernelView::default() }),
-            };
-            state.report(now, &report);
-        }
+    state.peers(peers.iter().map(peer).collect(), interval);
+    Matrix::new(&name(node), &state.snapshot(Moment::now()), Duration::from_secs(2))
+}
+
+fn up(names: &[&str]) -> NamedRow {
+    let cell = Cell::new(Verdict::Up, None, None, [0, 0, 20], false);
+    NamedRow { at: 1, cells: names.iter().map(|node| (name(node), cell)).collect() }
+}
+
+fn nodes(matrix: &Matrix) -> Vec<&str> {
+    matrix.rows().map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn the_own_row_is_there_from_the_start_and_no_node_occurs_twice() {
+    let matrix = matrix("n2", &["n1", "n3"]);
+    assert_eq!(matrix.node().as_str(), "n2");
+    assert_eq!(nodes(&matrix), ["n1", "n2", "n3"]);
+    let rows: Vec<_> = matrix.rows().map(|(_, row)| row).collect();
+    assert_eq!([rows[0], rows[2]], [Err(RowError::Busy); 2]);
+    let own: Vec<_> =
+        matrix.cells(rows[1].unwrap()).map(|cell| cell.map(|cell| cell.verdict())).collect();
+    assert_eq!(own, [Some(Verdict::Unknown), None, Some(Verdict::Unknown)]);
+}
+
+#[test]
+fn a_row_with_a_node_twice_is_refused_with_its_names() {
+    let mut matrix = matrix("n1", &["n2", "n3"]);
+    for twice in [&["new", "n1", "n1"], &["new", "n3", "new"]] {
+        matrix.add(&name("n2"), Ok(up(twice)));
+        let (_, row) = matrix.rows().nth(1).unwrap();
+        assert_eq!(row, Err(RowError::Failure(FailureReason::BadResponse)));
+        assert_eq!(nodes(&matrix), ["n1", "n2", "n3"]);
     }
-    Arc::new(state.snapshot(now))
-}
-
-fn text(chunks: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
-    chunks.flatten().collect()
-}
-
-fn row_of(node: &str, snapshot: &Arc<Snapshot>) -> Vec<u8> {
-    text(row_json(&name(node), &Instance::new("life-1").unwrap(), snapshot))
-}
-
-fn shown(matrix: Matrix) -> Value {
-    let matrix = Arc::new(matrix.finish(Duration::from_millis(34)));
-    serde_json::from_slice(&text(matrix_json(&matrix))).unwrap()
-}
-
-/// The matrix of n1, which knows n2 and n3, with these documents of theirs.
-fn with(documents: &[(&str, &[u8])]) -> Value {
-    let snapshot = view("n1", &[("n2", &[(success(12), 0)]), ("n3", &[])]);
-    let mut matrix = Matrix::new(&name("n1"), &snapshot, DEADLINE);
-    for (peer, document) in documents {
-        matrix.take(&name(peer), document);
-    }
-    shown(matrix)
-}
-
-/// A row with a word that its reader does not know is refused, and told as another version's only if its
-/// version says so.
-#[test]
-fn a_new_word_raises_the_version() {
-    let reasons = FailureReason::ALL.map(FailureReason::as_str);
-    assert_eq!(
-        (VERSION, &reasons[..]),
-        (
-            1,
-            &[
-                "connect_timeout",
-                "refused",
-                "unreachable",
-                "reset",
-                "response_timeout",
-                "closed",
-                "bad_response",
-                "wrong_peer",
-            ][..]
-        )
-    );
-    let others = Missing::OTHERS.map(Missing::as_str);
-    assert_eq!(others, ["too_large", "busy", "unsupported", "no_peer"]);
+    matrix.add(&name("n2"), Ok(up(&["new", "n1"])));
+    assert_eq!(nodes(&matrix), ["n1", "n2", "n3", "new"]);
+    assert_eq!(matrix.rows().last().unwrap().1, Err(RowError::NoPeer));
 }
 
 #[test]
-fn a_row_tells_each_peer_in_short() {
-    let twenty = vec![(success(3), 0); 20];
-    let times = [1, 9, 2, 8].map(|time| (success(time), 0));
-    let down = [
-        (success(5), 1),
-        (failure(FailureReason::Refused), 0),
-        (failure(FailureReason::Refused), 2),
-        (failure(FailureReason::ConnectTimeout), 2),
-    ];
-    let snapshot = view("n1", &[("n2", &twenty), ("n3", &times), ("n4", &down), ("n5", &[])]);
-    let row: Value = serde_json::from_slice(&row_of("n1", &snapshot)).unwrap();
-    assert_eq!((&row["version"], &row["node"]), (&json!(1), &json!("n1")));
-    assert_eq!(row["instance"], "life-1");
-    let at = &row["at"];
-    assert!(at.as_f64().unwrap() > 1.7e9, "{at}");
-    assert_eq!(
-        row["cells"],
-        json!([
-            {"node": "n2", "verdict": "up", "latency_seconds": 0.003, "at": at},
-            {"node": "n3", "verdict": "up", "latency_seconds": 0.002, "probes": 4, "at": at},
-            {"node": "n4", "verdict": "down", "reason": "connect_timeout", "latency_seconds": 0.005,
-             "failures": 3, "retransmits": 3, "probes": 4, "at": at},
-            {"node": "n5", "verdict": "unknown", "probes": 0},
-        ])
-    );
-}
-
-#[test]
-fn rows_of_peers_stand_in_the_order_of_all_names() {
-    let lossy = [(success(30), 1), (success(40), 1)];
-    let theirs = view("n2", &[("n1", &lossy), ("a", &[(failure(FailureReason::Reset), 0)])]);
-    let matrix = with(&[("n2", &row_of("n2", &theirs))]);
-    assert_eq!(matrix["nodes"], json!(["a", "n1", "n2", "n3"]));
-    assert_eq!(matrix["took_seconds"], 0.034);
-    assert_eq!(matrix["deadline_seconds"], 2.0);
-    let rows = matrix["rows"].as_array().unwrap();
-    assert_eq!(rows[0], json!({"node": "a", "error": "no_peer", "cells": []}));
-    assert_eq!(rows[3], json!({"node": "n3", "error": "busy", "cells": []}));
-    let own = rows[1]["cells"].as_array().unwrap();
-    assert_eq!((&own[0], &own[1]), (&Value::Null, &Value::Null));
-    assert_eq!(own[2]["latency_seconds"], 0.012);
-    assert_eq!(own[3]["verdict"], "unknown");
-    let at = &rows[2]["at"];
-    assert_eq!(
-        rows[2]["cells"],
-        json!([
-            {"verdict": "unknown", "failures": 1, "probes": 1, "at": at},
-            {"verdict": "lossy", "latency_seconds": 0.03, "retransmits": 2, "probes": 2, "at": at},
-            null,
-            null,
-        ])
-    );
-}
-
-/// What stands in the matrix for n2 after this document.
-fn error_of(document: &[u8]) -> String {
-    let matrix = with(&[("n2", document)]);
-    assert_eq!(matrix["nodes"], json!(["n1", "n2", "n3"]), "names of a bad row are not kept");
-    matrix["rows"][1]["error"].as_str().unwrap_or("none").to_owned()
-}
-
-#[test]
-fn what_is_no_row_is_named_and_spoils_nothing() {
-    let row = |cells: &str| format!(r#"{{"version":1,"node":"n2","at":1.5,"cells":[{cells}]}}"#);
-    let cell = |fields: &str| row(&format!(r#"{{"node":"x",{fields}}}"#));
-    let deep = format!(r#"{{"version":1,"node":"n2","at":1,"x":{}"#, "[".repeat(100_000));
-    for document in [
-        String::new(),
-        "null".to_owned(),
-        "{".to_owned(),
-        deep,
-        row("") + "x",
-        row("null"),
-        row("[]"),
-        cell(r#""verdict":"well""#),
-        cell(r#""verdict":"down""#),
-        cell(r#""verdict":"down","reason":"bored""#),
-        cell(r#""verdict":"up","latency_seconds":-1"#),
-        cell(r#""verdict":"up","latency_seconds":1e300"#),
-        cell(r#""verdict":"up","at":-5"#),
-        cell(r#""verdict":"up","failures":21"#),
-        cell(r#""verdict":"up","failures":300"#),
-        cell(r#""verdict":"up","failures":3,"probes":2"#),
-        cell(r#""verdict":"up","probes":255"#),
-        cell(r#""verdict":"up","verdict":"up""#),
-        row(r#"{"verdict":"up"}"#),
-        row(r#"{"node":"<b>","verdict":"up"}"#),
-        row(r#"{"node":"n2","verdict":"up"}"#),
-        row(r#"{"node":"n\u0033","verdict":"up"}"#),
-        row(&format!(r#"{{"node":"{}","verdict":"up"}}"#, "n".repeat(254))),
-        row(r#"{"node":"n1","verdict":"up"},{"node":"n1","verdict":"up"}"#),
-        row(
-            r#"{"node":"s","verdict":"up"},{"node":"n1","verdict":"up"},{"node":"s","verdict":"up"}"#,
-        ),
-        row(r#"{"node":"a","verdict":"up"},{"node":"b_","verdict":"up"}"#),
-        r#"{"version":1,"node":"n2","at":"now","cells":[]}"#.to_owned(),
-        r#"{"version":1,"node":"n2","at":-1,"cells":[]}"#.to_owned(),
-        r#"{"version":1,"node":"n2","cells":[]}"#.to_owned(),
-    ] {
-        assert_eq!(error_of(document.as_bytes()), "bad_response", "{:.200}", document);
-    }
-    assert_eq!(error_of(b"\xff\xfe"), "bad_response");
-    assert_eq!(error_of(br#"{"version":1,"node":"n3","at":1,"cells":[]}"#), "wrong_peer");
-    assert_eq!(error_of(br#"{"version":2,"node":"n2","at":1,"cells":[]}"#), "unsupported");
-    assert_eq!(error_of(row("").as_bytes()), "none");
-    let newer = r#"{"colour":["\u0041",{"a":1e3}],"version":1,"node":"n2","at":1,"cells":[]}"#;
-    assert_eq!(error_of(newer.as_bytes()), "none", "fields that are not known are no fault");
-}
-
-#[test]
-fn a_million_cells_and_names_are_bounded() {
-    let many: Vec<String> =
-        (0..2000).map(|n| format!(r#"{{"node":"s{n}","verdict":"up"}}"#)).collect();
-    let row = format!(r#"{{"version":1,"node":"n2","at":1,"cells":[{}]}}"#, many.join(","));
-    assert!(row.len() < MAX_ROW);
-    let theirs = view("n3", &[("n1", &[(success(5), 0)])]);
-    let matrix = with(&[("n2", row.as_bytes()), ("n3", &row_of("n3", &theirs))]);
-    assert_eq!(matrix["nodes"].as_array().unwrap().len(), 2 * 3 + 64);
-    let honest = matrix["rows"].as_array().unwrap().iter().find(|row| row["node"] == "n3");
-    assert_eq!(honest.unwrap()["cells"][0]["latency_seconds"], 0.005, "n1 comes first");
-}
-
-#[test]
-fn beyond_its_bounds_a_matrix_takes_no_more() {
-    let names: Vec<String> = (0..600).map(|n| format!("n{n:03}")).collect();
-    let peers: Vec<(&str, &[(Outcome, u32)])> =
-        names.iter().map(|name| (name.as_str(), &[][..])).collect();
-    let snapshot = view("me", &peers);
-    let mut matrix = Matrix::new(&name("me"), &snapshot, DEADLINE);
-    let mut had = 0;
+fn a_matrix_beyond_its_bound_takes_no_more_rows() {
+    let names: Vec<String> = (0..600).map(|number| format!("n{number:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut matrix = matrix("me", &names);
     for peer in &names {
-        if !matrix.has_room() {
-            matrix.miss(&name(peer), Missing::TooLarge);
-            continue;
-        }
-        let cells: Vec<String> = names
-            .iter()
-            .filter(|other| *other != peer)
-            .map(|other| format!(r#"{{"node":"{other}","verdict":"up"}}"#))
-            .collect();
-        let cells = cells.join(",");
-        let row = format!(r#"{{"version":1,"node":"{peer}","at":1,"cells":[{cells}]}}"#);
-        matrix.take(&name(peer), row.as_bytes());
-        had += 1;
+        let others: Vec<&str> = names.iter().filter(|other| *other != peer).copied().collect();
+        matrix.add(&name(peer), Ok(up(&others)));
     }
     assert!(matrix.cells <= MAX_CELLS, "{}", matrix.cells);
-    let shown = shown(matrix);
-    let rows = shown["rows"].as_array().unwrap();
-    let of = |error: &Value| rows.iter().filter(|row| row["error"] == *error).count();
-    assert_eq!(rows.len(), 601);
-    assert!(had > 250 && of(&json!("too_large")) == rows.len() - of(&Value::Null), "{had}");
-    assert!((285..=300).contains(&of(&Value::Null)), "{}", of(&Value::Null));
-}
-
-#[test]
-fn a_pair_is_passed_on_as_it_was_only_when_it_is_one() {
-    let [source, target] = ["n2", "n1"].map(name);
-    let peer = |fields: &str| {
-        format!(
-            r#"{{"version":1,"node":"n2","instance":"i","at":12.3456,"peer":{{"node":"n1",{fields}}}}}"#
-        )
-    };
-    let good = peer(
-        r#""verdict":"up","reason":null,"rtt_seconds":0.1,"path_mtu_bytes":1370,"last_success":5.5,
-           "recent":[{"at":1,"total_seconds":0.2,"retransmits":0},
-                     {"at":2,"reason":"reset","retransmits":1}],"later":{"x":[1]}"#,
-    );
-    let (at, passed) = peer_of(&source, &target, good.as_bytes()).unwrap();
-    assert_eq!(at, 12_346);
-    let shown: Value =
-        serde_json::from_slice(&pair_json(&source, &target, Ok((at, passed)))).unwrap();
-    assert_eq!((&shown["source"], &shown["target"]), (&json!("n2"), &json!("n1")));
-    assert_eq!((&shown["at"], &shown["peer"]["later"]["x"][0]), (&json!(12.346), &json!(1)));
-    for bad in [
-        peer(r#""verdict":"up""#),
-        peer(r#""verdict":"down","recent":[]"#),
-        peer(r#""verdict":"up","recent":[{"retransmits":0}]"#),
-        peer(r#""verdict":"up","recent":[{"reason":"<b>","retransmits":0}]"#),
-        peer(r#""verdict":"up","recent":[],"rtt_seconds":"soon""#),
-        peer(r#""verdict":"up","recent":[],"last_success":-1"#),
-        peer(&format!(
-            r#""verdict":"up","recent":[{}]"#,
-            [r#"{"total_seconds":1,"retransmits":0}"#; RECENT_AND_ONE].join(",")
-        )),
-        good.replace("12.3456", "-1"),
-        good.replace("}}", "}"),
-    ] {
-        assert_eq!(peer_of(&source, &target, bad.as_bytes()), Err(ReadError::Malformed), "{bad}");
-    }
-    let other = |from: &str, to: &str| {
-        peer_of(&source, &target, good.replacen(from, to, 1).as_bytes()).unwrap_err()
-    };
-    assert_eq!(other("n2", "n3"), ReadError::OtherNode);
-    assert_eq!(other("n1", "n3"), ReadError::OtherNode);
-    assert_eq!(other(":1,", ":2,"), ReadError::Version);
-    let missing =
-        pair_json(&source, &target, Err(Missing::Failure(FailureReason::ResponseTimeout)));
-    let missing: Value = serde_json::from_slice(&missing).unwrap();
-    let expected =
-        json!({"version": 1, "source": "n2", "target": "n1", "error": "response_timeout"});
-    assert_eq!(missing, expected);
-}
-
-const RECENT_AND_ONE: usize = crate::state::RECENT + 1;
-
-#[test]
-fn a_matrix_that_is_read_is_the_one_that_was_written() {
-    let twenty = vec![(success(3), 0); 20];
-    let down = vec![(failure(FailureReason::ConnectTimeout), 6); 4];
-    let snapshot = view("n2", &[("n1", &twenty), ("n3", &down), ("n4", &[])]);
-    let mut matrix = Matrix::new(&name("n2"), &snapshot, DEADLINE);
-    let theirs = view("n3", &[("a", &down), ("n2", &twenty)]);
-    matrix.take(&name("n3"), &row_of("n3", &theirs));
-    matrix.miss(&name("n4"), Missing::Failure(FailureReason::Refused));
-    let text = text(matrix_json(&Arc::new(matrix.finish(Duration::from_millis(34)))));
-    let read = Matrix::read(&text).unwrap();
-    assert_eq!(read.node().as_str(), "n2");
-    let again = super::tests::text(matrix_json(&Arc::new(read)));
-    assert_eq!(String::from_utf8(again), String::from_utf8(text.clone()));
-    let good = String::from_utf8(text).unwrap();
-    for (from, to) in [
-        ("\"n1\",", "\"n9\","),
-        ("\"node\":\"n1\"", "\"node\":\"n2\""),
-        ("connect_timeout", "bored"),
-        ("refused", "bored"),
-        ("\n]}\n", "\n]}]\n"),
-        ("\"version\":1", "\"version\":true"),
-        ("[null,", "[nul,"),
-    ] {
-        assert!(good.contains(from), "{from}");
-        assert!(Matrix::read(good.replacen(from, to, 1).as_bytes()).is_err(), "{from} {to}");
-    }
-    let newer = good.replacen("\"version\":1", "\"version\":2", 1);
-    assert_eq!(Matrix::read(newer.as_bytes()).unwrap_err(), ReadError::Version);
-}
-
-#[test]
-fn the_own_row_stands_first_and_no_node_twice() {
-    let snapshot = view("n2", &[("n1", &[]), ("n3", &[])]);
-    let matrix = shown(Matrix::new(&name("n2"), &snapshot, DEADLINE));
-    assert_eq!(matrix["node"], "n2");
-    assert_eq!(matrix["nodes"], json!(["n1", "n2", "n3"]));
-    assert_eq!(matrix["rows"][1]["cells"][1], Value::Null);
-    assert_eq!(matrix["rows"][1]["cells"][2]["verdict"], "unknown");
-}
-
-proptest! {
-    #[test]
-    fn no_document_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let snapshot = view("n1", &[("n2", &[])]);
-        let mut matrix = Matrix::new(&name("n1"), &snapshot, DEADLINE);
-        matrix.take(&name("n2"), &bytes);
-        let _ = peer_of(&name("n2"), &name("n1"), &bytes);
-    }
-
-    /// Whatever is changed in a good row, it is taken or refused, and the matrix stays JSON.
-    #[test]
-    fn no_document_that_begins_well_spoils_the_matrix(at in 0_usize..400, junk in any::<u8>()) {
-        let theirs = view("n2", &[("n1", &[(success(30), 1)]), ("n3", &[])]);
-        let mut document = row_of("n2", &theirs);
-        let at = at % document.len();
-        document[at] = junk;
-        let matrix = with(&[("n2", &document)]);
-        prop_assert_eq!(matrix["rows"][0]["node"].as_str().unwrap().is_empty(), false);
-    }
+    let rows: Vec<_> = matrix.rows().map(|(_, row)| row).collect();
+    let taken = rows.iter().filter(|row| row.is_ok()).count();
+    assert!((285..=300).contains(&taken), "{taken}");
+    let refused = rows.iter().filter(|row| **row == Err(RowError::TooLarge)).count();
+    assert_eq!((rows.len(), taken + refused), (601, 601));
 }

@@ -1,11 +1,11 @@
-//! A body as a reader: hands out the pieces as they are made, and never fails, because after an
-//! error tiny_http would give the rest to the next request.
+//! A body as a reader, chunk by chunk. It never fails: after an error, tiny_http would send the rest
+//! to the next client.
 
 use std::io::Read;
 
-use super::Chunks;
+use crate::document::Chunks;
 
-/// Reads the pieces one after the other.
+/// Reads the chunks one after the other.
 pub(super) struct Body {
     chunks: Chunks,
     current: Vec<u8>,
@@ -21,7 +21,7 @@ impl Body {
 impl Read for Body {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         while self.at >= self.current.len() {
-            // The old piece is freed before the next one is made.
+            // Freed before the next chunk is rendered.
             self.current = Vec::new();
             self.at = 0;
             match self.chunks.next() {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_come_out_as_they_went_in_whatever_their_sizes() {
+    fn chunks_are_read_whole_with_buffers_of_any_size() {
         let pieces = vec![vec![], b"ab".to_vec(), vec![], b"cdefg".to_vec(), vec![]];
         for size in 1..9 {
             let mut body = Body::new(Box::new(pieces.clone().into_iter()));

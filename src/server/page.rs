@@ -1,30 +1,29 @@
-//! The page at `/`: one document, joined when the program is built, and the headers that go with it.
+//! The page at `/`: one document, joined at build time, and its headers.
 //!
-//! | part | its one job |
+//! | file | its one job |
 //! |---|---|
-//! | `head.html`, `body.html` | what is there before anything was read |
-//! | `page.css` | how it looks: hue tells the verdict (red is down, amber up with a fault, grey not known), depth the latency, deeper by day and brighter by night |
-//! | `words.js` | what is said of figures and faults; pure, knows neither document nor network |
-//! | `grid.js` | the matrix on the screen; cells keep their places and are told anew what stands in them, and only when that has changed, so that focus, scroll and a screen reader stay where they are |
-//! | `pair.js` | one pair, both directions side by side, each as its source sees it |
-//! | `refresh.js` | when what is read: one request at a time, the next once the last was answered, later after failures, none while nobody looks |
+//! | `head.html`, `body.html` | the page before the first document arrives |
+//! | `page.css` | its look: hue shows the verdict (red: down, amber: up with a fault, grey: unknown), depth the latency |
+//! | `words.js` | numbers and faults in words; pure, without document or network |
+//! | `grid.js` | the matrix on the screen; a refresh changes only the cells that differ, so that focus, scroll position and screen reader stay in place |
+//! | `pair.js` | one pair: both directions side by side, each as its source sees it |
+//! | `refresh.js` | when to request what: one request at a time, with backoff after failures, none while the page is hidden |
 //!
-//! The depths of colour have fixed bounds, so that a colour means the same in every cluster and at any
-//! time, in steps of three, because both 1 ms and 200 ms are ordinary.
+//! The bounds of the colours are fixed, so that a colour means the same in every cluster. They rise in
+//! steps of about three, since both 1 ms and 200 ms are ordinary.
 //!
-//! The browser runs its style and its script by their hashes, which stand here as constants: nothing
-//! is computed for an answer, every answer is the same, and a change of the page that nobody meant
-//! shows. (A nonce would have to be drawn and put into the document each time.) A test computes the
-//! hashes anew, and tells the right ones.
+//! The browser allows style and script by their hashes. These are constants, so that nothing is
+//! computed for an answer and every change of the page is deliberate; a nonce would have to be drawn for
+//! each answer. A test computes the hashes and prints the right ones.
 
 macro_rules! style_hash {
     () => {
-        "'sha256-5rIYSIqc0lOZBBh+tGHLne08BymLuLExn/VjknPv/Os='"
+        "'sha256-naWkqKni/YBoxRA2P53/SilQ+M4ALZ/Jls34GVYMfWU='"
     };
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-Lg3N6FMYV8uj1ZCzegWwOJFNaBo1PXf34LaNmTYSN8w='"
+        "'sha256-oWLG2ME3yvVCoKzx+1gdaZJ4Ixu+FBMrDD/InjgVsXQ='"
     };
 }
 
@@ -43,7 +42,7 @@ pub const PAGE: &str = concat!(
     "</script>\n",
 );
 
-/// What it is sent with: nothing is loaded but itself, and nothing asked but its own agent.
+/// Its headers: the browser loads nothing else, and sends requests to the agent only.
 pub const PAGE_HEADERS: [(&str, &str); 5] = [
     ("Content-Type", "text/html; charset=utf-8"),
     (
@@ -83,7 +82,7 @@ mod tests {
         text
     }
 
-    /// How a policy names what stands between `<tag>` and `</tag>`.
+    /// The hash of the text between `<tag>` and `</tag>`, as a policy names it.
     fn hash_of(tag: &str) -> String {
         let (_, rest) = PAGE.split_once(&format!("<{tag}>")).unwrap();
         let (text, rest) = rest.split_once(&format!("</{tag}>")).unwrap();
@@ -99,23 +98,23 @@ mod tests {
         assert_eq!(base64(b"any carnal pleasu"), "YW55IGNhcm5hbCBwbGVhc3U=");
         let expected = [hash_of("style"), hash_of("script")];
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-        assert_eq!([style_hash!(), script_hash!()], *expected, "the right ones are on the right");
+        assert_eq!([style_hash!(), script_hash!()], *expected, "the right hashes are on the right");
     }
 
     #[test]
     fn the_page_is_small() {
-        // The program grows by it and 3 kB of headers and code: by 40 KB at most.
+        // With 3 KB of headers and code, the page adds at most 40 KB to the binary.
         assert!(PAGE.len() <= 36 * 1024, "{} bytes", PAGE.len());
     }
 
     #[test]
-    fn every_reason_has_words_on_the_page() {
+    fn the_page_explains_every_reason() {
         let (_, causes) = PAGE.split_once("const CAUSES = {").unwrap();
         let (causes, _) = causes.split_once("};").unwrap();
         let known: Vec<&str> =
             causes.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
         let reasons = crate::probe::FailureReason::ALL.map(|reason| reason.as_str());
-        let others = crate::matrix::Missing::OTHERS.map(|missing| missing.as_str());
+        let others = crate::matrix::RowError::OTHERS.map(|error| error.as_str());
         assert_eq!(known.len(), reasons.len() + others.len(), "{known:?}");
         for word in reasons.iter().chain(&others) {
             assert!(known.contains(word), "{word}");

@@ -1,4 +1,4 @@
-//! The routes: what each answers, and which lane the gate shall give it.
+//! The answer of every route.
 
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,79 +7,146 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
-use super::{Chunks, Document, HANDLER_STACK, NotShown, Shown, Views};
+use super::{HANDLER_STACK, Views};
+use crate::document::{Chunks, matrix_json, pair_json, peer_json, peers_json, row_json};
+use crate::metrics;
 use crate::route::{Lane, Route};
 use crate::wire::{self, KeepAlive};
 
-/// What Prometheus expects of its text format.
+/// The content type of Prometheus' text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
-const SILENT: &str = "the agent does not answer\n";
-/// Answers one request. What must be gathered first is answered on a thread of its own, so that
+
+/// A status and a line of text in place of a document.
+type Refusal = (u16, &'static str);
+const NOT_FOUND: Refusal = (404, "not found\n");
+const UNRESPONSIVE: Refusal = (503, "the agent does not respond\n");
+const NO_THREAD: Refusal = (503, "cannot start a thread\n");
+
+/// Answers one request; one that must collect from peers first, on a thread of its own, so that
 /// neither probes nor scrapes wait for it.
 pub(super) fn answer(request: Request, views: &Arc<dyn Views>) {
-    let path = request.url().split('?').next().unwrap_or_default();
-    if Route::of(path).lane() != Lane::Gathered {
-        return answer_here(request, &**views);
+    let route = route(&request);
+    if route.lane() != Lane::Gathered {
+        return answer_here(request, route, &**views);
     }
-    // Left where both find it: dropped, it would be answered by tiny_http.
-    let left = Arc::new(Mutex::new(Some(request)));
-    let (given, views) = (Arc::clone(&left), Arc::clone(views));
+    // Shared, so that it is still here when no thread starts: dropping it lets tiny_http answer 500.
+    let shared = Arc::new(Mutex::new(Some(request)));
+    let (given, views) = (Arc::clone(&shared), Arc::clone(views));
     let thread = std::thread::Builder::new()
         .name("cluster".to_owned())
         .stack_size(HANDLER_STACK)
-        .spawn(move || take(&given).map_or((), |request| answer_here(request, &*views)));
+        .spawn(move || take(&given).map_or((), |request| answer_here(request, route, &*views)));
     if thread.is_err()
-        && let Some(request) = take(&left)
+        && let Some(request) = take(&shared)
     {
-        respond(request, text(503, "no thread for it\n"));
+        respond(request, text(NO_THREAD));
     }
 }
 
-fn take(left: &Mutex<Option<Request>>) -> Option<Request> {
-    left.lock().unwrap_or_else(PoisonError::into_inner).take()
+fn take(shared: &Mutex<Option<Request>>) -> Option<Request> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-fn answer_here(request: Request, views: &dyn Views) {
+fn route(request: &Request) -> Route {
+    Route::of(request.url().split('?').next().unwrap_or_default())
+}
+
+fn answer_here(request: Request, route: Route, views: &dyn Views) {
     if !matches!(request.method(), Method::Get | Method::Head) {
-        return respond(
-            request,
-            text(405, "method not allowed\n").with_header_of("Allow", "GET, HEAD"),
-        );
+        let answer = text((405, "method not allowed\n")).with_header_of("Allow", "GET, HEAD");
+        return respond(request, answer);
     }
-    let path = request.url().split('?').next().unwrap_or_default();
-    match Route::of(path) {
+    match route {
         Route::KeepAlive => keepalive(request, views),
-        Route::Metrics => streamed(request, PROMETHEUS_TEXT, views.metrics()),
-        Route::Peers => document(request, views, views.peers()),
-        Route::Row => document(request, views, views.row()),
-        Route::Matrix => document(request, views, views.cluster()),
         Route::Healthz => health(request, views.healthy()),
         Route::Readyz => health(request, views.ready()),
         Route::Page => page(request),
-        Route::Unknown => respond(request, text(404, "not found\n")),
-        Route::Peer(node) => document(request, views, views.peer(&node)),
-        Route::Pair(source, target) => document(request, views, views.pair(&source, &target)),
+        Route::Metrics => scrape(request, views),
+        route => match document(&route, views) {
+            Ok(document) => respond_document(request, views, document),
+            Err(why) => respond(request, text(why)),
+        },
     }
+}
+
+/// A body and its length.
+type Document = (Chunks, usize);
+
+/// The JSON document of a route.
+fn document(route: &Route, views: &dyn Views) -> Result<Document, Refusal> {
+    let (node, instance) = (views.node(), views.instance());
+    let snapshot = || views.snapshot().ok_or(UNRESPONSIVE);
+    match route {
+        Route::Peers => {
+            let snapshot = snapshot()?;
+            Ok(measured(|| peers_json(node, instance, &snapshot)))
+        }
+        Route::Row => {
+            let snapshot = snapshot()?;
+            Ok(measured(|| row_json(node, instance, &snapshot)))
+        }
+        Route::Matrix => {
+            let matrix = views.matrix().ok_or(UNRESPONSIVE)?;
+            Ok(measured(|| matrix_json(&matrix)))
+        }
+        Route::Peer(peer) => {
+            let snapshot = snapshot()?;
+            peer_json(node, instance, &snapshot, peer).map(short).ok_or(NOT_FOUND)
+        }
+        Route::Pair(source, target) => {
+            let snapshot = snapshot()?;
+            let peer = if source == node {
+                peer_json(node, instance, &snapshot, target).map(Ok)
+            } else {
+                views.fetch_peer(&snapshot, source, target)
+            };
+            let peer = peer.ok_or(NOT_FOUND)?;
+            Ok(short(pair_json(source, target, peer.as_deref().map_err(|error| *error))))
+        }
+        _ => Err(NOT_FOUND),
+    }
+}
+
+/// Renders twice, once to measure the length: `render` must give the same each time. That costs CPU
+/// in place of memory.
+fn measured(render: impl Fn() -> Chunks) -> Document {
+    let length = render().map(|chunk| chunk.len()).sum();
+    (render(), length)
+}
+
+fn short(text: Vec<u8>) -> Document {
+    let length = text.len();
+    (Box::new(std::iter::once(text)), length)
+}
+
+fn respond_document(request: Request, views: &dyn Views, (chunks, length): Document) {
+    let response =
+        Response::new(StatusCode(200), Vec::new(), Body::new(chunks), Some(length), None)
+            // Above the default threshold tiny_http sends chunks without a length.
+            .with_chunked_threshold(usize::MAX)
+            .with_header_of("Content-Type", JSON)
+            .with_header_of("Cache-Control", "no-store");
+    respond(request, introduced(response, views));
 }
 
 fn keepalive(request: Request, views: &dyn Views) {
-    let asked = *request.method() == Method::Get;
-    let said = KeepAlive::read(|name| header(&request, name));
-    if let Some(size) = said.as_ref().and_then(|said| said.size) {
-        let octets = std::io::repeat(b'.').take(u64::try_from(size).unwrap_or(0));
-        let large = Response::new(StatusCode(200), Vec::new(), octets, Some(size), None);
+    let is_get = *request.method() == Method::Get;
+    let keep_alive = KeepAlive::read(|name| header(&request, name));
+    if let Some(size) = keep_alive.as_ref().and_then(|keep_alive| keep_alive.size) {
+        let bytes = std::io::repeat(b'.').take(u64::try_from(size).unwrap_or(0));
+        let large = Response::new(StatusCode(200), Vec::new(), bytes, Some(size), None);
         return respond(request, introduced(large, views));
     }
     respond(request, introduced(Response::empty(204), views));
-    // After the answer: what is made of it must not count as the path's latency.
-    if asked {
-        views.heard(said);
+    // After the answer, so that counting adds nothing to the latency of the path.
+    if is_get {
+        views.request_received(keep_alive);
     }
 }
 
-/// Says who answers, and what it can.
+/// Adds the headers that tell the answering agent and its abilities.
 fn introduced<R: Read>(response: Response<R>, views: &dyn Views) -> Response<R> {
     let response = response
         .with_header_of(wire::NODE, views.node().as_str())
@@ -90,8 +157,8 @@ fn introduced<R: Read>(response: Response<R>, views: &dyn Views) -> Response<R> 
 
 fn health(request: Request, state: Result<(), String>) {
     match state {
-        Ok(()) => respond(request, text(200, "ok\n")),
-        Err(reason) => respond(request, text(503, &format!("{reason}\n"))),
+        Ok(()) => respond(request, text((200, "ok\n"))),
+        Err(reason) => respond(request, text((503, &format!("{reason}\n")))),
     }
 }
 
@@ -103,38 +170,24 @@ fn page(request: Request) {
     respond(request, PAGE_HEADERS.into_iter().fold(page, add));
 }
 
-/// JSON of known length, of one moment.
-fn document(request: Request, views: &dyn Views, shown: Shown) {
-    let Document { length, chunks } = match shown {
-        Ok(document) => document,
-        Err(NotShown::Unknown) => return respond(request, text(404, "not found\n")),
-        Err(NotShown::Silent) => return respond(request, text(503, SILENT)),
+fn scrape(request: Request, views: &dyn Views) {
+    let Some(snapshot) = views.snapshot() else {
+        return respond(request, text(UNRESPONSIVE));
     };
-    let response =
-        Response::new(StatusCode(200), Vec::new(), Body::new(chunks), Some(length), None)
-            // Or tiny_http would send it in chunks, without its length.
-            .with_chunked_threshold(usize::MAX)
-            .with_header_of("Content-Type", JSON)
-            .with_header_of("Cache-Control", "no-store");
-    respond(request, introduced(response, views));
+    let chunks = metrics::render(views.node().clone(), snapshot, views.agent_metrics());
+    let body = Body::new(Box::new(chunks));
+    let response = Response::new(StatusCode(200), Vec::new(), body, None, None);
+    respond(request, response.with_header_of("Content-Type", PROMETHEUS_TEXT));
 }
 
-fn streamed(request: Request, content_type: &str, chunks: Option<Chunks>) {
-    let Some(chunks) = chunks else {
-        return respond(request, text(503, SILENT));
-    };
-    let response = Response::new(StatusCode(200), Vec::new(), Body::new(chunks), None, None);
-    respond(request, response.with_header_of("Content-Type", content_type));
-}
-
-fn text(code: u16, text: &str) -> Response<Cursor<Vec<u8>>> {
+fn text((code, text): (u16, &str)) -> Response<Cursor<Vec<u8>>> {
     let response = Response::from_data(text.as_bytes()).with_status_code(code);
     response.with_header_of("Content-Type", PLAIN_TEXT)
 }
 
 fn respond<R: Read>(request: Request, response: Response<R>) {
     let sequence = header(&request, wire::SEQUENCE).unwrap_or_default().to_owned();
-    // It fails only when the gate is gone, and then the process is ending.
+    // Fails only without the gate, and then the process is ending.
     let _ = request.respond(response.with_header_of(wire::SEQUENCE, &sequence));
 }
 
@@ -147,7 +200,7 @@ fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
 }
 
 trait WithHeaderOf: Sized {
-    /// Adds a header that is ASCII by its making; another one would be left out.
+    /// Adds a header of ASCII; any other is left out.
     fn with_header_of(self, name: &str, value: &str) -> Self;
 }
 

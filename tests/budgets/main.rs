@@ -150,7 +150,11 @@ fn matrix(
         let matrix: serde_json::Value = serde_json::from_str(&text).unwrap();
         received =
             matrix["rows"].as_array().unwrap().iter().filter(|row| row["error"].is_null()).count();
-        println!("budget: matrix of {size}: {} s, {} bytes", matrix["took_seconds"], text.len());
+        println!(
+            "budget: matrix of {size}: {} s, {} bytes",
+            matrix["duration_seconds"],
+            text.len()
+        );
         std::thread::sleep(Duration::from_secs(6));
     }
     assert!(rows.contains(&received), "{received} rows");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use wylis::matrix::{Matrix, Missing, matrix_json, row_json};
+use wylis::document::{matrix_json, read_matrix, row_json};
+use wylis::matrix::{Matrix, RowError};
 use wylis::name::{Instance, NodeName};
 use wylis::probe::{FailureReason, Outcome};
 
@@ -37,7 +38,7 @@ fn documented(number: usize) -> BTreeSet<String> {
 #[test]
 fn the_example_is_what_the_agent_would_write() {
     let text = example();
-    let matrix = Matrix::read(text.as_bytes()).expect("a matrix");
+    let matrix = read_matrix(text.as_bytes()).expect("a matrix");
     assert_eq!(written(matrix), serde_json::from_str::<Value>(&text).unwrap());
 }
 
@@ -49,7 +50,7 @@ fn the_fields_of_a_matrix_are_documented() {
     let node = NodeName::new("source").unwrap();
     let known = snapshot(&[success(), Outcome::Failure(FailureReason::Refused)]);
     let mut matrix = Matrix::new(&node, &known, Duration::from_secs(2));
-    matrix.miss(&NodeName::new("target").unwrap(), Missing::Busy);
+    matrix.add(&NodeName::new("target").unwrap(), Err(RowError::Busy));
     let real = fields(&written(matrix.finish(Duration::ZERO)));
     assert_eq!(real.difference(&documented(0)).collect::<Vec<_>>(), Vec::<&String>::new());
     assert!(real.len() > 10, "{real:?}");
@@ -73,12 +74,12 @@ fn the_short_row_has_the_fields_of_a_cell() {
 #[test]
 fn the_errors_of_rows_are_those_of_the_code() {
     let errors: BTreeSet<String> =
-        Missing::OTHERS.iter().map(|missing| missing.as_str().to_owned()).collect();
+        RowError::OTHERS.iter().map(|error| error.as_str().to_owned()).collect();
     assert_eq!(documented(1), errors);
     // Fails to compile when a variant is missing above.
-    match Missing::Busy {
-        Missing::Failure(_) | Missing::TooLarge | Missing::Busy => {}
-        Missing::Unsupported | Missing::NoPeer => {}
+    match RowError::Busy {
+        RowError::Failure(_) | RowError::TooLarge | RowError::Busy => {}
+        RowError::Unsupported | RowError::NoPeer => {}
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn rendered() -> Value {
     let [node, instance] = ["source", "0f8fad5b"];
     let (node, instance) = (NodeName::new(node).unwrap(), Instance::new(instance).unwrap());
     let known = snapshot(&[success(), Outcome::Failure(FailureReason::Refused)]);
-    let text: Vec<u8> = wylis::server::peers_json(&node, &instance, &known).flatten().collect();
+    let text: Vec<u8> = wylis::document::peers_json(&node, &instance, &known).flatten().collect();
     serde_json::from_slice(&text).unwrap()
 }
 

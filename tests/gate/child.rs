@@ -6,15 +6,19 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use prometheus::proto::MetricFamily;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use wylis::gate::{self, Counters, Limits, Rejection, Setup};
 use wylis::heartbeat::Heartbeat;
+use wylis::matrix::{Matrix, RowError};
 use wylis::name::{Instance, NodeName};
+use wylis::peer::Peer;
 use wylis::route::Route;
-use wylis::server::{self, Chunks, Document, NotShown, Shown, Views};
+use wylis::server::{self, Views};
 use wylis::shutdown::StopToken;
+use wylis::state::{MeshState, Moment, Snapshot, StateSettings};
 use wylis::wire::KeepAlive;
 
 const CHILD: &str = "WYLIS_GATE_CHILD";
@@ -38,7 +42,7 @@ pub(crate) struct Options {
     pub(crate) bulk: u64,
     /// Milliseconds for the server.
     pub(crate) backend: u64,
-    /// Bytes of a /metrics response.
+    /// About how many bytes a /metrics response has; 0 for an agent that does not respond.
     pub(crate) metrics: usize,
 }
 
@@ -54,17 +58,58 @@ impl Options {
 struct Agent {
     node: NodeName,
     instance: Instance,
-    metrics: usize,
+    /// `None` for an agent that does not respond.
+    snapshot: Option<Arc<Snapshot>>,
 }
 
-/// The line of /metrics with this number, which it contains.
-pub(crate) fn line(number: usize) -> String {
-    format!("wylis_test{{line=\"{number:08}\"}} {number}\n")
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
 }
 
-/// A /metrics response of about this many bytes.
+fn settings() -> StateSettings {
+    let interval = Duration::from_secs(10);
+    let (source, bounds) = (name("test-node"), [1.0].into());
+    let large_interval = Duration::ZERO;
+    StateSettings {
+        failure_threshold: 3,
+        interval,
+        large_interval,
+        source,
+        drain: interval,
+        bounds,
+    }
+}
+
+/// Peers with the longest names whose metrics have about this many bytes.
+fn snapshot(bytes: usize) -> Arc<Snapshot> {
+    const BYTES_OF_A_PEER: usize = 7600;
+    let known = |number| Peer {
+        node: name(&peer(number)),
+        address: "10.0.0.1:9050".parse().unwrap(),
+        other_addresses: Vec::new(),
+        instance: None,
+        ready: None,
+    };
+    let mut state = MeshState::new(settings());
+    state.peers((0..bytes.div_ceil(BYTES_OF_A_PEER)).map(known).collect(), Duration::ZERO);
+    let taken = Moment { instant: Instant::now(), wall: UNIX_EPOCH + Duration::from_secs(1) };
+    Arc::new(state.snapshot(taken))
+}
+
+/// The /metrics response for a snapshot of this size.
 pub(crate) fn metrics(bytes: usize) -> impl Iterator<Item = Vec<u8>> + Send {
-    (0..bytes / line(0).len()).map(|number| line(number).into_bytes())
+    wylis::metrics::render(name("test-node"), snapshot(bytes), Vec::new())
+}
+
+/// The row of a snapshot of this size.
+pub(crate) fn row(bytes: usize) -> impl Iterator<Item = Vec<u8>> + Send {
+    let instance = Instance::new("test-instance").unwrap();
+    wylis::document::row_json(&name("test-node"), &instance, &snapshot(bytes))
+}
+
+/// The peer with this number.
+pub(crate) fn peer(number: usize) -> String {
+    format!("{number:0253}")
 }
 
 impl Views for Agent {
@@ -74,8 +119,8 @@ impl Views for Agent {
     fn instance(&self) -> &Instance {
         &self.instance
     }
-    fn heard(&self, said: Option<KeepAlive>) {
-        if said.is_some_and(|said| said.node.as_str() == "tell") {
+    fn request_received(&self, request: Option<KeepAlive>) {
+        if request.is_some_and(|request| request.node.as_str() == "tell") {
             print_line("HEARD tell");
         }
     }
@@ -91,28 +136,27 @@ impl Views for Agent {
             std::thread::sleep(TIMEOUT);
         }
     }
-    fn metrics(&self) -> Option<Chunks> {
-        Some(Box::new(metrics(self.metrics)))
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+    fn agent_metrics(&self) -> Vec<MetricFamily> {
+        Vec::new()
+    }
+    /// Stands for peers that do not respond.
+    fn matrix(&self) -> Option<Arc<Matrix>> {
+        std::thread::sleep(GATHERING_TIME);
+        let empty = MeshState::new(settings()).snapshot(Moment::now());
+        Some(Arc::new(Matrix::new(&self.node, &empty, GATHERING_TIME)))
     }
     /// Stands for a slow view.
-    fn peers(&self) -> Shown {
+    fn fetch_peer(
+        &self,
+        _: &Snapshot,
+        _: &NodeName,
+        _: &NodeName,
+    ) -> Option<Result<Vec<u8>, RowError>> {
         std::thread::sleep(Duration::from_secs(1));
-        Err(NotShown::Silent)
-    }
-    fn peer(&self, node: &NodeName) -> Shown {
-        Ok(Document::whole(node.to_string().into_bytes()))
-    }
-    fn row(&self) -> Shown {
-        let bytes = self.metrics;
-        Ok(Document::counted(move || Box::new(metrics(bytes))))
-    }
-    /// Stands for peers that do not response.
-    fn cluster(&self) -> Shown {
-        std::thread::sleep(GATHERING_TIME);
-        Ok(Document::whole(b"{}\n".to_vec()))
-    }
-    fn pair(&self, _: &NodeName, _: &NodeName) -> Shown {
-        Err(NotShown::Unknown)
+        None
     }
 }
 
@@ -138,9 +182,9 @@ fn child() {
         setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
     }
     let agent = Arc::new(Agent {
-        node: NodeName::new("test-node").unwrap(),
+        node: name("test-node"),
         instance: Instance::new("test-instance").unwrap(),
-        metrics: usize::try_from(numbers[5]).unwrap(),
+        snapshot: (numbers[5] > 0).then(|| snapshot(usize::try_from(numbers[5]).unwrap())),
     });
     let backends = server::start(agent).unwrap();
     let address: SocketAddr = format!("127.77.{}.1:0", numbers[0]).parse().unwrap();

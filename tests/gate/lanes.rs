@@ -134,7 +134,7 @@ fn gathered_routes_queue_and_delay_neither_probes_nor_scrapes() {
     assert!(gathered.iter().all(|thread| !thread.is_finished()));
     for thread in gathered {
         let response = thread.join().unwrap();
-        assert!(response.ends_with("\r\n\r\n{}\n"), "{response}");
+        assert!(response.ends_with("\n]}\n"), "{response}");
         assert!(response.contains("\r\nCache-Control: no-store\r\n"), "{response}");
     }
     // One after another: this view caches nothing.

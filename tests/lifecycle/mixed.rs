@@ -163,6 +163,6 @@ fn ipv6_peers_are_probed_and_both_families_are_served() {
         wait_until(Duration::from_secs(20), peer, || {
             agent.peer(peer)["successes"].as_u64().unwrap_or(0) > 1
         });
-        assert_eq!(agent.peer(peer)["failures_in_row"], 0, "{}", agent.log());
+        assert_eq!(agent.peer(peer)["consecutive_failures"], 0, "{}", agent.log());
     }
 }

@@ -36,7 +36,7 @@ fn the_matrix_is_whole_and_counts_nothing_as_a_keep_alive() {
     let before = unknown();
     let (matrix, took) = document(mesh.agent("n1").address, "/api/v1/cluster");
     assert!(took < DEADLINE, "{took:?}");
-    assert!(matrix["took_seconds"].as_f64().unwrap() < 2.0);
+    assert!(matrix["duration_seconds"].as_f64().unwrap() < 2.0);
     assert_eq!((&matrix["version"], &matrix["node"]), (&1.into(), &"n1".into()));
     let nodes = matrix["nodes"].as_array().unwrap();
     assert_eq!(nodes.len(), 6);
@@ -80,7 +80,7 @@ fn one_frozen_peer_costs_no_more_than_the_deadline_and_spoils_nothing() {
         cell(&down, "n1", frozen)["verdict"] == "down"
     });
     assert_eq!(cell(&down, "n1", frozen)["reason"], "response_timeout");
-    let took = down["took_seconds"].as_f64().unwrap();
+    let took = down["duration_seconds"].as_f64().unwrap();
     assert!((0.5..1.5).contains(&took), "{took}");
     mesh.agent(frozen).signal(libc::SIGCONT);
     wait_until(PATIENCE, "it is back", || {
@@ -133,7 +133,11 @@ fn agents_that_collect_from_each_other_do_not_wait_for_each_other() {
         });
         for matrix in matrices {
             assert_whole(&matrix, &names);
-            assert!(matrix["took_seconds"].as_f64().unwrap() < 2.0, "{}", matrix["took_seconds"]);
+            assert!(
+                matrix["duration_seconds"].as_f64().unwrap() < 2.0,
+                "{}",
+                matrix["duration_seconds"]
+            );
         }
         std::thread::sleep(KEPT);
     }

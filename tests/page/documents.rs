@@ -1,4 +1,4 @@
-//! Documents of every kind: large, hostile, late, malformed, or none at all.
+//! The page with documents that no agent would send: large, hostile, late, malformed, or missing.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use wylis_harness::wait_until;
 
 use super::stand_in::{AT, StandIn, down, matrix, names};
 
-/// Far above what the page needs, also on a machine that has other work.
+/// Far above what the page needs, even on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
 
-/// The page with this matrix, once it is shown.
+/// A browser that shows the page with this matrix.
 fn shown(matrix: &Value) -> Option<(StandIn, Browser)> {
     let browser = Browser::start()?;
     let agent = StandIn::start(matrix);
@@ -32,7 +32,7 @@ fn text(browser: &Browser, selector: &str) -> String {
     texts(browser, selector).concat()
 }
 
-/// Where the focus is: the accessible name.
+/// The accessible name of the focused element.
 fn focused(browser: &Browser) -> String {
     browser.run("return document.activeElement.getAttribute('aria-label')").to_string()
 }
@@ -63,18 +63,34 @@ fn hostile_names_and_reasons_are_shown_as_text() {
     assert_eq!(texts(&browser, "[role=rowheader]"), [IMAGE, SCRIPT, "a"]);
     browser.click(&browser.find("[role=gridcell][aria-label^='a → <script>']"));
     browser.wait_for(SOON, "document.querySelector('dialog dl')");
-    let told = text(&browser, "dialog");
+    let dialog = text(&browser, "dialog");
     for part in [IMAGE, SCRIPT] {
-        assert!(told.contains(part), "{part} in {told}");
+        assert!(dialog.contains(part), "{part} in {dialog}");
     }
-    // One script is the page's own.
+    // The one script is the page's own.
     let counts = "return [document.scripts.length, document.images.length, document.title]";
     let counts = browser.run(counts);
     assert_eq!((&counts[0], &counts[1]), (&json!(1), &json!(0)));
     assert!(counts[2].as_str().unwrap().ends_with("Wylis"), "{counts}");
-    // The other direction is not served: the one message.
+    // The other direction is not served, which is the only message.
     let console = browser.console();
     assert!(console.iter().all(|line| line.contains("404")), "{console:?}");
+}
+
+#[test]
+fn below_a_prefix_without_a_final_slash_every_request_is_below_the_prefix() {
+    let Some(browser) = Browser::start() else { return };
+    let agent = StandIn::start(&matrix(&names(3), |_, _| None));
+    let prefix = agent.url();
+    for url in [prefix.trim_end_matches('/'), &prefix] {
+        browser.go(url);
+        browser.wait_for(SOON, "document.querySelector('[role=gridcell]')");
+        let links =
+            browser.run("return [...document.querySelectorAll('nav a')].map((a) => a.href)");
+        let expected = ["api/v1/cluster", "api/v1/peers", "metrics"];
+        assert_eq!(links, json!(expected.map(|path| format!("{prefix}{path}"))), "{url}");
+        assert!(browser.console().is_empty(), "{url}");
+    }
 }
 
 #[test]
@@ -84,20 +100,19 @@ fn two_hundred_nodes_are_drawn_in_under_a_second() {
         .collect();
     let large = matrix(&nodes, |source, target| (target == 7 && source != 8).then(down));
     let Some((_agent, browser)) = shown(&large) else { return };
-    // From the document to the laid out page, anew each time; the best of several, for the machine
-    // may have other work.
+    // From the document to the laid-out page; the best of several, since the machine may be busy.
     let draw = "const { doc } = now.m, begun = performance.now();
         places = []; heads = []; grid.replaceChildren();
         const m = matrix(doc);
-        now = { ...now, m, c: census(m) };
-        tell(); render(); grid.getBoundingClientRect();
+        now = { ...now, m, c: count(m) };
+        renderHeader(); render(); grid.getBoundingClientRect();
         return performance.now() - begun";
     let best = (0..6).map(|_| browser.run(draw).as_f64().unwrap()).fold(f64::MAX, f64::min);
     println!("page: 200 nodes drawn in {best:.0} ms");
     assert!(best < 1000.0, "{best} ms");
     assert_eq!(texts(&browser, "[role=gridcell]").len(), 40_000);
     assert_eq!(text(&browser, "#summary"), "0-107 is down for 198 of 199 others");
-    // Names stay legible: no row is lower than its letters, and both headers stay when one scrolls.
+    // Names stay legible, and both headers stay in view when the matrix scrolls.
     let seen = "main.scrollTo(2000, 2000);
         const inside = (one) => { const a = one.getBoundingClientRect(), b = main.getBoundingClientRect();
             return a.bottom > b.top && a.top < b.bottom && a.right > b.left && a.left < b.right; };
@@ -106,7 +121,7 @@ fn two_hundred_nodes_are_drawn_in_under_a_second() {
 }
 
 #[test]
-fn what_is_no_matrix_is_told_and_the_last_one_stays() {
+fn a_malformed_matrix_is_reported_and_the_last_one_stays() {
     let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
     assert_eq!(browser.run("return stale.hidden"), true);
     let bad = [
@@ -116,10 +131,11 @@ fn what_is_no_matrix_is_told_and_the_last_one_stays() {
         (200, "null", "version"),
         (503, "busy", "503"),
     ];
-    for (code, body, told) in bad {
+    for (code, body, problem) in bad {
         agent.serve_text("api/v1/cluster", code, body);
         browser.press(&["r"]);
-        browser.wait_for(SOON, &format!("!stale.hidden && stale.textContent.includes('{told}')"));
+        browser
+            .wait_for(SOON, &format!("!stale.hidden && stale.textContent.includes('{problem}')"));
         assert!(
             text(&browser, "#stale").starts_with("Stale since "),
             "{}",
@@ -127,7 +143,7 @@ fn what_is_no_matrix_is_told_and_the_last_one_stays() {
         );
         assert_eq!(texts(&browser, "[role=gridcell]").len(), 9);
     }
-    // Rows and cells that are missing are gaps.
+    // Missing rows and cells are gaps.
     let gaps = json!({"version": 1, "node": "a", "nodes": ["a", "b"], "rows": [{"cells": null}]});
     agent.serve("api/v1/cluster", &gaps);
     browser.press(&["r"]);
@@ -135,12 +151,12 @@ fn what_is_no_matrix_is_told_and_the_last_one_stays() {
     assert_eq!(text(&browser, "#summary"), "no row from b (none)");
     agent.serve("api/v1/cluster", &matrix(&[], |_, _| None));
     browser.press(&["r"]);
-    browser.wait_for(SOON, "summary.textContent === 'no node is known' && !none.hidden");
+    browser.wait_for(SOON, "summary.textContent === 'no nodes known' && !none.hidden");
 }
 
 #[test]
-fn rows_and_columns_are_sorted_filtered_and_walked_by_keys() {
-    // n10 is down for all others; n3 → n4 is slow; n2 and n5 are cut from each other one way.
+fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
+    // n10 is down for all others, n3 → n4 is slow, and n2 → n5 is broken in one direction.
     let odd = |source, target| match (source, target) {
         (_, 9) => Some(down()),
         (2, 3) => Some(json!({"verdict": "up", "latency_seconds": 0.4, "at": AT})),
@@ -151,8 +167,8 @@ fn rows_and_columns_are_sorted_filtered_and_walked_by_keys() {
         _ => None,
     };
     let Some((_agent, browser)) = shown(&matrix(&names(12), odd)) else { return };
-    let told = "n10 is down for 11 of 11 others;n2 → n5 is broken, the way back works";
-    assert_eq!(text(&browser, "#summary"), told);
+    let summary = "n10 is down for 11 of 11 others;n2 → n5 is broken, the reverse path works";
+    assert_eq!(text(&browser, "#summary"), summary);
     let (rows, columns) = ("[role=rowheader]", "[role=columnheader] + [role=columnheader]");
     assert_eq!(texts(&browser, rows), names(12));
     let choose = |id: &str, value: &str| {
@@ -175,7 +191,7 @@ fn rows_and_columns_are_sorted_filtered_and_walked_by_keys() {
     assert!(browser.run("return grid.hidden && !none.hidden").as_bool().unwrap());
     choose("rows", "");
     choose("faulty", "no");
-    // Into the matrix, and about in it.
+    // Into the matrix by Tab, then by arrow keys.
     browser.run("faulty.focus()");
     browser.press(&[key::TAB]);
     assert_eq!(focused(&browser), "\"n1 → n2: up, 2.0 ms\"");
@@ -192,7 +208,7 @@ fn rows_and_columns_are_sorted_filtered_and_walked_by_keys() {
         browser.press(&[keys]);
         assert!(focused(&browser).contains(place), "{place}, not {}", focused(&browser));
     }
-    // Sorted anew, the focus stays on its pair.
+    // The focus stays on its pair when the order changes.
     choose("sort", "worst");
     assert!(focused(&browser).contains("n2 → n1:"));
     assert_eq!(browser.run("return document.querySelectorAll('#grid [tabindex]').length"), 1);
@@ -200,25 +216,25 @@ fn rows_and_columns_are_sorted_filtered_and_walked_by_keys() {
 }
 
 #[test]
-fn one_request_at_a_time_and_a_long_one_is_shown() {
+fn requests_are_sequential_and_a_slow_one_is_shown() {
     let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
     agent.delay(Duration::from_secs(2));
     let before = agent.asked();
     browser.press(&["r"]);
-    browser.wait_for(SOON, "busy.textContent.startsWith('reading for')");
-    // Whoever cannot wait gets no more than one more.
+    browser.wait_for(SOON, "busy.textContent.startsWith('loading for')");
+    // Several reloads during a request cause one more request.
     browser.press(&["r", "r", "r"]);
     browser.click(&browser.find("[aria-label^='n1 → n2']"));
     agent.delay(Duration::ZERO);
     browser.wait_for(SOON, "document.querySelectorAll('dialog .foot').length === 2 && dialog.textContent.includes('HTTP 404')");
-    wait_until(SOON, "all is read", || agent.asked() >= before + 4);
+    wait_until(SOON, "all documents are read", || agent.asked() >= before + 4);
     assert_eq!(agent.most_at_once(), 1);
 }
 
 #[test]
-fn it_reads_every_ten_seconds_while_somebody_looks() {
+fn it_refreshes_every_ten_seconds_while_visible() {
     let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
-    // The browser's own clock, run ahead.
+    // Advances the browser's clock.
     let pass = |seconds: u32| {
         browser.run("window.passed = false; setTimeout(() => { window.passed = true; }, 60000)");
         let time = json!({"policy": "pauseIfNetworkFetchesPending", "budget": seconds * 1000});
@@ -240,8 +256,8 @@ fn it_reads_every_ten_seconds_while_somebody_looks() {
     look(true);
     assert_eq!(count(61), 0);
     look(false);
-    wait_until(SOON, "it reads at once", || agent.asked() > 0);
-    // An agent that fails is asked ever more seldom: after 10, 20, 40 and 60 s.
+    wait_until(SOON, "it refreshes at once", || agent.asked() > 0);
+    // Retries back off: after 10, 20, 40 and 60 s.
     agent.serve_text("api/v1/cluster", 503, "");
     let failing = count(61);
     assert!((2..=4).contains(&failing), "{failing} in a minute");

@@ -1,5 +1,4 @@
-//! The page, in a real browser: with real agents in pods of their own, and with documents that no
-//! agent would send.
+//! The page in a real browser: with real agents, and with documents that no agent would send.
 #![cfg(test)]
 
 mod documents;

@@ -1,4 +1,4 @@
-//! Real agents: what the page makes of their faults, and of its own agent's.
+//! The page of real agents: faults of pairs, and of the agent that serves it.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use super::binary;
 use super::pods::Pods;
 
 const SOON: Duration = Duration::from_secs(90);
-/// An agent looks for half-open connections once a minute at least, and so seldom on a busy machine.
+/// An agent looks for half-open connections at least once a minute, on a busy machine no more often.
 const SYNS_ONLY: Duration = Duration::from_secs(120);
+
 fn cell(pair: &str) -> String {
     format!("[role=gridcell][aria-label^='{pair}:']")
 }
 
-/// What a cell shows: its text, its colour, and what assistive technology makes of it.
+/// A cell's text, colour and accessible name.
 fn look(browser: &Browser, pair: &str) -> (String, String, String) {
     let script = "const one = document.querySelector(arguments[0]);
         return [one.textContent, getComputedStyle(one).backgroundColor]";
@@ -33,7 +34,7 @@ fn text(browser: &Browser, selector: &str) -> String {
     browser.run_with(script, &json!([selector])).as_str().unwrap_or_default().to_owned()
 }
 
-/// Nothing was wrong in the page, and nothing but its agent was asked.
+/// The console is empty, and every request went to the agent.
 fn assert_quiet(browser: &Browser, url: &str) {
     assert_eq!(browser.console(), Vec::<String>::new());
     let asked = browser.requests();
@@ -52,10 +53,10 @@ fn six_nodes_with_a_dead_and_a_lossy_pair() {
     pods.mesh.wait_for_verdict("n2", "n5", "down");
     pods.mesh.wait_for_verdict("n5", "n2", "down");
     pods.mesh.wait_for_verdict("n3", "n4", "lossy");
-    wait_until(SYNS_ONLY, "n2 half-hears n5", || {
+    wait_until(SYNS_ONLY, "n2 gets SYNs of n5 only", || {
         pods.mesh.agent("n2").peer("n5")["incoming_syns_only"] == true
     });
-    // The verdict may come of two probes; the drawing is to show some.
+    // The verdict may rest on two probes; the plot needs more.
     wait_until(SOON, "n5 has probed n2 some times", || {
         pods.mesh.agent("n5").peer("n2")["recent"].as_array().is_some_and(|recent| recent.len() > 3)
     });
@@ -63,18 +64,18 @@ fn six_nodes_with_a_dead_and_a_lossy_pair() {
     let url = pods.url("n1");
     browser.go(&url);
     browser.wait_for(SOON, "summary.dataset.bad === 'down'");
-    reads_as_it_should(&browser);
+    summary_and_cells_are_right(&browser);
     details_open_by_mouse_and_by_keys(&browser);
     a_refresh_moves_nothing(&browser);
-    by_night_it_is_as_clear(&browser);
+    both_colour_schemes_have_contrast(&browser);
     assert_quiet(&browser, &url);
 }
 
-fn reads_as_it_should(browser: &Browser) {
-    // A slow machine may make other pairs lossy for a while; these clauses stand whatever else does.
-    let told = text(browser, "#summary");
-    assert!(told.contains("n2 → n5 is broken, the way back works"), "{told}");
-    assert!(told.contains("n3 → n4 lossy") || told.contains("n3 ↔ n4 lossy"), "{told}");
+fn summary_and_cells_are_right(browser: &Browser) {
+    // A slow machine may make other pairs lossy for a while and add clauses.
+    let summary = text(browser, "#summary");
+    assert!(summary.contains("n2 → n5 is broken, the reverse path works"), "{summary}");
+    assert!(summary.contains("n3 → n4 lossy") || summary.contains("n3 ↔ n4 lossy"), "{summary}");
     assert!(text(browser, "#figures").starts_with("6 nodes · "));
     let (up, up_colour, label) = look(browser, "n1 → n6");
     assert!(up.parse::<f64>().is_ok(), "{up}");
@@ -82,12 +83,15 @@ fn reads_as_it_should(browser: &Browser) {
     let (dead, dead_colour, label) = look(browser, "n5 → n2");
     assert_eq!(dead, "×");
     assert!(label.starts_with("n5 → n2: down, connect_timeout, "), "{label}");
-    assert!(!label.contains("the way back works"), "{label}");
+    assert!(!label.contains("incoming SYNs only"), "{label}");
     let (_, _, label) = look(browser, "n2 → n5");
-    assert!(label.starts_with("n2 → n5: down, connect_timeout, the way back works"), "{label}");
+    assert!(label.starts_with("n2 → n5: down, connect_timeout, incoming SYNs only"), "{label}");
     let (lossy, lossy_colour, label) = look(browser, "n3 → n4");
     assert!(lossy.starts_with('~') && lossy.len() > 1, "{lossy}");
-    assert!(label.starts_with("n3 → n4: lossy, ") && label.ends_with(" sent again"), "{label}");
+    assert!(
+        label.starts_with("n3 → n4: lossy, ") && label.ends_with(" with retransmits"),
+        "{label}"
+    );
     assert!(up_colour != dead_colour && dead_colour != lossy_colour && lossy_colour != up_colour);
     assert_eq!(browser.role(&browser.find("#grid")), "grid");
     assert_eq!(browser.role(&browser.find("#summary")), "status");
@@ -111,8 +115,11 @@ fn details_open_by_mouse_and_by_keys(browser: &Browser) {
             && here.contains("Path MTU1500 bytes"),
         "{here}"
     );
-    assert!(there.contains("Half-heardits SYNs come") && !here.contains("Half-heard"), "{there}");
-    // Each probe is drawn, and the failed ones are crossed.
+    assert!(
+        there.contains("Incoming SYNs onlyits SYNs arrive") && !here.contains("Incoming SYNs only"),
+        "{there}"
+    );
+    // Each probe has a bar, and each failed one a cross.
     let drawn = "const probes = [...document.querySelectorAll('#way0 svg g')];
         return probes.length > 3 && probes.at(-1).classList.contains('lost') && probes.at(-1).querySelector('text').textContent === '×'";
     assert_eq!(browser.run(drawn), true);
@@ -124,9 +131,12 @@ fn details_open_by_mouse_and_by_keys(browser: &Browser) {
     browser.press(&[key::ENTER]);
     browser.wait_for(SOON, "pair.open && document.querySelectorAll('dialog dl').length === 2");
     let here = text(browser, "#way0");
-    assert!(here.starts_with("n3 → n4~ lossy") && here.contains("a probe, "), "{here}");
-    assert!(here.contains("Large probes") && here.contains(" answered, 0 failed, last "), "{here}");
-    // The focus is on the button.
+    assert!(here.starts_with("n3 → n4~ lossy") && here.contains(" per probe, "), "{here}");
+    assert!(
+        here.contains("Large probes") && here.contains(" succeeded, 0 failed, last "),
+        "{here}"
+    );
+    // The focus is on the close button.
     browser.press(&[key::ENTER]);
     browser.wait_for(SOON, "!pair.open");
     assert_eq!(focused(browser), "n3 → n4");
@@ -136,7 +146,7 @@ fn a_refresh_moves_nothing(browser: &Browser) {
     let cell = cell("n3 → n4");
     browser.press(&[key::ENTER]);
     browser.wait_for(SOON, "document.querySelectorAll('dialog[open] dl').length === 2");
-    let script = "window.kept = document.querySelector(arguments[0]); window.before = [now, way0.querySelector('dl')]";
+    let script = "window.same = document.querySelector(arguments[0]); window.before = [now, way0.querySelector('dl')]";
     browser.run_with(script, &json!([cell]));
     browser.press(&["r"]);
     browser.wait_for(SOON, "now !== before[0] && way0.querySelector('dl') !== before[1]");
@@ -145,11 +155,11 @@ fn a_refresh_moves_nothing(browser: &Browser) {
     browser.run("window.before = now");
     browser.press(&["r"]);
     browser.wait_for(SOON, "now !== before");
-    assert_eq!(browser.run_with("return document.activeElement === kept && document.querySelector(arguments[0]) === kept", &json!([cell])), true);
+    assert_eq!(browser.run_with("return document.activeElement === same && document.querySelector(arguments[0]) === same", &json!([cell])), true);
 }
 
-fn by_night_it_is_as_clear(browser: &Browser) {
-    // The contrast of two colours (WCAG 2, 1.4.3), painted to learn what they are.
+fn both_colour_schemes_have_contrast(browser: &Browser) {
+    // The contrast of two colours (WCAG 2, 1.4.3), painted to get their RGB values.
     let contrast = "const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
         const light = (colour) => {
             context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
@@ -167,7 +177,7 @@ fn by_night_it_is_as_clear(browser: &Browser) {
         let seen: Vec<f64> = serde_json::from_value(browser.run(contrast)).unwrap();
         papers.push(seen[0]);
         for (number, contrast) in seen[1..].iter().enumerate() {
-            // Large and bold, a mark needs 3; a figure 4.5.
+            // A large bold mark needs 3, a number 4.5.
             let least = if number < 2 { 3.0 } else { 4.5 };
             assert!(*contrast >= least, "{scheme}, colour {number}: {contrast}");
         }
@@ -196,7 +206,7 @@ fn a_frozen_peer_delays_the_page_by_no_more_than_the_deadline() {
     let [taken, deadline] = [&taken[0], &taken[1]].map(|one| one.as_f64().unwrap());
     println!("page: with a frozen peer the matrix took {taken:.2} s");
     assert!(deadline <= 2.0 && taken <= deadline + 1.0, "{taken} s of {deadline} s");
-    // The rest is there.
+    // The other rows are there.
     assert!(
         text(&browser, "#summary").contains("no row from n3 (response_timeout)"),
         "{}",
@@ -208,7 +218,7 @@ fn a_frozen_peer_delays_the_page_by_no_more_than_the_deadline() {
 }
 
 #[test]
-fn without_its_agent_it_says_since_when_it_is_stale() {
+fn without_its_agent_the_page_shows_since_when_it_is_stale() {
     let mut mesh = Mesh::of(3, &binary(), FAST);
     let Some(browser) = Browser::start() else { return };
     browser.go(&format!("http://{}/", mesh.agent("n1").address));
@@ -217,7 +227,7 @@ fn without_its_agent_it_says_since_when_it_is_stale() {
     browser.press(&["r"]);
     browser.wait_for(SOON, "!stale.hidden && document.body.classList.contains('stale')");
     assert!(text(&browser, "#stale").starts_with("Stale since "));
-    browser.wait_for(SOON, "busy.textContent.startsWith('next try in ')");
+    browser.wait_for(SOON, "busy.textContent.startsWith('retry in ')");
     assert!(look(&browser, "n2 → n3").2.starts_with("n2 → n3: up, "));
     mesh.restart_in_place("n1", &pod);
     mesh.wait_for_all_pairs();

@@ -1,7 +1,6 @@
-//! Agents in pods of their own, at sites around a router, where paths between two of them can be
-//! broken.
+//! Agents in pods of their own, at sites around a router that can break paths between them.
 //!
-//! | what | addresses |
+//! | element | addresses |
 //! |---|---|
 //! | the API server, on the router | 10.77.0.1 |
 //! | the network of pod N, and the pod | 10.77.N.1, 10.77.N.2 |
@@ -29,11 +28,10 @@ const FAST: &[(&str, &str)] = &[
 ];
 const API: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-/// A site: how long its link to the router takes one way, if it is not at the router itself, and
-/// the names of its nodes.
+/// A site: the one-way delay of its link to the router, if it has one, and the names of its nodes.
 pub(crate) type Site<'a> = (Option<Duration>, &'a [&'a str]);
 
-/// The pods by the names of their nodes, and what joins them; gone when dropped.
+/// The pods by the names of their nodes, and their network; removed when dropped.
 pub(crate) struct Pods {
     pub(crate) mesh: Mesh,
     names: Vec<String>,
@@ -48,8 +46,8 @@ fn address(pod: u8) -> Ipv4Addr {
 }
 
 impl Pods {
-    /// An agent on each node, and every pair probed. `None`, with the reason told, where no
-    /// namespaces can be made.
+    /// Starts an agent on each node and waits until every pair was probed. `None`, with the reason
+    /// printed, where no namespaces can be created.
     pub(crate) fn start(sites: &[Site<'_>]) -> Option<Self> {
         let router = Namespace::new("router")?;
         router.ip(&format!("addr add {API}/32 dev lo\n"));
@@ -126,17 +124,17 @@ impl Pods {
         let at = |node| {
             let number =
                 (1..).zip(&self.names).find_map(|(number, name)| (name == node).then_some(number));
-            address(number.expect("a node of ours"))
+            address(number.expect("a known node"))
         };
         format!("ip saddr {} ip daddr {}", at(source), at(target))
     }
 
-    /// From now on nothing passes from one to the other.
+    /// Drops all packets from one node to the other from now on.
     pub(crate) fn cut(&self, source: &str, target: &str) {
         self.rule(&format!("{} drop", self.between(source, target)));
     }
 
-    /// From now on every fourth packet that opens a connection is lost on the way.
+    /// Drops every fourth SYN from one node to the other from now on.
     pub(crate) fn lose(&self, source: &str, target: &str) {
         let opening = "tcp flags & (syn | ack) == syn numgen inc mod 4 == 0";
         self.rule(&format!("{} {opening} drop", self.between(source, target)));
@@ -155,8 +153,8 @@ impl Pods {
     }
 }
 
-/// The agent's user may not enter every folder that ours may: a copy, where everybody may go, made by
-/// a process of its own (a descriptor open for writing that a child inherits would make it busy).
+/// Copies the agent to a folder that its user may enter. Another process copies: a descriptor open for
+/// writing that a child inherits would make the file busy.
 fn reachable(dir: &TempDir) -> PathBuf {
     let path = dir.path().join("wylis");
     let copied = Command::new("cp").arg(binary()).arg(&path).status();

@@ -1,4 +1,4 @@
-//! The pictures of the documentation, of a real mesh over four sites with two sick pairs.
+//! The screenshots of the documentation: a real mesh over four sites with two faulty pairs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use wylis_harness::wait_until;
 
 use super::pods::{Pods, Site};
 
-/// Enough for twenty probes of every pair, so that no plot is half empty, and for two looks at half-open
+/// Enough for twenty probes of every pair, so that every plot is full, and for two looks at half-open
 /// connections.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -16,7 +16,7 @@ const fn far(milliseconds: u64) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds))
 }
 
-/// The router stands at the first.
+/// The router is at the first site.
 const SITES: [Site<'_>; 5] = [
     (None, &["fra-1", "fra-2", "fra-3"]),
     (far(5), &["hel-1", "hel-2"]),
@@ -26,7 +26,7 @@ const SITES: [Site<'_>; 5] = [
 ];
 
 #[test]
-#[ignore = "writes the pictures; make screenshots"]
+#[ignore = "writes the screenshots; make screenshots"]
 fn write_the_screenshots() {
     let Some(folder) = std::env::var_os("WYLIS_SCREENSHOTS").map(PathBuf::from) else { return };
     let Some(pods) = Pods::start(&SITES) else { return };
@@ -43,8 +43,8 @@ fn write_the_screenshots() {
     pods.mesh.wait_for_verdict("ash-2", "hel-2", "lossy");
     let incoming_syns_only =
         || pods.mesh.agent("fra-2").peer("hel-1")["incoming_syns_only"] == true;
-    wait_until(PATIENCE, "the way back is seen to work", incoming_syns_only);
-    wait_until(PATIENCE, "probes of a sick pair", || probes("fra-2", "hel-1") >= 20);
+    wait_until(PATIENCE, "SYNs of hel-1 arrive", incoming_syns_only);
+    wait_until(PATIENCE, "probes of a faulty pair", || probes("fra-2", "hel-1") >= 20);
     let Some(browser) = Browser::start_in(&pods.router) else { return };
     let take = |name: &str| std::fs::write(folder.join(name), browser.screenshot()).unwrap();
     let open = "document.querySelector(`[aria-label^='fra-2 → hel-1:']`)";
@@ -53,7 +53,7 @@ fn write_the_screenshots() {
         browser.resize(1000, 540);
         browser.go(&pods.url("fra-1"));
         browser.wait_for(PATIENCE, "now");
-        browser.run(&format!("under = {open}.place; point()"));
+        browser.run(&format!("hovered = {open}.place; highlight()"));
         take(name);
     }
     browser.prefer("prefers-color-scheme", "light");

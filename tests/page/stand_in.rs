@@ -1,5 +1,5 @@
-//! A stand-in for an agent: serves the real page, with its real headers, below a path as the API
-//! server's pod proxy does, and documents of the test's own.
+//! A stand-in for an agent: serves the real page with its real headers, below a prefix as the API
+//! server's pod proxy does, and the documents of a test.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,13 +11,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wylis::server::{PAGE, PAGE_HEADERS};
 
-/// Where the API server would show a pod's root.
+/// The prefix that the API server's proxy puts before a pod's root.
 const BASE: &str = "/api/v1/namespaces/wylis/pods/wylis-abcde:9050/proxy/";
 
-/// What is served, and what was asked.
+/// The documents, and counts of the requests.
 #[derive(Default)]
 struct Shared {
-    /// Answers by path, below the base.
+    /// Status and body by path, below the prefix.
     documents: Mutex<BTreeMap<String, (u16, String)>>,
     /// How long each answer takes.
     delay: Mutex<Duration>,
@@ -51,7 +51,7 @@ impl StandIn {
         format!("http://{}{BASE}", self.address)
     }
 
-    /// From now on this path is answered so.
+    /// Serves a document from now on.
     pub(crate) fn serve(&self, path: &str, document: &Value) {
         self.serve_text(path, 200, &document.to_string());
     }
@@ -64,12 +64,12 @@ impl StandIn {
         *self.shared.delay.lock().unwrap() = delay;
     }
 
-    /// How many documents were asked for.
+    /// Requests for documents so far.
     pub(crate) fn asked(&self) -> usize {
         self.shared.asked.load(Ordering::SeqCst)
     }
 
-    /// How many documents were asked for at once, at most.
+    /// Maximum of simultaneous requests.
     pub(crate) fn most_at_once(&self) -> usize {
         self.shared.most.load(Ordering::SeqCst)
     }
@@ -80,11 +80,13 @@ fn answer(shared: &Shared, mut stream: TcpStream) {
     let Some(request) = lines.next() else { return };
     lines.find(String::is_empty);
     let path = request.split(' ').nth(1).unwrap_or_default();
-    let Some(path) = path.strip_prefix(BASE) else {
+    // The proxy serves the root also without the final slash.
+    let Some(path) = path.strip_prefix(BASE.trim_end_matches('/')) else {
         let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
         return;
     };
     let mut head = String::new();
+    let path = path.trim_start_matches('/');
     let (code, body) = if path.is_empty() {
         PAGE_HEADERS.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         (200, PAGE.to_owned())
@@ -100,11 +102,11 @@ fn answer(shared: &Shared, mut stream: TcpStream) {
     let length = body.len();
     let head =
         format!("HTTP/1.1 {code} X\r\nContent-Length: {length}\r\nConnection: close\r\n{head}\r\n");
-    // A page that is left leaves its requests.
+    // Fails when the browser has left the page.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
 }
 
-/// When all documents were made.
+/// When all documents were written.
 pub(crate) const AT: f64 = 1_790_000_000.0;
 
 /// A matrix of these nodes, where every pair is up at 2 ms, or as `cell` says.
@@ -119,7 +121,7 @@ pub(crate) fn matrix(nodes: &[String], cell: impl Fn(usize, usize) -> Option<Val
         json!({"node": nodes[source], "at": AT - 0.1, "cells": cells})
     };
     let rows: Vec<Value> = (0..nodes.len()).map(row).collect();
-    json!({"version": 1, "node": nodes.first(), "at": AT, "took_seconds": 0.03,
+    json!({"version": 1, "node": nodes.first(), "at": AT, "duration_seconds": 0.03,
         "deadline_seconds": 2, "nodes": nodes, "rows": rows})
 }
 

@@ -77,8 +77,7 @@ const ONLY_IN: [(&str, &[&str], &str); 5] = [
     ("std::env", &["config.rs", "main.rs"], "the environment has one reader"),
 ];
 /// Where JSON is read or written.
-const JSON_IN: &[&str] =
-    &["discovery/", "discovery.rs", "document/", "document.rs", "server/", "server.rs"];
+const JSON_IN: &[&str] = &["discovery/", "discovery.rs", "document/", "document.rs"];
 /// The only file with `unsafe`.
 const UNSAFE_IN: &str = "prober/tcp_info.rs";
 /// A file of this many lines has more than one job.

@@ -1,11 +1,11 @@
 const $ = (id) => document.getElementById(id);
 const grid = $("grid"), main = document.querySelector("main");
-let now = null; // the matrix that is shown, its census, when it came
-let order; // who stands where, as indices into its names
-let places = []; // for each row its elements, and what its cells said
+let now = null; // the matrix on the screen, its counts, and when it arrived
+let order; // the rows and columns, as indices into its names
+let places = []; // the elements of each row, and the last descriptions of its cells
 let heads = []; // the column headers
-let focus = [], aimed = null; // the pair that the Tab key leads to, by names, and its cell
-let under = null; // the place that the pointer is on
+let focus = [], tabStop = null; // the pair that the Tab key reaches, by names, and its cell
+let hovered = null; // the place hovered the pointer
 
 function element(tag, role, parent, text) {
   const made = document.createElement(tag);
@@ -15,7 +15,7 @@ function element(tag, role, parent, text) {
   return made;
 }
 
-// Which nodes stand in the rows and the columns, and in which order.
+// The nodes of the rows and the columns, in order.
 function arrange({ m, c }) {
   const natural = new Intl.Collator("en", { numeric: true });
   let cols = m.names.map((_, i) => i).sort((a, b) => natural.compare(m.names[a], m.names[b]));
@@ -36,7 +36,7 @@ function arrange({ m, c }) {
   return { rows, cols };
 }
 
-// As many places as are needed; made anew only when their number changes.
+// Builds the cells; only when the number of rows or columns changes.
 function build(height, width) {
   if (places.length === height && heads.length === width) return;
   const all = document.createDocumentFragment(), top = element("div", "row", all), model = element("div", "row");
@@ -49,14 +49,14 @@ function build(height, width) {
     const row = model.cloneNode(true), [head, ...cells] = row.children;
     cells.forEach((cell, c) => { cell.place = [r, c]; });
     all.append(row);
-    return { row, head, cells, said: [] };
+    return { row, head, cells, described: [] };
   });
   for (const id of ["rowbar", "colbar"]) element("div", "presentation", all).id = id;
-  under = null;
+  hovered = null;
   grid.replaceChildren(all);
 }
 
-// Cells as large as the window lets them be, and as small as can still be read.
+// Cells as large as the window allows, but never too small to read.
 let wide = false;
 function fit(names) {
   const longest = Math.max(3, ...names.map((name) => name.length)), count = heads.length;
@@ -86,11 +86,11 @@ function render() {
   fit(short);
   cols.forEach((j, c) => head(heads[c], names[j], short[j]));
   rows.forEach((i, r) => {
-    const { row, head: header, cells, said: before } = places[r];
+    const { row, head: header, cells, described: before } = places[r];
     head(header, names[i], short[i]);
     row.className = m.rows[i].error ? "silent" : "";
     cols.forEach((j, c) => {
-      const [kind, mark, figure, words] = said(m, i, j), text = wide ? mark + figure : mark, whole = kind + text + words;
+      const [kind, mark, figure, words] = describe(m, i, j), text = wide ? mark + figure : mark, whole = kind + text + words;
       if (before[c] === whole) return;
       before[c] = whole;
       cells[c].className = kind;
@@ -98,9 +98,9 @@ function render() {
       if (cells[c].textContent !== text) cells[c].textContent = text;
     });
   });
-  // The pair that had the focus may stand elsewhere now, or nowhere.
-  aim(placeOf(focus) || [0, Math.min(1, cols.length - 1)], held);
-  point();
+  // The focused pair may have moved or left.
+  setTabStop(placeOf(focus) || [0, Math.min(1, cols.length - 1)], held);
+  highlight();
 }
 
 const nameAt = ([r, c]) => [now.m.names[order.rows[r]], now.m.names[order.cols[c]]];
@@ -109,37 +109,37 @@ function placeOf([source, target]) {
   return place.includes(-1) ? null : place;
 }
 
-// Makes a cell the one that the Tab key leads to.
-function aim(place, take) {
+// Makes a cell the one that the Tab key reaches.
+function setTabStop(place, take) {
   const cell = places[place[0]].cells[place[1]];
-  aimed?.removeAttribute("tabindex");
-  aimed = cell;
+  tabStop?.removeAttribute("tabindex");
+  tabStop = cell;
   cell.tabIndex = 0;
   if (take) { focus = nameAt(place); cell.focus({ preventScroll: cell === document.activeElement }); }
 }
 
-// The crosshair and the line at the bottom: where the pointer is, else where the focus is.
-function point() {
-  const place = under || (grid.contains(document.activeElement) && document.activeElement.place), bars = ["rowbar", "colbar"].map($);
+// The crosshair and the line at the bottom: at the pointer, else at the focus.
+function highlight() {
+  const place = hovered || (grid.contains(document.activeElement) && document.activeElement.place), bars = ["rowbar", "colbar"].map($);
   grid.querySelectorAll(".on").forEach((one) => one.classList.remove("on"));
   bars.forEach((bar) => { if (bar) bar.hidden = !place; });
-  if (!place) return ($("status").textContent = "Point at a cell, or walk with the arrow keys; Enter opens the pair.");
+  if (!place) return ($("status").textContent = "Point at a cell, or use the arrow keys; Enter opens the pair.");
   const [r, c] = place, { m } = now, { row, head, cells } = places[r], i = order.rows[r], j = order.cols[c];
   head.classList.add("on");
   heads[c].classList.add("on");
   bars[0].style.top = `${row.offsetTop}px`;
   bars[1].style.left = `${heads[c].offsetLeft}px`;
   const age = m.rows[i].at - m.at(i, j)?.at + since();
-  $("status").textContent = said(m, i, j)[3] + (isNumber(age) ? `, probed ${ago(age)} ago` : "");
+  $("status").textContent = describe(m, i, j)[3] + (isNumber(age) ? `, probed ${ago(age)} ago` : "");
 }
-// How old the matrix is, in seconds.
+// Age of the matrix, in seconds.
 const since = () => now.age + (performance.now() - now.came) / 1000;
 
-grid.addEventListener("pointerover", (event) => { under = event.target.place; point(); });
-grid.addEventListener("pointerleave", () => { under = null; point(); });
-grid.addEventListener("focusin", (event) => { focus = nameAt(event.target.place); point(); });
-grid.addEventListener("focusout", () => setTimeout(point));
-grid.addEventListener("click", ({ target: { place } }) => { if (place) { aim(place, true); open(place); } });
+grid.addEventListener("pointerover", (event) => { hovered = event.target.place; highlight(); });
+grid.addEventListener("pointerleave", () => { hovered = null; highlight(); });
+grid.addEventListener("focusin", (event) => { focus = nameAt(event.target.place); highlight(); });
+grid.addEventListener("focusout", () => setTimeout(highlight));
+grid.addEventListener("click", ({ target: { place } }) => { if (place) { setTabStop(place, true); open(place); } });
 grid.addEventListener("keydown", (event) => {
   const [r, c] = event.target.place, bottom = places.length - 1, right = heads.length - 1, all = event.ctrlKey;
   const to = {
@@ -147,7 +147,7 @@ grid.addEventListener("keydown", (event) => {
     Home: [all ? 0 : r, 0], End: [all ? bottom : r, right],
   }[event.key];
   if (event.altKey || event.metaKey) return;
-  if (to) { under = null; aim([Math.min(Math.max(to[0], 0), bottom), Math.min(Math.max(to[1], 0), right)], true); }
+  if (to) { hovered = null; setTabStop([Math.min(Math.max(to[0], 0), bottom), Math.min(Math.max(to[1], 0), right)], true); }
   else if (event.key === "Enter" || event.key === " ") open(event.target.place);
   else return;
   event.preventDefault();
@@ -156,18 +156,18 @@ $("view").addEventListener("input", () => now && render());
 $("view").addEventListener("submit", (event) => event.preventDefault());
 new ResizeObserver(() => now && render()).observe(main);
 
-// What stands above the matrix.
-function tell() {
-  const { m, c } = now, { doc, short, rows } = m, [bad, clauses] = sentence(m, c), [i, j, seconds] = c.slowest || [];
-  // Written only when it changes: a screen reader speaks it.
+// Renders what is above the matrix.
+function renderHeader() {
+  const { m, c } = now, { doc, short, rows } = m, [bad, clauses] = summarize(m, c), [i, j, seconds] = c.slowest || [];
+  // Written only when it changes, since a screen reader speaks it.
   if ($("summary").textContent !== clauses.join(";")) {
     $("summary").replaceChildren(...clauses.map((clause, k) => element("span", "", null, clause + (clauses[k + 1] ? ";" : ""))));
   }
   $("summary").dataset.bad = bad;
-  $("from").textContent = `as ${doc.node} collected it`;
+  $("from").textContent = `collected by ${doc.node}`;
   $("figures").textContent = [
-    many(short.length, "node"), `${digits(c.verdicts.up)} of ${many(c.pairs, "pair")} up`, `median ${latency(median(c.all))}`,
-    c.slowest ? `slowest ${short[i]} → ${short[j]} ${latency(seconds)}` : "", `rows of ${rows.filter((row) => !row.error).length}`, `collected in ${latency(doc.took_seconds)}`,
+    many(short.length, "node"), `${grouped(c.verdicts.up)} of ${many(c.pairs, "pair")} up`, `median ${latency(median(c.all))}`,
+    c.slowest ? `slowest ${short[i]} → ${short[j]} ${latency(seconds)}` : "", many(rows.filter((row) => !row.error).length, "row"), `collected in ${latency(doc.duration_seconds)}`,
   ].filter(Boolean).join(" · ");
   document.title = `${c.faults ? `${many(c.faults, "fault")} · ` : ""}Wylis`;
   const key = (kind, text, label) => {

@@ -1,5 +1,5 @@
 const dialog = $("pair");
-let shown = null; // the two directions that are open, each as two names
+let shown = null; // the two open directions, each as source and target
 
 function svg(tag, parent, attributes, text = "") {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -9,7 +9,7 @@ function svg(tag, parent, attributes, text = "") {
   return made;
 }
 
-// The last probes: a bar each, higher is slower, by decades; failures are crosses.
+// The recent probes: one bar each, on a logarithmic scale; failures are crosses.
 function plot(recent, whole) {
   const times = recent.map((probe) => probe.total_seconds).filter(isNumber), least = Math.min(...times), most = Math.max(...times);
   const words = `${many(recent.length, "probe")}: `
@@ -19,15 +19,15 @@ function plot(recent, whole) {
   svg("path", image, { d: `M0 79.5h300${times.length ? `M0 ${y(median(times))}h300` : ""}` });
   recent.forEach((probe, k) => {
     const fine = isNumber(probe.total_seconds), x = 15 * (20 - recent.length + k), at = fine ? y(probe.total_seconds) : 14;
-    const kind = !fine ? "lost" : probe.retransmits ? "again" : "", group = svg("g", image, { class: kind });
-    svg("title", group, {}, (fine ? latency(probe.total_seconds) : probe.reason) + (probe.retransmits ? `, ${probe.retransmits} sent again` : ""));
+    const kind = !fine ? "lost" : probe.retransmits ? "retransmit" : "", group = svg("g", image, { class: kind });
+    svg("title", group, {}, (fine ? latency(probe.total_seconds) : probe.reason) + (probe.retransmits ? `, ${many(probe.retransmits, "retransmit")}` : ""));
     svg("rect", group, { x: x + 2, y: at, width: 11, height: 80 - at, rx: 1.5 });
     if (kind) svg("text", group, { x: x + 7.5, y: fine ? at - 3 : 28 }, fine ? "~" : "×");
   });
   element("p", "", whole, words);
 }
 
-// A span of time that grows as one looks at it.
+// An age that counts up while it is shown.
 function age(at, taken) {
   if (!isNumber(at)) return "never";
   const time = element("time", "", null, `${ago(taken - at)} ago`);
@@ -42,20 +42,20 @@ function facts(peer, taken, whole) {
   const fact = (name, ...values) => { element("dt", "", table, name); element("dd", "", table).append(...values); };
   fact("Kernel RTT", latency(peer.rtt_seconds));
   fact("Path MTU", isNumber(peer.path_mtu_bytes) ? `${peer.path_mtu_bytes} bytes` : "–");
-  fact("Sent again", isNumber(peer.retransmits_per_probe) ? `${+peer.retransmits_per_probe.toFixed(2)} a probe, ` : "", `${digits(peer.retransmits ?? 0)} in all`);
-  fact("Probes", `${digits(peer.successes ?? 0)} answered, ${digits(peer.failures ?? 0)} failed`, peer.failures_in_row ? `, ${peer.failures_in_row} in a row` : "");
-  if (reasons.length) fact("Failures", reasons.map(([reason, count]) => `${reason} ${digits(count)}`).join(", "));
+  fact("Retransmits", isNumber(peer.retransmits_per_probe) ? `${+peer.retransmits_per_probe.toFixed(2)} per probe, ` : "", `${grouped(peer.retransmits ?? 0)} in total`);
+  fact("Probes", `${grouped(peer.successes ?? 0)} succeeded, ${grouped(peer.failures ?? 0)} failed`, peer.consecutive_failures ? ` (${peer.consecutive_failures} consecutive)` : "");
+  if (reasons.length) fact("Failures", reasons.map(([reason, count]) => `${reason} ${grouped(count)}`).join(", "));
   if (last) fact("Last failure", `${last.reason} in ${last.phase}, `, age(last.at, taken));
-  fact("Last answer", age(peer.last_success, taken));
-  if (large) fact("Large probes", `${peer.large.successes} answered, ${peer.large.failures} failed, last ${large.reason || latency(large.total_seconds)} `, age(large.at, taken));
+  fact("Last success", age(peer.last_success, taken));
+  if (large) fact("Large probes", `${peer.large.successes} succeeded, ${peer.large.failures} failed, last ${large.reason || latency(large.total_seconds)} `, age(large.at, taken));
   else fact("Large probes", "none yet");
-  fact("Its requests", isNumber(peer.announced_interval_seconds) ? `each ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken));
-  if (peer.incoming_syns_only) fact("Half-heard", "its SYNs come and lead to nothing: the way to it is broken, the way back works");
+  fact("Incoming requests", isNumber(peer.announced_interval_seconds) ? `every ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken));
+  if (peer.incoming_syns_only) fact("Incoming SYNs only", "its SYNs arrive, but no connection follows: the path to it is broken, the reverse path works");
   fact("Pod", `${peer.address}${peer.ready === true ? ", ready" : peer.ready === false ? ", not ready" : ""}`);
 }
 
-// One direction; without a document while it is being read.
-function way(section, [source, target], doc, problem) {
+// Renders one direction; without a document while it loads.
+function direction(section, [source, target], doc, problem) {
   const whole = document.createDocumentFragment(), { m } = now, { peer } = doc || {};
   element("h3", "", whole, `${source} → ${target}`);
   const cell = peer || m.at(m.names.indexOf(source), m.names.indexOf(target)) || { verdict: "no row", reason: doc?.error };
@@ -63,12 +63,12 @@ function way(section, [source, target], doc, problem) {
   line.className = "verdict";
   chip.className = kind;
   if (cell.reason) line.append(cell.reason);
-  element("p", "", whole, own(CAUSES, cell.reason) || meaning);
+  element("p", "", whole, lookup(CAUSES, cell.reason) || meaning);
   if (peer) {
     plot(peer.recent?.slice(-20) || [], whole);
     facts(peer, doc.at, whole);
   }
-  const foot = element("p", "", whole, peer ? `as ${source} saw it ` : doc ? `${source} could not be asked: ${doc.error}` : problem || `asking ${source} …`);
+  const foot = element("p", "", whole, peer ? `seen by ${source} ` : doc ? `no answer from ${source}: ${doc.error}` : problem || `loading from ${source} …`);
   foot.className = "foot";
   if (peer) foot.append(age(doc.at - doc.held, doc.at));
   section.replaceChildren(whole);
@@ -79,16 +79,16 @@ function open(place) {
   if (source === target) return;
   shown = [[source, target], [target, source]];
   $("pairname").textContent = `${source} and ${target}`;
-  shown.forEach((pair, k) => way($(`way${k}`), pair));
+  shown.forEach((pair, k) => direction($(`way${k}`), pair));
   dialog.showModal();
-  soon();
+  reload();
 }
 $("close").addEventListener("click", () => dialog.close());
-// A click beside it closes it too.
+// A click outside closes it too.
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 dialog.addEventListener("close", () => {
   shown = null;
-  if (placeOf(focus)) aim(placeOf(focus), true);
+  if (placeOf(focus)) setTabStop(placeOf(focus), true);
 });
 
 async function readPair() {
@@ -97,6 +97,6 @@ async function readPair() {
     let doc = null, problem = "";
     try { doc = await read(`api/v1/cluster/${pair.map(encodeURIComponent).join("/")}`); } catch (error) { problem = `no answer: ${error.message}`; }
     if (shown !== pairs) return;
-    way($(`way${k}`), pair, doc, problem);
+    direction($(`way${k}`), pair, doc, problem);
   }
 }

@@ -1,65 +1,69 @@
 const PERIOD = 10, LONGEST = 60, LIMIT = 15; // s
-let timer = 0, failures = 0, started = 0, next = 0, good = "", wanted = false;
+let timer = 0, failures = 0, started = 0, next = 0, staleSince = "", wanted = false;
+
+// A proxy may serve the page without the final slash, which relative addresses would need.
+const BASE = location.origin + location.pathname.replace(/\/*$/, "/");
+document.querySelectorAll("nav a").forEach((link) => { link.href = BASE + link.getAttribute("href"); });
 
 async function read(path) {
-  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(LIMIT * 1000) });
+  const answer = await fetch(BASE + path, { cache: "no-store", signal: AbortSignal.timeout(LIMIT * 1000) });
   if (!answer.ok) throw Error(`HTTP ${answer.status}`);
   const doc = Object(await answer.json()), held = Date.parse(answer.headers.get("Date")) / 1000 - doc.at;
-  // A matrix may be some seconds old, by the clock of the agent that keeps it; a pair is never kept.
+  // A matrix may come from the agent's cache, and is as old as the agent's clock tells; a pair never does.
   doc.held = doc.rows && held > 0 && held < PERIOD ? held : 0;
   return doc;
 }
 
-async function turn() {
+async function refresh() {
   clearTimeout(timer);
   started = performance.now();
   try {
     wanted = false;
-    // What one looks at comes first.
+    // The open pair first.
     if (shown) await readPair();
     const m = matrix(await read("api/v1/cluster"));
-    now = { m, c: census(m), age: m.doc.held, came: performance.now() };
-    tell();
+    now = { m, c: count(m), age: m.doc.held, came: performance.now() };
+    renderHeader();
     render();
-    good = `Stale since ${new Date().toLocaleTimeString()}`;
+    staleSince = `Stale since ${new Date().toLocaleTimeString()}`;
     failures = 0;
   } catch (error) {
     failures++;
-    // Written only when it changes: a screen reader speaks it.
-    const told = `${good || "No matrix yet"}: ${error.message}`;
-    if ($("stale").textContent !== told) $("stale").textContent = told;
+    // Written only when it changes, since a screen reader speaks it.
+    const text = `${staleSince || "No matrix yet"}: ${error.message}`;
+    if ($("stale").textContent !== text) $("stale").textContent = text;
   }
   started = 0;
   document.body.classList.toggle("stale", failures > 0);
   $("stale").hidden = !failures;
   const pause = wanted ? 0 : Math.min(PERIOD * 2 ** Math.max(0, failures - 1), LONGEST) * 1000;
   next = performance.now() + pause;
-  if (!document.hidden) timer = setTimeout(turn, pause);
+  if (!document.hidden) timer = setTimeout(refresh, pause);
   tick();
 }
 
-// Reads at once, or right after what is being read.
-function soon() {
+// Refreshes at once, or right after the refresh under way.
+function reload() {
   wanted = true;
-  if (!started) turn();
+  if (!started) refresh();
 }
 
-// Every second: what ages, and what takes long.
+// Every second: ages, and how long a refresh takes.
 function tick() {
   const time = performance.now(), busy = started ? (time - started) / 1000 : 0;
-  $("busy").textContent = busy > 1 ? `reading for ${ago(busy)}` : failures && !busy ? `next try in ${ago((next - time) / 1000)}` : "";
+  $("busy").textContent = busy > 1 ? `loading for ${ago(busy)}` : failures && !busy ? `retry in ${ago((next - time) / 1000)}` : "";
   if (!now || document.hidden) return;
   $("age").textContent = `${ago(since())} old`;
-  point();
+  highlight();
   dialog.querySelectorAll("time").forEach((one) => { one.textContent = `${ago(one.age + (time - one.came) / 1000)} ago`; });
 }
 setInterval(tick, 1000);
 document.addEventListener("visibilitychange", () => {
   clearTimeout(timer);
-  if (!document.hidden && !started) timer = setTimeout(turn, next - performance.now());
+  if (!document.hidden && !started) timer = setTimeout(refresh, next - performance.now());
 });
-$("again").addEventListener("click", soon);
+$("reload").addEventListener("click", reload);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "r" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select")) soon();
+  if (event.key === "r" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select")) reload();
 });
-turn();
+refresh();

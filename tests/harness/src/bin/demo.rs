@@ -251,7 +251,7 @@ fn cell(source: &str, target: &str, row: &Value) -> (String, u8) {
                 let colour = if verdict == "up" { GREEN } else { YELLOW };
                 (format!("{milliseconds:.1} ms"), colour)
             }
-            Some(_) => (format!("{} failed", peer["failures_in_row"]), YELLOW),
+            Some(_) => (format!("{} failed", peer["consecutive_failures"]), YELLOW),
             None => (verdict.to_owned(), YELLOW),
         },
     }

@@ -1,0 +1,206 @@
+//! The JSON documents of the agents: each writer beside its reader. Pure.
+//!
+//! | document | route | written from | read by |
+//! |---|---|---|---|
+//! | `row` | `/api/v1/row` | a snapshot | agents that collect the matrix |
+//! | `matrix` | `/api/v1/cluster` | the matrix | `wylis cluster`, the page |
+//! | `peers` | `/api/v1/peers` | a snapshot | `wylis peers` |
+//! | `peer` | `/api/v1/peers/NODE` | a snapshot | agents that show a pair |
+//! | `peer` | `/api/v1/cluster/SOURCE/TARGET` | a peer document | the page |
+//!
+//! Readers take bytes from the network: they check every field that they know and ignore the others.
+//! Writers produce one chunk per row or peer, so that a large cluster costs little memory. Times are
+//! Unix seconds, durations seconds, sizes bytes.
+
+mod cell;
+mod matrix;
+mod peer;
+mod peers;
+mod row;
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::matrix::{RowError, unix_millis};
+use crate::name::{Instance, NodeName};
+use crate::probe::FailureReason;
+use crate::state::{Snapshot, Verdict};
+use cell::CellFields;
+use matrix::MatrixRow;
+pub use matrix::{matrix_json, read_matrix};
+pub use peer::{PeerLine, pair_json, peer_json};
+pub use peers::{Peers, peers_json};
+pub use row::{MAX_ROW, read_row, row_json};
+
+/// Version of every document. It rises when a field changes its meaning or goes, and with a new
+/// verdict, reason or error, since readers refuse words that they do not know.
+pub const VERSION: u32 = 1;
+
+/// A document, chunk by chunk.
+pub type Chunks = Box<dyn Iterator<Item = Vec<u8>> + Send>;
+
+/// Why a document cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadError {
+    /// No JSON, a field missing, or a value outside its bounds.
+    Malformed,
+    /// Another version of the format.
+    Version,
+    /// The document of another node.
+    OtherNode,
+}
+
+impl From<ReadError> for RowError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Malformed => Self::Failure(FailureReason::BadResponse),
+            ReadError::OtherNode => Self::Failure(FailureReason::WrongPeer),
+            ReadError::Version => Self::Unsupported,
+        }
+    }
+}
+
+/// A document as it is read: its head, and the body of its kind. One type for all kinds, since each
+/// costs 4 KB of the binary.
+#[derive(Deserialize)]
+struct Document<'a> {
+    version: u32,
+    node: &'a str,
+    at: f64,
+    /// Of a row.
+    #[serde(borrow)]
+    cells: Option<Vec<Option<CellFields<'a>>>>,
+    /// Of the document of all peers, and of one peer.
+    peers: Option<Vec<PeerLine>>,
+    #[serde(borrow)]
+    peer: Option<&'a RawValue>,
+    /// Of the matrix.
+    duration_seconds: Option<f64>,
+    deadline_seconds: Option<f64>,
+    #[serde(borrow)]
+    nodes: Option<Vec<&'a str>>,
+    rows: Option<Vec<MatrixRow>>,
+}
+
+/// Reads the head and the body; one of another version is reported as such, whatever else differs.
+fn read(document: &[u8]) -> Result<Document<'_>, ReadError> {
+    #[derive(Deserialize)]
+    struct AnyVersion {
+        version: u32,
+    }
+    match serde_json::from_slice::<Document<'_>>(document) {
+        Ok(document) if document.version == VERSION => Ok(document),
+        _ => match serde_json::from_slice(document) {
+            Ok(AnyVersion { version }) if version != VERSION => Err(ReadError::Version),
+            _ => Err(ReadError::Malformed),
+        },
+    }
+}
+
+/// The fields that every document of one node begins with.
+#[derive(Serialize)]
+struct Head<'a> {
+    version: u32,
+    node: &'a str,
+    instance: &'a str,
+    at: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incoming_unknown: Option<u64>,
+}
+
+impl<'a> Head<'a> {
+    fn new(node: &'a NodeName, instance: &'a Instance, snapshot: &Snapshot) -> Self {
+        Self {
+            version: VERSION,
+            node: node.as_str(),
+            instance: instance.as_str(),
+            at: unix(snapshot.taken.wall),
+            incoming_unknown: None,
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain structs with text keys can always be written")
+}
+
+/// An object left open, with a further field whose value follows.
+fn opening(head: &impl Serialize, field: &str) -> Vec<u8> {
+    let mut opening = json(head);
+    opening.pop();
+    opening.extend_from_slice(b",\"");
+    opening.extend_from_slice(field.as_bytes());
+    opening.extend_from_slice(b"\":");
+    opening
+}
+
+/// An object that ends with a list: one item a chunk, written when its turn comes.
+fn list(
+    head: &impl Serialize,
+    field: &str,
+    count: usize,
+    item: impl Fn(usize) -> Vec<u8> + Send + 'static,
+) -> Chunks {
+    let mut opening = opening(head, field);
+    opening.push(b'[');
+    let items = (0..count).map(move |index| {
+        let separator: &[u8] = if index == 0 { b"\n" } else { b",\n" };
+        [separator, &item(index)].concat()
+    });
+    Box::new(std::iter::once(opening).chain(items).chain(std::iter::once(b"\n]}\n".to_vec())))
+}
+
+/// The verdict that these two words name.
+fn verdict(word: &str, reason: Option<&str>) -> Option<Verdict> {
+    let plain = [
+        Verdict::Unknown,
+        Verdict::Draining,
+        Verdict::OneWay,
+        Verdict::Lossy,
+        Verdict::Mtu,
+        Verdict::Up,
+    ];
+    match plain.into_iter().find(|verdict| verdict.as_str() == word) {
+        None if word == "down" => failure_reason(reason?).map(Verdict::Down),
+        plain => plain,
+    }
+}
+
+fn failure_reason(word: &str) -> Option<FailureReason> {
+    FailureReason::ALL.into_iter().find(|reason| reason.as_str() == word)
+}
+
+/// Seconds as a duration, rounded to the microsecond.
+fn duration(seconds: f64) -> Option<Duration> {
+    let nanoseconds = Duration::try_from_secs_f64(seconds).ok()?.as_nanos();
+    u64::try_from((nanoseconds + 500) / 1000).ok().map(Duration::from_micros)
+}
+
+/// Unix seconds as milliseconds.
+fn millis(seconds: f64) -> Option<u64> {
+    u64::try_from((duration(seconds)?.as_micros() + 500) / 1000).ok()
+}
+
+/// A value that may be missing, and must pass `check` where it is not.
+fn optional<T, U>(value: Option<T>, check: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
+    match value {
+        Some(value) => check(value).map(Some),
+        None => Some(None),
+    }
+}
+
+/// Unix milliseconds as seconds.
+#[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
+fn unix_seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// Unix seconds to the millisecond: the clock is no finer.
+fn unix(at: SystemTime) -> f64 {
+    unix_seconds(unix_millis(at))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! `/api/v1/cluster`: the rows of all nodes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cell::CellFields;
+use super::{Chunks, ReadError, VERSION};
+use super::{duration, json, list, millis, optional, read, unix_seconds};
+use crate::matrix::{Matrix, Row, RowError};
+use crate::name::NodeName;
+
+#[derive(Serialize)]
+struct MatrixHead<'a> {
+    version: u32,
+    node: &'a str,
+    at: f64,
+    duration_seconds: f64,
+    deadline_seconds: f64,
+    nodes: Vec<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RowFields<'a> {
+    node: &'a str,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<f64>,
+    /// In the order of the names; `null` where the row has no such peer.
+    #[serde(borrow)]
+    cells: Vec<Option<CellFields<'a>>>,
+}
+
+/// The matrix, one row a chunk.
+#[must_use]
+pub fn matrix_json(matrix: &Arc<Matrix>) -> Chunks {
+    let head = MatrixHead {
+        version: VERSION,
+        node: matrix.node().as_str(),
+        at: unix_seconds(matrix.at()),
+        duration_seconds: matrix.duration().as_secs_f64(),
+        deadline_seconds: matrix.deadline().as_secs_f64(),
+        nodes: matrix.rows().map(|(name, _)| name.as_str()).collect(),
+    };
+    let (count, matrix) = (head.nodes.len(), Arc::clone(matrix));
+    list(&head, "rows", count, move |index| {
+        let row = |(node, row)| json(&row_fields(&matrix, node, row));
+        matrix.rows().nth(index).map(row).unwrap_or_default()
+    })
+}
+
+fn row_fields<'a>(
+    matrix: &Matrix,
+    node: &'a NodeName,
+    row: Result<&Row, RowError>,
+) -> RowFields<'a> {
+    let node = node.as_str();
+    match row {
+        Err(error) => RowFields { node, error: Some(error.as_str()), at: None, cells: Vec::new() },
+        Ok(row) => {
+            let cell = |cell: Option<_>| Some(CellFields::new(None, &cell?, row.at()));
+            let (at, cells) = (Some(unix_seconds(row.at())), matrix.cells(row).map(cell).collect());
+            RowFields { node, error: None, at, cells }
+        }
+    }
+}
+
+/// A row in memory; its fields would take eight times as much, and the pod has 32 MiB.
+#[derive(Deserialize)]
+#[serde(try_from = "RowFields<'_>")]
+pub(super) struct MatrixRow(NodeName, Result<Row, RowError>);
+
+impl TryFrom<RowFields<'_>> for MatrixRow {
+    type Error = &'static str;
+
+    fn try_from(fields: RowFields<'_>) -> Result<Self, Self::Error> {
+        let row = || {
+            let node = NodeName::new(fields.node).ok()?;
+            if let Some(error) = fields.error {
+                return Some(Self(node, Err(RowError::from_text(error)?)));
+            }
+            let at = millis(fields.at?)?;
+            let cell =
+                |cell: &Option<CellFields<'_>>| optional(cell.as_ref(), |cell| cell.check(at));
+            let cells = fields.cells.iter().map(cell).collect::<Option<_>>()?;
+            Some(Self(node, Ok(Row::new(at, cells))))
+        };
+        row().ok_or("no row of a matrix")
+    }
+}
+
+/// Reads the matrix.
+///
+/// # Errors
+/// When it is malformed or of another version.
+pub fn read_matrix(document: &[u8]) -> Result<Matrix, ReadError> {
+    let document = read(document)?;
+    let matrix = || {
+        let (nodes, rows) = (document.nodes?, document.rows?);
+        let nodes_match = rows.iter().map(|row| row.0.as_str()).eq(nodes);
+        let (names, rows) = rows.into_iter().map(|MatrixRow(name, row)| (name, row)).unzip();
+        let [time, deadline] = [document.duration_seconds, document.deadline_seconds]
+            .map(|seconds| duration(seconds.unwrap_or(0.0)));
+        let node = NodeName::new(document.node).ok().filter(|_| nodes_match)?;
+        Matrix::from_parts(node, millis(document.at)?, [time?, deadline?], names, rows)
+    };
+    matrix().ok_or(ReadError::Malformed)
+}

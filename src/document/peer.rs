@@ -1,0 +1,308 @@
+//! `/api/v1/peers/NODE`, one peer as its source sees it, and `/api/v1/cluster/SOURCE/TARGET`, which
+//! passes such a peer on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Head, ReadError, VERSION};
+use super::{
+    duration, failure_reason, json, millis, opening, optional, read, unix, unix_seconds, verdict,
+};
+use crate::matrix::{RowError, median};
+use crate::name::{Instance, NodeName};
+use crate::probe::FailureReason;
+use crate::state::{PeerRecord, RECENT, Sample, Snapshot, Verdict};
+
+/// Deeper than any peer; readers of a pair may recurse.
+const MAX_DEPTH: usize = 16;
+
+/// All fields of a peer, as they are written.
+#[derive(Serialize)]
+pub(super) struct PeerFields<'a> {
+    node: &'a str,
+    address: String,
+    other_addresses: Vec<String>,
+    instance: Option<&'a str>,
+    ready: Option<bool>,
+    verdict: &'a str,
+    reason: Option<&'static str>,
+    up: Option<bool>,
+    incoming_syns_only: Option<bool>,
+    successes: u64,
+    failures: u64,
+    failures_by_reason: BTreeMap<&'static str, u64>,
+    consecutive_failures: u32,
+    retransmits: u64,
+    retransmits_per_probe: Option<f64>,
+    rtt_seconds: Option<f64>,
+    path_mtu_bytes: Option<u32>,
+    last_success: Option<f64>,
+    last_failure: Option<Failure>,
+    large: Large,
+    incoming_requests: u64,
+    last_incoming: Option<f64>,
+    announced_interval_seconds: Option<f64>,
+    recent: Vec<Probe>,
+}
+
+#[derive(Serialize)]
+struct Large {
+    successes: u32,
+    failures: u32,
+    last: Option<LargeProbe>,
+}
+
+#[derive(Serialize)]
+struct LargeProbe {
+    at: f64,
+    total_seconds: Option<f64>,
+    reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Failure {
+    at: f64,
+    phase: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Probe {
+    at: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    retransmits: u16,
+}
+
+impl<'a> PeerFields<'a> {
+    pub(super) fn new(record: &'a PeerRecord) -> Self {
+        let peer = &record.peer;
+        let counted =
+            FailureReason::ALL.iter().zip(record.failures).filter(|(_, count)| *count > 0);
+        let down = (record.up == Some(false)).then_some(record.last_failure).flatten();
+        let large = &record.large;
+        Self {
+            node: peer.node.as_str(),
+            address: peer.address.to_string(),
+            other_addresses: peer.other_addresses.iter().map(ToString::to_string).collect(),
+            instance: peer.instance.as_ref().or(record.responder.as_ref()).map(Instance::as_str),
+            ready: peer.ready,
+            verdict: record.verdict.as_str(),
+            reason: down.map(|(reason, _)| reason.as_str()),
+            up: record.up,
+            incoming_syns_only: record.incoming_syns_only,
+            successes: record.successes,
+            failures: record.failed(),
+            failures_by_reason: counted.map(|(reason, count)| (reason.as_str(), count)).collect(),
+            consecutive_failures: record.consecutive_failures,
+            retransmits: record.retransmits,
+            retransmits_per_probe: record.retransmits_per_probe(),
+            rtt_seconds: record.rtt.map(|rtt| rtt.as_secs_f64()),
+            path_mtu_bytes: record.path_mtu,
+            last_success: record.last_success.map(unix),
+            last_failure: record.last_failure.map(|(reason, at)| Failure {
+                at: unix(at),
+                phase: reason.phase().as_str(),
+                reason: reason.as_str(),
+            }),
+            large: Large {
+                successes: large.successes,
+                failures: large.failures,
+                last: large.last.map(|(at, result)| LargeProbe {
+                    at: unix(at),
+                    total_seconds: result.ok().map(|total| total.as_secs_f64()),
+                    reason: result.err().map(FailureReason::as_str),
+                }),
+            },
+            incoming_requests: record.incoming,
+            last_incoming: record.last_incoming.map(|received| unix(received.wall)),
+            announced_interval_seconds: record.announced_interval.map(|span| span.as_secs_f64()),
+            recent: record.recent.iter().map(Probe::new).collect(),
+        }
+    }
+}
+
+impl Probe {
+    fn new(sample: &Sample) -> Self {
+        let result = sample.result();
+        let times = result.ok();
+        Self {
+            at: unix_seconds(sample.at_millis()),
+            connect_seconds: times.map(|(connect, _)| connect.as_secs_f64()),
+            total_seconds: times.map(|(_, total)| total.as_secs_f64()),
+            reason: result.err().map(FailureReason::as_str),
+            retransmits: sample.retransmits,
+        }
+    }
+}
+
+/// One peer of `node`; `None` when `node` has no such peer.
+#[must_use]
+pub fn peer_json(
+    node: &NodeName,
+    instance: &Instance,
+    snapshot: &Snapshot,
+    peer: &NodeName,
+) -> Option<Vec<u8>> {
+    let record = snapshot.peers.iter().find(|record| record.peer.node == *peer)?;
+    let mut document = opening(&Head::new(node, instance, snapshot), "peer");
+    document.extend(json(&PeerFields::new(record)));
+    document.extend_from_slice(b"}\n");
+    Some(document)
+}
+
+/// One peer, as far as a table shows it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "PeerChecks<'_>")]
+pub struct PeerLine {
+    /// Its node.
+    pub node: NodeName,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Median total time of the successes among the recent probes.
+    pub latency: Option<Duration>,
+    /// Failures among the recent probes.
+    pub failures: usize,
+    /// Number of recent probes.
+    pub probes: usize,
+    /// Retransmits of the recent probes.
+    pub retransmits: u32,
+    /// The kernel's round-trip time.
+    pub rtt: Option<Duration>,
+    /// The kernel's path MTU, in bytes.
+    pub path_mtu: Option<u32>,
+    /// The last success, in Unix milliseconds.
+    pub last_success: Option<u64>,
+}
+
+/// The fields of a peer that are read.
+#[derive(Deserialize)]
+struct PeerChecks<'a> {
+    node: &'a str,
+    verdict: &'a str,
+    #[serde(borrow)]
+    reason: Option<&'a str>,
+    rtt_seconds: Option<f64>,
+    path_mtu_bytes: Option<u32>,
+    last_success: Option<f64>,
+    #[serde(borrow)]
+    recent: Vec<ProbeChecks<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ProbeChecks<'a> {
+    total_seconds: Option<f64>,
+    #[serde(borrow)]
+    reason: Option<&'a str>,
+    retransmits: u32,
+}
+
+impl TryFrom<PeerChecks<'_>> for PeerLine {
+    type Error = &'static str;
+
+    fn try_from(fields: PeerChecks<'_>) -> Result<Self, Self::Error> {
+        fields.line().ok_or("a value outside its bounds")
+    }
+}
+
+impl PeerChecks<'_> {
+    fn line(&self) -> Option<PeerLine> {
+        let (mut times, mut retransmits) = (Vec::new(), 0_u32);
+        for probe in &self.recent {
+            match (probe.total_seconds, probe.reason) {
+                (Some(total), None) => times.push(duration(total)?),
+                (None, Some(reason)) => drop(failure_reason(reason)?),
+                _ => return None,
+            }
+            retransmits = retransmits.saturating_add(probe.retransmits);
+        }
+        let probes = self.recent.len();
+        let line = PeerLine {
+            node: NodeName::new(self.node).ok()?,
+            verdict: verdict(self.verdict, self.reason)?,
+            failures: probes - times.len(),
+            probes,
+            retransmits,
+            latency: median(times.into_iter()),
+            rtt: optional(self.rtt_seconds, duration)?,
+            path_mtu: self.path_mtu_bytes,
+            last_success: optional(self.last_success, millis)?,
+        };
+        (probes <= RECENT).then_some(line)
+    }
+}
+
+#[derive(Serialize)]
+struct Pair<'a> {
+    version: u32,
+    source: &'a str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+/// One pair: `peer` is the peer document that `source` sent of `target`, or why there is none.
+#[must_use]
+pub fn pair_json(source: &NodeName, target: &NodeName, peer: Result<&[u8], RowError>) -> Vec<u8> {
+    let peer = peer.and_then(|document| Ok(read_peer(source, target, document)?));
+    let mut document = json(&Pair {
+        version: VERSION,
+        source: source.as_str(),
+        target: target.as_str(),
+        at: peer.ok().map(|(at, _)| unix_seconds(at)),
+        peer: peer.ok().map(|(_, peer)| peer),
+        error: peer.err().map(RowError::as_str),
+    });
+    document.push(b'\n');
+    document
+}
+
+/// The peer in `document`, word for word, and when its source saw it so, in Unix milliseconds.
+fn read_peer<'a>(
+    source: &NodeName,
+    target: &NodeName,
+    document: &'a [u8],
+) -> Result<(u64, &'a RawValue), ReadError> {
+    let document = read(document)?;
+    if document.node != source.as_str() {
+        return Err(ReadError::OtherNode);
+    }
+    let peer = || {
+        let peer = document.peer.filter(|peer| depth(peer.get()) <= MAX_DEPTH)?;
+        let line: PeerLine = serde_json::from_slice(peer.get().as_bytes()).ok()?;
+        Some((line.node, millis(document.at)?, peer))
+    };
+    match peer() {
+        Some((node, at, peer)) if node == *target => Ok((at, peer)),
+        Some(_) => Err(ReadError::OtherNode),
+        None => Err(ReadError::Malformed),
+    }
+}
+
+/// The depth to which valid JSON nests.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}

@@ -1,0 +1,48 @@
+//! `/api/v1/row`: one node's peers in the compact form from which the matrix is collected.
+
+use std::sync::Arc;
+
+use super::cell::CellFields;
+use super::{Chunks, Head, ReadError, json, list, millis, read};
+use crate::matrix::{Cell, NamedRow, unix_millis};
+use crate::name::{Instance, NodeName};
+use crate::state::Snapshot;
+
+/// Maximum bytes of a row: more than a thousand peers with names of usual length.
+pub const MAX_ROW: usize = 128 * 1024;
+
+/// The row of `node`.
+#[must_use]
+pub fn row_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>) -> Chunks {
+    let head = Head::new(node, instance, snapshot);
+    let (snapshot, at) = (Arc::clone(snapshot), unix_millis(snapshot.taken.wall));
+    list(&head, "cells", snapshot.peers.len(), move |index| {
+        let cell = |record: &Arc<_>| {
+            let cell = Cell::of(record, at);
+            json(&CellFields::new(Some(record.peer.node.as_str()), &cell, at))
+        };
+        snapshot.peers.get(index).map(cell).unwrap_or_default()
+    })
+}
+
+/// Reads the row that `peer` sent.
+///
+/// # Errors
+/// When it is malformed, of another version, or of another node.
+pub fn read_row(peer: &NodeName, document: &[u8]) -> Result<NamedRow, ReadError> {
+    let document = read(document)?;
+    if document.node != peer.as_str() {
+        return Err(ReadError::OtherNode);
+    }
+    let row = || {
+        let at = millis(document.at)?;
+        let cell = |cell: &Option<CellFields<'_>>| {
+            let cell = cell.as_ref()?;
+            let node = NodeName::new(cell.node?).ok().filter(|node| node != peer)?;
+            Some((node, cell.check(at)?))
+        };
+        let cells = document.cells?.iter().map(cell).collect::<Option<_>>()?;
+        Some(NamedRow { at, cells })
+    };
+    row().ok_or(ReadError::Malformed)
+}
