@@ -213,3 +213,62 @@ impl Backend {
         Some(exchange.progress + self.patience)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::super::request::HeadReader;
+    use super::*;
+    use crate::shutdown::StopToken;
+
+    const PATIENCE: Duration = Duration::from_secs(15);
+
+    fn backend() -> (Backend, UnixStream, Poll) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let poll = Poll::new(&StopToken::new()).unwrap();
+        (Backend::new(Lane::Bulk, near, PATIENCE, &poll).unwrap(), far, poll)
+    }
+
+    fn request(path: &str) -> RequestHead {
+        let text = format!("GET {path} HTTP/1.0\r\n\r\n");
+        HeadReader::default().read(text.as_bytes()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_resumed_response_gets_the_whole_timeout_again() {
+        let (mut backend, _far, poll) = backend();
+        let start = Instant::now();
+        assert!(backend.enqueue(ClientId::FIRST, request("/a")));
+        assert_eq!(backend.deadline(), None);
+        backend.send_next(start).unwrap();
+        assert_eq!(backend.deadline(), Some(start + PATIENCE));
+        backend.set_paused(true, &poll, start).unwrap();
+        assert_eq!(backend.deadline(), None);
+        let later = start + 2 * PATIENCE;
+        backend.set_paused(false, &poll, later).unwrap();
+        assert_eq!(backend.deadline(), Some(later + PATIENCE));
+    }
+
+    #[test]
+    fn requests_of_clients_that_left_are_not_sent() {
+        let (mut backend, mut far, poll) = backend();
+        let now = Instant::now();
+        let ids = [ClientId::FIRST, ClientId::FIRST.next(), ClientId::FIRST.next().next()];
+        for (id, path) in ids.into_iter().zip(["/a", "/b", "/c"]) {
+            assert!(backend.enqueue(id, request(path)));
+        }
+        let mut received = [0; 512];
+        backend.send_next(now).unwrap();
+        assert!(far.read(&mut received).unwrap() > 0 && received.starts_with(b"GET /a "));
+        for id in [ids[0], ids[1]] {
+            backend.abandon(id, &poll, now).unwrap();
+        }
+        far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nWylis-Sequence: 1\r\n\r\na")
+            .unwrap();
+        // The response is read to its end, but not handed out.
+        assert!(backend.receive(&mut [0; 512], now).unwrap().is_none());
+        backend.send_next(now).unwrap();
+        assert!(far.read(&mut received).unwrap() > 0 && received.starts_with(b"GET /c "));
+    }
+}

@@ -251,6 +251,18 @@ fn excess_connections_evict_the_oldest_incomplete_head() {
     assert_cost_bounded(&gate, before, 4096);
 }
 
+#[test]
+fn refused_clients_that_never_close_are_limited() {
+    let mut gate = GateProcess::start(&Options::new(33));
+    let mut clients: Vec<_> = (0..100).map(|_| connect(gate.address)).collect();
+    for client in &mut clients {
+        client.write_all(b"GET\r\n\r\n").unwrap();
+    }
+    gate.wait_for_counter("bad_request", |count| count == 100);
+    let open = gate.counter("connections");
+    assert!(open <= 32, "{open} connections");
+}
+
 /// The number of closed sockets of this address that still have data to send.
 fn orphans(address: std::net::SocketAddr) -> usize {
     // A socket without a descriptor has no inode.
