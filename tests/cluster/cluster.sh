@@ -1,30 +1,30 @@
 #!/usr/bin/env bash
-# A real Kubernetes on one machine, for the tests: the real control plane as plain processes, and nodes
-# with real kubelets and containerd, in network namespaces of their own. Needs root.
+# A real Kubernetes cluster on one machine, for the tests: the control plane as plain processes, and nodes
+# with kubelet and containerd in their own network namespaces. Needs root.
 #
-#   cluster.sh up [NODES]      brings one up with so many nodes (3), after taking down what is left of another
-#   cluster.sh up-plane        brings up etcd and the API server alone, for pods that are objects only
-#   cluster.sh down            takes it down: all its processes, namespaces and files
-#   cluster.sh stop PART       etcd, apiserver, controller-manager, scheduler, or NODE/kubelet
-#   cluster.sh start PART      the same again, ready when this returns
-#   cluster.sh crash NODE      takes a node's power away
+#   cluster.sh up [NODES]      starts a cluster with NODES nodes (3), after taking down leftovers
+#   cluster.sh up-plane        starts etcd and the API server alone, for pods that are objects only
+#   cluster.sh down            removes all its processes, namespaces and files
+#   cluster.sh stop PART       stops etcd, apiserver, controller-manager, scheduler, or NODE/kubelet
+#   cluster.sh start PART      starts it again, and waits until it is ready
+#   cluster.sh crash NODE      ends a node like a power failure
 #   cluster.sh boot NODE [without-network]  starts a node, new or not
-#   cluster.sh plug NODE       gives it the network that it was booted without
-#   cluster.sh kill-agent NODE ends the agents on a node without a word
-#   cluster.sh secret NODE FILE  prints token or ca.crt as the agent on a node sees it
-#   cluster.sh server-authority announce|switch|forget  replaces the one who vouches for the API server
-#   cluster.sh new-token-key   makes the key that signs tokens from the next start of the API server on
-#   cluster.sh drop-old-token-keys  what the others signed is refused from the next start on
-#   cluster.sh authorization broken|whole  the API server cannot tell what the agents may, and answers 500
-#   cluster.sh save-etcd       keeps a copy of what etcd holds; it is stopped meanwhile
-#   cluster.sh restore-etcd    puts that copy back, as from a backup; the API server is to be started after
-#   cluster.sh kubeconfig      prints where it is
-#   cluster.sh group           prints the control group of all that runs
-#   cluster.sh state           prints where all of it is: keys in pki/, what the agents asked in audit.jsonl
-#   cluster.sh logs            the end of each log
+#   cluster.sh plug NODE       connects the network of a node booted without it
+#   cluster.sh kill-agent NODE kills the agents on a node
+#   cluster.sh secret NODE FILE  prints token or ca.crt of a node's agent
+#   cluster.sh server-authority announce|switch|forget  replaces the API server's certificate authority
+#   cluster.sh new-token-key   creates the signing key of tokens, used after the API server's next start
+#   cluster.sh drop-old-token-keys  removes the other keys: their tokens are refused after the next start
+#   cluster.sh authorization broken|whole  makes the API server answer the agents with 500, or repairs it
+#   cluster.sh save-etcd       backs up etcd, which is stopped meanwhile
+#   cluster.sh restore-etcd    restores the backup; start the API server afterwards
+#   cluster.sh kubeconfig      prints the path of the kubeconfig
+#   cluster.sh group           prints the control group of all processes
+#   cluster.sh state           prints the folder of its files: keys in pki/, the agents' requests in audit.jsonl
+#   cluster.sh logs            prints the end of each log
 #
-# Several can run beside each other: WYLIS_CLUSTER is the number of the one that is meant, from 0 (the
-# default) to 9. Everything of it is in /tmp/wylis-cluster-NUMBER; the programs are where build.sh says.
+# Up to ten clusters can run at once: WYLIS_CLUSTER is the number of this one, from 0 (the default) to 9. Its
+# files are in /tmp/wylis-cluster-NUMBER; build.sh prints the folder of the programs.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -46,7 +46,7 @@ down() {
     rm -rf "$state"
 }
 
-# What this machine cannot do is told by the exit code 3, as build.sh does.
+# Exit code 3: this machine lacks something (as in build.sh).
 check_needs() {
     local program missing=()
     [ "$(id -u)" = 0 ] || { say "needs root, for network namespaces and control groups"; exit 3; }
@@ -54,16 +54,16 @@ check_needs() {
     [ ${#missing[@]} = 0 ] || { say "missing: ${missing[*]} (scripts/setup.sh installs them)"; exit 3; }
 }
 
-# Each kubelet takes six, and a machine gives 128 to each user.
+# Each kubelet needs six instances, and the default limit is 128 per user.
 raise_limits() {
     local limit=fs.inotify.max_user_instances most=1024
     if [ "$(sysctl -n $limit)" -lt $most ]; then
         sysctl -qw $limit=$most
-        say "$limit is $most from now on"
+        say "set $limit to $most"
     fi
 }
 
-# All that has no need of a node, but for the wait.
+# Starts everything that needs no node, without waiting.
 begin_plane() {
     down
     mkdir -p "$state"
@@ -103,13 +103,13 @@ up() {
     for node in "${nodes[@]}"; do await 60 "$node/kubelet" kubectl get node "$node"; done
     kubectl label node n1 node-role.kubernetes.io/control-plane= >/dev/null
     kubectl wait --for=condition=Ready node --all --timeout=60s >/dev/null
-    # Pods are refused until it exists.
+    # The API server refuses pods until it exists.
     await 30 controller-manager kubectl --namespace default get serviceaccount default
     say "up after $((SECONDS - began)) s: $(kubectl version -o json | sed -n 's/.*"gitVersion": "\(.*\)",/\1/p' | tail -n 1), ${#nodes[@]} nodes"
     say "try: KUBECONFIG=$KUBECONFIG $bin/kubectl get nodes"
 }
 
-# One at a time, whoever calls.
+# One command at a time.
 exclusively() {
     exec 9>"/run/wylis-cluster-$number.lock"
     flock 9

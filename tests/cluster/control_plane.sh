@@ -1,4 +1,4 @@
-# The control plane: etcd, API server, controller manager and scheduler, in a namespace of their own.
+# The control plane: etcd, API server, controller manager and scheduler, in one network namespace.
 # Sourced.
 # shellcheck shell=bash disable=SC2154 # from lib.sh
 
@@ -11,7 +11,7 @@ plane_process() {
 }
 
 start_etcd() {
-    # Nobody else can reach the namespace's loopback. Without fsync: nothing here outlives the machine.
+    # Only this namespace reaches its loopback. Without fsync: no data outlives the machine.
     plane_process etcd "$bin/etcd" --name plane --data-dir "$state/etcd-data" --unsafe-no-fsync \
         --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
         --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 \
@@ -39,7 +39,7 @@ restore_etcd() {
     await_etcd
 }
 
-# The newest key signs tokens; those of all keys that are left are accepted.
+# The newest key signs tokens; tokens of all existing keys are accepted.
 newest_token_key() { find "$pki" -name 'service-account-*.key' | sort | tail -n 1; }
 
 make_token_key() {
@@ -57,14 +57,14 @@ drop_old_token_keys() {
     done
 }
 
-# Node and RBAC decide. With `broken`, a webhook that nobody answers has to be asked first about the
-# agents, and what it cannot be asked about is an error of the server: 500. A running server reads it anew.
+# Node and RBAC authorize. With `broken`, a webhook without a listener comes first for the agents, and its
+# failure makes the server answer 500. A running server reloads this file.
 write_authorization() {
     local broken=""
     if [ "$1" = broken ]; then
         broken="
   - type: Webhook
-    name: nobody
+    name: unreachable
     webhook:
       failurePolicy: Deny
       timeout: 3s
@@ -73,9 +73,9 @@ write_authorization() {
       subjectAccessReviewVersion: v1
       matchConditionSubjectAccessReviewVersion: v1
       matchConditions: [{expression: request.user == 'system:serviceaccount:wylis:wylis'}]
-      connectionInfo: {type: KubeConfigFile, kubeConfigFile: $state/nobody.conf}"
-        # Port 1 has no listener, so that the answer comes at once.
-        sed 's|server: .*|server: https://127.0.0.1:1|' "$KUBECONFIG" >"$state/nobody.conf"
+      connectionInfo: {type: KubeConfigFile, kubeConfigFile: $state/unreachable.conf}"
+        # Port 1 has no listener: the connection is refused at once.
+        sed 's|server: .*|server: https://127.0.0.1:1|' "$KUBECONFIG" >"$state/unreachable.conf"
     fi
     cat >"$state/authorization.new" <<YAML
 apiVersion: apiserver.config.k8s.io/v1
@@ -90,7 +90,7 @@ YAML
 start_apiserver() {
     local key accepted=()
     [ -e "$state/authorization.yaml" ] || write_authorization whole
-    # What the agents ask, and nobody else.
+    # The agents' requests only.
     printf '%s\n' 'apiVersion: audit.k8s.io/v1' 'kind: Policy' 'omitStages: [RequestReceived]' 'rules:' \
         '  - {level: Metadata, users: ["system:serviceaccount:wylis:wylis"]}' '  - {level: None}' >"$state/audit.yaml"
     for key in "$pki"/service-account-*.pub; do accepted+=(--service-account-key-file "$key"); done
@@ -107,13 +107,13 @@ start_apiserver() {
         --audit-policy-file "$state/audit.yaml" --audit-log-path "$state/audit.jsonl"
 }
 
-# Whoever may be anybody is told that much.
+# Every user may read the cluster's public information.
 await_apiserver() {
     await 60 apiserver curl --silent --fail --cacert "$pki/trusted.crt" "https://$plane_ip:6443/readyz"
 }
 
 start_controller_manager() {
-    # A dead node is noticed within 20 s rather than 50, so that a test need not wait as long.
+    # A dead node is noticed within 20 s rather than 50, for shorter tests.
     plane_process controller-manager "$bin/kube-controller-manager" --bind-address 127.0.0.1 --leader-elect=false \
         --kubeconfig "$state/controller-manager.conf" --use-service-account-credentials \
         --service-account-private-key-file "$(newest_token_key)" --root-ca-file "$pki/trusted.crt" \
@@ -137,7 +137,7 @@ start_part() {
             ;;
         controller-manager) start_controller_manager ;;
         scheduler) start_scheduler ;;
-        *) die "no part called $1" ;;
+        *) die "unknown part: $1" ;;
     esac
 }
 
@@ -147,7 +147,7 @@ make_network() {
     ip -n "$switch" link set br0 up
     make_host "$plane" "$plane_ip"
     route_to_pods "$plane"
-    # This machine has a cable too: kubectl and the tests speak to the API server and to the pods.
+    # This machine is connected too: kubectl and the tests reach the API server and the pods.
     ip link add "$prefix-host" type veth peer name host netns "$switch"
     ip -n "$switch" link set host master br0 up
     ip addr add "$machine_ip/24" dev "$prefix-host"

@@ -1,4 +1,4 @@
-# Images without an engine: an archive as `docker save` writes it. Sourced.
+# Images without an engine: archives in the form of `docker save`. Sourced.
 # shellcheck shell=bash disable=SC2154 # from lib.sh
 
 # `make_image REFERENCE FILE CONFIGURATION`: one layer with one file; the configuration is JSON.
@@ -16,7 +16,7 @@ make_image() {
     mv "$dir.tar" "$state/images/$(basename "${reference%%:*}")-${reference##*:}.tar"
 }
 
-# What Dockerfile.scratch says of the image, so that it is said once.
+# User and entry point from Dockerfile.scratch.
 agent_configuration() {
     local file=$project/Dockerfile.scratch user entrypoint
     user=$(sed -n 's/^USER //p' "$file")
@@ -25,13 +25,13 @@ agent_configuration() {
     echo "{\"User\": \"$user\", \"Entrypoint\": $entrypoint}"
 }
 
-# The agent's image as the manifests name it, and the same under the tag `next` for an update to go to.
+# The agent's image with the manifests' name, and with the tag `next` as the target of an update.
 make_images() {
     local image binary
     mkdir -p "$state/images"
     image=$(sed -n 's/^ *image: \(wylis:.*\)$/\1/p' "$project/manifests/50-daemonset.yaml")
     binary=${WYLIS_BINARY:-$(cd "$project" && realpath "$(scripts/build.sh --path)")}
-    [ -x "$binary" ] || die "no $binary (make build makes it)"
+    [ -x "$binary" ] || die "no $binary (run make build)"
     make_image wylis.test/pause:1 "$bin/pause" '{"Entrypoint": ["/pause"]}'
     make_image "docker.io/library/$image" "$binary" "$(agent_configuration)"
     make_image docker.io/library/wylis:next "$binary" "$(agent_configuration)"

@@ -1,45 +1,45 @@
-# What the parts of the cluster share: where things are, control groups, processes. Sourced.
-# shellcheck shell=bash disable=SC2034 # used by those who source it
+# Shared by the scripts of the cluster: paths, control groups, processes. Sourced.
+# shellcheck shell=bash disable=SC2034 # used by the sourcing scripts
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 project=$(cd "$here/../.." && pwd)
 say() { echo "cluster: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Up to ten beside each other, each at one place: so a run finds, and removes, what a run that died has
-# left. All that is of the machine and not of the cluster (names, addresses) has its number.
+# Up to ten clusters at once, each in a fixed place, so that a run finds and removes the leftovers of a killed
+# one. Machine-wide names and addresses contain the cluster's number.
 number=${WYLIS_CLUSTER:-0}
-[[ $number =~ ^[0-9]$ ]] || die "WYLIS_CLUSTER is '$number', and must be a number from 0 to 9"
+[[ $number =~ ^[0-9]$ ]] || die "WYLIS_CLUSTER is '$number': must be a digit from 0 to 9"
 state=/tmp/wylis-cluster-$number
 bin=$("$here/build.sh" --path)
 pki=$state/pki
 export KUBECONFIG=$state/admin.conf
 
-# Of network namespaces, and of the cable to this machine.
+# Prefix of network namespaces and of the veth to this machine.
 prefix=wyk$number
 switch=$prefix-sw
 plane=$prefix-cp
-# Addresses of the range for benchmarks, which no network uses: ten networks for each cluster. The last
-# part of a node's address is 1 and its number; its pods' network is so many after that of the nodes.
+# Addresses in the benchmark range, which no real network uses: ten networks for each cluster. Node N has the
+# address .1N; its pods' network is N after that of the nodes.
 network=$((100 + 10 * number))
 machine_ip=198.18.$network.1
 plane_ip=198.18.$network.2
 node_ip() { echo "198.18.$network.1${1#n}"; }
 pods_of() { echo "198.18.$((network + ${1#n}))"; }
 service_ip=10.96.0.1
-# As many as may ever join: each node knows the ways to all of them beforehand.
+# All nodes that may join: each node has the routes to all of them from the start.
 all_nodes=(n1 n2 n3 n4 n5)
 
-# Everything that runs is in this control group, and nothing else is. A pid file may name a stranger
-# after a crash; the group does not.
+# The control group of all our processes, and no others. After a crash, a pid file may name a foreign process;
+# the group cannot.
 group=wylis-cluster-$number
 
 is_v2() { [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ]; }
 hierarchies() { if is_v2; then echo /sys/fs/cgroup; else awk '$3 == "cgroup" { print $2 }' /proc/mounts; fi; }
-# The one hierarchy that is asked who is in a group.
+# The hierarchy that lists a group's processes.
 members_root() { if is_v2; then echo /sys/fs/cgroup; else echo /sys/fs/cgroup/memory; fi; }
 
-# Makes a group below ours in every hierarchy.
+# Creates a group in every hierarchy.
 make_group() {
     local root part path
     while read -r root; do
@@ -47,7 +47,7 @@ make_group() {
         for part in ${1//\// }; do
             if is_v2; then echo "+cpu +cpuset +memory +pids" >"$path/cgroup.subtree_control"; fi
             [ -d "$path/$part" ] || mkdir "$path/$part"
-            # A new group of version 1 has neither processors nor memory to run on.
+            # A new group of version 1 has no CPUs and no memory nodes.
             if [ -e "$path/$part/cpuset.cpus" ] && ! is_v2; then
                 cat "$path/cpuset.cpus" >"$path/$part/cpuset.cpus"
                 cat "$path/cpuset.mems" >"$path/$part/cpuset.mems"
@@ -64,7 +64,7 @@ members() {
     [ ! -d "$root/$1" ] || find "$root/$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true
 }
 
-# Ends all that is in a group, at once and without a word, and removes the group.
+# Kills all processes of a group, and removes the group.
 kill_group() {
     local pids root
     for _ in $(seq 200); do
@@ -74,10 +74,10 @@ kill_group() {
         kill -9 $pids 2>/dev/null || true
         sleep 0.05
     done
-    [ -z "$(members "$1")" ] || die "some of $1 does not end: $(members "$1" | tr '\n' ' ')"
+    [ -z "$(members "$1")" ] || die "processes of $1 do not end: $(members "$1" | tr '\n' ' ')"
     while read -r root; do
         [ ! -d "$root/$1" ] || find "$root/$1" -depth -type d -exec rmdir {} + 2>/dev/null || true
-    # Where both versions are mounted, the runtime has made groups in the other one as well.
+    # Where both versions are mounted, the runtime created groups in the other one too.
     done < <(awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/mounts)
 }
 
@@ -96,19 +96,19 @@ pid_of() {
     echo "$pid"
 }
 
-# Starts a process: `spawn NAME GROUP command…`; its log and its pid are in the state, under its name.
+# Starts a process: `spawn NAME GROUP command…`; its log and pid file are in the state folder.
 spawn() {
     local name=$1 wanted=$2
     shift 2
     if pid_of "$name" >/dev/null; then return; fi
     mkdir -p "$(dirname "$state/$name")"
-    # Apart from our terminal and our pipes, or whoever reads our output would wait for its end.
+    # Detached from our terminal and pipes: otherwise a reader of our output waits for the process's end.
     (in_group "$wanted" setsid "$@") </dev/null >>"$state/$name.log" 2>&1 9>&- &
     echo $! >"$state/$name.pid"
 }
 
-# Ends a process as an init system would, but for its patience: the API server waits a minute for its
-# watches to end, if it is let.
+# Ends a process as an init system does, but with 2 s of patience: the API server would wait 1 min for its
+# watches.
 stop_process() {
     local pid
     pid=$(pid_of "$1") || return 0
@@ -120,7 +120,7 @@ stop_process() {
     kill -9 "$pid"
 }
 
-# Polls a command until it succeeds: `await SECONDS NAME command…`; the log of NAME tells why not.
+# Polls a command until it succeeds: `await SECONDS NAME command…`; a failure prints the log of NAME.
 await() {
     local seconds=$1 name=$2 end
     shift 2
@@ -134,7 +134,7 @@ await() {
     done
 }
 
-# A namespace with a cable into the switch: `make_host NAMESPACE ADDRESS`.
+# Creates a namespace connected to the switch: `make_host NAMESPACE ADDRESS`.
 make_host() {
     ip netns add "$1"
     ip -n "$1" link set lo up
@@ -144,7 +144,7 @@ make_host() {
     ip -n "$1" link set eth0 up
 }
 
-# The ways to the pods of all nodes but, perhaps, one; in a namespace, or on this machine for "".
+# Adds routes to the pods of all nodes, except perhaps one; in a namespace, or on this machine for "".
 route_to_pods() {
     local node
     for node in "${all_nodes[@]}"; do

@@ -1,18 +1,18 @@
-# A node: containerd and a kubelet in a network namespace, a mount namespace and a control group of
-# their own, with the paths that they have on a real node. Sourced.
+# A node: containerd and a kubelet in their own network namespace, mount namespace and control group, with the
+# paths of a real node. Sourced.
 # shellcheck shell=bash disable=SC2154 # from lib.sh
 
-# Runs in the node's namespaces for as long as the node lives; the rest of the node joins it there.
-# When the last of them ends, so do all mounts.
+# Holds the node's namespaces while the node runs; the node's other processes join it. The mounts end with the
+# last process.
 hold_node() {
     local node=$1 path value
-    # /run has the names of namespaces of others, which this copy of their mounts would keep alive.
+    # /run has mounts of other namespaces' names; a copy here would keep those namespaces alive.
     umount --recursive --lazy /run/netns 2>/dev/null || true
     mount -t tmpfs -o mode=755 run /run
     mount --bind "$state/$node/lib" /var/lib
     mount --bind "$state/$node/log" /var/log
     mkdir -p /run/netns
-    # The kubelet sets these for the whole machine. It is to find them set instead.
+    # The kubelet would set these for the whole machine: give it files with the values it wants.
     while read -r path value; do
         echo "$value" >"/run/${path//\//.}"
         mount --bind "/run/${path//\//.}" "/proc/sys/$path"
@@ -50,7 +50,7 @@ make_node_network() {
     ip -n "$prefix-$node" route add default via "$plane_ip"
     route_to_pods "$prefix-$node" "$node"
     nsenter "--net=/run/netns/$prefix-$node" sysctl -qw net.ipv4.ip_forward=1
-    # All that kube-proxy would do here: the one service that the agents use.
+    # In place of kube-proxy: the only service that the agents use.
     nsenter "--net=/run/netns/$prefix-$node" nft -f - <<NFT
 table ip services {
   chain prerouting {
@@ -61,7 +61,7 @@ table ip services {
 NFT
 }
 
-# What a network plugin's installer leaves on a node, when it has done its work.
+# The configuration that a network plugin installs on a node.
 write_network_configuration() {
     local node=$1
     cat >"$state/$node/lib/cni/net.d/10-pods.conflist" <<JSON
@@ -78,14 +78,14 @@ write_node_configuration() {
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "wylis.test/pause:1"
-  # Root inside a sandbox may lack the right to be spared by the kernel (CAP_SYS_RESOURCE).
+  # Root in a sandbox may lack CAP_SYS_RESOURCE, which lowering the OOM score needs.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "/var/lib/cni/net.d"
 TOML
-    # No eviction and no clearing of images: how full this machine's disk is says nothing of the node. The
-    # volumes of a pod are looked at every 10 s rather than every minute, so that a test need not wait.
+    # No eviction and no image clean-up: the fill level of this machine's disk does not matter. Pod volumes
+    # sync every 10 s rather than every minute, for shorter tests.
     cat >"$dir/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -109,7 +109,7 @@ nodeLeaseDurationSeconds: 20
 YAML
 }
 
-# The first half, which needs no API server: everything but the kubelet.
+# Starts everything but the kubelet, which needs the API server.
 prepare_node() {
     local node=$1
     mkdir -p "$state/$node"
@@ -136,7 +136,7 @@ import_images() {
 
 start_kubelet() {
     local node=$1 taints=()
-    # One of them as a control plane's node is: no pod without a toleration.
+    # One node has a control plane's taint: no pod without a toleration.
     [ "$node" != n1 ] || taints=(--register-with-taints=node-role.kubernetes.io/control-plane=:NoSchedule)
     node_process "$node" kubelet "$bin/kubelet" --config "$state/$node/kubelet.yaml" \
         --kubeconfig "$state/$node/kubelet.conf" --hostname-override "$node" --node-ip "$(node_ip "$node")" \
@@ -155,13 +155,13 @@ agents_of() {
     done
 }
 
-# Ends a node's agents without a word, as a bug or the kernel would; the kubelet starts them anew.
+# Kills a node's agents, as a crash does; the kubelet restarts them.
 kill_agents() {
     local pid
     for pid in $(agents_of "$1"); do kill -9 "$pid"; done
 }
 
-# A file of the service account as a node's agent sees it: token or ca.crt.
+# Prints a file of the service account of a node's agent: token or ca.crt.
 secret_of() {
     local pid
     for pid in $(agents_of "$1"); do
@@ -169,9 +169,9 @@ secret_of() {
     done
 }
 
-# As when the power goes: all of it at once, and silence on the wire. Its disk stays for a new start.
+# A power failure: all processes and the link end at once. The disk stays for a new start.
 crash_node() {
-    # The cable by name: sockets that wait for an answer keep the namespace a while, without its name.
+    # Delete the veth by name: waiting sockets keep the namespace alive for a while.
     ip -n "$switch" link del "$prefix-$1" 2>/dev/null || true
     kill_group "$group/$1"
     ip netns del "$prefix-$1" 2>/dev/null || true

@@ -1,9 +1,9 @@
-# The certificates and kubeconfigs of a cluster, with the names and groups that its roles are bound to.
+# The certificates and kubeconfigs of a cluster, with the users and groups of its role bindings.
 # Sourced.
 # shellcheck shell=bash disable=SC2154 # from lib.sh
 
-# `issue NAME SUBJECT EXTENSION…`: a key and a certificate; signed by the cluster's authority, or by the
-# one that `authority` names. Elliptic curves, because a dozen RSA keys take seconds.
+# `issue NAME SUBJECT EXTENSION…`: a key and a certificate, signed by the authority in `authority`, by default
+# the cluster's. Elliptic curves, because a dozen RSA keys take seconds.
 issue() {
     local name=$1 subject=$2 extension arguments=()
     shift 2
@@ -22,7 +22,7 @@ leaf() {
         "extendedKeyUsage=$usage" "$@"
 }
 
-# `kubeconfig NAME FILE`: for the holder of that certificate; whole in itself, so it can be carried away.
+# `kubeconfig NAME FILE`: a self-contained kubeconfig with that certificate.
 kubeconfig() {
     cat >"$2" <<YAML
 apiVersion: v1
@@ -48,7 +48,7 @@ make_server_certificate() {
         "subjectAltName=$names,DNS:kubernetes.default.svc.cluster.local,IP:$plane_ip,IP:$service_ip"
 }
 
-# What everybody holds against the API server is written anew; who runs must be started anew.
+# Rewrites the trusted authorities in all kubeconfigs; running processes need a restart.
 write_kubeconfigs() {
     local node
     kubeconfig admin "$KUBECONFIG"
@@ -61,7 +61,7 @@ write_kubeconfigs() {
 
 make_authority() {
     mkdir -p "$pki"
-    # Nothing of the machine's own configuration, which makes every certificate an authority.
+    # Without the machine's OpenSSL configuration, which makes every certificate an authority.
     printf '[req]\ndistinguished_name = name\n[name]\n' >"$pki/openssl.conf"
     issue ca "/CN=kubernetes" basicConstraints=critical,CA:true keyUsage=critical,keyCertSign,cRLSign
     cp "$pki/ca.crt" "$pki/trusted.crt"
@@ -74,7 +74,7 @@ make_authority() {
     write_kubeconfigs
 }
 
-# The authority that vouches for the API server is replaced in the usual three steps.
+# Replaces the API server's authority in three steps.
 replace_server_authority() {
     case $1 in
         announce)
@@ -89,7 +89,7 @@ replace_server_authority() {
     write_kubeconfigs
 }
 
-# What a node has when it joins: to ask the API server as itself, and to be asked by it.
+# A node's client certificate for the API server, and its serving certificate.
 make_node_identity() {
     leaf "$1-client" "/O=system:nodes/CN=system:node:$1" clientAuth
     leaf "$1-server" "/O=system:nodes/CN=system:node:$1" serverAuth "subjectAltName=DNS:$1,IP:$(node_ip "$1")"

@@ -1,8 +1,8 @@
-"""Checks a dashboard (JSON) against the types that Grafana publishes, as grafana-foundation-sdk has them.
+"""Checks a dashboard (JSON) against Grafana's published types in grafana-foundation-sdk.
 
-The library reads what it knows and drops the rest, and believes every type. So: whatever stands in the
-file must come out again as it went in, and every value must be of the type that its field declares.
-Prints what is wrong, and ends with 1 if there is anything.
+The library drops unknown fields and checks no types. So this script compares the file with what the library
+writes back, and checks every value against its field's declared type. It prints the errors, and exits with 1
+if there are any.
 """
 
 import enum
@@ -17,7 +17,7 @@ NUMBERS = {int: int, float: (int, float)}
 
 
 def lost(before, after, path):
-    """What stood in the file and is not what came out."""
+    """The fields that the library dropped or changed."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             if key in after:
@@ -32,13 +32,13 @@ def lost(before, after, path):
 
 
 def misfit(value, declared, path):
-    """What is of another type than declared."""
+    """The values of another type than declared."""
     origin, arguments = typing.get_origin(declared), typing.get_args(declared)
     if declared in (object, typing.Any) or declared is type(value):
         if hasattr(value, "to_json"):
             yield from fields(value, path)
     elif origin is typing.Union:
-        # The one that fits best; nothing at all fits only nothing.
+        # The best match; None matches only None.
         possible = [one for one in arguments if (one is type(None)) == (value is None)]
         found = [list(misfit(value, one, path)) for one in possible]
         yield from min(found, key=len, default=[f"{path}: {value!r} is no {declared}"])
@@ -64,7 +64,7 @@ def misfit(value, declared, path):
         if value not in [one.value for one in declared]:
             yield f"{path}: {value!r} is none of {[one.value for one in declared]}"
     elif isinstance(declared, type) and hasattr(declared, "from_json") and isinstance(value, dict):
-        # Read no deeper by the library itself.
+        # The library reads no deeper.
         read = declared.from_json(value)
         yield from lost(value, plain(read), path)
         yield from fields(read, path)
@@ -81,7 +81,7 @@ def fields(model, path):
         return
     for name, declared in typing.get_type_hints(type(model)).items():
         yield from misfit(getattr(model, name), declared, f"{path}.{name}")
-    # The library does not say that this is what a table's fields have.
+    # The library does not declare the type of a table's fields.
     if isinstance(model, dashboard.Panel) and model.type_val == "table":
         yield from misfit(model.field_config.defaults.custom, common.TableFieldOptions, f"{path}.custom")
 
