@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the parts of a real cluster from Go modules, once for each state of these files, and prints the
-# folder that holds them. `build.sh [--path] [PART…]`: without a part, all of Kubernetes; `control` is what
-# the control plane alone needs, `monitoring` what scrapes the agents. With --path it builds nothing. Where
-# they cannot be had (no Go, no network), it says so and exits with 3. GOFLAGS=-p=1 spares a busy machine.
+# Builds the parts of a real cluster from Go modules, once for each state of these files, and prints their
+# folder. `build.sh [--path] [PART…]`: without a part, all of Kubernetes; `control` builds the control plane,
+# `monitoring` the parts that scrape agents. --path builds nothing. Without Go or the network it reports why
+# and exits with 3. GOFLAGS=-p=1 spares a busy machine.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,7 +26,7 @@ missing() {
     for part in "${wanted[@]}"; do [ -e "$bin/$part" ] || echo "$part"; done
 }
 
-# The folder of the module that a part is built from, and its package there.
+# A part's module folder and package.
 source_of() {
     case $1 in
         etcd) echo . go.etcd.io/etcd/server/v3 ;;
@@ -36,14 +36,14 @@ source_of() {
     esac
 }
 
-# Downloads what is not here yet, and tells a network that is not there from a module that is wrong.
+# Downloads missing modules. Distinguishes a missing network from a broken module.
 fetch() {
     local module package said
     read -r module package < <(source_of "$1")
     said=$(cd "$module" && go list -mod=readonly -deps "$package" 2>&1 >/dev/null) && return
     echo "$said" | tail -n 5 >&2
     if grep -qE 'dial tcp|no such host|i/o timeout|proxyconnect|module lookup disabled' <<<"$said"; then
-        echo "cluster: no Go modules: the network is not there" >&2
+        echo "cluster: no Go modules: no network" >&2
         exit 3
     fi
     exit 1
@@ -51,38 +51,38 @@ fetch() {
 
 build() {
     local module package arguments=()
-    # The one process of a sandbox. Static, as the image holds nothing else.
+    # The process of a sandbox. Static: its image has no other file.
     if [ "$1" = pause ]; then
         cc -Os -static -o "$bin/pause.new" pause.c
     else
         fetch "$1"
         read -r module package < <(source_of "$1")
-        # Of two dozen kinds of discovery, which are most of the work, one.
+        # One kind of discovery of two dozen, which are most of the build.
         [ "$1" != prometheus ] || arguments=(-tags "remove_all_sd enable_kubernetes_sd")
         (cd "$module" && go build -mod=readonly "${arguments[@]}" -trimpath -buildvcs=false -gcflags=all=-dwarf=false \
             -ldflags "$ldflags" -o "$bin/$1.new" "$package") >&2
     fi
-    # Whole or not at all, however this ends.
+    # Atomic, in case of an interruption.
     mv "$bin/$1.new" "$bin/$1"
 }
 
 if [ -n "$(missing)" ]; then
     mkdir -p "$bin"
-    # Whoever comes second waits for the first; then there is nothing left to do.
+    # A second build waits for the first, and finds nothing left to do.
     exec 9>"$cache/build.lock"
     flock 9
-    # Go fetches a newer self where it is older than go.mod asks, if it may and can.
+    # An older Go downloads the version that go.mod requires, if permitted.
     go env GOVERSION >/dev/null 2>&1 || { echo "cluster: no Go 1.24 or newer" >&2; exit 3; }
     fetch etcd
     kubernetes=$(go list -mod=readonly -m -f '{{.Version}}' k8s.io/kubernetes)
     IFS=. read -r major minor _ <<<"${kubernetes#v}"
     ldflags="-s -w"
-    # Without it, the parts tell one another that they are of version 0.0.0, and clients see it.
+    # Without it, the parts report version 0.0.0.
     for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
         ldflags+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=$major -X $package.gitMinor=$minor"
     done
-    # Static: they run in namespaces of any make, and need no C compiler. The compiler's garbage is
-    # collected less often than usual: some time for some memory.
+    # Static: the parts run in any mount namespace and need no C compiler. Less frequent garbage collection
+    # trades memory for time.
     export CGO_ENABLED=0 GOGC=${GOGC:-400}
     for part in $(missing); do
         echo "cluster: building $part into $bin, for Kubernetes $kubernetes (once)" >&2
