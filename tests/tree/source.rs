@@ -81,11 +81,12 @@ fn defined_names(item: &Item) -> Vec<String> {
         Item::Const(item) => &item.ident,
         Item::Enum(item) => &item.ident,
         Item::Fn(item) => &item.sig.ident,
-        Item::Macro(item) => match &item.ident {
-            Some(ident) => ident,
-            // `label_set! { … enum Name { … } }` defines Name.
-            None => return names_in_macro(&item.mac.tokens),
-        },
+        // `label_set! { … enum Name { … } }` defines Name, and so does a macro whose body has it.
+        Item::Macro(item) => {
+            let mut names = names_in_macro(item.mac.tokens.clone());
+            names.extend(item.ident.as_ref().map(ToString::to_string));
+            return names;
+        }
         Item::Mod(item) => &item.ident,
         Item::Static(item) => &item.ident,
         Item::Struct(item) => &item.ident,
@@ -98,13 +99,23 @@ fn defined_names(item: &Item) -> Vec<String> {
 }
 
 /// The names that follow a keyword of an item among the tokens.
-fn names_in_macro(tokens: &TokenStream) -> Vec<String> {
-    let words: Vec<String> = tokens.clone().into_iter().map(|tree| tree.to_string()).collect();
-    let pairs = words.iter().zip(words.iter().skip(1));
-    pairs
-        .filter(|(word, _)| ["const", "enum", "fn", "static", "struct"].contains(&word.as_str()))
-        .map(|(_, name)| name.clone())
-        .collect()
+fn names_in_macro(tokens: TokenStream) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut after_keyword = false;
+    for tree in tokens {
+        match tree {
+            TokenTree::Group(group) => names.extend(names_in_macro(group.stream())),
+            TokenTree::Ident(word) if after_keyword => names.push(word.to_string()),
+            TokenTree::Ident(word) => {
+                let keywords = ["const", "enum", "fn", "static", "struct"];
+                after_keyword = keywords.iter().any(|keyword| word == keyword);
+                continue;
+            }
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+        after_keyword = false;
+    }
+    names
 }
 
 fn attributes(item: &Item) -> &[Attribute] {
@@ -339,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_module_knows_what_its_names_stand_for() {
-        let text = "use a::b as c; mod d; struct E; macro_rules! m { () => {} } mod f { fn g() {} }
+        let text = "use a::b as c; mod d; struct E; macro_rules! m { () => { pub enum J {} } } mod f { fn g() {} }
                     label_set! { /// Doc.
                     pub enum H { I = \"i\", } } fn d() {}";
         let source = read(&["x".to_owned()], text).unwrap();
@@ -347,7 +358,7 @@ mod tests {
         let alias = Definition::Alias(vec!["a".to_owned(), "b".to_owned()]);
         assert_eq!(module.names["c"], [alias]);
         assert_eq!(module.names["d"], [Definition::Module, Definition::Here]);
-        for name in ["E", "m", "H"] {
+        for name in ["E", "m", "H", "J"] {
             assert_eq!(module.names[name], [Definition::Here], "{name}");
         }
         let inner = &source.modules[&vec!["x".to_owned(), "f".to_owned()]];
