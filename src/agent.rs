@@ -1,7 +1,7 @@
-//! Ties the parts together: starts the named threads, owns the schedule and the state, stops all.
+//! Ties the parts together: starts the threads, runs the loop, stops the threads.
 //!
-//! The agent's loop runs on the thread that calls [`run`]. It alone touches schedule and state;
-//! everything reaches it through bounded channels, and it blocks on nothing else.
+//! The loop runs on the thread that calls [`run`]. It alone owns schedule and state. Everything
+//! reaches it through bounded channels, and it blocks on nothing else.
 
 mod collect;
 mod event_loop;

@@ -1,8 +1,8 @@
 //! tiny_http on a private socket, and the routes it answers.
 //!
-//! Whatever reaches it was checked by the gate. Only three connections ever exist: they are made
-//! here, before anybody else could, and handed to the gate. tiny_http is neither stopped nor
-//! dropped: it lives until the process exits (dropped on an abstract socket, it aborts).
+//! It gets only requests that the gate has checked, over three connections that are opened here and
+//! handed to the gate; no other can exist. tiny_http is never stopped or dropped, since it aborts when
+//! it is dropped on an abstract socket.
 
 mod body;
 mod page;
@@ -64,15 +64,15 @@ pub trait Views: Send + Sync + 'static {
     ) -> Option<Result<Vec<u8>, RowError>>;
 }
 
-/// Starts the server, and its threads "server-0" and "server-1", which end with the process.
+/// Starts the server and its threads `server-0` and `server-1`, which end with the process.
 ///
 /// # Errors
-/// When there is no socket, no thread, or no answer.
+/// When the socket, a thread or the first answer fails.
 pub fn start(views: Arc<dyn Views>) -> io::Result<Lanes<UnixStream>> {
-    let private::Private { listener, door, streams } = private::listen()?;
+    let private::Private { listener, shut, streams } = private::listen()?;
     let server = tiny_http::Server::from_listener(listener, None);
     let server = server.map_err(|error| io::Error::other(format!("start the server: {error}")))?;
-    // Never dropped: that would abort.
+    // Never dropped, which would abort.
     let server: &'static tiny_http::Server = Box::leak(Box::new(server));
     for number in 0..HANDLERS {
         let views = Arc::clone(&views);
@@ -84,14 +84,14 @@ pub fn start(views: Arc<dyn Views>) -> io::Result<Lanes<UnixStream>> {
     for stream in &streams {
         private::greet(stream)?;
     }
-    drop(door);
+    drop(shut);
     let [small, bulk, gathered] = streams;
     Ok(Lanes { small, bulk, gathered })
 }
 
 fn handle(server: &tiny_http::Server, views: &Arc<dyn Views>) {
     loop {
-        // An error is only the accept thread's end, told once.
+        // The only error is the end of the accept thread, which occurs once.
         if let Ok(request) = server.recv() {
             routes::answer(request, views);
         }

@@ -1,4 +1,4 @@
-//! The loop over schedule and state: one event at a time, one deadline to wait for.
+//! The loop that owns schedule and state. It handles one event at a time and waits for one deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,84 +18,78 @@ use crate::schedule::Schedule;
 use crate::shutdown::StopToken;
 use crate::state::{Change, MeshState, Moment, PeerRecord, Snapshot, Verdict};
 
-/// What reaches the loop.
+/// An event that wakes the loop.
 pub(super) enum Event {
     /// A refresh of the peer list ended.
     Refreshed(Refresh),
     /// A probe ended.
     Probed(Report),
-    /// Keep-alive requests were answered, and wait to be counted.
-    Heard,
-    /// Somebody wants to read.
+    /// Keep-alive requests are queued.
+    RequestsReceived,
+    /// A reader waits for a snapshot.
     Read(SyncSender<Arc<Snapshot>>),
-    /// Wakes the loop: the stop token was pulled.
+    /// The stop token was set.
     Stop,
 }
 
-/// The state is looked through for goodbyes that ran out and peers that fell silent this often: the
-/// longest sleep.
+/// Interval of the check for expired goodbyes and silent peers; the loop never sleeps longer.
 const TICK: Duration = Duration::from_secs(1);
-/// A busy node delays the loop by less; a frozen or paused one by more.
-const KEPT_FROM_RUNNING: Duration = Duration::from_secs(2);
-/// How late the loop may come by before the health route calls it stuck: long enough for a node
-/// that swaps, short enough that the kubelet acts within minutes.
+/// A loop that runs later than this was suspended: a busy node delays it by less.
+const SUSPENDED_AFTER: Duration = Duration::from_secs(2);
+/// How late the loop may be before the health route reports it as stuck: long enough for a node that
+/// swaps, short enough that the kubelet acts within minutes.
 const SLACK: Duration = Duration::from_secs(30);
-/// How long goodbyes may take beyond the drain: one lost SYN, where the drain is shorter.
-const GOODBYE_WITHIN: Duration = Duration::from_millis(1500);
-/// Large probes in flight: where all paths swallow them, they must not hold every worker.
-const LARGE_AT_ONCE: usize = 8;
-/// Events handled before the schedule is looked at again, so that a flood of requests delays no
-/// probe.
+/// Extra time for goodbyes where the drain is short: one lost SYN.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Maximum of large probes in flight: on paths that lose them, they must not occupy every worker.
+const MAX_LARGE_IN_FLIGHT: usize = 8;
+/// Events handled before the next look at the schedule, so that a flood of requests delays no probe.
 const BURST: usize = 64;
 
-/// What the loop works with.
+/// The loop and all that it uses.
 pub(super) struct EventLoop {
     pub(super) state: MeshState,
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
-    /// Requests that wait to be counted.
+    /// Keep-alive requests that are not counted yet.
     pub(super) requests: Receiver<ReceivedRequest>,
-    /// What the public port counts.
-    pub(super) gate: Arc<Counters>,
-    /// How often it had no descriptor for a connection.
-    pub(super) unheard: u64,
+    /// Connections refused for lack of descriptors, as of the last tick.
+    pub(super) refused: u64,
     pub(super) early: EarlyRefresh,
-    pub(super) metrics: Arc<AgentMetrics>,
-    /// What it keeps of the last matrix is forgotten when nobody asks for it.
-    pub(super) collector: Arc<Collector>,
     pub(super) shared: Arc<Shared>,
     pub(super) heartbeat: Heartbeat,
-    /// Promised while no probe is overdue.
-    pub(super) workers_pulse: Heartbeat,
+    /// Renewed while no probe is stuck.
+    pub(super) workers_heartbeat: Heartbeat,
     /// A probe in flight for longer is stuck.
     pub(super) longest_probe: Duration,
     pub(super) drain: Duration,
     pub(super) next_id: ProbeId,
-    /// Large probes handed out and not reported.
+    /// Large probes submitted and not reported.
     pub(super) large_in_flight: usize,
     pub(super) next_tick: Instant,
-    /// Coming by later than this, we were kept from running.
+    /// A loop that runs later than this was suspended.
     pub(super) awake_by: Instant,
-    /// When the first goodbye of a peer runs out.
+    /// When the first goodbye of a peer expires.
     pub(super) next_expiry: Option<Instant>,
-    /// Heard once an event, in case the channel was full when the stop came.
+    /// Checked after every event, since the channel may have been full when it was set.
     pub(super) stop: StopToken,
     /// `Some` once the stop has begun.
-    pub(super) leaving: Option<Leaving>,
+    pub(super) draining: Option<Draining>,
 }
 
-/// The stop, once begun.
-pub(super) struct Leaving {
-    /// Until when to answer.
+/// The drain: no further probes, answers only.
+pub(super) struct Draining {
     until: Instant,
-    /// Our own goodbyes that have not been answered yet.
+    /// Own goodbyes in flight.
     goodbyes: usize,
 }
 
-/// The flags that the readers see without asking the loop.
-#[derive(Default)]
+/// What readers see without asking the loop.
 pub(super) struct Shared {
-    /// A peer list has been had, if only the kept one.
+    pub(super) metrics: AgentMetrics,
+    pub(super) gate: Arc<Counters>,
+    pub(super) collector: Collector,
+    /// There is a peer list, from discovery or the cache.
     pub(super) listed: AtomicBool,
     /// The stop has begun.
     pub(super) draining: AtomicBool,
@@ -107,30 +101,30 @@ impl EventLoop {
         loop {
             let now = Instant::now();
             if now > self.awake_by {
-                log::warn!("kept from running until now: the silence meanwhile was our own");
+                log::warn!("the agent was suspended: requests of peers may have been missed");
                 self.state.restart_listening(now);
             }
-            if self.stop.is_stopped() && self.leaving.is_none() {
+            if self.stop.is_stopped() && self.draining.is_none() {
                 self.begin_stop(now);
             }
-            if self.leaving.as_ref().is_some_and(|leaving| leaving.is_over(now)) {
+            if self.draining.as_ref().is_some_and(|draining| draining.is_over(now)) {
                 return;
             }
-            self.hear();
+            self.count_requests();
             self.start_due(now);
             if self.next_tick <= now || self.next_expiry.is_some_and(|expiry| expiry <= now) {
                 self.tick(now);
             }
             let deadline = self.deadline(now);
             self.heartbeat.expect_by(deadline + SLACK);
-            self.awake_by = deadline + KEPT_FROM_RUNNING;
+            self.awake_by = deadline + SUSPENDED_AFTER;
             match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(event) => {
                     self.handle(event);
                     events.try_iter().take(BURST).for_each(|event| self.handle(event));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // Every sender is gone: there is nobody left to serve.
+                // No sender is left, so no event can come.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -138,37 +132,37 @@ impl EventLoop {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
-        self.collector.expire(now);
-        let refused = self.gate.rejected(Rejection::NoDescriptors);
-        if std::mem::replace(&mut self.unheard, refused) != refused {
+        self.shared.collector.expire(now);
+        let refused = self.shared.gate.rejected(Rejection::NoDescriptors);
+        if std::mem::replace(&mut self.refused, refused) != refused {
             self.state.restart_listening(now);
         }
         let mut changes = self.state.tick(now);
         if self.state.awaits_incoming_syns() {
             changes.extend(self.state.update_incoming_syns(now, &self.prober.half_open()));
         }
-        self.act(now, changes);
+        self.apply(now, changes);
         self.next_expiry = self.state.next_expiry();
         let stuck = self.prober.oldest_running().map(|since| since + self.longest_probe);
         if stuck.is_none_or(|until| until > now) {
-            self.workers_pulse.expect_by(now + TICK + SLACK);
+            self.workers_heartbeat.expect_by(now + TICK + SLACK);
         }
     }
 
     fn deadline(&self, now: Instant) -> Instant {
-        let next = match &self.leaving {
-            Some(leaving) => Some(leaving.next_look(now)),
+        let next = match &self.draining {
+            Some(draining) => Some(draining.next_check(now)),
             None => self.schedule.next_deadline(),
         };
         [next, self.next_expiry].into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
-    /// Counts the requests that wait, as of when they came.
-    fn hear(&mut self) {
+    /// Counts the queued requests, each as of its arrival.
+    fn count_requests(&mut self) {
         for _ in 0..requests::CAPACITY {
             let Ok(ReceivedRequest { at, keep_alive }) = self.requests.try_recv() else { return };
             let changes = self.state.receive_request(at, keep_alive.as_ref());
-            self.act(at.instant, changes);
+            self.apply(at.instant, changes);
         }
     }
 
@@ -178,15 +172,15 @@ impl EventLoop {
             Event::Refreshed(refresh) => self.refreshed(now, refresh),
             Event::Probed(report) => self.probed(now, &report),
             Event::Read(reader) => {
-                self.hear();
-                // A reader that waits no longer is no fault of ours.
+                self.count_requests();
+                // Fails only when the reader has given up.
                 let _ = reader.try_send(Arc::new(self.state.snapshot(now)));
                 Vec::new()
             }
-            // The loop looks itself.
-            Event::Heard | Event::Stop => Vec::new(),
+            // The loop checks both after every event.
+            Event::RequestsReceived | Event::Stop => Vec::new(),
         };
-        self.act(now.instant, changes);
+        self.apply(now.instant, changes);
     }
 
     fn refreshed(&mut self, now: Moment, refresh: Refresh) -> Vec<Change> {
@@ -195,40 +189,42 @@ impl EventLoop {
                 Ok(_) => Ok(now.wall),
                 Err(error) => Err(error.reason().as_str()),
             };
-            self.metrics.add_refresh(RefreshSample { took: refresh.took, result });
+            self.shared.metrics.add_refresh(RefreshSample { took: refresh.took, result });
         }
         let Ok(set) = refresh.result else { return Vec::new() };
         self.shared.listed.store(true, Ordering::Release);
-        self.metrics.set_peers(set.len(), set.pods);
+        self.shared.metrics.set_peers(set.len(), set.pods);
         self.state.peers(set, refresh.next_within)
     }
 
     fn probed(&mut self, now: Moment, report: &Report) -> Vec<Change> {
         if let ProbeKind::Goodbye { .. } = report.kind {
-            if let Some(leaving) = &mut self.leaving {
-                leaving.goodbyes = leaving.goodbyes.saturating_sub(1);
+            if let Some(draining) = &mut self.draining {
+                draining.goodbyes = draining.goodbyes.saturating_sub(1);
             }
             return Vec::new();
         }
         if let Outcome::Local(error) = report.outcome {
-            self.metrics.add_local_error(error);
+            self.shared.metrics.add_local_error(error);
         }
         if report.kind == ProbeKind::Large {
             self.large_in_flight = self.large_in_flight.saturating_sub(1);
             return self.state.report_large(now, report);
         }
-        self.metrics.observe_schedule_delay(report.started.saturating_duration_since(report.due));
+        self.shared
+            .metrics
+            .observe_schedule_delay(report.started.saturating_duration_since(report.due));
         let Some(changes) = self.state.report(now, report) else { return Vec::new() };
         self.schedule.finished(&report.node);
         changes
     }
 
-    fn act(&mut self, now: Instant, changes: Vec<Change>) {
+    fn apply(&mut self, now: Instant, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Schedule(node) => self.schedule.join(now, &node),
                 Change::Resume(node) => self.schedule.resume(now, &node),
-                Change::Pause(node) => self.part(now, node),
+                Change::Pause(node) => self.pause(now, node),
                 Change::Forget(node) => self.schedule.leave(&node),
                 Change::SendLarge(node) => self.probe_large(now, node),
                 Change::FirstFailure(node) => self.early.request(EarlyCause::Failing(node)),
@@ -238,33 +234,32 @@ impl EventLoop {
                 Change::NewInstance(node, instance) => {
                     self.early.request(EarlyCause::NewInstance(node, instance));
                 }
-                Change::Verdict { node, from, to } => tell(&node, from, to),
+                Change::Verdict { node, from, to } => log_verdict(&node, from, to),
                 Change::IncomingSynsOnly(node) => log::warn!(
-                    "peer {node:?} tries to reach us, and does not answer: the way to it is broken, \
-                     the one from it is not"
+                    "peer {node:?} is down, but its SYNs arrive: the path to it is broken, the reverse \
+                     path works"
                 ),
             }
         }
     }
 
-    /// A peer said goodbye: it still answers, and one probe now keeps the path warm for as long as
-    /// possible.
-    fn part(&mut self, now: Instant, node: NodeName) {
+    /// Pauses a peer after its goodbye. It still answers, so one more probe now keeps the path warm.
+    fn pause(&mut self, now: Instant, node: NodeName) {
         self.schedule.pause(&node);
         self.next_expiry = self.state.next_expiry();
         let idle = self.state.get(&node).is_some_and(PeerRecord::is_idle);
-        if idle && self.leaving.is_none() {
+        if idle && self.draining.is_none() {
             self.schedule.started(&node);
             self.probe(node, now);
         }
     }
 
     fn start_due(&mut self, now: Instant) {
-        if self.leaving.is_some() {
+        if self.draining.is_some() {
             return;
         }
         let taken = self.schedule.take_due(now);
-        self.metrics.add_skipped(taken.skipped);
+        self.shared.metrics.add_skipped(taken.skipped);
         for due in taken.due {
             self.probe(due.node, due.due);
         }
@@ -277,10 +272,10 @@ impl EventLoop {
         self.submit(Probe { id, node, address, due, priority, kind: ProbeKind::Blank });
     }
 
-    /// Waits behind every blank probe when workers are short: it measures no latency.
+    /// Starts a large probe. It measures no latency, so it waits behind blank probes when workers are short.
     fn probe_large(&mut self, now: Instant, node: NodeName) {
-        // One too many comes again behind the next blank probe.
-        if self.leaving.is_some() || self.large_in_flight >= LARGE_AT_ONCE {
+        // A probe beyond the limit is due again after the next blank one.
+        if self.draining.is_some() || self.large_in_flight >= MAX_LARGE_IN_FLIGHT {
             return;
         }
         self.next_id += 1;
@@ -292,7 +287,7 @@ impl EventLoop {
         self.submit(Probe { id, node, address, due: now, priority, kind });
     }
 
-    /// Hands a probe to the workers; what they can never start is folded in at once.
+    /// Hands a probe to the workers; reports at once what they cannot start.
     fn submit(&mut self, probe: Probe) {
         let unstarted = self.prober.submit(probe);
         for report in unstarted {
@@ -300,19 +295,15 @@ impl EventLoop {
         }
     }
 
-    /// No further probes, a last word to every peer, and then answers only.
+    /// Ends probing and says goodbye to every peer.
     fn begin_stop(&mut self, now: Instant) {
         self.shared.draining.store(true, Ordering::Release);
         self.prober.cancel_waiting();
         let snapshot = self.state.snapshot(Moment::now());
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());
-        log::info!(
-            "goodbye to the peers that stay ({}), answering for another {:?}",
-            staying.len(),
-            self.drain
-        );
-        self.leaving = Some(Leaving { until: now + self.drain, goodbyes: staying.len() });
+        log::info!("draining for {1:?}: goodbye to {0} peers", staying.len(), self.drain);
+        self.draining = Some(Draining { until: now + self.drain, goodbyes: staying.len() });
         for record in staying {
             self.next_id += 1;
             self.submit(Probe {
@@ -327,18 +318,18 @@ impl EventLoop {
     }
 }
 
-impl Leaving {
-    /// The drain has passed, and every goodbye has been said or has had its time.
+impl Draining {
+    /// The drain has passed, and every goodbye was answered or timed out.
     fn is_over(&self, now: Instant) -> bool {
-        now >= self.until && (self.goodbyes == 0 || now >= self.until + GOODBYE_WITHIN)
+        now >= self.until && (self.goodbyes == 0 || now >= self.until + GOODBYE_TIMEOUT)
     }
 
-    fn next_look(&self, now: Instant) -> Instant {
-        if now < self.until { self.until } else { self.until + GOODBYE_WITHIN }
+    fn next_check(&self, now: Instant) -> Instant {
+        if now < self.until { self.until } else { self.until + GOODBYE_TIMEOUT }
     }
 }
 
-fn tell(node: &NodeName, from: Verdict, to: Verdict) {
+fn log_verdict(node: &NodeName, from: Verdict, to: Verdict) {
     match to {
         Verdict::Down(_) | Verdict::OneWay | Verdict::Lossy | Verdict::Mtu => {
             log::warn!("peer {node:?} is {to}, was {from}");

@@ -1,9 +1,9 @@
-//! Builds the parts in order, runs the loop, and takes the parts down in order.
+//! Starts the parts in order, runs the loop, stops the parts in order.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,60 +26,44 @@ use crate::server;
 use crate::shutdown::StopToken;
 use crate::state::{MeshState, StateSettings};
 
-/// Events that may wait for the loop. Workers and server threads block beyond it, which slows
-/// them down and loses nothing; the loop itself never waits for them.
+/// Events that may queue for the loop. Workers and server threads block beyond it, which loses
+/// nothing; the loop never waits for them.
 const EVENTS: usize = 1024;
-/// How long threads are waited for after the drain; a probe or a list in flight may take longer,
-/// and holds nothing that needs an orderly end.
-const JOIN_WITHIN: Duration = Duration::from_secs(1);
-/// One lost SYN is sent again after one second: a shorter timeout turns it into a failure.
+/// How long each thread may take to end after the drain. A probe or a list in flight may take longer,
+/// and needs no orderly end.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// A lost SYN is retransmitted after 1 s; a shorter timeout makes it a failure.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Every loop has made its first promise by then, on the slowest board.
-const START_WITHIN: Duration = Duration::from_secs(60);
-/// A worker that is this much longer in a probe than its timeout is stuck.
+/// Every loop has renewed its heartbeat by then, even on the slowest board.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// A worker is stuck when a probe takes this much longer than its timeout.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// Why the agent could not start or go on.
-#[derive(Debug)]
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The public port cannot be had.
-    Listen(SocketAddr, io::Error),
-    /// The private server cannot be had.
-    Server(io::Error),
-    /// A thread cannot be had.
-    Thread(&'static str, io::Error),
-    /// The metrics contradict themselves: a mistake in the code.
-    Metrics(prometheus::Error),
-}
-
-impl fmt::Display for AgentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
-            Self::Server(error) => write!(f, "cannot start the private server: {error}"),
-            Self::Thread(name, error) => write!(f, "cannot start the thread {name:?}: {error}"),
-            Self::Metrics(error) => write!(f, "cannot register the metrics: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AgentError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Listen(_, error) | Self::Server(error) | Self::Thread(_, error) => Some(error),
-            Self::Metrics(error) => Some(error),
-        }
-    }
+    /// The public port.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The private server.
+    #[error("cannot start the private server: {0}")]
+    Server(#[source] io::Error),
+    /// A thread.
+    #[error("cannot start the thread {0:?}: {1}")]
+    Thread(&'static str, #[source] io::Error),
+    /// A metric's name or label is invalid or occurs twice: a bug.
+    #[error("cannot register the metrics: {0}")]
+    Metrics(#[source] prometheus::Error),
 }
 
 /// Runs the agent until `stop`, and through its drain.
 ///
 /// # Errors
-/// When a part cannot start. Once all run, the agent lives until it is stopped.
+/// When a part cannot start.
 pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
     if config.timeout < SHORT_TIMEOUT {
         log::warn!(
-            "the timeout of {:?} is below {SHORT_TIMEOUT:?}: one lost SYN becomes a failure",
+            "the timeout of {:?} is below {SHORT_TIMEOUT:?}: one lost SYN fails a probe",
             config.timeout
         );
     }
@@ -96,12 +80,12 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         },
         move |probed| report(Event::Probed(probed)),
     ));
-    let (kept, requests) = sync_channel(requests::CAPACITY);
+    let (queue, requests) = sync_channel(requests::CAPACITY);
     let wake = sender(&events);
-    let kept = RequestQueue::new(kept, move || wake(Event::Heard), now);
-    let parts = Parts::start(config, stop, &events, kept, now)?;
+    let queue = RequestQueue::new(queue, move || wake(Event::RequestsReceived), now);
+    let parts = Parts::start(config, stop, &events, queue, now)?;
     let waker = events.clone();
-    // Never waits: a loop with a full channel is awake.
+    // Does not block: a loop with a full channel is awake.
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
 
     let mut event_loop = EventLoop {
@@ -116,56 +100,50 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
         schedule: Schedule::new(config.node.clone(), config.interval, epoch(now, config.interval)),
         prober: Arc::clone(&prober),
         requests,
-        gate: Arc::clone(&parts.counters),
-        unheard: 0,
+        refused: 0,
         early: parts.early.clone(),
-        metrics: Arc::clone(&parts.metrics),
-        collector: Arc::clone(&parts.collector),
         shared: Arc::clone(&parts.shared),
-        heartbeat: parts.loop_pulse.clone(),
-        workers_pulse: parts.workers_pulse.clone(),
+        heartbeat: parts.loop_heartbeat.clone(),
+        workers_heartbeat: parts.workers_heartbeat.clone(),
         longest_probe: config.timeout + STUCK_AFTER,
         drain: config.drain,
         next_id: 0,
         large_in_flight: 0,
         next_tick: now,
-        awake_by: now + START_WITHIN,
+        awake_by: now + START_TIMEOUT,
         next_expiry: None,
         stop: stop.clone(),
-        leaving: None,
+        draining: None,
     };
     log::info!(
-        "wylis {} on node {:?}: every peer is probed each {:?} within {:?}",
+        "wylis {} on node {:?}: probing every peer each {:?}, with a timeout of {:?}",
         env!("CARGO_PKG_VERSION"),
         config.node,
         config.interval,
         config.timeout
     );
     event_loop.run(&inbox);
-    // From here on nobody listens: whoever still sends must not wait for it.
+    // Without a receiver, no sender blocks.
     drop((inbox, event_loop));
     parts.stop(&prober);
     log::info!("stopped");
     Ok(())
 }
 
-/// Everything that runs beside the loop.
+/// The parts beside the loop.
 struct Parts {
-    counters: Arc<gate::Counters>,
     early: EarlyRefresh,
-    metrics: Arc<AgentMetrics>,
-    collector: Arc<Collector>,
     shared: Arc<Shared>,
-    loop_pulse: Heartbeat,
-    workers_pulse: Heartbeat,
-    /// Stops the gate, which must outlive the drain.
-    closing: StopToken,
+    loop_heartbeat: Heartbeat,
+    workers_heartbeat: Heartbeat,
+    /// Stops the gate, which outlives the drain.
+    gate_stop: StopToken,
     discovery: JoinHandle<()>,
     gate: JoinHandle<()>,
 }
 
 impl Parts {
-    /// The public port opens before discovery begins: peers may probe us as soon as we are listed.
+    /// The public port opens before discovery starts: peers may probe the agent once it is listed.
     fn start(
         config: &Config,
         stop: &StopToken,
@@ -175,70 +153,55 @@ impl Parts {
     ) -> Result<Self, AgentError> {
         let listener = listen(config.listen)?;
         let reasons = DiscoveryReason::ALL.map(DiscoveryReason::as_str);
-        let metrics = Arc::new(AgentMetrics::new(&reasons).map_err(AgentError::Metrics)?);
-        let shared = Arc::new(Shared::default());
-        let [loop_pulse, workers_pulse, discovery_pulse, gate_pulse] =
-            ["agent", "workers", "discovery", "gate"].map(|name| Heartbeat::new(name, now));
-        for heartbeat in [&loop_pulse, &workers_pulse, &discovery_pulse, &gate_pulse] {
-            heartbeat.expect_by(now + START_WITHIN);
-        }
         let counters = Arc::new(gate::Counters::new(&Route::LABELS));
-        let collector = Arc::new(Collector::new(config.node.clone()));
+        let shared = Arc::new(Shared {
+            metrics: AgentMetrics::new(&reasons).map_err(AgentError::Metrics)?,
+            gate: Arc::clone(&counters),
+            collector: Collector::new(config.node.clone()),
+            listed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        });
+        let heartbeats =
+            ["agent", "workers", "discovery", "gate"].map(|name| Heartbeat::new(name, now));
+        heartbeats.iter().for_each(|heartbeat| heartbeat.expect_by(now + START_TIMEOUT));
         let views = AgentViews {
             node: config.node.clone(),
             instance: config.instance.clone(),
             events: events.clone(),
             requests,
             shared: Arc::clone(&shared),
-            metrics: Arc::clone(&metrics),
-            gate: Arc::clone(&counters),
-            collector: Arc::clone(&collector),
-            heartbeats: vec![
-                loop_pulse.clone(),
-                workers_pulse.clone(),
-                discovery_pulse.clone(),
-                gate_pulse.clone(),
-            ],
+            heartbeats: heartbeats.to_vec(),
         };
+        let [loop_heartbeat, workers_heartbeat, discovery_heartbeat, gate_heartbeat] = heartbeats;
         let backends = server::start(Arc::new(views)).map_err(AgentError::Server)?;
-        let closing = StopToken::new();
+        let gate_stop = StopToken::new();
         let gate = gate::start(gate::Setup {
             listener,
             backends,
             limits: gate::Limits::of_this_process(),
-            counters: Arc::clone(&counters),
-            heartbeat: gate_pulse,
-            stop: closing.clone(),
+            counters,
+            heartbeat: gate_heartbeat,
+            stop: gate_stop.clone(),
             fatal: Box::new(end),
         })
         .map_err(|error| AgentError::Thread("gate", error))?;
         let report = sender(events);
         let report = move |refresh| report(Event::Refreshed(refresh));
-        let (discovery, early) = start_discovery(config, stop, discovery_pulse, Box::new(report))?;
-        Ok(Self {
-            counters,
-            early,
-            metrics,
-            collector,
-            shared,
-            loop_pulse,
-            workers_pulse,
-            closing,
-            discovery,
-            gate,
-        })
+        let (discovery, early) =
+            start_discovery(config, stop, discovery_heartbeat, Box::new(report))?;
+        Ok(Self { early, shared, loop_heartbeat, workers_heartbeat, gate_stop, discovery, gate })
     }
 
-    /// In the order of the data: nobody probes any more, nobody lists, nobody answers.
+    /// In the order of the data: workers, discovery, gate.
     fn stop(self, prober: &Prober) {
-        let deadline = Instant::now() + JOIN_WITHIN;
-        let inside = prober.stop(deadline);
-        if inside > 0 {
-            log::debug!("probes still in flight: {inside}");
+        let deadline = Instant::now() + JOIN_TIMEOUT;
+        let in_flight = prober.stop(deadline);
+        if in_flight > 0 {
+            log::debug!("probes still in flight: {in_flight}");
         }
-        self.closing.stop();
+        self.gate_stop.stop();
         for thread in [self.discovery, self.gate] {
-            join_before(thread, Instant::now() + JOIN_WITHIN);
+            join_before(thread, Instant::now() + JOIN_TIMEOUT);
         }
     }
 }
@@ -282,29 +245,28 @@ fn start_discovery(
             (Box::new(KubernetesSource::new(settings)), format!("{namespace}/{label_selector}"))
         }
     };
-    let kept = config.state_dir.as_ref();
-    let cache = kept.map(|dir| PeerCache::new(dir, own.clone(), &scope));
+    let cache = config.state_dir.as_ref().map(|dir| PeerCache::new(dir, own.clone(), &scope));
     let settings = discovery::Settings { source, cache, interval: config.refresh_interval };
     discovery::start(settings, report, stop.clone(), heartbeat)
         .map_err(|error| AgentError::Thread("discovery", error))
 }
 
-/// A thread that does not end in time ends with the process.
+/// Joins a thread that ends in time; another one ends with the process.
 fn join_before(thread: JoinHandle<()>, deadline: Instant) {
-    /// A fraction of what the joined thread takes to end.
-    const LOOK: Duration = Duration::from_millis(5);
+    /// Short against the time that a thread takes to end.
+    const POLL: Duration = Duration::from_millis(5);
     while !thread.is_finished() {
         if Instant::now() >= deadline {
             log::debug!("thread {:?} is still busy", thread.thread().name().unwrap_or("unnamed"));
             return;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL);
     }
-    // A panic has been told by the hook.
+    // The hook has logged a panic.
     let _ = thread.join();
 }
 
-/// Sends to the loop; once that is gone, nothing is left to be told.
+/// Sends to the loop. Fails only once the loop has ended.
 fn sender(events: &SyncSender<Event>) -> impl Fn(Event) + Send + Sync + 'static {
     let events = events.clone();
     move |event| {
@@ -316,27 +278,27 @@ fn listen(address: Option<SocketAddr>) -> Result<TcpListener, AgentError> {
     if let Some(address) = address {
         return gate::listen(address).map_err(|error| AgentError::Listen(address, error));
     }
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
-    let old = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
-    match gate::listen(both) {
+    let dual_stack = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
+    let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
+    match gate::listen(dual_stack) {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(AgentError::Listen(both, error))
+            Err(AgentError::Listen(dual_stack, error))
         }
         Err(error) => {
-            log::info!("no IPv6 here ({error}): listening on {old}");
-            gate::listen(old).map_err(|error| AgentError::Listen(old, error))
+            log::info!("cannot listen on {dual_stack} ({error}): listening on {ipv4}");
+            gate::listen(ipv4).map_err(|error| AgentError::Listen(ipv4, error))
         }
     }
 }
 
-/// A lost connection to the private server cannot be had again: the kubelet starts us anew.
+/// Without a connection to the private server the agent cannot answer: the kubelet restarts it.
 fn end(reason: &str) {
-    log::error!("the public port cannot go on: {reason}");
+    log::error!("gate: {reason}; the process exits");
     std::process::exit(1);
 }
 
-/// The last moment at which the wall clock was a multiple of the interval: phases survive a restart.
+/// The last moment when the wall clock was a multiple of the interval, so that phases survive a restart.
 fn epoch(now: Instant, interval: Duration) -> Instant {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let into = wall.as_nanos() % interval.as_nanos().max(1);
@@ -350,8 +312,8 @@ mod tests {
 
     #[test]
     fn phase_zero_falls_on_multiples_of_the_interval_on_the_wall_clock() {
-        // Both clocks are read one after the other: a busy machine may come between.
-        const APART: Duration = Duration::from_secs(2);
+        // The clocks are read one after the other, on a machine that may be busy.
+        const TOLERANCE: Duration = Duration::from_secs(2);
         let interval = Duration::from_secs(3600);
         let now = Instant::now();
         let epoch = epoch(now, interval);
@@ -359,6 +321,6 @@ mod tests {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let zero = (wall - (now - epoch)).as_nanos() % interval.as_nanos();
         let off = zero.min(interval.as_nanos() - zero);
-        assert!(off < APART.as_nanos(), "{off} ns off");
+        assert!(off < TOLERANCE.as_nanos(), "{off} ns off");
     }
 }

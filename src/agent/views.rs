@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use prometheus::proto::MetricFamily;
 
-use super::collect::{self, Collector};
+use super::collect;
 use super::event_loop::{Event, Shared};
 use super::requests::RequestQueue;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
 use crate::matrix::{Matrix, RowError};
-use crate::metrics::{AgentMetrics, GateCounts};
+use crate::metrics::GateCounts;
 use crate::name::{Instance, NodeName};
 use crate::server::Views;
 use crate::state::Snapshot;
 use crate::wire::KeepAlive;
 
-/// The loop answers in microseconds; after this long, the reader gives up.
+/// The loop answers in microseconds; a reader gives up after this long.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The agent as the server sees it.
@@ -29,9 +29,6 @@ pub(super) struct AgentViews {
     pub(super) events: SyncSender<Event>,
     pub(super) requests: RequestQueue,
     pub(super) shared: Arc<Shared>,
-    pub(super) metrics: Arc<AgentMetrics>,
-    pub(super) gate: Arc<gate::Counters>,
-    pub(super) collector: Arc<Collector>,
     pub(super) heartbeats: Vec<Heartbeat>,
 }
 
@@ -81,11 +78,11 @@ impl Views for AgentViews {
     }
 
     fn agent_metrics(&self) -> Vec<MetricFamily> {
-        self.metrics.gather(&gate_counts(&self.gate))
+        self.shared.metrics.gather(&gate_counts(&self.shared.gate))
     }
 
     fn matrix(&self) -> Option<Arc<Matrix>> {
-        self.collector.matrix(|| self.snapshot())
+        self.shared.collector.matrix(|| self.snapshot())
     }
 
     fn fetch_peer(

@@ -20,17 +20,18 @@ struct MatrixHead<'a> {
     nodes: Vec<&'a str>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct RowFields<'a> {
     node: &'a str,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<f64>,
     /// In the order of the names; `null` where the row has no such peer.
-    #[serde(borrow)]
     cells: Vec<Option<CellFields<'a>>>,
 }
+
+read_object!(RowFields, required: [node, cells], optional: [error, at]);
 
 /// The matrix, one row a chunk.
 #[must_use]
@@ -44,10 +45,15 @@ pub fn matrix_json(matrix: &Arc<Matrix>) -> Chunks {
         nodes: matrix.rows().map(|(name, _)| name.as_str()).collect(),
     };
     let (count, matrix) = (head.nodes.len(), Arc::clone(matrix));
-    list(&head, "rows", count, move |index| {
-        let row = |(node, row)| json(&row_fields(&matrix, node, row));
-        matrix.rows().nth(index).map(row).unwrap_or_default()
-    })
+    list(
+        &head,
+        "rows",
+        count,
+        Box::new(move |index| {
+            let row = |(node, row)| json(&row_fields(&matrix, node, row));
+            matrix.rows().nth(index).map(row).unwrap_or_default()
+        }),
+    )
 }
 
 fn row_fields<'a>(

@@ -183,26 +183,29 @@ pub struct PeerLine {
 }
 
 /// The fields of a peer that are read.
-#[derive(Deserialize)]
 struct PeerChecks<'a> {
     node: &'a str,
     verdict: &'a str,
-    #[serde(borrow)]
     reason: Option<&'a str>,
     rtt_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
-    #[serde(borrow)]
     recent: Vec<ProbeChecks<'a>>,
 }
 
-#[derive(Deserialize)]
+read_object!(
+    PeerChecks,
+    required: [node, verdict, recent],
+    optional: [reason, rtt_seconds, path_mtu_bytes, last_success]
+);
+
 struct ProbeChecks<'a> {
     total_seconds: Option<f64>,
-    #[serde(borrow)]
     reason: Option<&'a str>,
     retransmits: u32,
 }
+
+read_object!(ProbeChecks, required: [retransmits], optional: [total_seconds, reason]);
 
 impl TryFrom<PeerChecks<'_>> for PeerLine {
     type Error = &'static str;

@@ -13,10 +13,15 @@ pub fn peers_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>
     let incoming_unknown = Some(snapshot.incoming_unknown);
     let head = Head { incoming_unknown, ..Head::new(node, instance, snapshot) };
     let snapshot = Arc::clone(snapshot);
-    list(&head, "peers", snapshot.peers.len(), move |index| {
-        let record = snapshot.peers.get(index);
-        record.map(|record| json(&PeerFields::new(record))).unwrap_or_default()
-    })
+    list(
+        &head,
+        "peers",
+        snapshot.peers.len(),
+        Box::new(move |index| {
+            let record = snapshot.peers.get(index);
+            record.map(|record| json(&PeerFields::new(record))).unwrap_or_default()
+        }),
+    )
 }
 
 /// The peers of one node, as far as a table shows them.

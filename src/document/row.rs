@@ -16,13 +16,18 @@ pub const MAX_ROW: usize = 128 * 1024;
 pub fn row_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>) -> Chunks {
     let head = Head::new(node, instance, snapshot);
     let (snapshot, at) = (Arc::clone(snapshot), unix_millis(snapshot.taken.wall));
-    list(&head, "cells", snapshot.peers.len(), move |index| {
-        let cell = |record: &Arc<_>| {
-            let cell = Cell::of(record, at);
-            json(&CellFields::new(Some(record.peer.node.as_str()), &cell, at))
-        };
-        snapshot.peers.get(index).map(cell).unwrap_or_default()
-    })
+    list(
+        &head,
+        "cells",
+        snapshot.peers.len(),
+        Box::new(move |index| {
+            let cell = |record: &Arc<_>| {
+                let cell = Cell::of(record, at);
+                json(&CellFields::new(Some(record.peer.node.as_str()), &cell, at))
+            };
+            snapshot.peers.get(index).map(cell).unwrap_or_default()
+        }),
+    )
 }
 
 /// Reads the row that `peer` sent.

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::matrix::Matrix;
+use crate::matrix::{Cell, Matrix};
 use crate::peer::Peer;
 use crate::probe::{Answer, KernelView, Outcome, ProbeKind, Report, Timings};
-use crate::state::{MeshState, Moment, RECENT, StateSettings};
+use crate::state::{MeshState, Moment, PeerRecord, RECENT, StateSettings};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -96,7 +96,57 @@ fn with(documents: &[(&str, &[u8])]) -> Value {
     written(matrix)
 }
 
-/// Readers refuse a row with an unknown word; only another version tells them why.
+#[test]
+fn a_row_reads_back_as_it_was_written() {
+    let twenty = vec![(success(3), 0); 20];
+    let down = [(success(5), 1), (failure(FailureReason::Refused), 2)];
+    let snapshot = view("n1", &[("n2", &twenty), ("n3", &down), ("n4", &[])]);
+    let row = read_row(&name("n1"), &row_document("n1", &snapshot)).unwrap();
+    assert_eq!(row.at, unix_millis(snapshot.taken.wall));
+    let expected = |record: &Arc<PeerRecord>| (record.peer.node.clone(), Cell::of(record, row.at));
+    assert_eq!(row.cells, snapshot.peers.iter().map(expected).collect::<Vec<_>>());
+}
+
+#[test]
+fn peers_read_back_as_they_were_written() {
+    let times = [(success(30), 1), (success(10), 0), (failure(FailureReason::Reset), 2)];
+    let snapshot = view("n1", &[("n2", &times), ("n3", &[])]);
+    let instance = Instance::new("instance-1").unwrap();
+    let document = text(peers_json(&name("n1"), &instance, &snapshot));
+    let peers = Peers::read(&document).unwrap();
+    assert_eq!((peers.node, peers.at), (name("n1"), unix_millis(snapshot.taken.wall)));
+    let [known, unknown] = &peers.lines[..] else { panic!("{:?}", peers.lines) };
+    assert_eq!((&known.node, known.verdict), (&name("n2"), Verdict::Up));
+    assert_eq!((known.failures, known.probes, known.retransmits), (1, 3, 3));
+    assert_eq!(known.latency, Some(Duration::from_millis(10)));
+    assert_eq!(known.last_success, Some(unix_millis(snapshot.peers[0].last_success.unwrap())));
+    assert_eq!(
+        (&unknown.node, unknown.verdict, unknown.probes),
+        (&name("n3"), Verdict::Unknown, 0)
+    );
+    // One peer is passed on word for word.
+    let [source, target] = ["n1", "n2"].map(name);
+    let peer = peer_json(&source, &instance, &snapshot, &target).unwrap();
+    let pair: Value = serde_json::from_slice(&pair_json(&source, &target, Ok(&peer))).unwrap();
+    let all: Value = serde_json::from_slice(&document).unwrap();
+    assert_eq!((&pair["peer"], &pair["at"]), (&all["peers"][0], &all["at"]));
+    assert_eq!(peer_json(&source, &instance, &snapshot, &source), None);
+}
+
+#[test]
+fn every_verdict_reads_back() {
+    let plain = ["unknown", "draining", "one-way", "lossy", "mtu", "up"];
+    for word in plain {
+        assert_eq!(verdict(word, None).map(Verdict::as_str), Some(word));
+    }
+    for reason in FailureReason::ALL {
+        assert_eq!(verdict("down", Some(reason.as_str())), Some(Verdict::Down(reason)));
+    }
+    let unknown = [("down", None), ("down", Some("bored")), ("well", None)];
+    assert_eq!(unknown.map(|(word, reason)| verdict(word, reason)), [None; 3]);
+}
+
+/// Readers refuse a row with an unknown word; only another version explains why.
 #[test]
 fn a_new_word_raises_the_version() {
     let reasons = FailureReason::ALL.map(FailureReason::as_str);
@@ -290,7 +340,7 @@ fn a_pair_passes_a_valid_peer_on_word_for_word() {
     assert_eq!(pair(Err(RowError::Failure(FailureReason::ResponseTimeout))), expected);
 }
 
-/// Whoever reads a pair may recurse: our own depth is 5.
+/// Readers of a pair may recurse; an honest peer nests 3 deep.
 #[test]
 fn a_peer_nests_no_deeper_than_the_bound() {
     let [source, target] = ["n2", "n1"].map(name);

@@ -23,7 +23,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-oWLG2ME3yvVCoKzx+1gdaZJ4Ixu+FBMrDD/InjgVsXQ='"
+        "'sha256-F1Mw6G6gk+cZsQNkl1sM3vksEkndvZJmrDN0dzO1HCs='"
     };
 }
 

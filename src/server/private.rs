@@ -1,5 +1,5 @@
-//! The private socket: an abstract one, which needs no file system and is open to every process of
-//! the network namespace. So nobody but us gets in: the door shuts before anybody is let through.
+//! The private socket. It is abstract, so it needs no file system, but every process in the network
+//! namespace can connect to it. So it is shut before the first connection is accepted.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -10,31 +10,31 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::wire;
 
-/// With a backlog of two, Linux lets three wait: ours, and no fourth.
+/// With a backlog of 2, Linux queues 3 connections: the own ones, and no fourth.
 const BACKLOG: i32 = 2;
-/// Somebody else may have connected first; whoever does that all the time is worth an error.
+/// Another process may connect first. One that always does causes an error.
 const ATTEMPTS: usize = 16;
-/// For the first answer on a connection: the threads are starting, on a loaded machine.
-const GREETING: Duration = Duration::from_secs(10);
-/// Longest head of the first answer.
+/// For the first answer on a connection, while threads start on a loaded machine.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum bytes of the first answer.
 const MAX_GREETING: usize = 4096;
 
-/// What [`listen`] makes.
+/// The socket and its connections.
 pub(super) struct Private {
-    /// Our connections wait in it, and it takes no others.
+    /// Has the own connections in its queue, and gets no others.
     pub(super) listener: UnixListener,
-    /// The same socket, which keeps it shut.
-    pub(super) door: UnixListener,
-    /// Our connections.
+    /// The same socket: it stays shut while this is open.
+    pub(super) shut: UnixListener,
+    /// The own connections.
     pub(super) streams: [UnixStream; 3],
 }
 
-/// Opens the socket, connects to it, and shuts the door.
+/// Opens the socket, connects to it, and shuts it.
 pub(super) fn listen() -> io::Result<Private> {
     let mut last = io::Error::other("no attempt");
     for _ in 0..ATTEMPTS {
         match attempt() {
-            Ok(made) => return Ok(made),
+            Ok(private) => return Ok(private),
             Err(error) => last = error,
         }
     }
@@ -42,14 +42,14 @@ pub(super) fn listen() -> io::Result<Private> {
 }
 
 fn attempt() -> io::Result<Private> {
-    // The process id is 1 in every container: only a random name is our own.
+    // A random name: the process id is 1 in every container.
     let name = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     let address = SockAddr::unix(format!("\0wylis-{}", name.trim()))?;
     let listener = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
     listener.bind(&address)?;
     listener.listen(BACKLOG)?;
     let connect = || {
-        // Not blocking: when somebody else took the place, this fails instead of waiting.
+        // Non-blocking, so that it fails instead of waiting when another process took the place.
         let stream = Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
         stream.connect(&address)?;
         stream.set_nonblocking(false)?;
@@ -57,25 +57,25 @@ fn attempt() -> io::Result<Private> {
     };
     let streams = [connect()?, connect()?, connect()?];
     let listener: UnixListener = listener.into();
-    let door = listener.try_clone()?;
-    // What waits can still be accepted; nothing more can connect.
-    rustix::net::shutdown(&door, rustix::net::Shutdown::Both)?;
-    Ok(Private { listener, door, streams })
+    let shut = listener.try_clone()?;
+    // The queued connections can still be accepted; no other can connect.
+    rustix::net::shutdown(&shut, rustix::net::Shutdown::Both)?;
+    Ok(Private { listener, shut, streams })
 }
 
-/// Gets one answer, so that the connection is known to be accepted and served.
+/// Reads one answer, to prove that the connection is accepted and served.
 pub(super) fn greet(mut stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(GREETING))?;
+    stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
     let request = format!("HEAD / HTTP/1.1\r\nHost: wylis\r\n{}: 0\r\n\r\n", wire::SEQUENCE);
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    let mut piece = [0; 512];
+    let mut chunk = [0; 512];
     while !answer.ends_with(b"\r\n\r\n") {
-        let count = stream.read(&mut piece)?;
-        answer.extend_from_slice(piece.get(..count).unwrap_or_default());
+        let count = stream.read(&mut chunk)?;
+        answer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         if count == 0 || answer.len() > MAX_GREETING {
             let _ = stream.shutdown(Shutdown::Both);
-            return Err(io::Error::other("the server's first answer is none"));
+            return Err(io::Error::other("the server's first answer is malformed"));
         }
     }
     stream.set_read_timeout(None)
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_gets_in() {
-        let Private { listener, door: _door, streams } = listen().unwrap();
+    fn no_other_connection_is_accepted() {
+        let Private { listener, shut: _shut, streams } = listen().unwrap();
         let address = listener.local_addr().unwrap();
         for _ in &streams {
             assert!(UnixStream::connect_addr(&address).is_err());

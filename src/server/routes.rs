@@ -81,15 +81,15 @@ fn document(route: &Route, views: &dyn Views) -> Result<Document, Refusal> {
     match route {
         Route::Peers => {
             let snapshot = snapshot()?;
-            Ok(measured(|| peers_json(node, instance, &snapshot)))
+            Ok(measured(&|| peers_json(node, instance, &snapshot)))
         }
         Route::Row => {
             let snapshot = snapshot()?;
-            Ok(measured(|| row_json(node, instance, &snapshot)))
+            Ok(measured(&|| row_json(node, instance, &snapshot)))
         }
         Route::Matrix => {
             let matrix = views.matrix().ok_or(UNRESPONSIVE)?;
-            Ok(measured(|| matrix_json(&matrix)))
+            Ok(measured(&|| matrix_json(&matrix)))
         }
         Route::Peer(peer) => {
             let snapshot = snapshot()?;
@@ -111,7 +111,7 @@ fn document(route: &Route, views: &dyn Views) -> Result<Document, Refusal> {
 
 /// Renders twice, once to measure the length: `render` must give the same each time. That costs CPU
 /// in place of memory.
-fn measured(render: impl Fn() -> Chunks) -> Document {
+fn measured(render: &dyn Fn() -> Chunks) -> Document {
     let length = render().map(|chunk| chunk.len()).sum();
     (render(), length)
 }
@@ -146,7 +146,7 @@ fn keepalive(request: Request, views: &dyn Views) {
     }
 }
 
-/// Adds the headers that tell the answering agent and its abilities.
+/// Adds the headers that name the answering agent and its capabilities.
 fn introduced<R: Read>(response: Response<R>, views: &dyn Views) -> Response<R> {
     let response = response
         .with_header_of(wire::NODE, views.node().as_str())

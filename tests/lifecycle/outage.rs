@@ -139,7 +139,7 @@ fn an_agent_that_was_frozen_itself_reports_no_peer() {
         assert_eq!((&peer["verdict"], &peer["failures"]), (&"up".into(), &0.into()), "{peer}");
     }
     let log = mesh.agent("n1").log();
-    assert!(!log.contains("one-way") && log.contains("kept from running"), "{log}");
+    assert!(!log.contains("one-way") && log.contains("was suspended"), "{log}");
 }
 
 #[test]

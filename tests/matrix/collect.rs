@@ -1,4 +1,4 @@
-//! Meshes of real agents.
+//! The matrix of real agents.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use wylis_harness::http;
 use wylis_harness::mesh::Mesh;
 use wylis_harness::wait_until;
 
-use crate::{DEADLINE, FAST, KEPT, PATIENCE, SLACK, binary, cell, document, row};
+use crate::{CACHE_TIME, DEADLINE, FAST, PATIENCE, SLACK, binary, cell, document, row};
 
-/// Rows that this agent was asked for.
-fn rows_asked(mesh: &Mesh, node: &str) -> f64 {
+/// Requests for the row of this agent.
+fn row_requests(mesh: &Mesh, node: &str) -> f64 {
     let labels = ["route=\"/api/v1/row\"", "code=\"200\""];
     mesh.agent(node).metrics().sum("wylis_gate_requests_total", &labels)
 }
 
-/// Every row is there, and every cell but those of a node itself, with a verdict.
-fn assert_whole(matrix: &Value, names: &[String]) {
+/// Every row is there, and every cell of two different nodes has a verdict.
+fn assert_complete(matrix: &Value, names: &[String]) {
     assert_eq!(matrix["nodes"].as_array().unwrap(), names);
     for source in names {
         assert_eq!(row(matrix, source)["error"], Value::Null, "{source}: {matrix}");
@@ -29,9 +29,9 @@ fn assert_whole(matrix: &Value, names: &[String]) {
 }
 
 #[test]
-fn the_matrix_is_whole_and_counts_nothing_as_a_keep_alive() {
+fn the_matrix_is_complete_and_its_requests_count_as_no_keep_alive() {
     let mesh = Mesh::of(6, &binary(), FAST);
-    // From before each had found all others.
+    // Counted before every agent knew all others.
     let unknown = || mesh.sum("wylis_incoming_requests_total", &["source_node=\"unknown\""]);
     let before = unknown();
     let (matrix, took) = document(mesh.agent("n1").address, "/api/v1/cluster");
@@ -48,13 +48,13 @@ fn the_matrix_is_whole_and_counts_nothing_as_a_keep_alive() {
             assert!(cell["at"].as_f64().unwrap() > 1.7e9);
         }
     }
-    assert_eq!(unknown(), before, "a row is no keep-alive");
+    assert_eq!(unknown(), before, "a request for a row is no keep-alive");
     assert_eq!(mesh.sum("wylis_probe_failures_total", &[]), 0.0);
-    assert_eq!(rows_asked(&mesh, "n1"), 0.0, "our own row needs no question");
+    assert_eq!(row_requests(&mesh, "n1"), 0.0, "the own row needs no request");
 }
 
 #[test]
-fn one_frozen_peer_costs_no_more_than_the_deadline_and_spoils_nothing() {
+fn a_frozen_peer_costs_no_more_than_the_deadline_and_only_its_row() {
     let mesh = Mesh::of(6, &binary(), FAST);
     let (one, frozen) = (mesh.agent("n1"), "n4");
     mesh.agent(frozen).signal(libc::SIGSTOP);
@@ -68,14 +68,14 @@ fn one_frozen_peer_costs_no_more_than_the_deadline_and_spoils_nothing() {
         }
         assert_ne!(cell(&matrix, source, frozen), &Value::Null);
     }
-    // Its own side of a pair is missing too, in no more time.
+    // A pair with the frozen peer as its source is missing too, after no more time.
     let (pair, took) = document(one.address, &format!("/api/v1/cluster/{frozen}/n1"));
     assert!(took < DEADLINE + SLACK, "{took:?}");
     assert_eq!((&pair["error"], &pair["peer"]), (&"response_timeout".into(), &Value::Null));
-    // Once it is known to be down, it is not waited for as long.
+    // A peer that is known to be down has a shorter deadline.
     mesh.wait_for_verdict("n1", frozen, "down");
     let mut down = Value::Null;
-    wait_until(PATIENCE, "the matrix says so", || {
+    wait_until(PATIENCE, "the matrix has it down", || {
         down = document(one.address, "/api/v1/cluster").0;
         cell(&down, "n1", frozen)["verdict"] == "down"
     });
@@ -83,44 +83,44 @@ fn one_frozen_peer_costs_no_more_than_the_deadline_and_spoils_nothing() {
     let took = down["duration_seconds"].as_f64().unwrap();
     assert!((0.5..1.5).contains(&took), "{took}");
     mesh.agent(frozen).signal(libc::SIGCONT);
-    wait_until(PATIENCE, "it is back", || {
+    wait_until(PATIENCE, "its row is back", || {
         row(&document(one.address, "/api/v1/cluster").0, frozen)["error"].is_null()
     });
 }
 
 #[test]
-fn many_who_ask_at_once_share_one_collection() {
-    const ASKERS: usize = 12;
+fn simultaneous_requests_share_one_collection() {
+    const CLIENTS: usize = 12;
     let mesh = Mesh::of(4, &binary(), FAST);
     let address = mesh.agent("n1").address;
-    // So that all of them come while it is under way.
+    // So that all of them arrive during the collection.
     mesh.agent("n4").signal(libc::SIGSTOP);
-    let start = Barrier::new(ASKERS);
+    let start = Barrier::new(CLIENTS);
     let answers: Vec<Value> = std::thread::scope(|scope| {
-        let ask = || {
+        let request = || {
             start.wait();
             document(address, "/api/v1/cluster").0
         };
-        let askers: Vec<_> = (0..ASKERS).map(|_| scope.spawn(ask)).collect();
-        askers.into_iter().map(|asker| asker.join().unwrap()).collect()
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(request)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     mesh.agent("n4").signal(libc::SIGCONT);
     assert!(answers.iter().all(|answer| *answer == answers[0]));
-    assert_eq!([rows_asked(&mesh, "n2"), rows_asked(&mesh, "n3")], [1.0, 1.0]);
-    // Then it is too old for the next one.
-    std::thread::sleep(KEPT);
+    assert_eq!([row_requests(&mesh, "n2"), row_requests(&mesh, "n3")], [1.0, 1.0]);
+    // After that time the matrix is collected again.
+    std::thread::sleep(CACHE_TIME);
     assert_ne!(document(address, "/api/v1/cluster").0["at"], answers[0]["at"]);
-    assert_eq!(rows_asked(&mesh, "n2"), 2.0);
+    assert_eq!(row_requests(&mesh, "n2"), 2.0);
 }
 
 #[test]
-fn agents_that_collect_from_each_other_do_not_wait_for_each_other() {
+fn agents_that_collect_from_each_other_do_not_block_each_other() {
     let mesh = Mesh::of(6, &binary(), FAST);
     let names = mesh.names();
     for _ in 0..3 {
         let start = Barrier::new(names.len());
         let matrices: Vec<Value> = std::thread::scope(|scope| {
-            let ask = |node: &String| {
+            let request = |node: &String| {
                 let address = mesh.agent(node).address;
                 let start = &start;
                 scope.spawn(move || {
@@ -128,24 +128,24 @@ fn agents_that_collect_from_each_other_do_not_wait_for_each_other() {
                     document(address, "/api/v1/cluster").0
                 })
             };
-            let askers: Vec<_> = names.iter().map(ask).collect();
-            askers.into_iter().map(|asker| asker.join().unwrap()).collect()
+            let clients: Vec<_> = names.iter().map(request).collect();
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
         });
         for matrix in matrices {
-            assert_whole(&matrix, &names);
+            assert_complete(&matrix, &names);
             assert!(
                 matrix["duration_seconds"].as_f64().unwrap() < 2.0,
                 "{}",
                 matrix["duration_seconds"]
             );
         }
-        std::thread::sleep(KEPT);
+        std::thread::sleep(CACHE_TIME);
     }
 }
 
 #[test]
-fn probes_and_scrapes_go_on_as_if_nobody_collected() {
-    /// Far above what a busy machine adds, far below the deadline.
+fn a_collection_delays_neither_probes_nor_scrapes() {
+    /// Far above the delays of a busy machine, far below the deadline.
     const LATE: &str = "le=\"0.5\"";
     let mesh = Mesh::of(8, &binary(), FAST);
     let one = mesh.agent("n1");
@@ -163,26 +163,26 @@ fn probes_and_scrapes_go_on_as_if_nobody_collected() {
             }
             assert_eq!(row(&collecting.join().unwrap().0, "n2")["error"], Value::Null);
         });
-        std::thread::sleep(KEPT);
+        std::thread::sleep(CACHE_TIME);
     }
     let after = one.metrics();
     mesh.agent("n8").signal(libc::SIGCONT);
     assert_eq!(after.sum("wylis_local_errors_total", &[]), 0.0);
     let of_frozen = after.sum("wylis_probe_failures_total", &["target_node=\"n8\""]);
     assert!(of_frozen > 0.0);
-    assert_eq!(after.sum("wylis_probe_failures_total", &[]), of_frozen, "nobody else's");
+    assert_eq!(after.sum("wylis_probe_failures_total", &[]), of_frozen, "only of the frozen peer");
     let delay = "wylis_schedule_delay_seconds";
     let made =
         after.sum(&format!("{delay}_count"), &[]) - before.sum(&format!("{delay}_count"), &[]);
     let bucket = format!("{delay}_bucket");
     let prompt = after.sum(&bucket, &[LATE]) - before.sum(&bucket, &[LATE]);
     assert!(made > 100.0, "{made}");
-    // One stall of a busy machine makes some late, whoever collects.
+    // A stall of a busy machine delays some in any case.
     assert!(prompt >= 0.95 * made, "{prompt} of {made} probes started in time");
 }
 
 #[test]
-fn a_pair_is_told_as_its_source_sees_it() {
+fn a_pair_is_shown_as_its_source_sees_it() {
     let mesh = Mesh::of(3, &binary(), FAST);
     let address = mesh.agent("n1").address;
     for (source, target) in [("n1", "n2"), ("n2", "n1"), ("n2", "n3")] {

@@ -1,4 +1,4 @@
-//! Peers that answer whatever they like, in a mesh of a fixed list.
+//! The matrix of an agent whose peers misbehave.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use wylis_harness::{TempDir, wait_until};
 
 use crate::{DEADLINE, PATIENCE, SLACK, binary, document, row};
 
-/// Answers keep-alive requests as the agent of `node`, and all else by `behave`.
+/// Answers keep-alive requests as the agent of `node`, and all other requests by `behave`.
 fn peer(
     address: SocketAddr,
     node: &'static str,
@@ -36,8 +36,8 @@ fn peer(
     });
 }
 
-/// A document, and then the end.
-fn give(node: &str, mut stream: TcpStream, content: &str) -> std::io::Result<()> {
+/// Sends a document and closes.
+fn send(node: &str, mut stream: TcpStream, content: &str) -> std::io::Result<()> {
     let length = content.len();
     let head = format!("HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes())?;
@@ -50,29 +50,29 @@ fn row_with(node: &str, rest: &str) -> String {
 
 fn honest(node: &str, stream: TcpStream) -> std::io::Result<()> {
     let cells = r#"{"node":"me","verdict":"up","latency_seconds":0.5}"#;
-    give(node, stream, &row_with(node, cells))
+    send(node, stream, &row_with(node, cells))
 }
 
 fn broken(node: &str, stream: TcpStream) -> std::io::Result<()> {
-    give(node, stream, &row_with(node, "{"))
+    send(node, stream, &row_with(node, "{"))
 }
 
 fn lying(node: &str, stream: TcpStream) -> std::io::Result<()> {
-    give(node, stream, &row_with("honest", ""))
+    send(node, stream, &row_with("honest", ""))
 }
 
 fn deep(node: &str, stream: TcpStream) -> std::io::Result<()> {
-    give(node, stream, &format!(r#"{{"version":1,"x":{}"#, "[".repeat(100_000)))
+    send(node, stream, &format!(r#"{{"version":1,"x":{}"#, "[".repeat(100_000)))
 }
 
 fn markup(node: &str, stream: TcpStream) -> std::io::Result<()> {
-    give(node, stream, &row_with(node, r#"{"node":"<script>","verdict":"up"}"#))
+    send(node, stream, &row_with(node, r#"{"node":"<script>","verdict":"up"}"#))
 }
 
 fn crowded(node: &str, stream: TcpStream) -> std::io::Result<()> {
     let cells: Vec<String> =
         (0..4000).map(|n| format!(r#"{{"node":"s{n}","verdict":"up"}}"#)).collect();
-    give(node, stream, &row_with(node, &cells.join(",")))
+    send(node, stream, &row_with(node, &cells.join(",")))
 }
 
 fn old(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
@@ -109,7 +109,7 @@ fn closing(_: &str, _: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A peer that does one thing, and what its row is then called; `null` for a row.
+/// A peer, its behaviour, and the error in place of its row; `None` for a row.
 type Case = (&'static str, fn(&str, TcpStream) -> std::io::Result<()>, Option<&'static str>);
 
 const CASES: [Case; 13] = [
@@ -129,7 +129,7 @@ const CASES: [Case; 13] = [
 ];
 
 #[test]
-fn whatever_peers_answer_is_named_bounded_and_spoils_nothing() {
+fn every_misbehaviour_has_its_error_and_costs_only_its_row() {
     let (dir, net) = (TempDir::new("hostile"), Net::new());
     let at = |last: usize| SocketAddr::new(net.host(u8::try_from(last).unwrap()), PORT);
     for (number, (node, behave, _)) in (10..).zip(CASES) {
@@ -150,7 +150,7 @@ fn whatever_peers_answer_is_named_bounded_and_spoils_nothing() {
         log: dir.path().join("log"),
     });
     let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 1.0).count();
-    wait_until(PATIENCE, "all are up", || up() == CASES.len());
+    wait_until(PATIENCE, "all peers are up", || up() == CASES.len());
     let before = agent.status("VmRSS");
     let (matrix, took) = document(agent.address, "/api/v1/cluster");
     assert!(took < DEADLINE + SLACK, "{took:?}");
@@ -158,23 +158,23 @@ fn whatever_peers_answer_is_named_bounded_and_spoils_nothing() {
         let row = row(&matrix, node);
         assert_eq!(row["error"].as_str(), error, "{node}: {}", row["error"]);
     }
-    // The one of the crowd brought as many names as there is room for, and no more.
+    // The crowded row added names up to the bound.
     assert_eq!(matrix["nodes"].as_array().unwrap().len(), 2 * (CASES.len() + 1) + 64);
     for node in ["honest", "second"] {
         assert_eq!(crate::cell(&matrix, node, "me")["latency_seconds"], 0.5);
     }
     let text = matrix.to_string();
-    assert!(!text.contains("script"), "a name that is none");
-    // Each pair as well.
+    assert!(!text.contains("script"), "an invalid name");
+    // The same for pairs.
     for (node, _, error) in CASES {
         let response =
             wylis_harness::http::get(agent.address, &format!("/api/v1/cluster/{node}/me")).unwrap();
         let pair: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let expected = match node {
             "old" => (404, None),
-            // What they give is a row and not a peer.
+            // A row in place of a peer.
             "honest" | "second" | "markup" | "broken" => (200, Some("bad_response")),
-            // More than a peer's details may have.
+            // Longer than a peer may be.
             "crowded" | "deep" | "dripping" => (200, Some("too_large")),
             _ => (200, error),
         };

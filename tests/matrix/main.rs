@@ -1,4 +1,4 @@
-//! The matrix of all nodes: collected by real agents, from peers that answer, freeze, lie or are old.
+//! The matrix: collected by real agents, from peers that answer, freeze, lie or are of another release.
 #![cfg(test)]
 
 mod collect;
@@ -16,7 +16,7 @@ fn binary() -> PathBuf {
     wylis_harness::process::binary(env!("CARGO_BIN_EXE_wylis"))
 }
 
-/// Faster than the defaults; but not hastier, on a busy machine.
+/// Faster than the defaults, except for the timeout, since the machine may be busy.
 const FAST: &[(&str, &str)] = &[
     ("WYLIS_INTERVAL", "1s"),
     ("WYLIS_TIMEOUT", "5s"),
@@ -25,13 +25,13 @@ const FAST: &[(&str, &str)] = &[
 ];
 /// The deadline of a collection.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// What may come on top of it on a busy machine.
+/// What a busy machine may add.
 const SLACK: Duration = Duration::from_secs(1);
-/// How long a matrix is kept.
-const KEPT: Duration = Duration::from_secs(5);
+/// How long a matrix is cached.
+const CACHE_TIME: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A document of an agent, and how long it took.
+/// A document of an agent, and the duration of the request.
 fn document(agent: SocketAddr, path: &str) -> (Value, Duration) {
     let began = Instant::now();
     let response = http::get(agent, path).unwrap();
@@ -46,7 +46,7 @@ fn row<'a>(matrix: &'a Value, node: &str) -> &'a Value {
     rows.iter().find(|row| row["node"] == node).unwrap_or(&Value::Null)
 }
 
-/// What `source` says of `target` in a matrix.
+/// The cell of a pair in a matrix.
 fn cell<'a>(matrix: &'a Value, source: &str, target: &str) -> &'a Value {
     let nodes = matrix["nodes"].as_array().unwrap();
     let index = nodes.iter().position(|node| node == target).unwrap();

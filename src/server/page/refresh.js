@@ -9,7 +9,7 @@ async function read(path) {
   const answer = await fetch(BASE + path, { cache: "no-store", signal: AbortSignal.timeout(LIMIT * 1000) });
   if (!answer.ok) throw Error(`HTTP ${answer.status}`);
   const doc = Object(await answer.json()), held = Date.parse(answer.headers.get("Date")) / 1000 - doc.at;
-  // A matrix may come from the agent's cache, and is as old as the agent's clock tells; a pair never does.
+  // A matrix may come from the agent's cache, and be some seconds old by the agent's clock; a pair never.
   doc.held = doc.rows && held > 0 && held < PERIOD ? held : 0;
   return doc;
 }
