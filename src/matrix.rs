@@ -210,10 +210,10 @@ impl Matrix {
         self.names.iter().map(|(_, number)| row.cells.get(number).copied().flatten())
     }
 
-    /// Ends the collection: nodes known from the rows of others only have no row.
+    /// Ends the collection, which took `duration`; documents give it in microseconds.
     #[must_use]
     pub fn finish(mut self, duration: Duration) -> Self {
-        self.duration = duration;
+        self.duration = Duration::new(duration.as_secs(), duration.subsec_micros() * 1000);
         self
     }
 }

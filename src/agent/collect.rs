@@ -252,6 +252,23 @@ mod tests {
     }
 
     #[test]
+    fn rows_beyond_the_bound_of_bytes_are_too_large() {
+        use crate::probe::FailureReason;
+        for (bytes, error) in
+            [(0, RowError::Failure(FailureReason::BadResponse)), (MAX_ROWS - 1, RowError::TooLarge)]
+        {
+            let (node, snapshot) = (NodeName::new("n1").unwrap(), snapshot().unwrap());
+            let matrix = Matrix::new(&node, &snapshot, DEADLINE);
+            let mut collection = Collection { waiting: Vec::new(), matrix, bytes };
+            let address = "127.0.0.1:9050".parse().unwrap();
+            let (path, within) = (wire::ROW_PATH.to_owned(), DEADLINE);
+            let fetch = Fetch { node: Some(node), address, path, within, most: MAX_ROW };
+            collection.finished(fetch, Ok(b"no row".to_vec()));
+            assert_eq!(collection.matrix.rows().next().unwrap().1, Err(error), "{bytes}");
+        }
+    }
+
+    #[test]
     fn every_fetch_error_has_its_row_error() {
         use crate::probe::{FailureReason, LocalError};
         for (error, text) in [
