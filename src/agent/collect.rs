@@ -261,8 +261,8 @@ mod tests {
             let matrix = Matrix::new(&node, &snapshot, DEADLINE);
             let mut collection = Collection { waiting: Vec::new(), matrix, bytes };
             let address = "127.0.0.1:9050".parse().unwrap();
-            let (path, within) = (wire::ROW_PATH.to_owned(), DEADLINE);
-            let fetch = Fetch { node: Some(node), address, path, within, most: MAX_ROW };
+            let (path, timeout) = (wire::ROW_PATH.to_owned(), DEADLINE);
+            let fetch = Fetch { node: Some(node), address, path, timeout, max_bytes: MAX_ROW };
             collection.finished(fetch, Ok(b"no row".to_vec()));
             assert_eq!(collection.matrix.rows().next().unwrap().1, Err(error), "{bytes}");
         }
