@@ -75,7 +75,7 @@ use crate::matrix::{RowError, unix_millis};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
 use crate::state::{Snapshot, Verdict};
-use cell::CellFields;
+use cell::Cells;
 use matrix::MatrixRow;
 pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
@@ -117,7 +117,7 @@ struct Document<'a> {
     node: &'a str,
     at: f64,
     /// Of a row.
-    cells: Option<Vec<Option<CellFields<'a>>>>,
+    cells: Option<Cells<'a>>,
     /// Of the document of all peers, and of one peer.
     peers: Option<Vec<PeerLine>>,
     peer: Option<&'a RawValue>,
@@ -134,7 +134,7 @@ read_object!(
     optional: [cells, peers, peer, duration_seconds, deadline_seconds, nodes, rows]
 );
 
-/// Reads the head and the body; one of another version is reported as such, whatever else differs.
+/// Reads a document. Another version is reported as such, whatever else differs.
 fn read(document: &[u8]) -> Result<Document<'_>, ReadError> {
     #[derive(Deserialize)]
     struct AnyVersion {
@@ -202,7 +202,7 @@ fn list(
     Box::new(std::iter::once(opening).chain(items).chain(std::iter::once(b"\n]}\n".to_vec())))
 }
 
-/// The verdict that these two words name.
+/// The verdict with this text, and this reason where it is down.
 fn verdict(word: &str, reason: Option<&str>) -> Option<Verdict> {
     let plain = [
         Verdict::Unknown,
@@ -233,7 +233,7 @@ fn millis(seconds: f64) -> Option<u64> {
     u64::try_from((duration(seconds)?.as_micros() + 500) / 1000).ok()
 }
 
-/// A value that may be missing, and must pass `check` where it is not.
+/// Checks a value unless it is missing; `None` if it fails the check.
 fn optional<T, U>(value: Option<T>, check: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
     match value {
         Some(value) => check(value).map(Some),

@@ -36,6 +36,10 @@ read_object!(
     optional: [node, reason, latency_seconds, failures, retransmits, probes, incoming_syns_only, at]
 );
 
+/// Cells as they are read. They are boxed because `null` takes 4 bytes in a document: a hostile row must
+/// not become 20 times as large in memory.
+pub(super) type Cells<'a> = Vec<Option<Box<CellFields<'a>>>>;
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::CellFields;
+use super::cell::{CellFields, Cells};
 use super::{Chunks, ReadError, VERSION};
 use super::{duration, json, list, millis, optional, read, unix_seconds};
 use crate::matrix::{Matrix, Row, RowError};
@@ -28,7 +28,7 @@ struct RowFields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<f64>,
     /// In the order of the names; `null` where the row has no such peer.
-    cells: Vec<Option<CellFields<'a>>>,
+    cells: Cells<'a>,
 }
 
 read_object!(RowFields, required: [node, cells], optional: [error, at]);
@@ -65,7 +65,7 @@ fn row_fields<'a>(
     match row {
         Err(error) => RowFields { node, error: Some(error.as_str()), at: None, cells: Vec::new() },
         Ok(row) => {
-            let cell = |cell: Option<_>| Some(CellFields::new(None, &cell?, row.at()));
+            let cell = |cell: Option<_>| Some(Box::new(CellFields::new(None, &cell?, row.at())));
             let (at, cells) = (Some(unix_seconds(row.at())), matrix.cells(row).map(cell).collect());
             RowFields { node, error: None, at, cells }
         }
@@ -87,9 +87,9 @@ impl TryFrom<RowFields<'_>> for MatrixRow {
                 return Some(Self(node, Err(RowError::from_text(error)?)));
             }
             let at = millis(fields.at?)?;
-            let cell =
-                |cell: &Option<CellFields<'_>>| optional(cell.as_ref(), |cell| cell.check(at));
-            let cells = fields.cells.iter().map(cell).collect::<Option<_>>()?;
+            let cells = fields.cells.iter();
+            let cells = cells.map(|cell| optional(cell.as_ref(), |cell| cell.check(at)));
+            let cells = cells.collect::<Option<_>>()?;
             Some(Self(node, Ok(Row::new(at, cells))))
         };
         row().ok_or("no row of a matrix")

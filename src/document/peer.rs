@@ -160,7 +160,7 @@ pub fn peer_json(
 
 /// One peer, as far as a table shows it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "PeerChecks<'_>")]
+#[serde(try_from = "PeerInput<'_>")]
 pub struct PeerLine {
     /// Its node.
     pub node: NodeName,
@@ -183,39 +183,39 @@ pub struct PeerLine {
 }
 
 /// The fields of a peer that are read.
-struct PeerChecks<'a> {
+struct PeerInput<'a> {
     node: &'a str,
     verdict: &'a str,
     reason: Option<&'a str>,
     rtt_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
-    recent: Vec<ProbeChecks<'a>>,
+    recent: Vec<ProbeInput<'a>>,
 }
 
 read_object!(
-    PeerChecks,
+    PeerInput,
     required: [node, verdict, recent],
     optional: [reason, rtt_seconds, path_mtu_bytes, last_success]
 );
 
-struct ProbeChecks<'a> {
+struct ProbeInput<'a> {
     total_seconds: Option<f64>,
     reason: Option<&'a str>,
     retransmits: u32,
 }
 
-read_object!(ProbeChecks, required: [retransmits], optional: [total_seconds, reason]);
+read_object!(ProbeInput, required: [retransmits], optional: [total_seconds, reason]);
 
-impl TryFrom<PeerChecks<'_>> for PeerLine {
+impl TryFrom<PeerInput<'_>> for PeerLine {
     type Error = &'static str;
 
-    fn try_from(fields: PeerChecks<'_>) -> Result<Self, Self::Error> {
+    fn try_from(fields: PeerInput<'_>) -> Result<Self, Self::Error> {
         fields.line().ok_or("a value outside its bounds")
     }
 }
 
-impl PeerChecks<'_> {
+impl PeerInput<'_> {
     fn line(&self) -> Option<PeerLine> {
         let (mut times, mut retransmits) = (Vec::new(), 0_u32);
         for probe in &self.recent {

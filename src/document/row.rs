@@ -41,7 +41,7 @@ pub fn read_row(peer: &NodeName, document: &[u8]) -> Result<NamedRow, ReadError>
     }
     let row = || {
         let at = millis(document.at)?;
-        let cell = |cell: &Option<CellFields<'_>>| {
+        let cell = |cell: &Option<Box<CellFields<'_>>>| {
             let cell = cell.as_ref()?;
             let node = NodeName::new(cell.node?).ok().filter(|node| node != peer)?;
             Some((node, cell.check(at)?))

@@ -22,9 +22,9 @@ fn peer(
             std::thread::spawn(move || {
                 let mut stream = stream?;
                 let mut head = Vec::new();
-                let mut octet = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut octet)? == 1 {
-                    head.push(octet[0]);
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
+                    head.push(byte[0]);
                 }
                 if head.starts_with(b"GET /keepalive ") {
                     let text = format!("HTTP/1.1 204 No Content\r\nWylis-Node: {node}\r\n\r\n");
@@ -75,6 +75,16 @@ fn crowded(node: &str, stream: TcpStream) -> std::io::Result<()> {
     send(node, stream, &row_with(node, &cells.join(",")))
 }
 
+fn nulls(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    send(node, stream, &row_with(node, &["null"; 26_000].join(",")))
+}
+
+fn nested_nulls(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    let cells = ["null"; 26_000].join(",");
+    let rows = format!(r#""rows":[{{"node":"a","at":1,"cells":[{cells}]}}]"#);
+    send(node, stream, &format!(r#"{{"version":1,"node":"{node}","at":1,{rows},"cells":[]}}"#))
+}
+
 fn old(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nnot found\n")
 }
@@ -112,7 +122,7 @@ fn closing(_: &str, _: TcpStream) -> std::io::Result<()> {
 /// A peer, its behaviour, and the error in place of its row; `None` for a row.
 type Case = (&'static str, fn(&str, TcpStream) -> std::io::Result<()>, Option<&'static str>);
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 15] = [
     ("broken", broken, Some("bad_response")),
     ("closing", closing, Some("closed")),
     ("crowded", crowded, None),
@@ -123,6 +133,8 @@ const CASES: [Case; 13] = [
     ("large", large, Some("too_large")),
     ("lying", lying, Some("wrong_peer")),
     ("markup", markup, Some("bad_response")),
+    ("nested-nulls", nested_nulls, None),
+    ("nulls", nulls, Some("bad_response")),
     ("old", old, Some("unsupported")),
     ("overloaded", overloaded, Some("busy")),
     ("second", honest, None),
@@ -175,7 +187,7 @@ fn every_misbehaviour_has_its_error_and_costs_only_its_row() {
             // A row in place of a peer.
             "honest" | "second" | "markup" | "broken" => (200, Some("bad_response")),
             // Longer than a peer may be.
-            "crowded" | "deep" | "dripping" => (200, Some("too_large")),
+            "crowded" | "deep" | "dripping" | "nested-nulls" | "nulls" => (200, Some("too_large")),
             _ => (200, error),
         };
         assert_eq!((response.status, pair["error"].as_str()), expected, "{node}");
