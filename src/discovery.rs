@@ -49,6 +49,11 @@ pub trait PeerSource: Send {
     /// # Errors
     /// When the list cannot be read, or cannot be this agent's. The last one stays in force.
     fn list(&mut self, wall: SystemTime) -> Result<Option<PeerSet>, DiscoveryError>;
+
+    /// Whether all agents read this source from one server, so that a large mesh must read it less often.
+    fn is_shared(&self) -> bool {
+        true
+    }
 }
 
 /// Where a set of peers comes from.
@@ -160,7 +165,7 @@ impl Discovery {
         let start = Instant::now();
         let cached = self.cache.as_mut().and_then(|cache| cache.read(SystemTime::now()));
         let Some(set) = cached else { return };
-        self.cadence.spread_first(set.len(), Instant::now());
+        self.cadence.spread_first(self.readers(&set), Instant::now());
         self.last = Some(set.clone());
         let next_within = self.cadence.regular_within();
         let took = start.elapsed();
@@ -211,7 +216,7 @@ impl Discovery {
                 let last = self.last.replace(set.clone()).unwrap_or_default();
                 let starting = set.pods.pending + set.pods.no_ip > 0;
                 let answers = |cause: &EarlyCause| answers(cause, &last, set);
-                self.cadence.listed(start, now, set.len(), starting, answers);
+                self.cadence.listed(start, now, self.readers(set), starting, answers);
             }
             Err(error) => {
                 self.cadence.failed(start, now, error.retry_after());
@@ -226,6 +231,11 @@ impl Discovery {
         if let (true, Some(cache), Some(set)) = (is_good, &mut self.cache, &self.last) {
             cache.write(set, SystemTime::now());
         }
+    }
+
+    /// The peers that read the same source.
+    fn readers(&self, set: &PeerSet) -> usize {
+        if self.source.is_shared() { set.len() } else { 0 }
     }
 
     fn log_failure(&mut self, error: &DiscoveryError) {

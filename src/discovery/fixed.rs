@@ -102,6 +102,10 @@ impl PeerSource for FixedSource {
         }
         Ok(Some(peers.into_iter().collect()))
     }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// The addresses of a host, or its last ones where the resolver fails or the deadline has passed.

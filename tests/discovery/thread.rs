@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use wylis::discovery::fixed::{FixedList, FixedSource};
-use wylis::discovery::{DiscoveryError, EarlyCause, PeerSource, Settings};
+use wylis::discovery::{DiscoveryError, EarlyCause, PeerCache, PeerSource, Settings};
 use wylis::name::NodeName;
 use wylis::peer::PeerSet;
 use wylis_harness::api::{Behaviour, Request, TestPod};
 use wylis_harness::{TempDir, wait_until};
 
-use crate::fixture::{Fixture, INTERVAL, PATIENCE, run};
+use crate::fixture::{Fixture, INTERVAL, PATIENCE, lock, run};
 
 /// A mesh of one that counts its lists.
 struct Counting(Arc<AtomicUsize>);
@@ -102,4 +102,23 @@ fn a_fixed_list_in_a_file_is_read_again() {
     std::fs::write(&path, "a=127.0.0.2:9050\nb=[::1]:9050\n").unwrap();
     wait_until(PATIENCE, "the second list", || running.nodes() == ["a", "b"]);
     running.end();
+}
+
+#[test]
+fn a_long_fixed_list_is_read_again_each_interval() {
+    let dir = TempDir::new("long");
+    let own = NodeName::new("me").unwrap();
+    let list: String = (0..1000).map(|n| format!("n{n}=127.0.0.1:9050\n")).collect();
+    let entries = wylis::discovery::fixed::parse(&list).unwrap();
+    // The second run starts with the cached list.
+    for _ in 0..2 {
+        let list = FixedList::Entries(entries.clone());
+        let source = Box::new(FixedSource::new(list, own.clone()));
+        let cache = Some(PeerCache::new(dir.path(), own.clone(), "fixed"));
+        let running = run(Settings { source, cache, interval: INTERVAL });
+        wait_until(PATIENCE, "the third refresh", || running.count() >= 3);
+        let regular = lock(&running.refreshes).iter().all(|r| r.next_within < 2 * INTERVAL);
+        assert!(regular, "an interval that grows with the list");
+        running.end();
+    }
 }
