@@ -201,14 +201,14 @@ fn are_parent_and_child(import: &Import) -> bool {
 fn circle_through(import: &Import, next: &BTreeMap<String, Vec<Import>>) -> Option<Vec<Import>> {
     let mut reached = BTreeSet::new();
     let mut queue = VecDeque::from([vec![import.clone()]]);
-    while let Some(way) = queue.pop_front() {
-        for step in way.last().and_then(|last| next.get(&last.to)).into_iter().flatten() {
-            let way = [&way[..], std::slice::from_ref(step)].concat();
+    while let Some(chain) = queue.pop_front() {
+        for step in chain.last().and_then(|last| next.get(&last.to)).into_iter().flatten() {
+            let chain = [&chain[..], std::slice::from_ref(step)].concat();
             if step.to == import.from {
-                return Some(way);
+                return Some(chain);
             }
             if reached.insert(&step.to) {
-                queue.push_back(way);
+                queue.push_back(chain);
             }
         }
     }
