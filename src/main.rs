@@ -1,4 +1,4 @@
-//! The life of the process: arguments, the agent or a command, the exit code.
+//! The process: its arguments, the agent or a command, its exit code.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -30,15 +30,15 @@ const HANDLER_STACK: usize = 256 * 1024;
 
 /// What the server needs of the agent, which implements it.
 pub trait Views: Send + Sync + 'static {
-    /// The answering node.
+    /// The agent's node.
     fn node(&self) -> &NodeName;
-    /// The instance of the agent.
+    /// The agent's instance.
     fn instance(&self) -> &Instance;
     /// Takes a keep-alive request that was answered; `None` when it names no valid source.
     fn request_received(&self, request: Option<KeepAlive>);
     /// Whether the agent is about to stop.
     fn draining(&self) -> bool;
-    /// Whether the agent's own loops move.
+    /// Whether the agent's own loops make progress.
     ///
     /// # Errors
     /// The reason, in one line.
@@ -54,7 +54,7 @@ pub trait Views: Send + Sync + 'static {
     fn agent_metrics(&self) -> Vec<MetricFamily>;
     /// The rows of all nodes, which may take seconds; `None` when the agent does not respond.
     fn matrix(&self) -> Option<Arc<Matrix>>;
-    /// The document that `source`, a peer in `snapshot`, gives of its peer `target`, which may take
+    /// The document that `source`, a peer in `snapshot`, sends of its peer `target`, which may take
     /// seconds; `None` when either does not exist.
     fn fetch_peer(
         &self,

@@ -84,18 +84,18 @@ impl Collector {
         matrix
     }
 
-    /// Frees a matrix that is too old to be given out.
+    /// Drops a matrix that is too old to serve.
     pub(super) fn expire(&self, now: Instant) {
         self.lock().expire(now);
     }
 
-    // The cache is consistent after every statement, so a poisoned lock is as good as another.
+    // A poisoned lock is usable: the cache is consistent after every statement.
     fn lock(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The document that `source` gives of its peer `target`; `None` when either does not exist.
+/// The document that `source` sends of its peer `target`; `None` when either does not exist.
 pub(super) fn fetch_peer(
     snapshot: &Snapshot,
     source: &NodeName,
@@ -108,13 +108,13 @@ pub(super) fn fetch_peer(
     }
 }
 
-fn request(record: &PeerRecord, path: String, most: usize) -> Fetch {
+fn request(record: &PeerRecord, path: String, max_bytes: usize) -> Fetch {
     Fetch {
         node: Some(record.peer.node.clone()),
         address: record.peer.address,
         path,
         timeout: if record.up == Some(false) { DOWN_DEADLINE } else { DEADLINE },
-        max_bytes: most,
+        max_bytes,
     }
 }
 
@@ -129,7 +129,7 @@ fn row_error(error: FetchError) -> RowError {
 
 fn collect(own: &NodeName, snapshot: &Snapshot) -> Matrix {
     let began = Instant::now();
-    // From the end: first the peers whose last probe succeeded, last those that are down.
+    // Taken from the end: first the peers whose last probe succeeded, last those that are down.
     let rank = |record: &PeerRecord| match (record.up, record.priority()) {
         (Some(false), _) => 0,
         (_, Priority::Suspect) => 1,

@@ -211,9 +211,8 @@ impl EventLoop {
             self.large_in_flight = self.large_in_flight.saturating_sub(1);
             return self.state.report_large(now, report);
         }
-        self.shared
-            .metrics
-            .observe_schedule_delay(report.started.saturating_duration_since(report.due));
+        let delay = report.started.saturating_duration_since(report.due);
+        self.shared.metrics.observe_schedule_delay(delay);
         let Some(changes) = self.state.report(now, report) else { return Vec::new() };
         self.schedule.finished(&report.node);
         changes
@@ -302,7 +301,7 @@ impl EventLoop {
         let snapshot = self.state.snapshot(Moment::now());
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());
-        log::info!("draining for {1:?}: goodbye to {0} peers", staying.len(), self.drain);
+        log::info!("draining for {:?}: goodbye to {} peers", self.drain, staying.len());
         self.draining = Some(Draining { until: now + self.drain, goodbyes: staying.len() });
         for record in staying {
             self.next_id += 1;

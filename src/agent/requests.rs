@@ -1,5 +1,5 @@
-//! Keep-alive requests on their way to the loop. They queue until it looks, so that a busy agent is
-//! not woken for each.
+//! Keep-alive requests on their way to the loop. They queue until it reads them, so that a busy
+//! agent is not woken for each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -31,7 +31,7 @@ pub(super) struct RequestQueue {
 }
 
 impl RequestQueue {
-    /// `wake` makes the loop look at the other end of `queue`.
+    /// `wake` makes the loop read the other end of `queue`.
     pub(super) fn new(
         queue: SyncSender<ReceivedRequest>,
         wake: impl Fn() + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! What the server sees of the agent, and what it reports to it.
+//! The agent as the server sees it: what the server reads, and what it reports.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,11 +51,8 @@ impl Views for AgentViews {
 
     fn healthy(&self) -> Result<(), String> {
         let now = Instant::now();
-        let stuck = self
-            .heartbeats
-            .iter()
-            .find_map(|heartbeat| Some((heartbeat.name(), heartbeat.overdue(now)?)));
-        match stuck {
+        let overdue = |heartbeat: &Heartbeat| Some((heartbeat.name(), heartbeat.overdue(now)?));
+        match self.heartbeats.iter().find_map(overdue) {
             None => Ok(()),
             Some((name, late)) => Err(format!("{name} stuck for {} s", late.as_secs())),
         }

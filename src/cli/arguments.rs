@@ -25,8 +25,8 @@ impl Invocation {
     /// Classifies a command line without the program's name.
     ///
     /// # Errors
-    /// When the first argument is neither a flag nor a command. This is the only error that is
-    /// reported then: a mistyped command does not mean to run the agent.
+    /// When the first argument is neither a flag nor a command. A mistyped command does not ask for
+    /// the agent, so the agent's settings are not validated.
     pub fn parse(arguments: &[String]) -> Result<Self, SettingError> {
         let first = arguments.first().map_or("", String::as_str);
         if let Some(command) = Command::ALL.into_iter().find(|command| command.as_str() == first) {

@@ -63,7 +63,7 @@ fn is_of_logging_crate(module: &str) -> bool {
 }
 
 /// Whether a text is a DNS label (RFC 1123), as the name of a namespace must be.
-pub(super) fn is_label(text: &str) -> bool {
+pub(super) fn is_dns_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())
         && text.bytes().all(plain)

@@ -252,6 +252,7 @@ fn kubernetes(
         label_selector,
     })
 }
+
 /// Parses the value of `WYLIS_LISTEN`.
 pub(crate) fn listen_address(text: &str) -> Option<SocketAddr> {
     text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0)
@@ -266,7 +267,7 @@ fn pod_name(text: &str) -> Option<String> {
 }
 
 fn namespace(text: &str) -> Option<String> {
-    parse::is_label(text).then(|| text.to_owned())
+    parse::is_dns_label(text).then(|| text.to_owned())
 }
 
 fn absolute(text: &str) -> Option<PathBuf> {

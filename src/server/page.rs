@@ -1,9 +1,9 @@
 //! The page at `/`: one document, joined at build time, and its headers.
 //!
-//! | file | its one job |
+//! | file | job |
 //! |---|---|
 //! | `head.html`, `body.html` | the page before the first document arrives |
-//! | `page.css` | its look: hue shows the verdict (red: down, amber: up with a fault, grey: unknown), depth the latency |
+//! | `page.css` | the style: hue shows the verdict (red: down, amber: up with a fault, grey: unknown), depth the latency |
 //! | `words.js` | numbers and faults in words; pure, without document or network |
 //! | `grid.js` | the matrix on the screen; a refresh changes only the cells that differ, so that focus, scroll position and screen reader stay in place |
 //! | `pair.js` | one pair: both directions side by side, each as its source sees it |
@@ -23,7 +23,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-F1Mw6G6gk+cZsQNkl1sM3vksEkndvZJmrDN0dzO1HCs='"
+        "'sha256-psqF1xDtOcbOa36R5m9ij3qtN8BXw9jQh+Z1oR/NuFE='"
     };
 }
 

@@ -40,7 +40,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 fn decode(output: Output) -> (Option<i32>, String, String) {
-    let text = |octets| String::from_utf8(octets).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 

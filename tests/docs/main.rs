@@ -116,8 +116,8 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
         state.report_large(now, &Report { kind: ProbeKind::Large, ..report });
     }
     let interval = Some(Duration::from_secs(10));
-    let said = KeepAlive { node, instance: None, interval, goodbye: None, size: None };
-    state.receive_request(now, Some(&said));
+    let request = KeepAlive { node, instance: None, interval, goodbye: None, size: None };
+    state.receive_request(now, Some(&request));
     Arc::new(state.snapshot(now))
 }
 

@@ -219,7 +219,7 @@ fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
 fn requests_are_sequential_and_a_slow_one_is_shown() {
     let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
     agent.delay(Duration::from_secs(2));
-    let before = agent.asked();
+    let before = agent.requests();
     browser.press(&["r"]);
     browser.wait_for(SOON, "busy.textContent.startsWith('loading for')");
     // Several reloads during a request cause one more request.
@@ -227,8 +227,8 @@ fn requests_are_sequential_and_a_slow_one_is_shown() {
     browser.click(&browser.find("[aria-label^='n1 → n2']"));
     agent.delay(Duration::ZERO);
     browser.wait_for(SOON, "document.querySelectorAll('dialog .foot').length === 2 && dialog.textContent.includes('HTTP 404')");
-    wait_until(SOON, "all documents are read", || agent.asked() >= before + 4);
-    assert_eq!(agent.most_at_once(), 1);
+    wait_until(SOON, "all documents are read", || agent.requests() >= before + 4);
+    assert_eq!(agent.max_concurrent(), 1);
 }
 
 #[test]
@@ -247,16 +247,16 @@ fn it_refreshes_every_ten_seconds_while_visible() {
         browser.run_with(script, &json!([hidden]));
     };
     let count = |seconds| {
-        let before = agent.asked();
+        let before = agent.requests();
         pass(seconds);
-        agent.asked() - before
+        agent.requests() - before
     };
     let seen = count(61);
     assert!((5..=7).contains(&seen), "{seen} in a minute");
     look(true);
     assert_eq!(count(61), 0);
     look(false);
-    wait_until(SOON, "it refreshes at once", || agent.asked() > 0);
+    wait_until(SOON, "it refreshes at once", || agent.requests() > 0);
     // Retries back off: after 10, 20, 40 and 60 s.
     agent.serve_text("api/v1/cluster", 503, "");
     let failing = count(61);

@@ -21,9 +21,9 @@ struct Shared {
     documents: Mutex<BTreeMap<String, (u16, String)>>,
     /// How long each answer takes.
     delay: Mutex<Duration>,
-    asked: AtomicUsize,
+    requests: AtomicUsize,
     open: AtomicUsize,
-    most: AtomicUsize,
+    max_open: AtomicUsize,
 }
 
 /// The server; its threads end with the test.
@@ -65,13 +65,13 @@ impl StandIn {
     }
 
     /// Requests for documents so far.
-    pub(crate) fn asked(&self) -> usize {
-        self.shared.asked.load(Ordering::SeqCst)
+    pub(crate) fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
     }
 
     /// Maximum of simultaneous requests.
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.shared.most.load(Ordering::SeqCst)
+    pub(crate) fn max_concurrent(&self) -> usize {
+        self.shared.max_open.load(Ordering::SeqCst)
     }
 }
 
@@ -91,9 +91,9 @@ fn answer(shared: &Shared, mut stream: TcpStream) {
         PAGE_HEADERS.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         (200, PAGE.to_owned())
     } else {
-        shared.asked.fetch_add(1, Ordering::SeqCst);
+        shared.requests.fetch_add(1, Ordering::SeqCst);
         let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.most.fetch_max(open, Ordering::SeqCst);
+        shared.max_open.fetch_max(open, Ordering::SeqCst);
         std::thread::sleep(*shared.delay.lock().unwrap());
         shared.open.fetch_sub(1, Ordering::SeqCst);
         let known = shared.documents.lock().unwrap().get(path).cloned();

@@ -5,7 +5,7 @@ let order; // the rows and columns, as indices into its names
 let places = []; // the elements of each row, and the last descriptions of its cells
 let heads = []; // the column headers
 let focus = [], tabStop = null; // the pair that the Tab key reaches, by names, and its cell
-let hovered = null; // the place hovered the pointer
+let hovered = null; // the place under the pointer
 
 function element(tag, role, parent, text) {
   const made = document.createElement(tag);
@@ -76,7 +76,7 @@ function head(element, name, short) {
 }
 
 function render() {
-  const { m } = now, { names, short } = m, held = grid.contains(document.activeElement);
+  const { m } = now, { names, short } = m, focused = grid.contains(document.activeElement);
   order = arrange(now);
   const { rows, cols } = order;
   $("none").hidden = rows.length > 0 && cols.length > 0;
@@ -99,7 +99,7 @@ function render() {
     });
   });
   // The focused pair may have moved or left.
-  setTabStop(placeOf(focus) || [0, Math.min(1, cols.length - 1)], held);
+  setTabStop(placeOf(focus) || [0, Math.min(1, cols.length - 1)], focused);
   highlight();
 }
 
@@ -133,7 +133,7 @@ function highlight() {
   $("status").textContent = describe(m, i, j)[3] + (isNumber(age) ? `, probed ${ago(age)} ago` : "");
 }
 // Age of the matrix, in seconds.
-const since = () => now.age + (performance.now() - now.came) / 1000;
+const since = () => now.age + (performance.now() - now.arrived) / 1000;
 
 grid.addEventListener("pointerover", (event) => { hovered = event.target.place; highlight(); });
 grid.addEventListener("pointerleave", () => { hovered = null; highlight(); });

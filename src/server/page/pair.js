@@ -32,7 +32,7 @@ function age(at, taken) {
   if (!isNumber(at)) return "never";
   const time = element("time", "", null, `${ago(taken - at)} ago`);
   time.age = taken - at;
-  time.came = performance.now();
+  time.arrived = performance.now();
   time.title = new Date(at * 1000).toLocaleString();
   return time;
 }
@@ -70,7 +70,7 @@ function direction(section, [source, target], doc, problem) {
   }
   const foot = element("p", "", whole, peer ? `seen by ${source} ` : doc ? `no answer from ${source}: ${doc.error}` : problem || `loading from ${source} …`);
   foot.className = "foot";
-  if (peer) foot.append(age(doc.at - doc.held, doc.at));
+  if (peer) foot.append(age(doc.at - doc.age, doc.at));
   section.replaceChildren(whole);
 }
 

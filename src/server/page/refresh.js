@@ -8,9 +8,9 @@ document.querySelectorAll("nav a").forEach((link) => { link.href = BASE + link.g
 async function read(path) {
   const answer = await fetch(BASE + path, { cache: "no-store", signal: AbortSignal.timeout(LIMIT * 1000) });
   if (!answer.ok) throw Error(`HTTP ${answer.status}`);
-  const doc = Object(await answer.json()), held = Date.parse(answer.headers.get("Date")) / 1000 - doc.at;
+  const doc = Object(await answer.json()), age = Date.parse(answer.headers.get("Date")) / 1000 - doc.at;
   // A matrix may come from the agent's cache, and be some seconds old by the agent's clock; a pair never.
-  doc.held = doc.rows && held > 0 && held < PERIOD ? held : 0;
+  doc.age = doc.rows && age > 0 && age < PERIOD ? age : 0;
   return doc;
 }
 
@@ -22,7 +22,7 @@ async function refresh() {
     // The open pair first.
     if (shown) await readPair();
     const m = matrix(await read("api/v1/cluster"));
-    now = { m, c: count(m), age: m.doc.held, came: performance.now() };
+    now = { m, c: count(m), age: m.doc.age, arrived: performance.now() };
     renderHeader();
     render();
     staleSince = `Stale since ${new Date().toLocaleTimeString()}`;
@@ -55,7 +55,7 @@ function tick() {
   if (!now || document.hidden) return;
   $("age").textContent = `${ago(since())} old`;
   highlight();
-  dialog.querySelectorAll("time").forEach((one) => { one.textContent = `${ago(one.age + (time - one.came) / 1000)} ago`; });
+  dialog.querySelectorAll("time").forEach((one) => { one.textContent = `${ago(one.age + (time - one.arrived) / 1000)} ago`; });
 }
 setInterval(tick, 1000);
 document.addEventListener("visibilitychange", () => {
