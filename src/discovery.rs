@@ -50,9 +50,9 @@ pub trait PeerSource: Send {
     /// When the list cannot be read, or cannot be this agent's. The last one stays in force.
     fn list(&mut self, wall: SystemTime) -> Result<Option<PeerSet>, DiscoveryError>;
 
-    /// Whether all agents read this source from one server, so that a large mesh must read it less often.
-    fn is_shared(&self) -> bool {
-        true
+    /// How many of the peers read from the same server: the interval grows with their number.
+    fn readers(&self, peers: usize) -> usize {
+        peers
     }
 }
 
@@ -165,7 +165,7 @@ impl Discovery {
         let start = Instant::now();
         let cached = self.cache.as_mut().and_then(|cache| cache.read(SystemTime::now()));
         let Some(set) = cached else { return };
-        self.cadence.spread_first(self.readers(&set), Instant::now());
+        self.cadence.spread_first(self.source.readers(set.len()), Instant::now());
         self.last = Some(set.clone());
         let next_within = self.cadence.regular_within();
         let took = start.elapsed();
@@ -198,7 +198,7 @@ impl Discovery {
     fn note(&mut self, wake: Wake) {
         let Wake::Early(cause) = wake else { return };
         // The list that was under way while the cause waited may answer it.
-        let answered = self.last.as_ref().is_some_and(|set| has_name(set, &cause));
+        let answered = self.last.as_ref().is_some_and(|set| answers(&cause, set, set));
         if !answered {
             self.cadence.note(cause, Instant::now());
         }
@@ -215,8 +215,9 @@ impl Discovery {
                 self.log_changes(set);
                 let last = self.last.replace(set.clone()).unwrap_or_default();
                 let starting = set.pods.pending + set.pods.no_ip > 0;
+                let readers = self.source.readers(set.len());
                 let answers = |cause: &EarlyCause| answers(cause, &last, set);
-                self.cadence.listed(start, now, self.readers(set), starting, answers);
+                self.cadence.listed(start, now, readers, starting, answers);
             }
             Err(error) => {
                 self.cadence.failed(start, now, error.retry_after());
@@ -231,11 +232,6 @@ impl Discovery {
         if let (true, Some(cache), Some(set)) = (is_good, &mut self.cache, &self.last) {
             cache.write(set, SystemTime::now());
         }
-    }
-
-    /// The peers that read the same source.
-    fn readers(&self, set: &PeerSet) -> usize {
-        if self.source.is_shared() { set.len() } else { 0 }
     }
 
     fn log_failure(&mut self, error: &DiscoveryError) {
@@ -287,14 +283,6 @@ fn answers(cause: &EarlyCause, last: &PeerSet, set: &PeerSet) -> bool {
             }
             _ => true,
         },
-        EarlyCause::Unknown(..) | EarlyCause::NewInstance(..) => has_name(set, cause),
-    }
-}
-
-/// Whether a set has the node or the instance that a request named.
-fn has_name(set: &PeerSet, cause: &EarlyCause) -> bool {
-    match cause {
-        EarlyCause::Failing(_) => false,
         EarlyCause::Unknown(node, _) => set.get(node).is_some(),
         EarlyCause::NewInstance(node, instance) => {
             set.get(node).is_some_and(|peer| peer.instance.as_ref() == Some(instance))

@@ -41,7 +41,7 @@ pub struct FixedSource {
     /// The last addresses of each host, for when the name server is away.
     resolved: BTreeMap<HostPort, Vec<SocketAddr>>,
     unresolved: LogOnChange,
-    /// The list has no entry of this node.
+    /// The last list had no entry of this node.
     own_missing: bool,
 }
 
@@ -68,7 +68,7 @@ impl FixedSource {
 
     fn log_own_missing(&mut self, missing: bool) {
         if missing && !self.own_missing {
-            info!("discovery: the fixed list has no entry of this node, {:?}", self.own.as_str());
+            info!("discovery: the fixed list lacks this node, named {:?}", self.own.as_str());
         }
         self.own_missing = missing;
     }
@@ -103,8 +103,8 @@ impl PeerSource for FixedSource {
         Ok(Some(peers.into_iter().collect()))
     }
 
-    fn is_shared(&self) -> bool {
-        false
+    fn readers(&self, _: usize) -> usize {
+        0
     }
 }
 
