@@ -2,8 +2,8 @@
 //! private socket, and streams the responses back.
 //!
 //! Hostile bytes never reach tiny_http: one thread checks everything, with a limit and a deadline on
-//! each step and one request a connection. The gate knows no route but its label and lane. It fails
-//! closed: a backend that does not behave like our own server ends the process.
+//! each step and one request a connection. Of a route, the gate knows only the label and the lane. It
+//! fails closed: a backend that does not behave like the agent's own server ends the process.
 
 mod acceptor;
 mod backend;
@@ -41,7 +41,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 512;
 /// Descriptors left to the rest of the process: 64 probes, 32 rows of peers, the API server, files.
 const RESERVED_DESCRIPTORS: u64 = 160;
-/// Connections at least, if the descriptor limit is too low for the reserve.
+/// Fewest connections, if the descriptor limit is too low for the reserve.
 const MIN_CONNECTIONS: usize = 16;
 
 /// The limits of a gate.
@@ -49,21 +49,22 @@ const MIN_CONNECTIONS: usize = 16;
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
-    /// From the connection to its complete head. Covers two lost packets, and is at most half of an
-    /// interval.
+    /// Time for the head, from the accepted connection on. Covers two lost packets, and is at most half
+    /// of an interval.
     pub head: Duration,
-    /// From the head to the start of the response, the queue included. Prometheus gives up after 10 s.
+    /// Time from the head to the start of the response, the queue included. Prometheus gives up after
+    /// 10 s.
     pub wait: Duration,
-    /// From the start of a small response until the kernel has taken it.
+    /// Time from the start of a small response until the kernel has accepted all of it.
     pub small_response: Duration,
-    /// From the start of a bulk or gathered response until the kernel has taken it. Prometheus gives up
-    /// by then: 3 MB at 2.4 Mbit/s. Other clients of the lane wait this long.
+    /// The same for a bulk or gathered response: 3 MB at 2.4 Mbit/s. Prometheus gives up by then, and
+    /// other clients of the lane may wait this long.
     pub bulk_response: Duration,
     /// Wait for the client's close after a refusal or a large response: an early close would send a
     /// reset, which discards data on its way to the client.
     pub linger: Duration,
-    /// Without a byte of a response that is due. Longer than any client waits, so that ending the
-    /// process loses nothing.
+    /// Longest time without data from the server while a response is due. Longer than any client waits,
+    /// so that ending the process loses nothing.
     pub backend: Duration,
 }
 
@@ -86,7 +87,7 @@ impl Limits {
     }
 }
 
-/// Ends the process for the given reason: a lane is lost, and cannot be reopened.
+/// Ends the process for the given reason: a lane failed, and cannot be reopened.
 pub type Fatal = Box<dyn Fn(&str) + Send>;
 
 /// The parts of a gate.

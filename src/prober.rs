@@ -37,7 +37,7 @@ pub const HEALTHY_RESERVE: usize = 4;
 
 /// Idle time after which a worker exits: a few default intervals, so that a steady load neither ends
 /// nor starts threads.
-pub const WORKER_IDLE: Duration = Duration::from_secs(30);
+const WORKER_IDLE: Duration = Duration::from_secs(30);
 
 /// Stack of a worker in bytes, virtual until touched. A probe with the longest names uses less than
 /// 8 KiB in a release build and 16 KiB in a debug build; the rest is for `report`, and in a debug build

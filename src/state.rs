@@ -53,7 +53,7 @@ pub struct StateSettings {
     pub large_interval: Duration,
     /// The agent's own node: together with the target it determines a pair's offset.
     pub source: NodeName,
-    /// The agent's own drain, assumed for a peer whose answer says only that it drains.
+    /// The agent's own drain, assumed for a peer whose answer shows only that it drains.
     pub drain: Duration,
     /// Histogram bounds in seconds, ascending.
     pub bounds: Arc<[f64]>,

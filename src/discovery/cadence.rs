@@ -69,10 +69,10 @@ impl EarlyCause {
 
 /// The history of a cause.
 #[derive(Debug)]
-struct Record {
-    /// It waits for the next refresh.
+struct CauseHistory {
+    /// Whether the cause waits for the next refresh.
     waiting: bool,
-    /// Refreshes that did not answer it.
+    /// Consecutive refreshes that did not answer the cause.
     unanswered: u32,
     ignored_until: Instant,
 }
@@ -92,7 +92,7 @@ pub(super) struct Cadence {
     /// The regular refresh, or the retry after a failure.
     regular: Instant,
     early: Option<Instant>,
-    causes: BTreeMap<EarlyCause, Record>,
+    causes: BTreeMap<EarlyCause, CauseHistory>,
 }
 
 impl Cadence {
@@ -136,7 +136,7 @@ impl Cadence {
             Entry::Occupied(mut known) => known.get_mut().waiting = true,
             Entry::Vacant(_) if is_name && names >= NAMES_MAX => return,
             Entry::Vacant(new) => {
-                new.insert(Record { waiting: true, unanswered: 0, ignored_until: now });
+                new.insert(CauseHistory { waiting: true, unanswered: 0, ignored_until: now });
             }
         }
         if self.early.is_none() {
@@ -168,12 +168,12 @@ impl Cadence {
         let interval = self.next_interval();
         self.regular = now + self.random.between(interval.mul_f64(0.9), interval.mul_f64(1.1));
         self.early = None;
-        self.causes.retain(|cause, record| {
-            if std::mem::take(&mut record.waiting) {
-                record.ignored_until = now + doubled(IGNORE_FIRST, record.unanswered, IGNORE_MAX);
-                record.unanswered = record.unanswered.saturating_add(1);
+        self.causes.retain(|cause, history| {
+            if std::mem::take(&mut history.waiting) {
+                history.ignored_until = now + doubled(IGNORE_FIRST, history.unanswered, IGNORE_MAX);
+                history.unanswered = history.unanswered.saturating_add(1);
             }
-            !answers(cause) && now < record.ignored_until + REMEMBER
+            !answers(cause) && now < history.ignored_until + REMEMBER
         });
     }
 

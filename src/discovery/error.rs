@@ -9,7 +9,7 @@ use super::fixed::list::FixedListError;
 use crate::label::label_set;
 
 /// The underlying error of a [`DiscoveryError`].
-pub(super) type Cause = Box<dyn Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Defines [`DiscoveryError`] and, one for each of its variants, [`DiscoveryReason`].
 macro_rules! discovery_errors {
@@ -54,7 +54,7 @@ discovery_errors! {
         /// Host and port.
         server: String,
         /// The error of the connection.
-        source: Cause,
+        source: BoxError,
     } = "network",
     /// The response is not complete before the deadline.
     #[error("list pods from API server {server}: no complete response within {limit:?}")]
@@ -70,7 +70,7 @@ discovery_errors! {
         /// Host and port.
         server: String,
         /// The error of rustls.
-        source: Cause,
+        source: BoxError,
     } = "tls",
     /// The server's certificate is not valid yet: this node's clock is probably behind.
     #[error(
@@ -87,7 +87,7 @@ discovery_errors! {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: Cause,
+        source: BoxError,
     } = "credentials",
     /// Status 401, with the token read again as well.
     #[error("list pods: 401, the API server rejects the service account's token")]
@@ -131,7 +131,7 @@ discovery_errors! {
     #[error("list pods: invalid pod list: {source}")]
     BadBody {
         /// What is wrong with it.
-        source: Cause,
+        source: BoxError,
     } = "bad_body",
     /// The response exceeds a limit.
     #[error("list pods: more than {bound}")]

@@ -83,7 +83,7 @@ struct Basis {
     table: TableDigest,
     /// Tables since the list.
     tables: u32,
-    /// Until when the same pods make the same peers, in seconds since 1970.
+    /// Until when the same pods yield the same peers, in seconds since 1970.
     same_until: i64,
 }
 

@@ -24,7 +24,7 @@ const GATHERED_QUEUE: usize = 16;
 /// Longest response of the small lane, which is buffered as a whole.
 const MAX_SMALL_RESPONSE: usize = 16 * 1024;
 
-/// Why a lane is lost, and the process with it.
+/// Why a lane failed, which ends the process.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BackendError {
     #[error("connection closed by the server")]
@@ -61,10 +61,10 @@ struct Exchange {
     /// `None` once the client has left.
     client: Option<ClientId>,
     response: BackendResponse,
-    /// What came of the response and was not handed out yet.
+    /// Bytes received and not yet handed out.
     received: Vec<u8>,
     started: bool,
-    /// When data last came, or when reading was last resumed.
+    /// When data last arrived, or when the timeout was last restarted.
     progress: Instant,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Backend {
     lane: Lane,
     stream: UnixStream,
     /// Longest time without data while a response is due.
-    patience: Duration,
+    timeout: Duration,
     queue: VecDeque<(ClientId, RequestHead)>,
     exchange: Option<Exchange>,
     /// Not read, because the client does not read.
@@ -84,13 +84,13 @@ impl Backend {
     pub(super) fn new(
         lane: Lane,
         stream: UnixStream,
-        patience: Duration,
+        timeout: Duration,
         poll: &Poll,
     ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         poll.add(&stream, Token::Lane(lane), Interest::Read)?;
         let queue = VecDeque::new();
-        Ok(Self { lane, stream, patience, queue, exchange: None, paused: false, sequence: 0 })
+        Ok(Self { lane, stream, timeout, queue, exchange: None, paused: false, sequence: 0 })
     }
 
     /// Appends a request; `false` if the queue is full. The small lane's queue is bounded by the
@@ -192,7 +192,7 @@ impl Backend {
         poll: &Poll,
         now: Instant,
     ) -> Result<(), Errno> {
-        self.forgive(now);
+        self.restart_timeout(now);
         if std::mem::replace(&mut self.paused, paused) == paused {
             return Ok(());
         }
@@ -200,8 +200,8 @@ impl Backend {
         poll.modify(&self.stream, Token::Lane(self.lane), interest)
     }
 
-    /// Starts the server's time anew.
-    pub(super) fn forgive(&mut self, now: Instant) {
+    /// Restarts the timeout of the response in flight.
+    pub(super) fn restart_timeout(&mut self, now: Instant) {
         if let Some(exchange) = &mut self.exchange {
             exchange.progress = now;
         }
@@ -210,7 +210,7 @@ impl Backend {
     /// When the response in flight is overdue.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let exchange = self.exchange.as_ref().filter(|_| !self.paused)?;
-        Some(exchange.progress + self.patience)
+        Some(exchange.progress + self.timeout)
     }
 }
 
@@ -222,12 +222,12 @@ mod tests {
     use super::*;
     use crate::shutdown::StopToken;
 
-    const PATIENCE: Duration = Duration::from_secs(15);
+    const TIMEOUT: Duration = Duration::from_secs(15);
 
     fn backend() -> (Backend, UnixStream, Poll) {
         let (near, far) = UnixStream::pair().unwrap();
         let poll = Poll::new(&StopToken::new()).unwrap();
-        (Backend::new(Lane::Bulk, near, PATIENCE, &poll).unwrap(), far, poll)
+        (Backend::new(Lane::Bulk, near, TIMEOUT, &poll).unwrap(), far, poll)
     }
 
     fn request(path: &str) -> RequestHead {
@@ -242,12 +242,12 @@ mod tests {
         assert!(backend.enqueue(ClientId::FIRST, request("/a")));
         assert_eq!(backend.deadline(), None);
         backend.send_next(start).unwrap();
-        assert_eq!(backend.deadline(), Some(start + PATIENCE));
+        assert_eq!(backend.deadline(), Some(start + TIMEOUT));
         backend.set_paused(true, &poll, start).unwrap();
         assert_eq!(backend.deadline(), None);
-        let later = start + 2 * PATIENCE;
+        let later = start + 2 * TIMEOUT;
         backend.set_paused(false, &poll, later).unwrap();
-        assert_eq!(backend.deadline(), Some(later + PATIENCE));
+        assert_eq!(backend.deadline(), Some(later + TIMEOUT));
     }
 
     #[test]

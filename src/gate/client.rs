@@ -1,5 +1,5 @@
 //! One client connection: reads its head, writes its response, waits for its close. Each method
-//! returns the next step, which the event loop takes. Knows neither lanes' connections nor epoll.
+//! returns the next step, which the event loop applies. Knows neither the lanes' connections nor epoll.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -127,7 +127,7 @@ impl Client {
         }
     }
 
-    /// The request takes its lane.
+    /// Accepts the request, which waits for its lane.
     pub(super) fn wait(
         &mut self,
         route: &Route,
@@ -149,7 +149,7 @@ impl Client {
         };
     }
 
-    /// Takes the next part of the response.
+    /// Writes the next part of the response.
     pub(super) fn respond(&mut self, mut part: Vec<u8>, complete: bool, now: Instant) -> Step {
         self.unsent.append(&mut part);
         self.state = ClientState::Responding { complete };

@@ -27,7 +27,7 @@ label_set! {
         Evicted = "evicted",
         /// No descriptor for a new connection, which waits in the backlog. Counted once a pause.
         NoDescriptors = "no_descriptors",
-        /// The client left before it had its response.
+        /// The client left before the end of its response.
         ClientGone = "client_gone",
     }
 }
@@ -48,7 +48,7 @@ impl Rejection {
     }
 }
 
-/// The status codes of our server; any other counts as the last.
+/// The status codes of the server; any other counts as the last.
 const CODES: [&str; 7] = ["200", "204", "400", "404", "405", "503", "other"];
 
 /// The counters of one gate.

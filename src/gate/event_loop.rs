@@ -1,5 +1,5 @@
-//! The gate's loop: waits, dispatches events to the listener, the clients and the lanes, and takes
-//! the steps that these return. Only this file knows both clients and lanes.
+//! The gate's loop: waits, dispatches events to the listener, the clients and the lanes, and applies
+//! the steps that clients return. Only this file knows both clients and lanes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +25,7 @@ const SCRATCH: usize = 16 * 1024;
 const MAX_LINGERING: usize = 32;
 /// Time after the stop for requests that came before it.
 const STOP_GRACE: Duration = Duration::from_secs(1);
-/// Longest time from one wait to the next.
+/// Longest processing time between two waits.
 const PROCESSING: Duration = Duration::from_secs(5);
 /// The heartbeat's deadline while the gate has none.
 const IDLE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -88,7 +88,7 @@ impl EventLoop {
         })
     }
 
-    /// Runs until the stop, or until a lane is lost.
+    /// Runs until the stop, or until a lane fails.
     pub(super) fn run(mut self) {
         let result = self.serve();
         // Incomplete responses must not end with a FIN.
@@ -141,13 +141,13 @@ impl EventLoop {
         clients.chain(backends).chain(retry).chain(self.stop_at).min()
     }
 
-    /// Handles passed deadlines. After an overslept one, the server gets its time again: it may not
+    /// Handles passed deadlines. If the loop overslept, the server's timeout starts again: it may not
     /// have run either.
     fn expire(&mut self, overslept: bool) -> Result<(), GateError> {
         let overdue = self.clients.iter().filter(|(_, client)| client.deadline <= self.now);
         let overdue: Vec<_> = overdue.map(|(id, client)| (*id, client.overdue())).collect();
         for (id, step) in overdue {
-            self.take(id, step)?;
+            self.apply(id, step)?;
         }
         let retry = self.acceptor.as_ref().and_then(|acceptor| acceptor.retry_at);
         if retry.is_some_and(|at| at <= self.now) {
@@ -156,7 +156,7 @@ impl EventLoop {
         for lane in Lane::ALL {
             let backend = self.backends.get_mut(lane);
             if overslept {
-                backend.forgive(self.now);
+                backend.restart_timeout(self.now);
             }
             if backend.deadline().is_some_and(|at| at <= self.now) {
                 return Err(GateError::Backend(lane, BackendError::Overdue));
@@ -180,7 +180,7 @@ impl EventLoop {
                     acceptor.batch = 1;
                     return Ok(());
                 }
-                // No descriptor, most likely: takes one from an idle client.
+                // Most likely no descriptor is left: frees one by evicting a client.
                 Err(error) => {
                     if !self.evict()?
                         && let Some(acceptor) = &mut self.acceptor
@@ -206,7 +206,8 @@ impl EventLoop {
         self.client_ready(id)
     }
 
-    /// Resets the connection that is missed least; `false` if all are being answered.
+    /// Makes room by resetting the oldest lingering connection, else the one with the oldest incomplete
+    /// head; `false` if all connections are being answered.
     fn evict(&mut self) -> Result<bool, GateError> {
         let (id, rejection) = if let Some(id) = self.oldest(Client::is_lingering) {
             (id, None)
@@ -215,12 +216,12 @@ impl EventLoop {
         } else {
             return Ok(false);
         };
-        self.take(id, Step::Reset(rejection))?;
+        self.apply(id, Step::Reset(rejection))?;
         Ok(true)
     }
 
-    fn oldest(&self, suits: impl Fn(&Client) -> bool) -> Option<ClientId> {
-        self.clients.iter().find(|(_, client)| suits(client)).map(|(id, _)| *id)
+    fn oldest(&self, matches: impl Fn(&Client) -> bool) -> Option<ClientId> {
+        self.clients.iter().find(|(_, client)| matches(client)).map(|(id, _)| *id)
     }
 
     fn watch_listener(&mut self, watched: bool) -> Result<(), GateError> {
@@ -237,7 +238,7 @@ impl EventLoop {
         self.accept()?;
         self.acceptor = None;
         while let Some(id) = self.oldest(Client::is_reading_head) {
-            self.take(id, Step::Close(None))?;
+            self.apply(id, Step::Close(None))?;
         }
         self.stop_at = Some(self.now + STOP_GRACE);
         Ok(())
@@ -246,11 +247,11 @@ impl EventLoop {
     fn client_ready(&mut self, id: ClientId) -> Result<(), GateError> {
         let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
         let step = client.ready(&mut self.scratch, self.now);
-        self.take(id, step)
+        self.apply(id, step)
     }
 
-    /// Takes the next step of a connection.
-    fn take(&mut self, id: ClientId, step: Step) -> Result<(), GateError> {
+    /// Applies a step to its connection.
+    fn apply(&mut self, id: ClientId, step: Step) -> Result<(), GateError> {
         match step {
             Step::Watch(interest) => self.watch(id, interest),
             Step::Forward(request) => self.forward(id, request),
@@ -269,7 +270,7 @@ impl EventLoop {
                 if lingering.count() > MAX_LINGERING
                     && let Some(oldest) = self.oldest(Client::is_lingering)
                 {
-                    return self.take(oldest, Step::Reset(None));
+                    return self.apply(oldest, Step::Reset(None));
                 }
                 Ok(())
             }
@@ -297,7 +298,7 @@ impl EventLoop {
         match result {
             Ok(()) => Ok(()),
             // The kernel lacks memory or watches: this connection ends, not the process.
-            Err(_) => self.take(id, Step::Reset(Some(Rejection::Overload))),
+            Err(_) => self.apply(id, Step::Reset(Some(Rejection::Overload))),
         }
     }
 
@@ -317,7 +318,7 @@ impl EventLoop {
         self.abandon(id)?;
         let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
         let step = client.refuse(rejection, &self.limits, self.now);
-        self.take(id, step)
+        self.apply(id, step)
     }
 
     fn close(&mut self, id: ClientId, rejection: Option<Rejection>) -> Result<(), GateError> {
@@ -329,7 +330,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Frees the lane of this client.
+    /// Drops the request of a client from its lane.
     fn abandon(&mut self, id: ClientId) -> Result<(), GateError> {
         let Some(client) = self.clients.get(&id) else { return Ok(()) };
         Ok(self.backends.get_mut(client.lane).abandon(id, &self.poll, self.now)?)
@@ -360,7 +361,7 @@ impl EventLoop {
                     };
             }
             let step = client.respond(part.bytes, part.complete, self.now);
-            self.take(part.client, step)?;
+            self.apply(part.client, step)?;
         }
         self.send_next(lane)
     }

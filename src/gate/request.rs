@@ -222,7 +222,7 @@ fn is_path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte)
 }
 
-/// A value that needs no quoting anywhere; others are dropped as if they had not been sent.
+/// A value that needs no quoting anywhere; a header with any other value is dropped.
 fn plain(value: &[u8]) -> Option<String> {
     let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:,=".contains(byte);
     let valid = (1..=MAX_VALUE).contains(&value.len()) && value.iter().all(safe);

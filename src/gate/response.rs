@@ -1,16 +1,17 @@
 //! Reads the backend's response as it comes: rewrites its head, finds its end, checks its sequence.
 //!
-//! Pure. The body passes unchanged, without its chunks for a client of HTTP/1.0. Everything that our own
-//! server does not send is an error, which ends the process: the next client would get this response.
+//! Pure. The body passes unchanged, except that a client of HTTP/1.0 gets it without chunk framing.
+//! Anything that the agent's server does not send is an error, which ends the process: the next client
+//! would get the rest of this response.
 
 use std::io::Write as _;
 
 use super::request::RequestHead;
 use crate::wire;
 
-/// Longest head of a response: ours take about 600 bytes with the longest names.
+/// Longest head of a response: the server's take about 600 bytes with the longest names.
 const MAX_HEAD: usize = 4096;
-/// Most headers of a response: ours have 14.
+/// Most headers of a response: the server's have up to 14.
 const MAX_HEADERS: usize = 32;
 /// Longest line before a chunk: tiny_http writes up to four digits.
 const MAX_CHUNK_LINE: usize = 16;
@@ -42,7 +43,7 @@ enum Position {
     Done,
 }
 
-/// The response to one request, as far as it came.
+/// The response to one request, as far as it has arrived.
 pub(super) struct BackendResponse {
     sequence: u64,
     head_only: bool,
@@ -71,7 +72,7 @@ impl BackendResponse {
         self.code
     }
 
-    /// Reads the next bytes, and appends what the client gets to `out`. `true` at the end.
+    /// Reads the next bytes, and appends the client's bytes to `out`. `true` at the end.
     pub(super) fn feed(
         &mut self,
         mut bytes: &[u8],

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// ppoll(2) overshoots by milliseconds. An exchange that ends later than this after its deadline was
-/// kept from running by this host, and proves nothing about the peer.
+/// delayed by this host, and proves nothing about the peer.
 pub(super) const LATE: Duration = Duration::from_millis(250);
 
 /// A socket and the deadline of everything done with it.
@@ -96,8 +96,8 @@ impl Drop for DeadlineStream {
 /// Waits until one of the sockets is ready; `false` if none is ready by `until`.
 pub(super) fn wait_for_any(sockets: &mut [PollFd<'_>], until: Instant) -> io::Result<bool> {
     loop {
-        // Polls once even when no time is left: data that arrived while this thread was kept from
-        // running counts as in time.
+        // Polls once even when no time is left: data that arrived while this thread did not run
+        // counts as in time.
         let left = until.saturating_duration_since(Instant::now());
         // A timeout too long for the kernel's clock means no timeout.
         let timeout = Timespec::try_from(left).ok();

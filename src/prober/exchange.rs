@@ -19,12 +19,13 @@ use crate::probe::{
 };
 use crate::wire::{KEEPALIVE_PATH, KeepAlive, LARGE, MAX_ANSWER};
 
-/// Less than the time for which an agent waits for the request on a new connection.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(4);
-/// When to look for incoming SYNs, and how often: between the probe's own SYNs, which go out after 0,
-/// 1 and 3 s (TCP_TIMEOUT_INIT), so that no answer to them waits for a look.
-const FIRST_LOOK: Duration = Duration::from_millis(1500);
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest delay on this host after which a failure is still the peer's: less than the time for which
+/// the peer's gate waits for a request.
+const MAX_DELAY: Duration = Duration::from_secs(4);
+/// When to scan for incoming SYNs, and how often: between the probe's own SYNs, which are sent after 0,
+/// 1 and 3 s (TCP_TIMEOUT_INIT), so that no answer to them waits for a scan.
+const FIRST_SCAN: Duration = Duration::from_millis(1500);
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest timeout of a large probe: a path that delivers nothing through three retransmits (0.2, 0.6
 /// and 1.4 s) has proved enough.
 const MAX_LARGE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,8 +46,7 @@ pub(super) fn perform(
     };
     let (address, request) = (probe.address, &request(settings, probe));
     let half_open = Some(half_open);
-    let attempt = Attempt { address, request, expected, budget, started, half_open };
-    let (result, kernel) = attempt.run();
+    let (result, kernel) = Attempt { address, request, expected, budget, started, half_open }.run();
     let outcome = match result {
         Ok((node, ..)) if node != probe.node => Outcome::Failure(FailureReason::WrongPeer),
         Ok((_, timings, answer)) => Outcome::Success { timings, answer },
@@ -74,7 +74,7 @@ fn request(settings: &Settings, probe: &Probe) -> String {
 /// The answering node, the timings and the answer, or why there is none; and the kernel's view.
 pub type ProbeResult = (Result<(NodeName, Timings, Answer), Outcome>, Option<KernelView>);
 
-/// Sends one blank request, whichever node answers. It is a HEAD request that names no sender, so
+/// Sends one blank request, and accepts the answer of any node. It is a HEAD request that names no sender, so
 /// that the peer counts it for no node.
 pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
     let request = &format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n");
@@ -94,13 +94,13 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(&self) -> ProbeResult {
-        // The sum overflows for no timeout that a person could mean.
+        // No timeout that the settings accept overflows.
         let deadline = self.started.checked_add(self.budget).unwrap_or(self.started);
         let (stream, connecting) = match DeadlineStream::open(self.address, deadline) {
             Ok(opened) => opened,
             Err(error) => return (Err(classify(Step::Open, &error)), None),
         };
-        // Until the first SYN went out.
+        // The time before the first SYN was sent.
         let opening = self.started.elapsed();
         let mut handshake = None;
         let result = connecting
@@ -108,7 +108,7 @@ impl Attempt<'_> {
             .and_then(|()| self.exchange(&stream, opening, &mut handshake));
         let result = unless_late(result, Instant::now().saturating_duration_since(deadline));
         if result == Err(Outcome::Failure(FailureReason::ConnectTimeout)) {
-            self.half_open.inspect(|watch| watch.look());
+            self.half_open.inspect(|watch| watch.scan());
         }
         let kernel = tcp_info::read(&stream.stream).map(|end| tcp_info::view(handshake, end));
         (result, kernel)
@@ -128,8 +128,8 @@ impl Attempt<'_> {
         *handshake = tcp_info::read(&stream.stream);
         stream.send(self.request.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
         let sent = Instant::now();
-        let noticed = handshake.map(Info::since_last_ack).unwrap_or_default();
-        let delay = opening + noticed + (sent - established);
+        let since_ack = handshake.map(Info::since_last_ack).unwrap_or_default();
+        let delay = opening + since_ack + (sent - established);
         let (node, answer) =
             self.receive(stream).map_err(|outcome| unless_delayed(outcome, delay))?;
         let received = Instant::now();
@@ -141,16 +141,16 @@ impl Attempt<'_> {
         Ok((node, timings, answer))
     }
 
-    /// Waits for the end of the handshake (connect(2), EINPROGRESS); meanwhile looks for SYNs of
-    /// peers that wait likewise.
+    /// Waits for the end of the handshake (connect(2), EINPROGRESS); meanwhile scans for SYNs of
+    /// peers whose handshake does not complete either.
     fn finish_connect(&self, stream: &DeadlineStream) -> io::Result<()> {
-        let mut look = self.started + FIRST_LOOK;
-        while !stream.wait_until(PollFlags::OUT, look.min(stream.deadline))? {
-            if look >= stream.deadline {
+        let mut scan = self.started + FIRST_SCAN;
+        while !stream.wait_until(PollFlags::OUT, scan.min(stream.deadline))? {
+            if scan >= stream.deadline {
                 return Err(ErrorKind::TimedOut.into());
             }
-            self.half_open.inspect(|watch| watch.look());
-            look += LOOK_INTERVAL;
+            self.half_open.inspect(|watch| watch.scan());
+            scan += SCAN_INTERVAL;
         }
         stream.stream.take_error()?.map_or(Ok(()), Err)
     }
@@ -196,10 +196,10 @@ fn unless_late<T>(result: Result<T, Outcome>, overdue: Duration) -> Result<T, Ou
     }
 }
 
-/// A failure is not the peer's when `delay` of the budget passed before the SYN or the request went
-/// out: the peer had less time than intended, and may have given up.
+/// A failure is not the peer's if this host delayed the SYN or the request by `delay`, a large part of
+/// the budget: the peer had less time than intended, and may have given up.
 fn unless_delayed(outcome: Outcome, delay: Duration, budget: Duration) -> Outcome {
-    if delay > (budget / 2).min(REQUEST_PATIENCE) { TOO_LATE } else { outcome }
+    if delay > (budget / 2).min(MAX_DELAY) { TOO_LATE } else { outcome }
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
             "a slow board is late at every probe, and a frozen peer is frozen"
         );
         assert!(is_peers(5, 2500) && !is_peers(5, 2501), "half of the budget");
-        assert!(is_peers(60, 4000) && !is_peers(60, 4001), "the peer's own patience");
+        assert!(is_peers(60, 4000) && !is_peers(60, 4001), "the peer's own timeout");
     }
 
     #[test]

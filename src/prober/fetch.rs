@@ -214,7 +214,7 @@ fn content(received: &[u8], fetch: &Fetch) -> Result<Option<Stage>, FetchError> 
         Parsed::OtherStatus(status) => Err(FetchError::Status(status)),
         Parsed::TooLarge => Err(FetchError::TooLarge),
         Parsed::Complete { node, .. }
-            if fetch.node.as_ref().is_some_and(|meant| *meant != node) =>
+            if fetch.node.as_ref().is_some_and(|expected| *expected != node) =>
         {
             Err(FetchError::Failure(FailureReason::WrongPeer))
         }

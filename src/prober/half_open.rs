@@ -1,10 +1,10 @@
 //! Half-open incoming connections: a SYN arrived here, and the handshake was never completed, because
 //! the SYN-ACK or the ACK after it was lost.
 //!
-//! While a peer does not answer this agent's SYNs, its own SYNs here tell which direction is broken.
+//! While a peer does not answer this agent's SYNs, its own SYNs here show which direction is broken.
 //! The kernel lists such sockets in /proc/net/tcp and tcp6 (state SYN_RECV; proc(5)), for this network
-//! namespace, without a privilege. It keeps each for a minute, so an occasional look is enough. The
-//! cost of a look grows with the kernel's table: 7 ms of CPU for a table of 262,144 rows.
+//! namespace, without a privilege. It keeps each for a minute, so an occasional scan is enough. The
+//! cost of a scan grows with the kernel's table: 7 ms of CPU for a table of 262,144 rows.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 /// The kernel's socket tables; a kernel without IPv6 lacks the second.
 const SOCKET_TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
-/// Spacing of two looks.
+/// Shortest and longest spacing of two scans.
 const MIN_SPACING: Duration = Duration::from_secs(1);
 const MAX_SPACING: Duration = Duration::from_secs(60);
-/// Spacing of looks as a multiple of their duration: 1 % of a core.
+/// Spacing of scans as a multiple of their duration: 1 % of a core.
 const COST_FACTOR: u32 = 100;
 /// Largest part of a table that is read: 7,000 sockets.
 const MAX_TABLE_BYTES: u64 = 1 << 20;
@@ -37,7 +37,7 @@ const USER_TICK: Duration = Duration::from_millis(10);
 /// Time of the last SYN of each address with a half-open connection.
 pub type HalfOpen = BTreeMap<IpAddr, Instant>;
 
-/// The result of the last look, shared by the workers that look and the agent's loop.
+/// The result of the last scan, shared by the workers that scan and the agent's loop.
 pub(super) struct HalfOpenWatch {
     port: u16,
     state: Mutex<WatchState>,
@@ -45,7 +45,7 @@ pub(super) struct HalfOpenWatch {
 
 #[derive(Default)]
 struct WatchState {
-    next_look: Option<Instant>,
+    next_scan: Option<Instant>,
     seen: HalfOpen,
 }
 
@@ -55,15 +55,15 @@ impl HalfOpenWatch {
         Self { port, state: Mutex::default() }
     }
 
-    /// Reads the tables, unless the last look was just before.
-    pub(super) fn look(&self) {
+    /// Scans the tables, unless the last scan was just before.
+    pub(super) fn scan(&self) {
         let began = Instant::now();
         let mut state = self.lock();
-        if state.next_look.is_some_and(|next| began < next) {
+        if state.next_scan.is_some_and(|next| began < next) {
             return;
         }
         // Keeps other threads away; the lock is not held while reading.
-        state.next_look = Some(began + Duration::from_secs(3600));
+        state.next_scan = Some(began + Duration::from_secs(3600));
         drop(state);
         let mut seen = HalfOpen::new();
         let mut complete = true;
@@ -78,14 +78,14 @@ impl HalfOpenWatch {
         let took = began.elapsed();
         let mut state = self.lock();
         // The upper bound, because `took` includes time in which this thread did not run.
-        state.next_look = Some(began + (took * COST_FACTOR).clamp(MIN_SPACING, MAX_SPACING));
-        // Without a descriptor the look found nothing, which does not mean that there is nothing.
+        state.next_scan = Some(began + (took * COST_FACTOR).clamp(MIN_SPACING, MAX_SPACING));
+        // A scan without a descriptor finds nothing, which does not mean that there is nothing.
         if complete {
             state.seen = seen;
         }
     }
 
-    /// The result of the last look.
+    /// The result of the last scan.
     pub(super) fn seen(&self) -> HalfOpen {
         self.lock().seen.clone()
     }

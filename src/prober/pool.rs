@@ -125,7 +125,7 @@ impl Prober {
         self.0.lock().workers.values().filter_map(|worker| worker.running_since).min()
     }
 
-    /// The half-open incoming connections at the last look. Workers look while their own SYNs are
+    /// The half-open incoming connections at the last scan. Workers scan while their own SYNs are
     /// unanswered.
     #[must_use]
     pub fn half_open(&self) -> HalfOpen {
@@ -330,7 +330,7 @@ impl PoolState {
         true
     }
 
-    /// Removes a worker; during the stop its handle is kept to be joined.
+    /// Removes a worker; during the stop its handle is stored, to be joined.
     fn exit(&mut self, number: usize) {
         let worker = self.workers.remove(&number);
         self.exited.extend(worker.filter(|_| self.stopping).map(|worker| worker.handle));

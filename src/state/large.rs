@@ -21,10 +21,10 @@ pub struct LargeProbes {
     pub last: Option<(SystemTime, Result<Duration, FailureReason>)>,
     /// Consecutive large probes that were dropped although a blank one passed right after.
     dropped: u32,
-    /// The last one was connected and not answered in time. A blank probe that begins later shows
-    /// whether its size was the reason.
+    /// The last one was connected and not answered in time. A later blank probe shows whether its size
+    /// was the reason.
     unconfirmed: bool,
-    /// The peer says that it answers large probes.
+    /// The peer announces that it answers large probes.
     supported: bool,
     /// When the next one may start, after a blank success; while `unconfirmed`, when the last one
     /// ended.
@@ -36,7 +36,7 @@ pub struct LargeProbes {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BlankSuccess {
     pub(super) began: Instant,
-    /// The peer says that it answers large probes.
+    /// The peer announces that it answers large probes.
     pub(super) supported: bool,
     /// The path loses packets of any size.
     pub(super) lossy: bool,

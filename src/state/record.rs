@@ -42,7 +42,7 @@ impl Histogram {
     }
 }
 
-/// One recent probe, packed: a large mesh stores twenty thousand of them.
+/// One recent probe, packed: a large mesh stores 20,000 of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// End of the probe, in milliseconds since 1970.
@@ -95,7 +95,7 @@ struct Goodbye {
     instance: Option<Instance>,
     /// End of the announced drain.
     drained: Instant,
-    /// After it expired, an answer said that the peer stays: the next goodbye may be accepted.
+    /// An answer after its end showed that the peer stays: the next goodbye may be accepted.
     refuted: bool,
 }
 
@@ -172,7 +172,7 @@ fn longest_silence(interval: Duration) -> Duration {
     interval * 3 + LATE
 }
 
-/// No SYN travels for longer.
+/// Longest transit time of a SYN.
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
 /// The interval of a peer that never announced one.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
@@ -367,7 +367,7 @@ impl PeerRecord {
         Some(Change::Pause(self.peer.node.clone()))
     }
 
-    /// An answer says that the peer stays: its next goodbye may be accepted.
+    /// An answer shows that the peer stays: its next goodbye may be accepted.
     pub(super) fn refute_goodbye(&mut self) {
         if let Some(goodbye) = self.goodbye.as_mut().filter(|_| self.draining_until.is_none()) {
             goodbye.refuted = true;

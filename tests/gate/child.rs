@@ -121,7 +121,7 @@ impl Views for Agent {
     }
     fn request_received(&self, request: Option<KeepAlive>) {
         if request.is_some_and(|request| request.node.as_str() == "tell") {
-            print_line("HEARD tell");
+            print_line("RECEIVED tell");
         }
     }
     fn draining(&self) -> bool {

@@ -65,7 +65,7 @@ fn assert_succeeds(ip: &str) {
     assert!(kernel.rtt.unwrap() <= timings.connect, "{kernel:?} {timings:?}");
     assert!(kernel.path_mtu.unwrap() >= 1280, "{kernel:?}");
     let request = format!(
-        "GET /keepalive HTTP/1.1\r\nHost: {}\r\nWylis-Node: me\r\nWylis-Instance: life-1\r\n\
+        "GET /keepalive HTTP/1.1\r\nHost: {}\r\nWylis-Node: me\r\nWylis-Instance: instance-1\r\n\
          Wylis-Interval: 10000\r\n\r\n",
         peer.address
     );

@@ -102,7 +102,7 @@ pub(crate) fn reset(stream: TcpStream) {
 pub(crate) fn settings(timeout: Duration) -> Settings {
     Settings {
         node: NodeName::new("me").unwrap(),
-        instance: Instance::new("life-1").unwrap(),
+        instance: Instance::new("instance-1").unwrap(),
         interval: Duration::from_secs(10),
         timeout,
         listen_port: 9050,

@@ -248,7 +248,7 @@ fn role_prober() {
     let timeout = Duration::from_millis(words[2].parse().unwrap());
     let settings = Settings {
         node: NodeName::new("me").unwrap(),
-        instance: Instance::new("life-1").unwrap(),
+        instance: Instance::new("instance-1").unwrap(),
         interval: Duration::from_secs(10),
         timeout,
         listen_port: 9050,

@@ -270,7 +270,7 @@ fn failures_back_off_and_keep_the_causes() {
         let pause = cadence.due() - now;
         assert!((secs(most) / 2..=secs(most)).contains(&pause), "{round}: {pause:?}");
     }
-    let waiting: Vec<_> = cadence.causes.iter().filter(|(_, record)| record.waiting).collect();
+    let waiting: Vec<_> = cadence.causes.iter().filter(|(_, history)| history.waiting).collect();
     assert_eq!((waiting.len(), cadence.failures()), (1, 8));
     now = cadence.due();
     cadence.lists(now, 9, true);

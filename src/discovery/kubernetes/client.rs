@@ -12,7 +12,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::credentials::CaFile;
 use super::decode::{self, Listing};
 use super::resolver::AddressFirst;
-use crate::discovery::error::{Cause, DiscoveryError};
+use crate::discovery::error::{BoxError, DiscoveryError};
 
 /// Longest body: 5,000 nodes in the middle of a rolling update, at 8.8 KB for each pod.
 const MAX_BODY: u64 = 64 << 20;
@@ -156,7 +156,7 @@ impl Client {
         }
     }
 
-    fn network(&self, cause: impl Into<Cause>) -> DiscoveryError {
+    fn network(&self, cause: impl Into<BoxError>) -> DiscoveryError {
         DiscoveryError::Network { server: self.server.clone(), source: cause.into() }
     }
 

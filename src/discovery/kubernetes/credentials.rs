@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ureq::http::HeaderValue;
 
-use crate::discovery::error::{Cause, DiscoveryError};
+use crate::discovery::error::{BoxError, DiscoveryError};
 
 /// Longest token: usual ones have 1 to 2 KB, those with many audiences more. The client's output buffer
 /// holds it with the rest of the request.
@@ -59,7 +59,7 @@ impl Credentials {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CaFile(pub(super) String);
 
-fn unusable(path: &Path, cause: impl Into<Cause>) -> DiscoveryError {
+fn unusable(path: &Path, cause: impl Into<BoxError>) -> DiscoveryError {
     DiscoveryError::Credentials { path: path.to_owned(), source: cause.into() }
 }
 

@@ -56,13 +56,13 @@ pub(super) struct Pod {
     pub(super) ips: Vec<IpAddr>,
 }
 
-/// What a pod can be for its node. The greatest of a node decides: a pod that is to run shows that the
-/// node lives, so that none of its pods is abandoned.
+/// How well a pod suits as its node's peer. The greatest of a node decides: a pod that is about to run
+/// shows that the node is alive, so that none of its pods counts as abandoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     /// Being deleted, or ended.
     Terminating,
-    /// Terminating for too long after its deadline: its node is probably dead.
+    /// Still terminating [`ABANDONED_AFTER`] its deadline: its node is probably dead.
     Abandoned,
     NoIp,
     Pending,
@@ -95,7 +95,7 @@ impl Pod {
     }
 }
 
-/// Until when the same pods make the same peers, in seconds since 1970: then the first terminating pod
+/// Until when the same pods yield the same peers, in seconds since 1970: the first terminating pod then
 /// becomes abandoned.
 pub(super) fn same_until(pods: &[Pod], now: i64) -> i64 {
     let deadlines = pods.iter().filter_map(|pod| pod.deadline);

@@ -11,7 +11,7 @@ impl Fixture {
         self.state.report(self.now, &Report { outcome, ended: self.now.instant, ..began });
     }
 
-    /// The last look found a SYN of n1, so many seconds old.
+    /// The last scan found a SYN of n1, so many seconds old.
     fn syn(&mut self, ago: u64) -> Vec<Change> {
         let arrival = self.now.instant - Duration::from_secs(ago);
         let from = peer(1, None).address.ip();

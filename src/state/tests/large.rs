@@ -113,7 +113,7 @@ fn a_failed_large_probe_proves_nothing_beside_blank_failures_or_random_loss() {
     for _ in 0..RECENT {
         fixture.probe(1, supporting(), 0);
     }
-    assert_eq!(fixture.verdict(1), Verdict::Up, "random loss says nothing about the size");
+    assert_eq!(fixture.verdict(1), Verdict::Up, "random loss proves nothing about the size");
 }
 
 #[test]
