@@ -71,6 +71,20 @@ fn an_unknown_node_brings_an_early_refresh() {
 }
 
 #[test]
+fn a_failing_peer_brings_an_early_refresh_unless_it_has_left() {
+    let mut fixture = Fixture::new("127.62.12.1");
+    fixture.run_with(Duration::from_secs(3600), None);
+    fixture.running().await_outcome(0, "ok");
+    let failing = |node: &str| EarlyCause::Failing(NodeName::new(node).unwrap());
+    fixture.running().early.request(failing("node-gone"));
+    // Far above the early window of two peers.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(fixture.running().count(), 1);
+    fixture.running().early.request(failing("node-a"));
+    wait_until(PATIENCE, "an early refresh", || fixture.running().count() == 2);
+}
+
+#[test]
 fn a_stop_ends_a_wait_at_once_and_a_request_at_its_deadline() {
     let mut fixture = Fixture::new("127.62.11.1");
     fixture.run_with(Duration::from_secs(3600), None);
