@@ -1,4 +1,4 @@
-//! Commands for operators: this node's row, the matrix, and single probes.
+//! Commands for operators: this node's peers, the matrix, and single probes.
 //!
 //! They are clients of an agent's routes and do not change its state. A closed standard output ends
 //! them without an error.

@@ -13,15 +13,15 @@
 //! Unix seconds, durations seconds, sizes bytes.
 
 /// Implements `Deserialize` for a struct, from an object only: a missing optional field has its
-/// default. What serde derives also reads arrays, and adds 7 KB to the binary.
+/// default. What serde derives also reads arrays, and adds 7 KB to the binary. A lifetime is `'de`.
 macro_rules! read_object {
-    ($name:ident, required: [$($required:ident),*], optional: [$($optional:ident),*]) => {
-        impl<'de> serde::Deserialize<'de> for $name<'de> {
+    ($name:ident $(<$lifetime:lifetime>)?, required: [$($required:ident),*], optional: [$($optional:ident),*]) => {
+        impl<'de> serde::Deserialize<'de> for $name $(<$lifetime>)? {
             fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
                 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
                 struct Object;
                 impl<'de> Visitor<'de> for Object {
-                    type Value = $name<'de>;
+                    type Value = $name $(<$lifetime>)?;
                     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                         f.write_str("an object")
                     }
@@ -68,7 +68,7 @@ mod row;
 
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::matrix::{RowError, unix_millis};
@@ -129,17 +129,17 @@ struct Document<'a> {
 }
 
 read_object!(
-    Document,
+    Document<'de>,
     required: [version, node, at],
     optional: [cells, peers, peer, duration_seconds, deadline_seconds, nodes, rows]
 );
 
 /// Reads a document. Another version is reported as such, whatever else differs.
 fn read(document: &[u8]) -> Result<Document<'_>, ReadError> {
-    #[derive(Deserialize)]
     struct AnyVersion {
         version: u32,
     }
+    read_object!(AnyVersion, required: [version], optional: []);
     match serde_json::from_slice::<Document<'_>>(document) {
         Ok(document) if document.version == VERSION => Ok(document),
         _ => match serde_json::from_slice(document) {

@@ -16,11 +16,11 @@ pub enum Route {
     Healthz,
     /// `/readyz`: whether the agent has a list of peers and is not stopping.
     Readyz,
-    /// `/api/v1/peers`: this node's row in full.
+    /// `/api/v1/peers`: this node's peers in full.
     Peers,
-    /// `/api/v1/peers/NODE`: one peer of that row.
+    /// `/api/v1/peers/NODE`: one of these peers.
     Peer(NodeName),
-    /// `/api/v1/row`: this node's row in the compact form that collectors read.
+    /// `/api/v1/row`: this node's row of the matrix, which collectors read.
     Row,
     /// `/api/v1/cluster`: the rows of all nodes.
     Matrix,

@@ -53,9 +53,9 @@ pub(super) fn has(arguments: &[String], names: [&str; 2]) -> bool {
 label_set! {
     /// A command beside the agent itself.
     pub enum Command {
-        /// Shows this node's row.
+        /// Shows this node's peers.
         Peers = "peers",
-        /// Shows all rows.
+        /// Shows the matrix.
         Cluster = "cluster",
         /// Probes any agent.
         Probe = "probe",

@@ -62,8 +62,8 @@ impl<'a> View<'a> {
         for (source, (_, row)) in matrix.rows().enumerate() {
             let row = match row {
                 Ok(row) => row,
-                Err(why) => {
-                    missing.push((source, why));
+                Err(error) => {
+                    missing.push((source, error));
                     continue;
                 }
             };
@@ -83,8 +83,8 @@ impl<'a> View<'a> {
     /// Unhealthy when a pair is down, or the row of a node is missing that should have one.
     pub(super) fn exit(&self) -> Exit {
         let down = self.not_up.iter().any(|pair| is_down(pair.cell));
-        let blind = self.missing.iter().any(|(_, why)| *why != RowError::NoPeer);
-        if down || blind { Exit::Unhealthy } else { Exit::Healthy }
+        let incomplete = self.missing.iter().any(|(_, error)| *error != RowError::NoPeer);
+        if down || incomplete { Exit::Unhealthy } else { Exit::Healthy }
     }
 
     pub(super) fn render(&self, paint: Paint) -> String {
@@ -144,7 +144,7 @@ impl<'a> View<'a> {
             let name: String = name.as_str().chars().take(name_width).collect();
             put!(text, "\n{:>2} {name:<name_width$} ", index + 1);
             match row {
-                Err(why) => put!(text, "no row: {}", why.as_str()),
+                Err(error) => put!(text, "no row: {}", error.as_str()),
                 Ok(row) => {
                     for (target, cell) in self.matrix.cells(row).enumerate() {
                         let itself = target == index;
@@ -170,8 +170,8 @@ impl<'a> View<'a> {
     /// Appends a list of what is missing or not up; the down pairs of one node are grouped.
     fn list(&self, text: &mut String, paint: Paint) {
         let mut lines = Vec::new();
-        for (index, why) in &self.missing {
-            lines.push(format!("no row of {}: {}", self.name(*index), why.as_str()));
+        for (index, error) in &self.missing {
+            lines.push(format!("no row of {}: {}", self.name(*index), error.as_str()));
         }
         let mut listed = vec![false; self.not_up.len()];
         for node in 0..self.names.len() {

@@ -1,4 +1,4 @@
-//! `wylis peers`: this node's row as a table.
+//! `wylis peers`: this node's peers as a table.
 
 use super::arguments::Options;
 use super::exit::Exit;

@@ -120,13 +120,13 @@ pub(super) fn render((result, kernel): &ProbeResult, address: SocketAddr, paint:
             )
         }
         Err(outcome) => {
-            let why = match outcome {
+            let failure = match outcome {
                 Outcome::Failure(reason) => format!("{reason} ({})", reason.phase().as_str()),
                 Outcome::Local(error) => format!("not sent, local error {error}"),
                 Outcome::Success { .. } => String::new(),
             };
-            let why = paint.cell(&why, 0, Some(Colour::Red));
-            format!("{address}: {why}, retransmits {}\n", kernel.retransmits)
+            let failure = paint.cell(&failure, 0, Some(Colour::Red));
+            format!("{address}: {failure}, retransmits {}\n", kernel.retransmits)
         }
     }
 }

@@ -204,7 +204,7 @@ fn times_and_ages_are_formatted_in_suitable_units() {
 }
 
 #[test]
-fn a_row_is_rendered_as_a_table() {
+fn peers_are_rendered_as_a_table() {
     let document = r#"{"version":1,"node":"n1","at":1000,"peers":[
         {"node":"n2","verdict":"up","reason":null,"rtt_seconds":0.0004,"path_mtu_bytes":1370,
          "last_success":990.5,"recent":[{"at":1,"total_seconds":0.002,"retransmits":0},

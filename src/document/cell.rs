@@ -31,7 +31,7 @@ pub(super) struct CellFields<'a> {
 }
 
 read_object!(
-    CellFields,
+    CellFields<'de>,
     required: [verdict],
     optional: [node, reason, latency_seconds, failures, retransmits, probes, incoming_syns_only, at]
 );

@@ -31,7 +31,7 @@ struct RowFields<'a> {
     cells: Cells<'a>,
 }
 
-read_object!(RowFields, required: [node, cells], optional: [error, at]);
+read_object!(RowFields<'de>, required: [node, cells], optional: [error, at]);
 
 /// The matrix, one row a chunk.
 #[must_use]

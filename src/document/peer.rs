@@ -194,7 +194,7 @@ struct PeerInput<'a> {
 }
 
 read_object!(
-    PeerInput,
+    PeerInput<'de>,
     required: [node, verdict, recent],
     optional: [reason, rtt_seconds, path_mtu_bytes, last_success]
 );
@@ -205,7 +205,7 @@ struct ProbeInput<'a> {
     retransmits: u32,
 }
 
-read_object!(ProbeInput, required: [retransmits], optional: [total_seconds, reason]);
+read_object!(ProbeInput<'de>, required: [retransmits], optional: [total_seconds, reason]);
 
 impl TryFrom<PeerInput<'_>> for PeerLine {
     type Error = &'static str;

@@ -124,6 +124,8 @@ fn peers_read_back_as_they_were_written() {
         (&unknown.node, unknown.verdict, unknown.probes),
         (&name("n3"), Verdict::Unknown, 0)
     );
+    let newer = String::from_utf8(document.clone()).unwrap().replacen(":1,", ":2,", 1);
+    assert_eq!(Peers::read(newer.as_bytes()), Err(ReadError::Version));
     // One peer is passed on word for word.
     let [source, target] = ["n1", "n2"].map(name);
     let peer = peer_json(&source, &instance, &snapshot, &target).unwrap();
@@ -240,6 +242,7 @@ fn a_refused_row_is_an_error_and_changes_nothing_else() {
     for document in [
         String::new(),
         "null".to_owned(),
+        "[2]".to_owned(),
         "{".to_owned(),
         deep,
         row("") + "x",
@@ -275,6 +278,7 @@ fn a_refused_row_is_an_error_and_changes_nothing_else() {
     assert_eq!(error_of(b"\xff\xfe"), "bad_response");
     assert_eq!(error_of(br#"{"version":1,"node":"n3","at":1,"cells":[]}"#), "wrong_peer");
     assert_eq!(error_of(br#"{"version":2,"node":"n2","at":1,"cells":[]}"#), "unsupported");
+    assert_eq!(error_of(br#"{"node":2,"cells":{},"version":2}"#), "unsupported");
     assert_eq!(error_of(row("").as_bytes()), "none");
     let newer = r#"{"colour":["\u0041",{"a":1e3}],"version":1,"node":"n2","at":1,"cells":[]}"#;
     assert_eq!(error_of(newer.as_bytes()), "none", "unknown fields are ignored");

@@ -66,7 +66,7 @@ fn answer_here(request: Request, route: Route, views: &dyn Views) {
         Route::Metrics => scrape(request, views),
         route => match document(&route, views) {
             Ok(document) => respond_document(request, views, document),
-            Err(why) => respond(request, text(why)),
+            Err(refusal) => respond(request, text(refusal)),
         },
     }
 }

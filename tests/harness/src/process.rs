@@ -1,4 +1,4 @@
-//! An agent as a real process, in our network namespace or in a pod's. It never outlives its test.
+//! An agent as a real process, in the test's network namespace or in a pod's. It never outlives its test.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -34,7 +34,7 @@ pub struct Agent {
     /// Its listen address.
     pub address: SocketAddr,
     log: PathBuf,
-    /// The namespace of requests to it, if not our own.
+    /// The namespace of requests to it, if not the test's.
     asked_from: Option<Entrance>,
 }
 
@@ -135,7 +135,7 @@ impl Agent {
     pub fn hold_thread(&self, tid: u32) -> HeldThread {
         let tid = i32::try_from(tid).unwrap();
         let none = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: neither request accesses our memory.
+        // SAFETY: neither request accesses memory of this process.
         let held = unsafe {
             libc::ptrace(libc::PTRACE_SEIZE, tid, none, none) == 0
                 && libc::ptrace(libc::PTRACE_INTERRUPT, tid, none, none) == 0
@@ -271,7 +271,7 @@ impl Drop for Agent {
 /// Sends a signal to a child that was not waited for, so that its id is still its own.
 pub fn signal(pid: u32, number: i32) {
     let pid = i32::try_from(pid).unwrap();
-    // SAFETY: the call does not access our memory.
+    // SAFETY: the call does not access memory of this process.
     unsafe { libc::kill(pid, number) };
 }
 
@@ -283,7 +283,7 @@ pub fn signal(pid: u32, number: i32) {
 #[must_use]
 pub fn stuck_in_output(command: &mut Command) -> (Child, PipeReader) {
     let (reader, mut writer) = io::pipe().unwrap();
-    // SAFETY: the call does not access our memory.
+    // SAFETY: the call does not access memory of this process.
     let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
     let size = usize::try_from(size).unwrap();
     writer.write_all(&vec![b'.'; size]).unwrap();
