@@ -125,7 +125,7 @@ fn commands_name_existing_objects_ports_and_settings() {
 #[test]
 fn shown_fields_and_metrics_exist() {
     let text = read(DOCUMENT);
-    let row = super::row::rendered();
+    let row = super::peers::rendered();
     let peer = row["peers"][0].as_object().unwrap();
     let mut rows = 0;
     for (command, printed) in commands(&text) {

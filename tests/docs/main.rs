@@ -8,8 +8,8 @@ mod links;
 mod markdown;
 mod matrix;
 mod monitoring;
+mod peers;
 mod prose;
-mod row;
 
 use std::fs;
 use std::path::Path;

@@ -12,7 +12,7 @@ use wylis::name::{Instance, NodeName};
 use wylis::probe::{FailureReason, Outcome};
 
 use super::markdown::{differences, json_example, row, table};
-use super::row::fields;
+use super::peers::fields;
 use super::{API, COMMANDS, Row, read, snapshot, success};
 
 const HEADING: &str = "The matrix as JSON";

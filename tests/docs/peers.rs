@@ -1,4 +1,4 @@
-//! The row as JSON in docs/api.md: tables and example against a rendered row.
+//! The peers as JSON in docs/api.md: tables and example against a rendered document.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use wylis::state::RECENT;
 use super::markdown::{json_example, table};
 use super::{API, assert_says, read, snapshot, success};
 
-const HEADING: &str = "The row as JSON";
+const HEADING: &str = "The peers as JSON";
 
-/// A row with a value in every field: one successful and one failed probe.
+/// A document with a value in every field: one successful and one failed probe.
 pub(super) fn rendered() -> Value {
     let [node, instance] = ["source", "0f8fad5b"];
     let (node, instance) = (NodeName::new(node).unwrap(), Instance::new(instance).unwrap());
@@ -41,14 +41,14 @@ pub(super) fn fields(value: &Value) -> BTreeSet<String> {
 }
 
 /// The fields of the whole answer, and of one peer.
-fn both(row: &Value) -> [BTreeSet<String>; 2] {
-    let mut head = row.clone();
+fn both(document: &Value) -> [BTreeSet<String>; 2] {
+    let mut head = document.clone();
     let peers = head.get_mut("peers").unwrap().take();
     [fields(&head), fields(&peers)]
 }
 
 #[test]
-fn the_fields_of_a_row_are_documented() {
+fn the_fields_of_the_peers_are_documented() {
     let text = read(API);
     for (number, known) in both(&rendered()).into_iter().enumerate() {
         let rows = table(&text, HEADING, number).unwrap();
@@ -61,12 +61,12 @@ fn the_fields_of_a_row_are_documented() {
 }
 
 #[test]
-fn the_example_is_a_row() {
+fn the_example_is_a_document_of_peers() {
     let text = read(API);
     let example: Value = serde_json::from_str(&json_example(&text, HEADING)).unwrap();
-    let row = rendered();
-    assert_eq!(example["version"], row["version"]);
-    for (shown, known) in both(&example).iter().zip(both(&row)) {
+    let document = rendered();
+    assert_eq!(example["version"], document["version"]);
+    for (shown, known) in both(&example).iter().zip(both(&document)) {
         assert_eq!(shown.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
         assert!(!shown.is_empty());
     }
@@ -74,8 +74,8 @@ fn the_example_is_a_row() {
 
 #[test]
 fn nested_fields_are_found() {
-    let row =
+    let document =
         serde_json::json!({"a": 1, "b": [{"c": 1}, {"d": null}], "failures_by_reason": {"e": 1}});
     let expected = ["a", "b", "b.c", "b.d", "failures_by_reason"];
-    assert_eq!(fields(&row).iter().collect::<Vec<_>>(), expected);
+    assert_eq!(fields(&document).iter().collect::<Vec<_>>(), expected);
 }
