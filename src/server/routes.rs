@@ -35,7 +35,7 @@ pub(super) fn answer(request: Request, views: &Arc<dyn Views>) {
     let shared = Arc::new(Mutex::new(Some(request)));
     let (given, views) = (Arc::clone(&shared), Arc::clone(views));
     let thread = std::thread::Builder::new()
-        .name("cluster".to_owned())
+        .name("matrix".to_owned())
         .stack_size(HANDLER_STACK)
         .spawn(move || take(&given).map_or((), |request| answer_here(request, route, &*views)));
     if thread.is_err()

@@ -99,7 +99,7 @@ impl Crowd {
         wait_until(Duration::from_secs(60), "all peers are up", || up() == usize::from(size));
         // With the load of one Prometheus and one person.
         let full = || {
-            let row = agent.row();
+            let row = agent.peers();
             let peers = row["peers"].as_array().unwrap();
             peers.iter().all(|peer| peer["recent"].as_array().unwrap().len() == 20)
         };

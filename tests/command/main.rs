@@ -140,7 +140,7 @@ fn a_probe_prints_its_phases_and_changes_no_counter_of_a_pair() {
         let metrics = mesh.agent("n2").metrics();
         metrics.sum("wylis_incoming_requests_total", &["source_node=\"unknown\""])
     };
-    let row = || mesh.agent("n1").row()["peers"].as_array().unwrap().len();
+    let row = || mesh.agent("n1").peers()["peers"].as_array().unwrap().len();
     let before = (unknown_sources(), row());
     let keepalives = || {
         let labels = ["route=\"/keepalive\"", "code=\"204\""];

@@ -20,7 +20,7 @@ fn forge(mesh: &Mesh, to: &str, from: &str, instance: &str, drain: &str) {
 }
 
 fn instance(mesh: &Mesh, node: &str) -> String {
-    let row = mesh.agent(node).row();
+    let row = mesh.agent(node).peers();
     row["instance"].as_str().unwrap().to_owned()
 }
 

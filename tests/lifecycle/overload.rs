@@ -81,13 +81,13 @@ fn with_200_black_holes_memory_and_threads_are_bounded_and_healthy_peers_are_on_
         subject.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 0.0).count()
             == usize::from(BLACK_HOLES)
     });
-    let before = subject.row();
+    let before = subject.peers();
     let count = |row: &serde_json::Value, node: &str| {
         let peers = row["peers"].as_array().unwrap();
         peers.iter().find(|peer| peer["node"] == node).unwrap()["successes"].as_u64().unwrap()
     };
     std::thread::sleep(Duration::from_secs(30));
-    let after = subject.row();
+    let after = subject.peers();
     let metrics = subject.metrics();
     for node in ["n2", "n3"] {
         let probes = count(&after, node) - count(&before, node);

@@ -22,7 +22,7 @@ const OBSERVATION_TIME: Duration = Duration::from_secs(1);
 
 fn record(counters: &mut PairCounters, mesh: &Mesh) {
     for node in mesh.nodes.values() {
-        counters.record(&node.agent.row_within(Duration::from_secs(2)));
+        counters.record(&node.agent.peers_within(Duration::from_secs(2)));
     }
 }
 

@@ -302,7 +302,7 @@ impl Mesh {
     pub fn unprobed_pairs(&self) -> Vec<(String, String)> {
         let mut missing = Vec::new();
         for (source, node) in &self.nodes {
-            let row = node.agent.row();
+            let row = node.agent.peers();
             let peers = row["peers"].as_array().cloned().unwrap_or_default();
             for target in self.nodes.keys().filter(|target| *target != source) {
                 let probed = peers.iter().any(|peer| {

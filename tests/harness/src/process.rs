@@ -35,7 +35,7 @@ pub struct Agent {
     pub address: SocketAddr,
     log: PathBuf,
     /// The namespace of requests to it, if not the test's.
-    asked_from: Option<Entrance>,
+    requests_from: Option<Entrance>,
 }
 
 /// Drops all privileges, as in the manifests. `--pdeathsig` comes last: the kernel resets it when the user
@@ -88,7 +88,7 @@ impl Agent {
         Self::spawn(command, settings, Some(pod.entrance()))
     }
 
-    fn spawn(mut command: Command, settings: &Settings, asked_from: Option<Entrance>) -> Self {
+    fn spawn(mut command: Command, settings: &Settings, requests_from: Option<Entrance>) -> Self {
         let log = File::options().create(true).append(true).open(&settings.log).unwrap();
         command
             .env_clear()
@@ -102,7 +102,7 @@ impl Agent {
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", settings.binary.display()));
-        Self { child, address: settings.address, log: settings.log.clone(), asked_from }
+        Self { child, address: settings.address, log: settings.log.clone(), requests_from }
     }
 
     /// Its process id.
@@ -186,20 +186,20 @@ impl Agent {
     }
 
     /// Sends later requests from this namespace.
-    pub fn ask_from(&mut self, namespace: Entrance) {
-        self.asked_from = Some(namespace);
+    pub fn request_from(&mut self, namespace: Entrance) {
+        self.requests_from = Some(namespace);
     }
 
     /// Status and body of a route; `None` without an answer.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let response = self.ask(path, http::DEADLINE).ok()?;
+        let response = self.get_within(path, http::DEADLINE).ok()?;
         Some((response.status, response.text()))
     }
 
-    fn ask(&self, path: &str, limit: Duration) -> io::Result<http::Response> {
+    fn get_within(&self, path: &str, limit: Duration) -> io::Result<http::Response> {
         let connect = || TcpStream::connect_timeout(&self.address, limit);
-        let stream = match &self.asked_from {
+        let stream = match &self.requests_from {
             Some(namespace) => namespace.within(connect),
             None => connect(),
         }?;
@@ -215,20 +215,20 @@ impl Agent {
     /// As [`Agent::metrics`], within `limit`; `None` without an answer.
     #[must_use]
     pub fn metrics_within(&self, limit: Duration) -> Option<Metrics> {
-        let response = self.ask("/metrics", limit).ok()?;
+        let response = self.get_within("/metrics", limit).ok()?;
         (response.status == 200).then(|| Metrics::parse(&response.text()))
     }
 
-    /// Its row as JSON; null without an answer.
+    /// Its document of peers; null without an answer.
     #[must_use]
-    pub fn row(&self) -> serde_json::Value {
-        self.row_within(http::DEADLINE)
+    pub fn peers(&self) -> serde_json::Value {
+        self.peers_within(http::DEADLINE)
     }
 
-    /// As [`Agent::row`], within `limit`.
+    /// As [`Agent::peers`], within `limit`.
     #[must_use]
-    pub fn row_within(&self, limit: Duration) -> serde_json::Value {
-        let response = self.ask("/api/v1/peers", limit);
+    pub fn peers_within(&self, limit: Duration) -> serde_json::Value {
+        let response = self.get_within("/api/v1/peers", limit);
         let text = response.map(|response| response.text()).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
@@ -236,8 +236,8 @@ impl Agent {
     /// Its entry for a peer; null when there is none.
     #[must_use]
     pub fn peer(&self, node: &str) -> serde_json::Value {
-        let row = self.row();
-        let peers = row["peers"].as_array();
+        let document = self.peers();
+        let peers = document["peers"].as_array();
         peers
             .and_then(|peers| peers.iter().find(|peer| peer["node"] == node))
             .cloned()

@@ -217,7 +217,7 @@ fn recorded_ports_used_up() {
         |mesh| {
             // Scrapes must not use the pod's last ports.
             let host = mesh.network.host(2).namespace.entrance();
-            mesh.agents.agent_mut("n2").ask_from(host);
+            mesh.agents.agent_mut("n2").request_from(host);
             range(mesh, "61000 61001");
             let take = |port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
             mesh.pods[&2].namespace.entrance().within(|| [61_000, 61_001].map(take))

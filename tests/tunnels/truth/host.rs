@@ -88,7 +88,7 @@ fn ports_used_up() {
     let Some(mut trial) = Trial::begin(table::PORTS) else { return };
     // The observer's connections must not use the pod's last ports.
     let host = trial.mesh.network.host(2).namespace.entrance();
-    trial.mesh.agents.agent_mut("n2").ask_from(host);
+    trial.mesh.agents.agent_mut("n2").request_from(host);
     let ports = [61_000_u16, 61_001];
     let taken = trial.inject(|mesh| {
         let pod = &mesh.pods[&2].namespace;

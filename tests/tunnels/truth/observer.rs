@@ -33,7 +33,7 @@ impl Observer {
                 continue;
             }
             let Some(node) = mesh.agents.nodes.get(&node(*source)) else { continue };
-            let answer = node.agent.row_within(ROW_WITHIN);
+            let answer = node.agent.peers_within(ROW_WITHIN);
             for peer in answer["peers"].as_array().into_iter().flatten() {
                 let name = peer["node"].as_str().unwrap_or_default();
                 let Some(target) = name.strip_prefix('n').and_then(|n| n.parse().ok()) else {

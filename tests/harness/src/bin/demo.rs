@@ -208,7 +208,7 @@ impl Demo {
 
     fn row(&self, source: &str) -> Value {
         let node = self.mesh.nodes.get(source);
-        node.map(|node| node.agent.row_within(ROW_WITHIN)).unwrap_or_default()
+        node.map(|node| node.agent.peers_within(ROW_WITHIN)).unwrap_or_default()
     }
 }
 
