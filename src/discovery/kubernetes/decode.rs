@@ -10,12 +10,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::lenient::{ForEach, Lenient, Malformed, lenient_structs};
+use super::lenient::Shape::{self, List, Object, Plain};
+use super::lenient::{ForEach, Lenient, Malformed};
 use super::pods::{MAX_PODS, Pod, PodPhase};
-use super::table::{ColumnPlaces, TableDigest};
+use super::table::{self, ColumnPlaces, TableDigest};
 use super::time;
 use crate::name::{Instance, MAX_NODE_NAME, NodeName};
 
@@ -23,6 +23,31 @@ use crate::name::{Instance, MAX_NODE_NAME, NodeName};
 const MAX_VERSION: usize = 64;
 /// Malformed items that the log shows.
 const MAX_EXAMPLES: usize = 3;
+
+/// The used fields of a list's metadata and of a pod.
+const LIST_META: Shape = Object(&[("resourceVersion", Plain)]);
+const ITEM: Shape = Object(&[
+    (
+        "metadata",
+        Object(&[
+            ("name", Plain),
+            ("uid", Plain),
+            ("creationTimestamp", Plain),
+            ("deletionTimestamp", Plain),
+            ("ownerReferences", List(&Object(&[("uid", Plain), ("controller", Plain)]))),
+        ]),
+    ),
+    ("spec", Object(&[("nodeName", Plain)])),
+    (
+        "status",
+        Object(&[
+            ("phase", Plain),
+            ("conditions", List(&Object(&[("type", Plain), ("status", Plain)]))),
+            ("podIP", Plain),
+            ("podIPs", List(&Object(&[("ip", Plain)]))),
+        ]),
+    ),
+]);
 
 /// The contents of a list.
 #[derive(Debug, Default)]
@@ -50,13 +75,12 @@ impl Listing {
 
     fn add(
         &mut self,
-        item: Lenient<Item>,
+        item: &Lenient,
         own_name: Option<&str>,
         controller: &mut Option<Arc<str>>,
     ) -> Result<(), &'static str> {
         let mut name = String::new();
-        let item = item.required("item");
-        match item.and_then(|item| item.pod(own_name, controller, &mut name)) {
+        match pod(item, own_name, controller, &mut name) {
             Ok(pod) => self.pods.push(pod),
             Err(error) => {
                 self.malformed += 1;
@@ -77,17 +101,17 @@ pub(super) fn decode(
 ) -> (Listing, Result<(), serde_json::Error>) {
     let mut listing = Listing::default();
     let mut json = serde_json::Deserializer::from_reader(source);
-    let seed = List { listing: &mut listing, own_name };
+    let seed = Document { listing: &mut listing, own_name };
     let result = seed.deserialize(&mut json).and_then(|()| json.end());
     (listing, result)
 }
 
-struct List<'a> {
+struct Document<'a> {
     listing: &'a mut Listing,
     own_name: Option<&'a str>,
 }
 
-impl<'de> DeserializeSeed<'de> for List<'_> {
+impl<'de> DeserializeSeed<'de> for Document<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -95,7 +119,7 @@ impl<'de> DeserializeSeed<'de> for List<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for List<'_> {
+impl<'de> Visitor<'de> for Document<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,27 +132,25 @@ impl<'de> Visitor<'de> for List<'_> {
         let mut places = None;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "kind" => kind = Some(map.next_value::<Lenient<String>>()?),
+                "kind" => kind = Some(map.next_value_seed(&Plain)?),
                 "metadata" => {
-                    if let Lenient::Is(meta) = map.next_value::<Lenient<ListMeta>>()? {
-                        listing.version = meta.version();
-                    }
+                    listing.version = version(&map.next_value_seed(&LIST_META)?);
                 }
                 "items" => {
                     let mut controller = None;
-                    let add = |item| listing.add(item, own_name, &mut controller);
-                    map.next_value_seed(ForEach::new(add))?;
+                    let pass_on =
+                        &mut |item: Lenient| listing.add(&item, own_name, &mut controller);
+                    map.next_value_seed(ForEach { shape: &ITEM, pass_on })?;
                     found = Some("PodList");
                 }
                 "columnDefinitions" => {
-                    if let Lenient::Is(columns) = map.next_value::<Lenient<Vec<_>>>()? {
-                        places = ColumnPlaces::find(&columns);
-                    }
+                    places = ColumnPlaces::find(&map.next_value_seed(&table::DEFINITIONS)?);
                 }
                 "rows" => {
                     let places = places.ok_or_else(|| A::Error::custom("unknown columns"))?;
                     let digest = listing.table.insert(TableDigest::default());
-                    map.next_value_seed(ForEach::new(|row| digest.add(&places, &row)))?;
+                    let pass_on = &mut |row: Lenient| digest.add(&places, &row);
+                    map.next_value_seed(ForEach { shape: &table::ROW, pass_on })?;
                     found = Some("Table");
                 }
                 _ => {
@@ -138,7 +160,7 @@ impl<'de> Visitor<'de> for List<'_> {
         }
         let found = found.ok_or_else(|| A::Error::custom("neither items nor rows"))?;
         match kind {
-            Some(kind) if kind != Lenient::Is(found.to_owned()) => {
+            Some(kind) if kind != Lenient::Text(found.to_owned()) => {
                 Err(A::Error::custom("the kind is neither PodList nor Table"))
             }
             _ => Ok(()),
@@ -146,131 +168,56 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ListMeta {
-    resource_version: Lenient<String>,
+/// The list's version, where it can stand in a query.
+fn version(meta: &Lenient) -> Option<String> {
+    let version = meta.text("resourceVersion").ok().flatten()?;
+    let plain = version.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (plain && (1..=MAX_VERSION).contains(&version.len())).then(|| version.to_owned())
 }
 
-impl ListMeta {
-    /// The version, where it can stand in a query.
-    fn version(self) -> Option<String> {
-        let version = self.resource_version.optional("").ok().flatten()?;
-        let plain = version.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        Some(version).filter(|text| plain && (1..=MAX_VERSION).contains(&text.len()))
-    }
+/// The pod. Its name goes to `name` as soon as it is known.
+fn pod(
+    item: &Lenient,
+    own_name: Option<&str>,
+    controller: &mut Option<Arc<str>>,
+    name: &mut String,
+) -> Result<Pod, Malformed> {
+    item.text("metadata.name")?.unwrap_or_default().clone_into(name);
+    let uid = Instance::new(item.required("metadata.uid")?);
+    let created = timestamp(item, "metadata.creationTimestamp")?;
+    let node = item.text("spec.nodeName")?.filter(|node| !node.is_empty());
+    let node = node.map(NodeName::new).transpose();
+    Ok(Pod {
+        uid: uid.map_err(|_| Malformed::Value("metadata.uid"))?,
+        has_own_name: own_name.is_some_and(|own_name| own_name == name),
+        node: node.map_err(|_| Malformed::Value("spec.nodeName"))?,
+        controller: controller_uid(item, controller)?,
+        created: created.ok_or(Malformed::Missing("metadata.creationTimestamp"))?,
+        deadline: timestamp(item, "metadata.deletionTimestamp")?,
+        phase: match item.text("status.phase")? {
+            None | Some("" | "Pending") => PodPhase::Pending,
+            Some("Succeeded" | "Failed") => PodPhase::Ended,
+            Some(_) => PodPhase::Running,
+        },
+        ready: is_ready(item)?,
+        ips: addresses(item)?,
+    })
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Item {
-    metadata: Lenient<Meta>,
-    spec: Lenient<Spec>,
-    status: Lenient<Status>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Meta {
-    name: Lenient<String>,
-    uid: Lenient<String>,
-    creation_timestamp: Lenient<String>,
-    deletion_timestamp: Lenient<String>,
-    owner_references: Lenient<Vec<Lenient<Owner>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Owner {
-    uid: Lenient<String>,
-    controller: Lenient<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Spec {
-    node_name: Lenient<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    phase: Lenient<String>,
-    conditions: Lenient<Vec<Lenient<Condition>>>,
-    #[serde(rename = "podIP")]
-    pod_ip: Lenient<String>,
-    #[serde(rename = "podIPs")]
-    pod_ips: Lenient<Vec<Lenient<Ip>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: Lenient<String>,
-    status: Lenient<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Ip {
-    ip: Lenient<String>,
-}
-
-lenient_structs!(ListMeta, Item, Meta, Owner, Spec, Status, Condition, Ip);
-
-impl Item {
-    /// The pod. Its name goes to `name` as soon as it is known.
-    fn pod(
-        self,
-        own_name: Option<&str>,
-        controller: &mut Option<Arc<str>>,
-        name: &mut String,
-    ) -> Result<Pod, Malformed> {
-        let meta = self.metadata.required("metadata")?;
-        *name = meta.name.optional("metadata.name")?.unwrap_or_default();
-        let uid = meta.uid.required("metadata.uid")?;
-        let created = timestamp(meta.creation_timestamp, "metadata.creationTimestamp")?;
-        let owners = meta.owner_references.optional("metadata.ownerReferences")?;
-        let spec = self.spec.optional("spec")?.unwrap_or_default();
-        let node = spec.node_name.optional("spec.nodeName")?.filter(|node| !node.is_empty());
-        let node = node.map(|node| NodeName::new(&node)).transpose();
-        let status = self.status.optional("status")?.unwrap_or_default();
-        let phase = status.phase.optional("status.phase")?;
-        Ok(Pod {
-            uid: Instance::new(&uid).map_err(|_| Malformed::Value("metadata.uid"))?,
-            has_own_name: own_name.is_some_and(|own_name| own_name == name),
-            node: node.map_err(|_| Malformed::Value("spec.nodeName"))?,
-            controller: controller_uid(owners.unwrap_or_default(), controller)?,
-            created: created.ok_or(Malformed::Missing("metadata.creationTimestamp"))?,
-            deadline: timestamp(meta.deletion_timestamp, "metadata.deletionTimestamp")?,
-            phase: match phase.as_deref() {
-                None | Some("" | "Pending") => PodPhase::Pending,
-                Some("Succeeded" | "Failed") => PodPhase::Ended,
-                Some(_) => PodPhase::Running,
-            },
-            ready: is_ready(status.conditions)?,
-            ips: addresses(status.pod_ip, status.pod_ips)?,
-        })
-    }
-}
-
-fn timestamp(field: Lenient<String>, name: &'static str) -> Result<Option<i64>, Malformed> {
-    let text = field.optional(name)?;
-    text.map(|text| time::seconds(&text).ok_or(Malformed::Value(name))).transpose()
+fn timestamp(item: &Lenient, path: &'static str) -> Result<Option<i64>, Malformed> {
+    let text = item.text(path)?;
+    text.map(|text| time::seconds(text).ok_or(Malformed::Value(path))).transpose()
 }
 
 /// The UID of the controller. Almost all pods of a list have the same one, so `last` shares it.
 fn controller_uid(
-    owners: Vec<Lenient<Owner>>,
+    item: &Lenient,
     last: &mut Option<Arc<str>>,
 ) -> Result<Option<Arc<str>>, Malformed> {
-    const NAME: &str = "metadata.ownerReferences";
-    for owner in owners {
-        let owner = owner.required(NAME)?;
-        if owner.controller.optional(NAME)? == Some(true) {
-            let uid = owner.uid.required(NAME)?;
-            if last.as_deref() != Some(&*uid) {
+    for owner in item.list("metadata.ownerReferences")? {
+        if owner.flag("metadata.ownerReferences[].controller")? {
+            let uid = owner.required("metadata.ownerReferences[].uid")?;
+            if last.as_deref() != Some(uid) {
                 *last = Some(uid.into());
             }
             return Ok(last.clone());
@@ -279,27 +226,22 @@ fn controller_uid(
     Ok(None)
 }
 
-fn is_ready(conditions: Lenient<Vec<Lenient<Condition>>>) -> Result<bool, Malformed> {
-    const NAME: &str = "status.conditions";
-    for condition in conditions.optional(NAME)?.unwrap_or_default() {
-        let condition = condition.required(NAME)?;
-        if condition.kind.optional(NAME)?.as_deref() == Some("Ready") {
-            return Ok(condition.status.optional(NAME)?.as_deref() == Some("True"));
+fn is_ready(item: &Lenient) -> Result<bool, Malformed> {
+    for condition in item.list("status.conditions")? {
+        if condition.text("status.conditions[].type")? == Some("Ready") {
+            return Ok(condition.text("status.conditions[].status")? == Some("True"));
         }
     }
     Ok(false)
 }
 
 /// All addresses of a pod, the primary one first, each once.
-fn addresses(
-    primary: Lenient<String>,
-    all: Lenient<Vec<Lenient<Ip>>>,
-) -> Result<Vec<IpAddr>, Malformed> {
+fn addresses(item: &Lenient) -> Result<Vec<IpAddr>, Malformed> {
     const NAME: &str = "status.podIPs";
     let mut texts = Vec::new();
-    texts.extend(primary.optional("status.podIP")?.filter(|text| !text.is_empty()));
-    for ip in all.optional(NAME)?.unwrap_or_default() {
-        texts.push(ip.required(NAME)?.ip.required(NAME)?);
+    texts.extend(item.text("status.podIP")?.filter(|text| !text.is_empty()));
+    for ip in item.list(NAME)? {
+        texts.push(ip.required("status.podIPs[].ip")?);
     }
     let mut ips = Vec::new();
     for text in texts {

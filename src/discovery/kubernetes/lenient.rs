@@ -1,34 +1,43 @@
 //! JSON values that may have another type than expected.
 //!
-//! In a streaming decoder a type error ends the whole document. A [`Lenient`] value of another type is
-//! skipped instead, so that a malformed item costs only that item.
+//! In a streaming decoder a type error ends the whole document. A [`Lenient`] value takes any type
+//! instead, and its reader checks the type, so that a malformed item costs only that item.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
-    Visitor,
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use thiserror::Error;
 
-/// Longest [`Lenient`] list; what follows is skipped. A pod has two addresses, a few owners and a
+/// Longest list in an item; what follows is dropped. A pod has two addresses, a few owners and a
 /// dozen conditions.
 const MAX_ELEMENTS: usize = 64;
 
-/// A field as found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum Lenient<T> {
-    /// Missing, or `null`.
-    #[default]
-    Absent,
-    /// Of another type.
-    Wrong,
-    /// Of the expected type.
-    Is(T),
+/// What is decoded of a value; the rest is skipped. It is data, since the derived decoders of ten
+/// struct types would add 34 KB to the binary.
+pub(super) enum Shape {
+    /// A text or a flag.
+    Plain,
+    /// A list of such elements.
+    List(&'static Self),
+    /// These fields of an object.
+    Object(&'static [(&'static str, Self)]),
 }
 
-/// Why an item is malformed, with the name of the field.
+/// A value as found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lenient {
+    Null,
+    Text(String),
+    Flag(bool),
+    List(Vec<Self>),
+    Object(Vec<(&'static str, Self)>),
+    /// A number, or a list or an object where the shape has none.
+    Other,
+}
+
+/// Why an item is malformed, with the path of the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum Malformed {
     #[error("{0} has the wrong type")]
@@ -39,151 +48,134 @@ pub(super) enum Malformed {
     Value(&'static str),
 }
 
-impl<T> Lenient<T> {
-    /// The value of a field that may be missing.
-    pub(super) fn optional(self, name: &'static str) -> Result<Option<T>, Malformed> {
-        match self {
-            Self::Absent => Ok(None),
-            Self::Wrong => Err(Malformed::Type(name)),
-            Self::Is(value) => Ok(Some(value)),
+impl Lenient {
+    /// The value at a path such as `metadata.uid`; `None` where a field is missing or `null`. In an
+    /// element of a list the part up to `[].` only serves the error's text.
+    fn at(&self, path: &'static str) -> Result<Option<&Self>, Malformed> {
+        let relative = path.rsplit_once("[].").map_or(path, |(_, relative)| relative);
+        let mut value = self;
+        for name in relative.split('.') {
+            let Self::Object(fields) = value else { return Err(Malformed::Type(path)) };
+            value = match fields.iter().find(|(known, _)| *known == name) {
+                None | Some((_, Self::Null)) => return Ok(None),
+                Some((_, value)) => value,
+            };
+        }
+        Ok(Some(value))
+    }
+
+    /// A text that may be missing.
+    pub(super) fn text(&self, path: &'static str) -> Result<Option<&str>, Malformed> {
+        match self.at(path)? {
+            None => Ok(None),
+            Some(Self::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(Malformed::Type(path)),
         }
     }
 
-    /// The value of a field that must not be missing.
-    pub(super) fn required(self, name: &'static str) -> Result<T, Malformed> {
-        self.optional(name)?.ok_or(Malformed::Missing(name))
-    }
-}
-
-/// Decodes an expected type from each JSON type; `None` where the two differ.
-pub(super) trait Shape: Sized {
-    fn of_text(_: &str) -> Option<Self> {
-        None
+    /// A text that must not be missing.
+    pub(super) fn required(&self, path: &'static str) -> Result<&str, Malformed> {
+        self.text(path)?.ok_or(Malformed::Missing(path))
     }
 
-    fn of_bool(_: bool) -> Option<Self> {
-        None
-    }
-
-    fn of_seq<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-
-    fn of_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-}
-
-impl Shape for String {
-    fn of_text(text: &str) -> Option<Self> {
-        Some(text.to_owned())
-    }
-}
-
-impl Shape for bool {
-    fn of_bool(value: bool) -> Option<Self> {
-        Some(value)
-    }
-}
-
-impl<T: Shape> Shape for Vec<Lenient<T>> {
-    fn of_seq<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
-        let mut list = Self::new();
-        while list.len() < MAX_ELEMENTS {
-            match seq.next_element()? {
-                Some(element) => list.push(element),
-                None => return Ok(Some(list)),
-            }
+    /// A flag; `false` where it is missing.
+    pub(super) fn flag(&self, path: &'static str) -> Result<bool, Malformed> {
+        match self.at(path)? {
+            None => Ok(false),
+            Some(Self::Flag(flag)) => Ok(*flag),
+            Some(_) => Err(Malformed::Type(path)),
         }
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Some(list))
+    }
+
+    /// A list; empty where it is missing.
+    pub(super) fn list(&self, path: &'static str) -> Result<&[Self], Malformed> {
+        match self.at(path)? {
+            None => Ok(&[]),
+            Some(Self::List(list)) => Ok(list),
+            Some(_) => Err(Malformed::Type(path)),
+        }
     }
 }
 
-/// Implements [`Shape`] for structs with a derived `Deserialize`.
-macro_rules! lenient_structs {
-    ($($name:ty),+) => {
-        $(impl $crate::discovery::kubernetes::lenient::Shape for $name {
-            fn of_map<'de, A: serde::de::MapAccess<'de>>(
-                map: A,
-            ) -> Result<Option<Self>, A::Error> {
-                let map = serde::de::value::MapAccessDeserializer::new(map);
-                serde::Deserialize::deserialize(map).map(Some)
-            }
-        })+
-    };
-}
-pub(super) use lenient_structs;
+impl<'de> DeserializeSeed<'de> for &'static Shape {
+    type Value = Lenient;
 
-impl<'de, T: Shape> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyType(PhantomData))
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Lenient, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct AnyType<T>(PhantomData<T>);
-
-fn is_or_wrong<T>(value: Option<T>) -> Lenient<T> {
-    value.map_or(Lenient::Wrong, Lenient::Is)
-}
-
-impl<'de, T: Shape> Visitor<'de> for AnyType<T> {
-    type Value = Lenient<T>;
+impl<'de> Visitor<'de> for &'static Shape {
+    type Value = Lenient;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Lenient::Absent)
+    fn visit_unit<E>(self) -> Result<Lenient, E> {
+        Ok(Lenient::Null)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(is_or_wrong(T::of_text(text)))
+    fn visit_str<E>(self, text: &str) -> Result<Lenient, E> {
+        Ok(Lenient::Text(text.to_owned()))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(is_or_wrong(T::of_bool(value)))
+    fn visit_bool<E>(self, flag: bool) -> Result<Lenient, E> {
+        Ok(Lenient::Flag(flag))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Lenient::Wrong)
+    fn visit_i64<E>(self, _: i64) -> Result<Lenient, E> {
+        Ok(Lenient::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Lenient::Wrong)
+    fn visit_u64<E>(self, _: u64) -> Result<Lenient, E> {
+        Ok(Lenient::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Lenient::Wrong)
+    fn visit_f64<E>(self, _: f64) -> Result<Lenient, E> {
+        Ok(Lenient::Other)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        T::of_seq(seq).map(is_or_wrong)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lenient, A::Error> {
+        let Shape::List(shape) = *self else {
+            return IgnoredAny.visit_seq(seq).map(|_| Lenient::Other);
+        };
+        let mut list = Vec::new();
+        while let Some(element) = seq.next_element_seed(shape)? {
+            if list.len() < MAX_ELEMENTS {
+                list.push(element);
+            }
+        }
+        Ok(Lenient::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::of_map(map).map(is_or_wrong)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lenient, A::Error> {
+        let Shape::Object(shapes) = *self else {
+            return IgnoredAny.visit_map(map).map(|_| Lenient::Other);
+        };
+        let mut fields: Vec<(&str, _)> = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let Some((name, shape)) = shapes.iter().find(|(known, _)| *known == name) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if fields.iter().any(|(known, _)| known == name) {
+                return Err(A::Error::custom("a field occurs twice"));
+            }
+            fields.push((name, map.next_value_seed(shape)?));
+        }
+        Ok(Lenient::Object(fields))
     }
 }
 
 /// Passes the elements of a list on as they arrive, so that the list is never held whole. An error
 /// ends the document.
-pub(super) struct ForEach<T, F>(F, PhantomData<T>);
-
-impl<T, F: FnMut(T) -> Result<(), &'static str>> ForEach<T, F> {
-    pub(super) const fn new(pass_on: F) -> Self {
-        Self(pass_on, PhantomData)
-    }
+pub(super) struct ForEach<'a> {
+    pub(super) shape: &'static Shape,
+    pub(super) pass_on: &'a mut dyn FnMut(Lenient) -> Result<(), &'static str>,
 }
 
-impl<'de, T, F> DeserializeSeed<'de> for ForEach<T, F>
-where
-    T: Deserialize<'de>,
-    F: FnMut(T) -> Result<(), &'static str>,
-{
+impl<'de> DeserializeSeed<'de> for ForEach<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -191,11 +183,7 @@ where
     }
 }
 
-impl<'de, T, F> Visitor<'de> for ForEach<T, F>
-where
-    T: Deserialize<'de>,
-    F: FnMut(T) -> Result<(), &'static str>,
-{
+impl<'de> Visitor<'de> for ForEach<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -207,9 +195,9 @@ where
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(element) = seq.next_element()? {
-            (self.0)(element).map_err(A::Error::custom)?;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(element) = seq.next_element_seed(self.shape)? {
+            (self.pass_on)(element).map_err(A::Error::custom)?;
         }
         Ok(())
     }

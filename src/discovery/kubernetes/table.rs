@@ -6,13 +6,16 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use serde::Deserialize;
-
-use super::lenient::{Lenient, lenient_structs};
+use super::lenient::Lenient;
+use super::lenient::Shape::{self, List, Object, Plain};
 use super::pods::MAX_PODS;
 
 /// The columns that show a change. The age changes all the time, the number of restarts contains one.
 const COLUMNS: [&str; 5] = ["Name", "Ready", "Status", "IP", "Node"];
+
+/// The used fields of the column definitions and of a row.
+pub(super) const DEFINITIONS: Shape = List(&Object(&[("name", Plain)]));
+pub(super) const ROW: Shape = Object(&[("cells", List(&Plain))]);
 
 /// A digest of the rows. Equal digests mean equal rows in any order, since the cache of an old API
 /// server keeps none.
@@ -22,42 +25,27 @@ pub(super) struct TableDigest {
     pub(super) rows: usize,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct TableColumn {
-    name: Lenient<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct TableRow {
-    cells: Lenient<Vec<Lenient<String>>>,
-}
-
-lenient_structs!(TableColumn, TableRow);
-
 /// The places of [`COLUMNS`] in a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ColumnPlaces([usize; COLUMNS.len()]);
 
 impl ColumnPlaces {
     /// `None` when a column is missing.
-    pub(super) fn find(columns: &[Lenient<TableColumn>]) -> Option<Self> {
+    pub(super) fn find(definitions: &Lenient) -> Option<Self> {
+        let Lenient::List(columns) = definitions else { return None };
         let mut places = [0; COLUMNS.len()];
         for (place, expected) in places.iter_mut().zip(COLUMNS) {
-            *place = columns.iter().position(|column| {
-                matches!(column, Lenient::Is(TableColumn { name: Lenient::Is(name) })
-                    if name == expected)
-            })?;
+            let is_expected = |column: &Lenient| column.text("name") == Ok(Some(expected));
+            *place = columns.iter().position(is_expected)?;
         }
         Some(Self(places))
     }
 
-    fn hash(&self, row: &Lenient<TableRow>) -> Option<u64> {
-        let Lenient::Is(TableRow { cells: Lenient::Is(cells) }) = row else { return None };
+    fn hash(&self, row: &Lenient) -> Option<u64> {
+        let cells = row.list("cells").ok()?;
         let mut hasher = DefaultHasher::new();
         for place in self.0 {
-            let Lenient::Is(text) = cells.get(place)? else { return None };
+            let Lenient::Text(text) = cells.get(place)? else { return None };
             text.hash(&mut hasher);
         }
         Some(hasher.finish())
@@ -69,11 +57,7 @@ impl TableDigest {
     ///
     /// # Errors
     /// When the row lacks one of the columns, or there are too many rows.
-    pub(super) fn add(
-        &mut self,
-        places: &ColumnPlaces,
-        row: &Lenient<TableRow>,
-    ) -> Result<(), &'static str> {
+    pub(super) fn add(&mut self, places: &ColumnPlaces, row: &Lenient) -> Result<(), &'static str> {
         let hash = places.hash(row).ok_or("a row without its cells")?;
         self.hash = self.hash.wrapping_add(hash);
         self.rows += 1;

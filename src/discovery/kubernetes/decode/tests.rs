@@ -74,7 +74,7 @@ fn a_new_pod_without_status_is_not_malformed() {
 
 #[test]
 fn a_malformed_item_costs_only_itself() {
-    let broken: [(&str, Value); 16] = [
+    let broken: [(&str, Value); 19] = [
         ("/metadata", json!("text")),
         ("/metadata", Value::Null),
         ("/metadata/uid", json!(17)),
@@ -90,6 +90,9 @@ fn a_malformed_item_costs_only_itself() {
         ("/status/phase", json!({"x": {"y": [1, 2]}})),
         ("/status/podIP", json!("10.0.0.256")),
         ("/status/podIPs/1/ip", json!("0.0.0.0")),
+        ("/status/podIPs/0", Value::Null),
+        ("/status/podIPs/0", json!(["10.0.0.2"])),
+        ("/status/conditions/0", Value::Null),
         ("/status/conditions/1", json!("Ready")),
     ];
     for (pointer, value) in broken {
@@ -112,6 +115,10 @@ fn a_malformed_name_is_quoted() {
     bad["metadata"]["uid"] = json!(1);
     let examples = decoded(&list(&[bad])).examples;
     assert_eq!(examples, ["\"evil\\n\\\"name\\u{1b}[31m\" (metadata.uid has the wrong type)"]);
+    let mut bad = item("bad");
+    bad["status"]["conditions"][0]["type"] = json!(7);
+    let examples = decoded(&list(&[bad])).examples;
+    assert_eq!(examples, ["\"bad\" (status.conditions[].type has the wrong type)"]);
 }
 
 #[test]
@@ -140,6 +147,7 @@ fn other_documents_are_refused() {
         "{\"items\":{}}",
         "{\"items\":7}",
         "{\"kind\":\"Status\",\"items\":[]}",
+        "{\"items\":[{\"spec\":{\"nodeName\":\"a\",\"nodeName\":\"b\"}}]}",
         "{\"kind\":\"PodList\",\"items\":[]} x",
         "{\"kind\":\"PodList\",\"items\":[",
     ] {
