@@ -19,7 +19,6 @@ mod paint;
 mod peers;
 mod probe;
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
@@ -29,7 +28,11 @@ pub use exit::Exit;
 use arguments::Options;
 
 /// The environment variables of the process.
-pub type Environment = BTreeMap<String, String>;
+pub type Environment = [(String, String)];
+
+fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
 
 /// Runs a command with the arguments after its name.
 #[must_use]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use wylis::agent;
-use wylis::cli::{self, Environment, Exit, Invocation};
+use wylis::cli::{self, Exit, Invocation};
 use wylis::config::{self, Config};
 use wylis::shutdown::StopToken;
 
@@ -14,7 +14,7 @@ const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(text).collect();
-    let environment: Environment =
+    let environment: Vec<_> =
         std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let exit = match Invocation::parse(&arguments) {
         Ok(Invocation::Agent) => match config::read(&arguments, environment) {

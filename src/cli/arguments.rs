@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::Environment;
+use super::{Environment, variable};
 use crate::config::{DEFAULT_PORT, SettingError, Values, listen_address};
 use crate::host_port::HostPort;
 use crate::label::label_set;
@@ -200,7 +200,7 @@ fn agent(values: &mut Values, environment: &Environment) -> Option<HostPort> {
         return values.optional(AGENT.name, HOST_PORT, |text| text.parse().ok());
     }
     let unset = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
-    let listen = match environment.get(LISTEN) {
+    let listen = match variable(environment, LISTEN) {
         None => unset,
         Some(listen) => {
             values.insert(LISTEN, LISTEN, listen);

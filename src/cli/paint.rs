@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use super::Environment;
+use super::{Environment, variable};
 use crate::state::Verdict;
 
 /// Width where the output is not a terminal and `COLUMNS` is not set.
@@ -40,12 +40,13 @@ pub(super) struct Paint {
 impl Paint {
     pub(super) fn new(environment: &Environment) -> Self {
         let out = std::io::stdout();
-        let columns = environment.get("COLUMNS").and_then(|columns| columns.trim().parse().ok());
+        let columns =
+            variable(environment, "COLUMNS").and_then(|columns| columns.trim().parse().ok());
         let width = match rustix::termios::tcgetwinsize(&out) {
             Ok(size) if size.ws_col > 0 => size.ws_col.into(),
             _ => columns.unwrap_or(DEFAULT_WIDTH),
         };
-        let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color = variable(environment, "NO_COLOR").is_some_and(|value| !value.is_empty());
         let coloured = out.is_terminal() && !no_color;
         Self { coloured, width: width.clamp(1, MAX_WIDTH) }
     }

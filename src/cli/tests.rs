@@ -27,7 +27,7 @@ fn options(
     listen: Option<&str>,
 ) -> Result<Options, Vec<String>> {
     let listen = listen.map(|listen| ("WYLIS_LISTEN".to_owned(), listen.to_owned()));
-    let environment = Environment::from_iter(listen);
+    let environment = Vec::from_iter(listen);
     Options::read(command, &owned(arguments), &environment)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
