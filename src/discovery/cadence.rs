@@ -18,8 +18,6 @@
 //! A list with starting pods is followed by another after 10 s (or the early window, where that is
 //! longer), then after 20 s, and so on up to the regular interval.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use super::random::Random;
@@ -49,7 +47,7 @@ const NAMES_MAX: usize = 16;
 const REMEMBER: Duration = Duration::from_secs(40 * 60);
 
 /// Why a refresh should come early.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EarlyCause {
     /// A peer starts to fail.
     Failing(NodeName),
@@ -92,7 +90,7 @@ pub(super) struct Cadence {
     /// The regular refresh, or the retry after a failure.
     regular: Instant,
     early: Option<Instant>,
-    causes: BTreeMap<EarlyCause, CauseHistory>,
+    causes: Vec<(EarlyCause, CauseHistory)>,
 }
 
 impl Cadence {
@@ -107,7 +105,7 @@ impl Cadence {
             last_early: None,
             regular: now,
             early: None,
-            causes: BTreeMap::new(),
+            causes: Vec::new(),
         }
     }
 
@@ -129,14 +127,14 @@ impl Cadence {
 
     /// Schedules an early refresh, unless the cause is to be ignored.
     pub(super) fn note(&mut self, cause: EarlyCause, now: Instant) {
-        let names = self.causes.keys().filter(|cause| cause.is_name()).count();
-        let is_name = cause.is_name();
-        match self.causes.entry(cause) {
-            Entry::Occupied(known) if now < known.get().ignored_until => return,
-            Entry::Occupied(mut known) => known.get_mut().waiting = true,
-            Entry::Vacant(_) if is_name && names >= NAMES_MAX => return,
-            Entry::Vacant(new) => {
-                new.insert(CauseHistory { waiting: true, unanswered: 0, ignored_until: now });
+        let names = self.causes.iter().filter(|(cause, _)| cause.is_name()).count();
+        match self.causes.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, history)) if now < history.ignored_until => return,
+            Some((_, history)) => history.waiting = true,
+            None if cause.is_name() && names >= NAMES_MAX => return,
+            None => {
+                let history = CauseHistory { waiting: true, unanswered: 0, ignored_until: now };
+                self.causes.push((cause, history));
             }
         }
         if self.early.is_none() {
@@ -168,7 +166,7 @@ impl Cadence {
         let interval = self.next_interval();
         self.regular = now + self.random.between(interval.mul_f64(0.9), interval.mul_f64(1.1));
         self.early = None;
-        self.causes.retain(|cause, history| {
+        self.causes.retain_mut(|(cause, history)| {
             if std::mem::take(&mut history.waiting) {
                 history.ignored_until = now + doubled(IGNORE_FIRST, history.unanswered, IGNORE_MAX);
                 history.unanswered = history.unanswered.saturating_add(1);

@@ -4,7 +4,7 @@
 
 pub(super) mod list;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -124,13 +124,17 @@ fn resolve(
 
 /// Each address once. The one in use stays first while the host has it, because name servers
 /// rotate the addresses of a name.
-fn in_use_first(mut found: Vec<SocketAddr>, in_use: Option<&SocketAddr>) -> Vec<SocketAddr> {
-    let mut seen = BTreeSet::new();
-    found.retain(|address| seen.insert(*address));
-    if let Some(place) = found.iter().position(|address| Some(address) == in_use) {
-        found.swap(0, place);
+fn in_use_first(found: Vec<SocketAddr>, in_use: Option<&SocketAddr>) -> Vec<SocketAddr> {
+    let mut unique = Vec::new();
+    for address in found {
+        if !unique.contains(&address) {
+            unique.push(address);
+        }
     }
-    found
+    if let Some(place) = unique.iter().position(|address| Some(address) == in_use) {
+        unique.swap(0, place);
+    }
+    unique
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! its own, without a timeout, until it is woken or becomes the longest idle. (If each waits with a
 //! timeout, all wake for every probe: 422 µs of CPU a probe against 241 µs, with 64 workers.)
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -44,8 +44,8 @@ struct PoolState {
     idle: VecDeque<Arc<Parker>>,
     /// Workers woken or started that have not taken the lock since.
     waking: usize,
-    /// Live workers, by number.
-    workers: BTreeMap<usize, Worker>,
+    /// Live workers.
+    workers: Vec<Worker>,
     /// Workers that exited during the stop: joining them does not block.
     exited: Vec<JoinHandle<()>>,
     stopping: bool,
@@ -59,6 +59,7 @@ struct Parker {
 
 /// One thread of the pool.
 struct Worker {
+    number: usize,
     handle: JoinHandle<()>,
     /// Start of its current probe.
     running_since: Option<Instant>,
@@ -122,7 +123,7 @@ impl Prober {
     /// Start of the longest running probe; time in the queue does not count.
     #[must_use]
     pub fn oldest_running(&self) -> Option<Instant> {
-        self.0.lock().workers.values().filter_map(|worker| worker.running_since).min()
+        self.0.lock().workers.iter().filter_map(|worker| worker.running_since).min()
     }
 
     /// The half-open incoming connections at the last scan. Workers scan while their own SYNs are
@@ -201,7 +202,7 @@ impl Pool {
     /// Starts a worker while the lock is held: the worker first takes the lock, so its handle is
     /// stored before it can exit.
     fn start_worker(self: &Arc<Self>, state: &mut PoolState) -> bool {
-        let free = |number: &usize| !state.workers.contains_key(number);
+        let free = |number: &usize| state.workers.iter().all(|worker| worker.number != *number);
         let Some(number) = (0..=state.workers.len()).find(free) else { return false };
         let pool = Arc::clone(self);
         let thread = thread::Builder::new()
@@ -210,7 +211,7 @@ impl Pool {
             .spawn(move || pool.work(number));
         match thread {
             Ok(handle) => {
-                state.workers.insert(number, Worker { handle, running_since: None });
+                state.workers.push(Worker { number, handle, running_since: None });
                 state.waking += 1;
                 true
             }
@@ -294,7 +295,7 @@ impl Pool {
 
 impl PoolState {
     fn set_running(&mut self, number: usize, since: Option<Instant>) {
-        if let Some(worker) = self.workers.get_mut(&number) {
+        if let Some(worker) = self.workers.iter_mut().find(|worker| worker.number == number) {
             worker.running_since = since;
         }
     }
@@ -332,8 +333,8 @@ impl PoolState {
 
     /// Removes a worker; during the stop its handle is stored, to be joined.
     fn exit(&mut self, number: usize) {
-        let worker = self.workers.remove(&number);
-        self.exited.extend(worker.filter(|_| self.stopping).map(|worker| worker.handle));
+        let exited = self.workers.extract_if(.., |worker| worker.number == number);
+        self.exited.extend(exited.filter(|_| self.stopping).map(|worker| worker.handle));
     }
 }
 
