@@ -13,12 +13,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The kernel's socket tables; a kernel without IPv6 lacks the second.
 const SOCKET_TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// Shortest and longest spacing of two scans.
 const MIN_SPACING: Duration = Duration::from_secs(1);
 const MAX_SPACING: Duration = Duration::from_secs(60);
-/// Spacing of scans as a multiple of their duration: 1 % of a core.
+/// Spacing of scans as a multiple of their CPU time: 1 % of a core.
 const COST_FACTOR: u32 = 100;
 /// Largest part of a table that is read: 7,000 sockets.
 const MAX_TABLE_BYTES: u64 = 1 << 20;
@@ -57,7 +59,7 @@ impl HalfOpenWatch {
 
     /// Scans the tables, unless the last scan was just before.
     pub(super) fn scan(&self) {
-        let began = Instant::now();
+        let (began, cpu_before) = (Instant::now(), cpu_time());
         let mut state = self.lock();
         if state.next_scan.is_some_and(|next| began < next) {
             return;
@@ -75,10 +77,10 @@ impl HalfOpenWatch {
                 Err(error) => complete &= error.kind() == ErrorKind::NotFound,
             }
         }
-        let took = began.elapsed();
+        // Not the elapsed time: on a loaded host, most of it passes while this thread does not run.
+        let cost = cpu_time().saturating_sub(cpu_before);
         let mut state = self.lock();
-        // The upper bound, because `took` includes time in which this thread did not run.
-        state.next_scan = Some(began + (took * COST_FACTOR).clamp(MIN_SPACING, MAX_SPACING));
+        state.next_scan = Some(began + (cost * COST_FACTOR).clamp(MIN_SPACING, MAX_SPACING));
         // A scan without a descriptor finds nothing, which does not mean that there is nothing.
         if complete {
             state.seen = seen;
@@ -94,6 +96,11 @@ impl HalfOpenWatch {
     fn lock(&self) -> MutexGuard<'_, WatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The CPU time of this thread (clock_gettime(2), CLOCK_THREAD_CPUTIME_ID).
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Adds the half-open connections to a local port from one table; `now` is the time of the read.
