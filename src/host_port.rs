@@ -26,6 +26,9 @@ pub enum HostPortError {
     /// The port is not from 1 to 65535.
     #[error("has no port from 1 to 65535")]
     Port,
+    /// A link-local address identifies no host without its interface (RFC 4007, 6).
+    #[error("is a link-local address without its interface, as in [fe80::1%eth0]:9050")]
+    Interface,
 }
 
 impl HostPort {
@@ -77,6 +80,9 @@ impl FromStr for HostPort {
             None => Some(host).filter(|host| is_name(host)),
         };
         let host = host.ok_or(HostPortError::Form)?;
+        if host.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unicast_link_local()) {
+            return Err(HostPortError::Interface);
+        }
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let port = port.parse().ok().filter(|port| digits && *port != 0);
         Ok(Self::new(host, port.ok_or(HostPortError::Port)?))
@@ -149,6 +155,9 @@ mod tests {
             &long,
         ] {
             assert_eq!(text.parse::<HostPort>(), Err(HostPortError::Form), "{text}");
+        }
+        for text in ["[fe80::2]:9050", "[febf::1]:1"] {
+            assert_eq!(text.parse::<HostPort>(), Err(HostPortError::Interface), "{text}");
         }
         for text in ["a:", "a:0", "a:65536", "a:+1", "a:x", "[::1]:"] {
             assert_eq!(text.parse::<HostPort>(), Err(HostPortError::Port), "{text}");

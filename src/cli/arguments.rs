@@ -100,7 +100,7 @@ const TIMEOUT: Flag = Flag {
 const LISTEN: &str = "WYLIS_LISTEN";
 /// The positional argument of `probe`.
 const TARGET: &str = "HOST:PORT";
-const HOST_PORT: &str = "HOST:PORT, with an IPv6 address in brackets";
+const HOST_PORT: &str = "HOST:PORT, with a port from 1 to 65535 and an IPv6 address in brackets";
 
 /// Usage and purpose of each command.
 pub const COMMANDS: [(&str, &str); 3] =
@@ -144,7 +144,7 @@ impl Command {
             text.push('\n');
         }
         text.push_str(
-            "  -h, --help         print this\n\nExit codes: 0 healthy, 1 error, 2 wrong usage, 4 a \
+            "  -h, --help         print this\n\nExit codes: 0 nothing is down, 1 error, 2 wrong usage, 4 a \
              peer is down, a row is missing or a probe failed.\n",
         );
         text

@@ -80,7 +80,7 @@ fn all_wrong_arguments_are_reported_together_with_name_value_and_bound() {
         "--timeout: needs a value",
         "--json: unknown flag; see wylis probe --help",
         "--agent = \"a:1\": unknown flag; see wylis probe --help",
-        "HOST:PORT = \"host\": must be HOST:PORT, with an IPv6 address in brackets",
+        "HOST:PORT = \"host\": must be HOST:PORT, with a port from 1 to 65535 and an IPv6 address in brackets",
         "--interval = \"1ms\": must be a duration with its unit, such as 1s, from 100ms to 1h",
     ];
     assert_eq!(errors, expected);

@@ -152,7 +152,7 @@ impl Trial {
         let (verdict, up) = (seconds(self.verdict_after), seconds(self.up_after));
         let false_alarms = self.observer.false_alarms();
         println!(
-            "truth: {}: verdicts after {verdict}, up again after {up}, {} observations, {} false false_alarms",
+            "truth: {}: verdicts after {verdict}, up again after {up}, {} observations, {} false alarms",
             case.fault,
             self.observer.observations,
             false_alarms.len()

@@ -45,7 +45,7 @@ struct Scene {
 const SCENES: &[Scene] = &[
     Scene {
         seconds: 8,
-        text: "All agents run. Each cell is the latency that the row's agent sees to the column's.",
+        text: "All agents run. A cell is the latency of the column's agent as the row's agent measures it.",
         act: |_| {},
     },
     Scene {
@@ -59,17 +59,17 @@ const SCENES: &[Scene] = &[
         act: |demo| demo.mesh.agent(FROZEN).signal(libc::SIGSTOP),
     },
     Scene {
+        seconds: 10,
+        text: "lagos is scheduled again and lima thawed: all cells recover by themselves.",
+        act: Demo::bring_back,
+    },
+    Scene {
         seconds: 12,
         text: "osaka is rolled over: it says goodbye, drains, and comes back as another pod, without a failure.",
         act: |demo| {
             demo.mesh.begin_delete(ROLLED);
             demo.rolling = true;
         },
-    },
-    Scene {
-        seconds: 10,
-        text: "lagos is scheduled again and lima thawed: all cells recover by themselves.",
-        act: Demo::bring_back,
     },
 ];
 
