@@ -235,7 +235,8 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
 #[test]
 fn prometheus_gets_the_rights_that_discovery_of_pods_and_endpoints_needs() {
     let text = read(MONITORING);
-    let block = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut blocks = text.split("```yaml\n").filter_map(|rest| rest.split("```").next());
+    let block = blocks.find(|block| block.contains("kind: RoleBinding")).unwrap();
     let [role, binding] = yaml::parse(block).try_into().expect("a Role and its RoleBinding");
     let of_group = |name: &str| {
         let rules = role["rules"].as_array().unwrap();
