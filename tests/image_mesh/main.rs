@@ -21,8 +21,9 @@ const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// The node that is disconnected and later stopped.
 const LOST: &str = "n3";
-/// The possible reasons of `down` between it and the others.
-const CUT_OFF: [&str; 2] = ["connect_timeout", "unreachable"];
+/// The possible reasons of `down` between it and the others; the last is that of a probe whose request
+/// arrived just before the network went.
+const CUT_OFF: [&str; 3] = ["connect_timeout", "unreachable", "response_timeout"];
 const PORT: u16 = 9050;
 /// The numeric user in the image.
 const USER: u64 = 65_532;
