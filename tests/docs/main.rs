@@ -2,6 +2,7 @@
 //! agent writes, links against files, named `make` targets against the Makefile.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of a test may fail as it does")]
 
+mod bounds;
 mod costs;
 mod installing;
 mod links;

@@ -239,7 +239,8 @@ fn excess_connections_evict_the_oldest_incomplete_head() {
     let mut silent: Vec<_> = (0..700).map(|_| connect(gate.address)).collect();
     gate.wait_for_counter("evicted", |count| count >= 188);
     assert_probes_pass(&mut gate);
-    assert!(gate.counter("connections") <= 512);
+    let open = gate.counter("connections");
+    assert!(open as f64 <= wylis_harness::bounds::worst_case("MAX_CONNECTIONS"), "{open}");
     let (response, end) = read_all(&mut silent[0]);
     assert_eq!((response.len(), end), (0, End::Reset));
     // The newest are still answered.

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod black_hole;
+pub mod bounds;
 pub mod browser;
 pub mod device;
 pub mod docker;
