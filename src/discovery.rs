@@ -7,6 +7,7 @@
 mod cache;
 mod cadence;
 mod error;
+mod file;
 pub mod fixed;
 pub mod kubernetes;
 mod log_on_change;

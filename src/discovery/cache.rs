@@ -1,24 +1,29 @@
 //! The last good peer list in a file, for an agent that restarts while the API server is away.
 //!
-//! Readiness is not stored, since it would be out of date. No error here ends the agent.
+//! Readiness is not stored, since it would be out of date. No error here ends the agent. Links on the way
+//! to the directory are followed, since its path is a setting; what lies in it is not trusted.
 
-use std::fs::File;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, Read as _, Write as _};
+use std::io;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::unix_seconds;
+use super::{file, unix_seconds};
 use crate::name::{Instance, NodeName};
 use crate::peer::{MAX_PEERS, Peer, PeerSet};
 
 /// The file's name in the state directory.
 const FILE: &str = "peers.json";
+/// The file that is written and then renamed.
+const TEMPORARY: &str = ".peers.json.new";
 /// The format of the file; one with another number is ignored.
 const FORMAT: u32 = 1;
 /// Oldest list that is used: later its addresses may belong to other pods.
@@ -26,8 +31,10 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// An unchanged list is written again after this time, so that its date stays true. Not more often,
 /// since flash wears out.
 const REWRITE_AFTER: Duration = Duration::from_secs(3600);
-/// Longest file: [`MAX_PEERS`] peers with the longest names take about 3 MB.
-const MAX_FILE: u64 = 4 << 20;
+/// Longest file: [`MAX_PEERS`] peers with the longest names and addresses.
+const MAX_FILE: u64 = 3 << 20;
+/// Other addresses of a peer that are stored: a pod has one of each family.
+const MAX_OTHERS: usize = 3;
 
 /// The file, and what it holds.
 #[derive(Debug)]
@@ -47,6 +54,7 @@ struct StoredList {
     scope: String,
     /// Seconds since 1970.
     saved: i64,
+    #[serde(deserialize_with = "bounded::<_, _, MAX_PEERS>")]
     peers: Vec<StoredPeer>,
 }
 
@@ -54,7 +62,11 @@ struct StoredList {
 struct StoredPeer {
     node: String,
     address: SocketAddr,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::<_, _, MAX_OTHERS>"
+    )]
     others: Vec<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
@@ -69,8 +81,6 @@ enum CacheError {
     Json(#[from] serde_json::Error),
     #[error("damaged: invalid {0}")]
     Invalid(&'static str),
-    #[error("damaged: more than {MAX_PEERS} peers")]
-    TooMany,
     #[error("format {0}, expected {FORMAT}")]
     OtherFormat(u32),
     #[error("written by another node")]
@@ -108,8 +118,7 @@ impl PeerCache {
     }
 
     fn load(&self, wall: SystemTime) -> Result<PeerSet, CacheError> {
-        let mut text = Vec::new();
-        File::open(&self.path)?.take(MAX_FILE).read_to_end(&mut text)?;
+        let text = file::read_own(&self.path, MAX_FILE)?;
         // From a slice, like the documents: another reader would add 8 KB to the binary.
         let list: StoredList = serde_json::from_slice(&text)?;
         if list.format != FORMAT {
@@ -127,9 +136,6 @@ impl PeerCache {
         let age = Duration::from_secs(age);
         if age > MAX_AGE {
             return Err(CacheError::TooOld(age));
-        }
-        if list.peers.len() > MAX_PEERS {
-            return Err(CacheError::TooMany);
         }
         list.peers.into_iter().map(|peer| restored(peer, &self.node)).collect()
     }
@@ -159,7 +165,6 @@ impl PeerCache {
     }
 
     fn store(&self, set: &PeerSet, wall: SystemTime) -> io::Result<()> {
-        let new = self.path.with_file_name(format!(".{FILE}.new"));
         let list = StoredList {
             format: FORMAT,
             node: self.node.to_string(),
@@ -167,11 +172,12 @@ impl PeerCache {
             saved: unix_seconds(wall),
             peers: set.iter().map(stored).collect(),
         };
-        let mut output = File::create(&new)?;
-        output.write_all(&serde_json::to_vec(&list)?)?;
-        // Before the rename: after a power cut an empty file would be worse than the old one.
-        output.sync_all()?;
-        std::fs::rename(&new, &self.path)
+        let text = serde_json::to_vec(&list)?;
+        if text.len() as u64 > MAX_FILE {
+            // It would not be read.
+            return Err(io::Error::other(format!("the list is longer than {MAX_FILE} bytes")));
+        }
+        file::replace(&self.path, &self.path.with_file_name(TEMPORARY), &text)
     }
 }
 
@@ -179,7 +185,7 @@ fn stored(peer: &Peer) -> StoredPeer {
     StoredPeer {
         node: peer.node.to_string(),
         address: peer.address,
-        others: peer.other_addresses.clone(),
+        others: peer.other_addresses.iter().take(MAX_OTHERS).copied().collect(),
         instance: peer.instance.as_ref().map(ToString::to_string),
     }
 }
@@ -199,6 +205,36 @@ fn restored(peer: StoredPeer, own: &NodeName) -> Result<Peer, CacheError> {
     })
 }
 
+/// Decodes at most `MAX` elements, since an element may take much less space in the file than in memory.
+fn bounded<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Bounded<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if elements.len() == MAX {
+                    return Err(A::Error::invalid_length(MAX + 1, &self));
+                }
+                elements.push(element);
+            }
+            Ok(elements)
+        }
+    }
+
+    deserializer.deserialize_seq(Bounded::<T, MAX>(PhantomData))
+}
+
 /// Hash of what the file holds: readiness changes often and is not stored.
 fn hash_of(set: &PeerSet) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -209,115 +245,4 @@ fn hash_of(set: &PeerSet) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use wylis_harness::TempDir;
-
-    fn node(name: &str) -> NodeName {
-        NodeName::new(name).unwrap()
-    }
-
-    fn peers() -> PeerSet {
-        let peer = |name: &str, address: &str| Peer {
-            node: node(name),
-            address: address.parse().unwrap(),
-            other_addresses: vec!["fd00::7".parse().unwrap()],
-            instance: Some(Instance::new("0f8fad5b-d9cb").unwrap()),
-            ready: Some(true),
-        };
-        let all = [("a", "10.0.0.2:9050"), ("b", "[fd00::3]:9050"), ("c", "[fe80::3%7]:9050")];
-        all.into_iter().map(|(name, address)| peer(name, address)).collect()
-    }
-
-    fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
-    }
-
-    #[test]
-    fn a_list_is_read_back_without_readiness() {
-        let dir = TempDir::new("cache");
-        let mut cache = PeerCache::new(dir.path(), node("me"), "ns/app=wylis");
-        assert_eq!(cache.read(now()), None);
-        cache.write(&peers(), now());
-        let mut again = PeerCache::new(dir.path(), node("me"), "ns/app=wylis");
-        let expected: PeerSet =
-            peers().iter().cloned().map(|peer| Peer { ready: None, ..peer }).collect();
-        assert_eq!(again.read(now() + Duration::from_secs(86_000)), Some(expected.clone()));
-        assert_eq!(again.read(SystemTime::UNIX_EPOCH), Some(expected), "a board without a clock");
-        let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-        assert_eq!(files.len(), 1, "{files:?}");
-    }
-
-    #[test]
-    fn a_list_of_another_agent_or_day_is_ignored() {
-        let dir = TempDir::new("cache");
-        PeerCache::new(dir.path(), node("me"), "ns/x").write(&peers(), now());
-        let read = |name: &str, scope: &str, wall| {
-            PeerCache::new(dir.path(), node(name), scope).read(wall).is_some()
-        };
-        assert!(read("me", "ns/x", now()));
-        assert!(!read("other", "ns/x", now()));
-        assert!(!read("me", "ns/y", now()));
-        assert!(!read("me", "ns/x", now() + MAX_AGE + Duration::from_secs(1)));
-        assert!(!read("a", "ns/x", now()), "the own node as a peer");
-    }
-
-    #[test]
-    fn a_damaged_file_is_ignored() {
-        let dir = TempDir::new("cache");
-        let mut cache = PeerCache::new(dir.path(), node("me"), "s");
-        cache.write(&peers(), now());
-        let path = dir.path().join(FILE);
-        let whole = std::fs::read_to_string(&path).unwrap();
-        let half = whole.get(..whole.len() / 2).unwrap();
-        for text in [
-            "",
-            "{}",
-            "null",
-            half,
-            &whole.replace("\"format\":1", "\"format\":2"),
-            &whole.replace("\"a\"", "\"a b\""),
-            &whole.replace("10.0.0.2:9050", "10.0.0.2:0"),
-            &whole.replace("10.0.0.2:9050", "10.0.0.2"),
-            &whole.replace("0f8fad5b-d9cb", "?"),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(cache.read(now()), None, "{text}");
-        }
-        std::fs::write(&path, &whole).unwrap();
-        assert!(cache.read(now()).is_some());
-    }
-
-    #[test]
-    fn an_unchanged_list_is_written_once_an_hour() {
-        let dir = TempDir::new("cache");
-        let path = dir.path().join(FILE);
-        let mut cache = PeerCache::new(dir.path(), node("me"), "s");
-        let mut set = peers();
-        let mut is_written = |set: &PeerSet, seconds: u64| {
-            let _ = std::fs::remove_file(&path);
-            cache.write(set, now() + Duration::from_secs(seconds));
-            path.exists()
-        };
-        assert!(is_written(&set, 0));
-        assert!(!is_written(&set, 30));
-        let unready = set.iter().cloned().map(|peer| Peer { ready: Some(false), ..peer });
-        assert!(!is_written(&unready.collect(), 60), "readiness is not stored");
-        assert!(is_written(&set, 3600));
-        let template = set.iter().next().unwrap().clone();
-        set.insert(Peer { node: node("d"), ..template });
-        assert!(is_written(&set, 3601));
-    }
-
-    #[test]
-    fn a_missing_directory_is_not_fatal() {
-        let dir = TempDir::new("cache");
-        let missing = dir.path().join("missing");
-        let mut cache = PeerCache::new(&missing, node("me"), "s");
-        cache.write(&peers(), now());
-        assert!(cache.failing && cache.written.is_none());
-        std::fs::create_dir(&missing).unwrap();
-        cache.write(&peers(), now());
-        assert!(!cache.failing && cache.read(now()).is_some());
-    }
-}
+mod tests;

@@ -17,6 +17,10 @@ const MAX_VALUE: usize = 253;
 /// The start of a header line, which is buffered: the longest value, and 64 bytes for name, colon and
 /// space. The longest known name takes 17.
 const MAX_HEADER_LINE: usize = MAX_VALUE + 64;
+const HOST: &str = "Host";
+const CONTENT_LENGTH: &str = "Content-Length";
+/// Headers that may occur only once, beside those passed on (RFC 9112, sections 3.2 and 6.3).
+const ONCE: [&str; 2] = [HOST, CONTENT_LENGTH];
 /// Headers passed on if their value is plain.
 const PASSED: [&str; 5] = [wire::NODE, wire::INSTANCE, wire::INTERVAL, wire::GOODBYE, wire::SIZE];
 
@@ -41,7 +45,8 @@ pub(super) struct HeadReader {
     after_return: bool,
     length: usize,
     empty_line_skipped: bool,
-    hosts: usize,
+    /// The headers of [`ONCE`] and [`PASSED`] so far, whatever their values.
+    seen: Vec<&'static str>,
     /// `None` until the request line is complete.
     request: Option<RequestHead>,
 }
@@ -102,7 +107,7 @@ impl HeadReader {
         let mut line = std::mem::take(&mut self.line);
         match &mut self.request {
             Some(_) if line.is_empty() => return self.finish().map(Some),
-            Some(request) => self.hosts += usize::from(request.add_header(&line)?),
+            Some(request) => request.add_header(&line, &mut self.seen)?,
             // RFC 9112, section 2.2: one empty line before the request is ignored.
             None if line.is_empty() && !self.empty_line_skipped => self.empty_line_skipped = true,
             None => {
@@ -116,10 +121,10 @@ impl HeadReader {
         Ok(None)
     }
 
-    /// RFC 9112, section 3.2: exactly one Host, which HTTP/1.0 does not know.
+    /// RFC 9112, section 3.2: a Host, which HTTP/1.0 does not know.
     fn finish(&mut self) -> Result<RequestHead, Rejection> {
         let request = self.request.take().ok_or(Rejection::BadRequest)?;
-        let valid = self.hosts == 1 || (self.hosts == 0 && request.http_1_0);
+        let valid = self.seen.contains(&HOST) || request.http_1_0;
         if valid { Ok(request) } else { Err(Rejection::BadRequest) }
     }
 }
@@ -155,8 +160,9 @@ impl RequestHead {
         Ok(Self { head_only, http_1_0, path: path.to_owned(), passed: Vec::new() })
     }
 
-    /// Reads a header line, or the start of one that is too long. `true` if it is a Host.
-    fn add_header(&mut self, line: &[u8]) -> Result<bool, Rejection> {
+    /// Reads a header line, or the start of one that is too long. `seen` has the earlier ones that may
+    /// occur only once: a dropped value must not let a second one through.
+    fn add_header(&mut self, line: &[u8], seen: &mut Vec<&'static str>) -> Result<(), Rejection> {
         let colon = line.iter().position(|&byte| byte == b':').ok_or(Rejection::BadRequest)?;
         let (name, value) = line.split_at(colon);
         // Also refuses folded lines and space before the colon (RFC 9112, section 5).
@@ -167,18 +173,20 @@ impl RequestHead {
         let whole = line.len() <= MAX_HEADER_LINE;
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let no_body = whole && value == b"0";
-        if is("Transfer-Encoding") || is("Expect") || (is("Content-Length") && !no_body) {
+        if is("Transfer-Encoding") || is("Expect") || (is(CONTENT_LENGTH) && !no_body) {
             return Err(Rejection::Body);
         }
-        if let Some(&known) = PASSED.iter().find(|known| is(known)) {
-            if self.passed.iter().any(|(name, _)| *name == known) {
-                return Err(Rejection::BadRequest);
-            }
-            if let Some(value) = plain(value).filter(|_| whole) {
-                self.passed.push((known, value));
-            }
+        let Some(&known) = PASSED.iter().chain(&ONCE).find(|known| is(known)) else {
+            return Ok(());
+        };
+        if seen.contains(&known) {
+            return Err(Rejection::BadRequest);
         }
-        Ok(is("Host"))
+        seen.push(known);
+        if let Some(value) = plain(value).filter(|_| whole && PASSED.contains(&known)) {
+            self.passed.push((known, value));
+        }
+        Ok(())
     }
 
     /// Whether it names a size for its response, which may then be large.

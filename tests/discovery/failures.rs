@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use wylis::discovery::PeerSource as _;
 use wylis_harness::api::{ApiServer, Behaviour, PodTable, write_file};
+use wylis_harness::bounds::worst_case;
 use wylis_harness::pki::{Authority, Validity, bundle};
 use wylis_harness::wait_until;
 
@@ -232,7 +234,18 @@ fn a_missing_or_unusable_file_has_its_reason() {
     let fixture = Fixture::new("127.61.21.1");
     let mut source = fixture.source();
     let mut failed = || source.list(SystemTime::now()).unwrap_err();
-    for text in ["", "\n", "t0k3n\r\nX-Evil: 1", &"t0k3n".repeat(4000)] {
+    for text in [
+        "",
+        "\n",
+        " \t\r\n",
+        "t0k3n\r\nX-Evil: 1",
+        "t0k3n-\u{e4}",
+        "t0k3n-\u{7f}",
+        "t0k3n\0",
+        "t0k3n t0k3n",
+        "t0k3n\tt0k3n",
+        &"t0k3n".repeat(4000),
+    ] {
         write_file(fixture.dir.path(), "token", text);
         let error = failed();
         assert_eq!(error.reason().as_str(), "credentials", "{error}");
@@ -246,13 +259,44 @@ fn a_missing_or_unusable_file_has_its_reason() {
     assert_eq!(fixture.server.connections(), 0);
 }
 
+/// A token that is no regular file, or a huge one, costs one refresh: the agent neither waits nor reads it.
 #[test]
-fn a_long_token_fits() {
+fn a_token_that_never_ends_is_refused_at_once() {
+    let fixture = Fixture::new("127.61.34.1");
+    let path = fixture.dir.path().join("token");
+    let replace: [&dyn Fn(); 4] = [
+        &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+        &|| assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+        &|| std::fs::create_dir(&path).unwrap(),
+        &|| std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap(),
+    ];
+    for (number, replace) in replace.iter().enumerate() {
+        std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).unwrap();
+        replace();
+        let mut source = fixture.source();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(source.list(SystemTime::now())));
+        let result = receiver.recv_timeout(PATIENCE / 4);
+        let error = result.unwrap_or_else(|_| panic!("case {number} blocks")).unwrap_err();
+        assert_eq!(error.reason().as_str(), "credentials", "case {number}: {error}");
+    }
+    assert_eq!(fixture.server.connections(), 0);
+}
+
+#[test]
+fn the_longest_token_fits_and_a_longer_one_is_refused() {
     let fixture = Fixture::new("127.61.22.1");
-    let long = format!("{}{}", fixture.token, "x".repeat(11_000));
-    fixture.server.set_tokens(&[&long]);
-    write_file(fixture.dir.path(), "token", &long);
-    assert_eq!(listed(&mut fixture.source()).len(), 2);
+    let longest = 12 * 1024_u32;
+    assert!(f64::from(longest) <= worst_case("MAX_TOKEN"));
+    for (length, fits) in [(longest - 1, true), (longest, true), (longest + 1, false)] {
+        let missing = usize::try_from(length).unwrap() - fixture.token.len();
+        let long = format!("{}{}", fixture.token, "x".repeat(missing));
+        fixture.server.set_tokens(&[&long]);
+        write_file(fixture.dir.path(), "token", &long);
+        let list = fixture.source().list(SystemTime::now());
+        let reason = list.map(|_| ()).map_err(|error| error.reason().as_str());
+        assert_eq!(reason, if fits { Ok(()) } else { Err("credentials") }, "{length}");
+    }
 }
 
 #[test]

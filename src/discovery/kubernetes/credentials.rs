@@ -2,13 +2,13 @@
 //!
 //! The token is never stored, logged, or part of any debug output.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ureq::http::HeaderValue;
 
 use crate::discovery::error::{BoxError, DiscoveryError};
+use crate::discovery::file;
 
 /// Longest token: usual ones have 1 to 2 KB, those with many audiences more. The client's output buffer
 /// holds it with the rest of the request.
@@ -37,9 +37,11 @@ impl Credentials {
         if text.is_empty() {
             return Err(unusable(&self.token, "empty file"));
         }
+        // RFC 6750, section 2.1. A header may hold more, but ureq sends none that is not ASCII.
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = HeaderValue::try_from(format!("Bearer {text}")).ok().filter(|_| visible);
         // The error does not contain the value.
-        let mut value = HeaderValue::try_from(format!("Bearer {text}"))
-            .map_err(|_| unusable(&self.token, "invalid characters"))?;
+        let mut value = value.ok_or_else(|| unusable(&self.token, "invalid characters"))?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -63,13 +65,10 @@ fn unusable(path: &Path, cause: impl Into<BoxError>) -> DiscoveryError {
     DiscoveryError::Credentials { path: path.to_owned(), source: cause.into() }
 }
 
-/// The content of a short text file, without surrounding white space.
+/// The content of a short text file, without surrounding white space. The error does not contain it.
 pub(super) fn read_text(path: &Path, max: u64) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(max + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > max {
-        let error = format!("longer than {max} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-    }
+    let content = file::read_bounded(path, max)?;
+    let text = std::str::from_utf8(&content);
+    let text = text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))?;
     Ok(text.trim().to_owned())
 }

@@ -139,6 +139,29 @@ fn the_end_of_a_long_header_is_skipped_and_does_not_change_its_value() {
 }
 
 #[test]
+fn a_repeated_header_is_refused_whatever_its_values() {
+    let twice = |name: &str, first: &str, second: &str| {
+        let upper = name.to_uppercase();
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{name}:{first}\r\nX: y\r\n{upper}: {second}\r\n\r\n")
+    };
+    // Dropped values: empty, blank, of other characters, too long, not UTF-8.
+    let long = "n".repeat(MAX_HEADER_LINE);
+    for name in PASSED {
+        for value in ["1", "", " \t", "a b", "\"", "\u{e4}", &long] {
+            for (first, second) in [(value, "1"), ("1", value), (value, value)] {
+                assert_eq!(refused(&twice(name, first, second)), Rejection::BadRequest, "{name}");
+            }
+        }
+    }
+    assert_eq!(refused(&twice("Content-Length", "0", "0")), Rejection::BadRequest);
+    assert_eq!(refused(&twice("Content-Length", "0", "1")), Rejection::Body);
+    let hosts = "GET / HTTP/1.1\r\nHost:\r\nHOST: a\r\n\r\n";
+    assert_eq!(refused(hosts), Rejection::BadRequest);
+    // No private header between agents, so it is dropped: the gate sets its own.
+    assert_eq!(passes(&twice("Wylis-Sequence", "1", "2")).matches("Sequence").count(), 1);
+}
+
+#[test]
 fn an_absolute_target_gives_its_path_and_one_empty_line_is_ignored() {
     for (target, path) in [
         ("http://a/b?c", "/b"),
