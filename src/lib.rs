@@ -10,6 +10,7 @@ pub mod gate;
 pub mod heartbeat;
 pub mod host_port;
 mod label;
+pub mod logger;
 pub mod matrix;
 pub mod metrics;
 pub mod name;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wylis::agent;
 use wylis::cli::{self, Exit, Invocation};
 use wylis::config::{self, Config};
+use wylis::logger;
 use wylis::shutdown::StopToken;
 
 /// Signals closer together than this count as one: some senders signal the process and its group.
@@ -50,17 +51,17 @@ fn report(exit: &Exit) {
 }
 
 fn run_agent(config: &Config) -> ExitCode {
-    // tiny_http logs the planned end of its accept thread as an error; the gate supervises it.
-    let mut logger = env_logger::Builder::new();
-    logger.filter_module("tiny_http", log::LevelFilter::Off).parse_filters(&config.log).init();
-    log_panics();
+    let lost = logger::start(&config.log);
     let stop = StopToken::new();
     let result = stop_on_signals(&stop)
         .map_err(|error| format!("handle signals: {error}"))
-        .and_then(|()| agent::run(config, &stop).map_err(|error| error.to_string()));
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    log::error!("{error}");
-    ExitCode::from(Exit::Failed(error).code())
+        .and_then(|()| agent::run(config, &stop, lost).map_err(|error| error.to_string()));
+    let exit = result.map_or_else(Exit::Failed, |()| Exit::Healthy);
+    if let Exit::Failed(error) = &exit {
+        log::error!("{error}");
+    }
+    log::logger().flush();
+    ExitCode::from(exit.code())
 }
 
 /// Handles signals, because process 1 of a container has no default action: without a handler only
@@ -77,15 +78,8 @@ fn stop_on_signals(stop: &StopToken) -> Result<(), ctrlc::Error> {
         Some(first) if first.elapsed() < ONE_SIGNAL => {}
         Some(_) => {
             log::warn!("received a second signal, exiting at once");
+            log::logger().flush();
             std::process::exit(Exit::Interrupted.code().into());
         }
     })
-}
-
-/// Logs a panic like any other error; then `panic = "abort"` ends the process.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        log::error!("thread {:?} failed: {panic}", thread.name().unwrap_or("unnamed"));
-    }));
 }

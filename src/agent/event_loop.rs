@@ -328,13 +328,15 @@ impl Draining {
     }
 }
 
+/// Each of these places in the code may write so many lines: the first verdicts of a large mesh must not
+/// use up those of an outage.
 fn log_verdict(node: &NodeName, from: Verdict, to: Verdict) {
     match to {
         Verdict::Down(_) | Verdict::OneWay | Verdict::Lossy | Verdict::Mtu => {
             log::warn!("peer {node:?} is {to}, was {from}");
         }
-        Verdict::Up | Verdict::Draining | Verdict::Unknown => {
-            log::info!("peer {node:?} is {to}, was {from}");
-        }
+        Verdict::Up if from == Verdict::Unknown => log::info!("peer {node:?} is {to}, was {from}"),
+        Verdict::Up => log::info!("peer {node:?} is {to}, was {from}"),
+        Verdict::Draining | Verdict::Unknown => log::info!("peer {node:?} is {to}, was {from}"),
     }
 }

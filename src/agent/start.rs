@@ -18,6 +18,7 @@ use crate::discovery::kubernetes::{KubernetesSettings, KubernetesSource, LIST_DE
 use crate::discovery::{self, DiscoveryReason, EarlyRefresh, Own, PeerCache};
 use crate::gate;
 use crate::heartbeat::Heartbeat;
+use crate::logger::Losses;
 use crate::metrics::AgentMetrics;
 use crate::prober::{self, Prober};
 use crate::route::Route;
@@ -56,11 +57,11 @@ pub enum AgentError {
     Metrics(#[source] prometheus::Error),
 }
 
-/// Runs the agent until `stop`, and through its drain.
+/// Runs the agent until `stop`, and through its drain. Its metrics include the log lines that were `lost`.
 ///
 /// # Errors
 /// When a part cannot start.
-pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
+pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), AgentError> {
     if config.timeout < SHORT_TIMEOUT {
         log::warn!(
             "the timeout of {:?} is below {SHORT_TIMEOUT:?}: one lost SYN fails a probe",
@@ -83,7 +84,7 @@ pub fn run(config: &Config, stop: &StopToken) -> Result<(), AgentError> {
     let (queue, requests) = sync_channel(requests::CAPACITY);
     let wake = sender(&events);
     let queue = RequestQueue::new(queue, move || wake(Event::RequestsReceived), now);
-    let parts = Parts::start(config, stop, &events, queue, now)?;
+    let parts = Parts::start(config, stop, &events, queue, lost, now)?;
     let waker = events.clone();
     // Does not block: a loop with a full channel is awake.
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
@@ -149,6 +150,7 @@ impl Parts {
         stop: &StopToken,
         events: &SyncSender<Event>,
         requests: RequestQueue,
+        lost: Arc<Losses>,
         now: Instant,
     ) -> Result<Self, AgentError> {
         let listener = listen(config.listen)?;
@@ -170,6 +172,7 @@ impl Parts {
             events: events.clone(),
             requests,
             shared: Arc::clone(&shared),
+            lost,
             heartbeats: heartbeats.to_vec(),
         };
         let [loop_heartbeat, workers_heartbeat, discovery_heartbeat, gate_heartbeat] = heartbeats;
@@ -295,6 +298,7 @@ fn listen(address: Option<SocketAddr>) -> Result<TcpListener, AgentError> {
 /// Without a connection to the private server the agent cannot answer: the kubelet restarts it.
 fn end(reason: &str) {
     log::error!("gate: {reason}; the process exits");
+    log::logger().flush();
     std::process::exit(1);
 }
 

@@ -12,6 +12,7 @@ use super::event_loop::{Event, Shared};
 use super::requests::RequestQueue;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
+use crate::logger::Losses;
 use crate::matrix::{Matrix, RowError};
 use crate::metrics::GateCounts;
 use crate::name::{Instance, NodeName};
@@ -29,6 +30,8 @@ pub(super) struct AgentViews {
     pub(super) events: SyncSender<Event>,
     pub(super) requests: RequestQueue,
     pub(super) shared: Arc<Shared>,
+    /// Log lines that were not written.
+    pub(super) lost: Arc<Losses>,
     pub(super) heartbeats: Vec<Heartbeat>,
 }
 
@@ -75,6 +78,9 @@ impl Views for AgentViews {
     }
 
     fn agent_metrics(&self) -> Vec<MetricFamily> {
+        for (reason, lines) in self.lost.counts() {
+            self.shared.metrics.raise_log_lines_dropped(reason.as_str(), lines);
+        }
         self.shared.metrics.gather(&gate_counts(&self.shared.gate))
     }
 

@@ -47,6 +47,8 @@ descriptions! {
         "Connections and requests rejected on the public port, by reason.";
     REQUESTS "wylis_gate_requests_total" "counter" "route,code"
         "Requests answered on the public port, by route and status code.";
+    LOG_LINES_DROPPED "wylis_log_lines_dropped_total" "counter" "reason"
+        "Log lines that were not written, by reason.";
     BUILD "wylis_build_info" "gauge" "version"
         "Constant 1, labelled with the version of the agent.";
 }
@@ -92,6 +94,7 @@ pub struct AgentMetrics {
     connections: IntGauge,
     rejected: IntCounterVec,
     requests: IntCounterVec,
+    log_lines_dropped: IntCounterVec,
 }
 
 impl AgentMetrics {
@@ -122,6 +125,7 @@ impl AgentMetrics {
             connections: gauge(CONNECTIONS)?,
             rejected: counters(REJECTED)?,
             requests: counters(REQUESTS)?,
+            log_lines_dropped: counters(LOG_LINES_DROPPED)?,
             registry,
         };
         let build = options(BUILD).const_label("version", env!("CARGO_PKG_VERSION"));
@@ -184,6 +188,11 @@ impl AgentMetrics {
             }
         };
         self.refreshes.with_label_values(&[result]).inc();
+    }
+
+    /// Raises the number of log lines that were not written for a reason.
+    pub fn raise_log_lines_dropped(&self, reason: &str, total: u64) {
+        raise(&self.log_lines_dropped.with_label_values(&[reason]), total);
     }
 
     /// All families, with the current counters of the gate.

@@ -184,6 +184,7 @@ fn the_agents_metrics_match_their_descriptions() {
     let metrics = AgentMetrics::new(&["network"]).unwrap();
     metrics.set_peers(3, crate::peer::PodCounts::default());
     metrics.add_refresh(RefreshSample { took: Duration::ZERO, result: Ok(UNIX_EPOCH) });
+    metrics.raise_log_lines_dropped("repeated", 5);
     let gate = GateCounts {
         connections: 2,
         rejected: vec![("timeout", 4)],

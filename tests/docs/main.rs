@@ -20,6 +20,7 @@ use std::time::Duration;
 use wylis::config::SETTINGS;
 use wylis::discovery::DiscoveryReason;
 use wylis::gate::Rejection;
+use wylis::logger::Loss;
 use wylis::metrics::{AgentMetrics, GateCounts};
 use wylis::name::NodeName;
 use wylis::peer::{Peer, PodCounts};
@@ -191,6 +192,11 @@ fn the_reasons_of_discovery_are_those_of_the_code() {
 #[test]
 fn the_rejections_are_those_of_the_gate() {
     assert_table(METRICS, "Rejections", 1, &Rejection::ALL.map(|one| row([one.as_str()])));
+}
+
+#[test]
+fn the_reasons_of_dropped_log_lines_are_those_of_the_logger() {
+    assert_table(METRICS, "Dropped log lines", 1, &Loss::ALL.map(|one| row([one.as_str()])));
 }
 
 #[test]

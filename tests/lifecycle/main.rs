@@ -4,6 +4,7 @@
 mod flight;
 mod goodbye;
 mod health;
+mod log;
 mod mixed;
 mod outage;
 mod overload;

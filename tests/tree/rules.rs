@@ -9,10 +9,11 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 23] = [
+const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("label", &[]),
     ("host_port", &[]),
     ("heartbeat", &[]),
+    ("logger", &["label"]),
     ("shutdown", &[]),
     ("name", &[]),
     ("peer", &["name"]),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, PipeReader, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::marker::PhantomData;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -88,8 +88,23 @@ impl Agent {
         Self::spawn(command, settings, Some(pod.entrance()))
     }
 
-    fn spawn(mut command: Command, settings: &Settings, requests_from: Option<Entrance>) -> Self {
+    /// As [`Agent::start`], with another standard error than the log file.
+    #[must_use]
+    pub fn start_with_log(settings: &Settings, log: Stdio) -> Self {
+        Self::spawn_with_log(Command::new(&settings.binary), settings, None, log)
+    }
+
+    fn spawn(command: Command, settings: &Settings, requests_from: Option<Entrance>) -> Self {
         let log = File::options().create(true).append(true).open(&settings.log).unwrap();
+        Self::spawn_with_log(command, settings, requests_from, log.into())
+    }
+
+    fn spawn_with_log(
+        mut command: Command,
+        settings: &Settings,
+        requests_from: Option<Entrance>,
+        log: Stdio,
+    ) -> Self {
         command
             .env_clear()
             // For the programs that start the agent.
@@ -275,6 +290,19 @@ pub fn signal(pid: u32, number: i32) {
     unsafe { libc::kill(pid, number) };
 }
 
+/// A pipe that takes no further byte until its other end is read.
+///
+/// # Panics
+/// When there is no descriptor left.
+#[must_use]
+pub fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    // SAFETY: the call does not access memory of this process.
+    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    writer.write_all(&vec![b'.'; usize::try_from(size).unwrap()]).unwrap();
+    (reader, writer)
+}
+
 /// Starts a program with a full pipe as standard output, and waits until it blocks in a write. It continues
 /// once the other end is read.
 ///
@@ -282,11 +310,7 @@ pub fn signal(pid: u32, number: i32) {
 /// When it cannot start, or writes nothing.
 #[must_use]
 pub fn stuck_in_output(command: &mut Command) -> (Child, PipeReader) {
-    let (reader, mut writer) = io::pipe().unwrap();
-    // SAFETY: the call does not access memory of this process.
-    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) };
-    let size = usize::try_from(size).unwrap();
-    writer.write_all(&vec![b'.'; size]).unwrap();
+    let (reader, writer) = full_pipe();
     let child = command.stdout(writer).spawn().unwrap();
     // The command would keep the pipe open.
     command.stdout(Stdio::null());
