@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,7 @@ fn last_words_need_no_thread() {
     let listen = SocketAddr::new(Net::new().host(1), 9050).to_string();
     let run = |log: Stdio| {
         let mut command = std::process::Command::new("setpriv");
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.args(["--reuid", &user, "--clear-groups", "prlimit", "--nproc=1:1"]);
         command.arg(binary()).args(["--node-name", "x", "--peers", "y=127.0.0.1:1"]);
         command.args(["--listen", &listen]).stderr(log).spawn().unwrap()
@@ -225,4 +227,44 @@ fn last_words_need_no_thread() {
         status.is_some()
     });
     assert_eq!(status.and_then(|status| status.code()), Some(1));
+}
+
+const CHILD: &str = "WYLIS_PANICKING_CHILD";
+
+/// The main function of a process in which a thread panics; not a test.
+#[test]
+fn panicking_child() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    wylis::logger::start("info");
+    let logs = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        logs(panic);
+        // As in the release.
+        std::process::abort();
+    }));
+    let thread = std::thread::Builder::new().name("worker".to_owned());
+    drop(thread.spawn(|| panic!("the reason")).unwrap().join());
+}
+
+#[test]
+fn a_panic_is_logged_where_the_log_is_read_and_ends_the_process_in_any_case() {
+    let run = |log: Stdio| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "log::panicking_child"]).env(CHILD, "").stdout(Stdio::null());
+        command.stderr(log).spawn().unwrap()
+    };
+    let output = run(Stdio::piped()).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
+    for part in
+        ["ERROR wylis::logger] thread \"worker\" failed: panicked at ", "\n    the reason\n"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    let (_unread, log) = full_pipe();
+    let mut child = run(log.into());
+    wait_until(TIMEOUT, "the process ends", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGABRT));
 }
