@@ -4,6 +4,7 @@
 //! and decides nothing about the health of peers. The stop token ends a wait at once, and a request
 //! within the deadline of the source.
 
+mod address;
 mod cache;
 mod cadence;
 mod error;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info, warn};
 
+pub use address::{AddressClass, AddressRule};
 pub use cache::PeerCache;
 pub use cadence::EarlyCause;
 pub use error::{DiscoveryError, DiscoveryReason};

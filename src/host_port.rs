@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
 /// Longest host name (RFC 1035, 2.3.4).
@@ -53,8 +53,14 @@ impl HostPort {
     /// Whether the host is an address, which needs no name server.
     #[must_use]
     pub fn is_address(&self) -> bool {
+        self.address().is_some()
+    }
+
+    /// The host's address without its zone, if the host is one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
         let (address, _) = self.host.split_once('%').unwrap_or((&self.host, ""));
-        address.parse::<IpAddr>().is_ok()
+        Some(SocketAddr::new(address.parse().ok()?, self.port))
     }
 
     /// All addresses of the host, in the resolver's order. Blocks; the resolver has its own timeout.

@@ -35,6 +35,9 @@ pub struct PodCounts {
     pub pending: u64,
     /// Running pods without an address.
     pub no_ip: u64,
+    /// Running pods with an address that is not probed, such as a loopback address; of a fixed list,
+    /// host names with no other.
+    pub bad_address: u64,
     /// Pods that are being deleted or have ended, and the worse one of two on a node.
     pub terminating: u64,
 }
@@ -43,7 +46,7 @@ pub struct PodCounts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerSet {
     peers: Arc<BTreeMap<NodeName, Peer>>,
-    /// The counts of pods; for a fixed list all are zero but `peer`.
+    /// The counts of pods; for a fixed list all are zero but `peer` and `bad_address`.
     pub pods: PodCounts,
 }
 

@@ -15,7 +15,7 @@ use super::views::AgentViews;
 use crate::config::{Config, DEFAULT_PORT, DiscoveryConfig};
 use crate::discovery::fixed::{FixedList, FixedSource};
 use crate::discovery::kubernetes::{KubernetesSettings, KubernetesSource, LIST_DEADLINE};
-use crate::discovery::{self, DiscoveryReason, EarlyRefresh, Own, PeerCache};
+use crate::discovery::{self, AddressRule, DiscoveryReason, EarlyRefresh, Own, PeerCache};
 use crate::gate;
 use crate::heartbeat::Heartbeat;
 use crate::logger::Losses;
@@ -217,6 +217,7 @@ fn start_discovery(
 ) -> Result<(JoinHandle<()>, EarlyRefresh), AgentError> {
     let own = config.node.clone();
     let fixed = |list| Box::new(FixedSource::new(list, own.clone()));
+    let mut rule = AddressRule::Fixed;
     let (source, scope): (Box<dyn discovery::PeerSource>, String) = match &config.discovery {
         DiscoveryConfig::Fixed(entries) => {
             (fixed(FixedList::Entries(entries.clone())), "WYLIS_PEERS".to_owned())
@@ -231,6 +232,7 @@ fn start_discovery(
             namespace,
             label_selector,
         } => {
+            rule = AddressRule::pods(config.listen, host, config.peer_port);
             let settings = KubernetesSettings {
                 host: host.clone(),
                 port: *port,
@@ -243,12 +245,13 @@ fn start_discovery(
                     pod_uid: config.instance_is_pod_uid.then(|| config.instance.clone()),
                 },
                 peer_port: config.peer_port,
+                rule: rule.clone(),
                 deadline: LIST_DEADLINE,
             };
             (Box::new(KubernetesSource::new(settings)), format!("{namespace}/{label_selector}"))
         }
     };
-    let cache = config.state_dir.as_ref().map(|dir| PeerCache::new(dir, own.clone(), &scope));
+    let cache = config.state_dir.as_ref().map(|dir| PeerCache::new(dir, own.clone(), &scope, rule));
     let settings = discovery::Settings { source, cache, interval: config.refresh_interval };
     discovery::start(settings, report, stop.clone(), heartbeat)
         .map_err(|error| AgentError::Thread("discovery", error))

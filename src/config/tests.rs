@@ -175,6 +175,23 @@ fn a_peer_list_and_a_peers_file_exclude_each_other() {
 }
 
 #[test]
+fn a_peer_list_names_hosts_and_no_groups_of_them() {
+    for (address, class) in
+        [("224.0.0.1", "multicast"), ("255.255.255.255", "broadcast"), ("0.0.0.0", "unspecified")]
+    {
+        let list = format!("a={address}:9050");
+        let pairs = [("WYLIS_NODE_NAME", "n1"), ("WYLIS_PEERS", list.as_str())];
+        let expected = format!(
+            "WYLIS_PEERS = {list:?}: line 1, {list:?}: the address is {class}, which no peer can have"
+        );
+        assert_eq!(run(&[], &pairs).unwrap_err(), [expected]);
+    }
+    let pairs =
+        [("WYLIS_NODE_NAME", "n1"), ("WYLIS_PEERS", "a=127.0.0.2:9050,b=[fe80::1%lo]:9050")];
+    assert!(run(&[], &pairs).is_ok());
+}
+
+#[test]
 fn help_lists_every_setting() {
     let help = help();
     for setting in SETTINGS {

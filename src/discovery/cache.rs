@@ -16,7 +16,7 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{file, unix_seconds};
+use super::{AddressRule, file, unix_seconds};
 use crate::name::{Instance, NodeName};
 use crate::peer::{MAX_PEERS, Peer, PeerSet};
 
@@ -42,6 +42,7 @@ pub struct PeerCache {
     path: PathBuf,
     node: NodeName,
     scope: String,
+    rule: AddressRule,
     /// Hash of the peers in the file, and when they were written.
     written: Option<(u64, SystemTime)>,
     failing: bool,
@@ -93,11 +94,12 @@ enum CacheError {
 
 impl PeerCache {
     /// The cache of a node in the directory `dir`. `scope` names where the list comes from, such as
-    /// namespace and selector: a list of another scope is not used.
+    /// namespace and selector: a list of another scope is not used, nor is one with an address that
+    /// `rule` refuses.
     #[must_use]
-    pub fn new(dir: &Path, node: NodeName, scope: &str) -> Self {
+    pub fn new(dir: &Path, node: NodeName, scope: &str, rule: AddressRule) -> Self {
         let (path, scope) = (dir.join(FILE), scope.to_owned());
-        Self { path, node, scope, written: None, failing: false }
+        Self { path, node, scope, rule, written: None, failing: false }
     }
 
     /// The cached peers, if they can be used. Logs why they cannot.
@@ -137,7 +139,7 @@ impl PeerCache {
         if age > MAX_AGE {
             return Err(CacheError::TooOld(age));
         }
-        list.peers.into_iter().map(|peer| restored(peer, &self.node)).collect()
+        list.peers.into_iter().map(|peer| restored(peer, &self.node, &self.rule)).collect()
     }
 
     /// Writes a list that differs from the cached one. Logs the first of several failures in a row.
@@ -190,10 +192,13 @@ fn stored(peer: &Peer) -> StoredPeer {
     }
 }
 
-fn restored(peer: StoredPeer, own: &NodeName) -> Result<Peer, CacheError> {
+fn restored(peer: StoredPeer, own: &NodeName, rule: &AddressRule) -> Result<Peer, CacheError> {
     let node = NodeName::new(&peer.node).map_err(|_| CacheError::Invalid("node name"))?;
     if node == *own || peer.address.port() == 0 {
         return Err(CacheError::Invalid("node name or port"));
+    }
+    if rule.refusal(peer.address).is_some() {
+        return Err(CacheError::Invalid("address"));
     }
     let instance = peer.instance.map(|text| Instance::new(&text)).transpose();
     Ok(Peer {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::info;
 
 use super::error::DiscoveryError;
-use super::{LogOnChange, PeerSource};
+use super::{AddressRule, LogOnChange, PeerSource};
 use crate::host_port::HostPort;
 use crate::name::NodeName;
 use crate::peer::{Peer, PeerSet};
@@ -41,6 +41,7 @@ pub struct FixedSource {
     /// The last addresses of each host, for when the name server is away.
     resolved: BTreeMap<HostPort, Vec<SocketAddr>>,
     unresolved: LogOnChange,
+    refused: LogOnChange,
     /// The last list had no entry of this node.
     own_missing: bool,
 }
@@ -50,7 +51,8 @@ impl FixedSource {
     #[must_use]
     pub fn new(list: FixedList, own: NodeName) -> Self {
         let unresolved = LogOnChange::new("host names of the fixed list without an address");
-        Self { list, own, resolved: BTreeMap::new(), unresolved, own_missing: false }
+        let refused = LogOnChange::new("host names of the fixed list with only unusable addresses");
+        Self { list, own, resolved: BTreeMap::new(), unresolved, refused, own_missing: false }
     }
 
     fn entries(&self) -> Result<Vec<Entry>, FixedListError> {
@@ -82,30 +84,39 @@ impl PeerSource for FixedSource {
         self.log_own_missing(entries.len() == all);
         let deadline = Instant::now() + RESOLVE_LIMIT;
         let last = std::mem::take(&mut self.resolved);
-        let (mut peers, mut unresolved) = (Vec::new(), Vec::new());
+        let (mut peers, mut unresolved, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for Entry { node, target } in entries {
-            let addresses = resolve(&target, last.get(&target), deadline);
+            let mut addresses = resolve(&target, last.get(&target), deadline);
+            let all = addresses.len();
+            addresses.retain(|address| AddressRule::Fixed.refusal(*address).is_none());
             let Some((&address, others)) = addresses.split_first() else {
-                unresolved.push(target);
+                if all == 0 { &mut unresolved } else { &mut refused }.push(target);
                 continue;
             };
             let other_addresses = others.iter().map(SocketAddr::ip).collect();
             peers.push(Peer { node, address, other_addresses, instance: None, ready: None });
             self.resolved.insert(target, addresses);
         }
-        self.unresolved.update(unresolved.len(), || {
-            let hosts: Vec<_> = unresolved.iter().take(3).map(HostPort::host).collect();
-            format!("{hosts:?}")
-        });
-        if peers.is_empty() && !unresolved.is_empty() {
-            return Err(FixedListError::Unresolved(unresolved.len()).into());
+        self.unresolved.update(unresolved.len(), || examples(&unresolved));
+        self.refused.update(refused.len(), || examples(&refused));
+        let unusable = unresolved.len() + refused.len();
+        if peers.is_empty() && unusable > 0 {
+            return Err(FixedListError::Unresolved(unusable).into());
         }
-        Ok(Some(peers.into_iter().collect()))
+        let mut set: PeerSet = peers.into_iter().collect();
+        set.pods.bad_address = refused.len() as u64;
+        Ok(Some(set))
     }
 
     fn readers(&self, _: usize) -> usize {
         0
     }
+}
+
+/// The first of these hosts, quoted.
+fn examples(targets: &[HostPort]) -> String {
+    let hosts: Vec<_> = targets.iter().take(3).map(HostPort::host).collect();
+    format!("{hosts:?}")
 }
 
 /// The addresses of a host, or its last ones where the resolver fails or the deadline has passed.
@@ -185,6 +196,16 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(listed(&mut source).len(), 1, "the last address stays in use");
         }
+    }
+
+    #[test]
+    fn a_name_of_no_single_host_is_counted_and_costs_only_its_peer() {
+        // The resolver reads such texts as addresses, which `parse` does not know.
+        let mut both = source("a=0:1,b=0xe0.1:1,c=127.0.0.1:2");
+        let set = listed(&mut both);
+        assert_eq!((set.len(), set.pods.peer, set.pods.bad_address), (1, 1, 2));
+        let error = source("a=0:1").list(SystemTime::now()).unwrap_err();
+        assert_eq!(error.reason().as_str(), "fixed_list");
     }
 
     #[test]

@@ -17,13 +17,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::error::DiscoveryError;
-use super::{LogOnChange, PeerSource, unix_seconds};
+use super::{AddressRule, LogOnChange, PeerSource, unix_seconds};
 use crate::host_port::HostPort;
 use crate::peer::PeerSet;
 
 use client::{Client, Form, Target};
 use credentials::Credentials;
 use decode::Listing;
+use pods::Criteria;
 pub use pods::Own;
 use table::TableDigest;
 
@@ -53,6 +54,8 @@ pub struct KubernetesSettings {
     pub own: Own,
     /// The port of the peers.
     pub peer_port: u16,
+    /// Which addresses of pods are probed.
+    pub rule: AddressRule,
     /// The deadline of one list: [`LIST_DEADLINE`] except in tests.
     pub deadline: Duration,
 }
@@ -75,6 +78,7 @@ pub struct KubernetesSource {
     /// What the last set rests on; `None` where the server sent no table.
     basis: Option<Basis>,
     malformed: LogOnChange,
+    refused: LogOnChange,
 }
 
 /// What a set rests on.
@@ -98,6 +102,7 @@ impl KubernetesSource {
             version: ANY_VERSION.to_owned(),
             basis: None,
             malformed: LogOnChange::new("malformed items in the pod list"),
+            refused: LogOnChange::new("pods with an address that is not probed"),
             settings,
         }
     }
@@ -167,9 +172,12 @@ impl KubernetesSource {
         wall: SystemTime,
     ) -> Result<Option<PeerSet>, DiscoveryError> {
         self.malformed.update(list.malformed, || list.examples.join(", "));
-        let (own, port) = (&self.settings.own, self.settings.peer_port);
+        let KubernetesSettings { own, peer_port: port, rule, .. } = &self.settings;
         let now = list.now(wall);
-        let set = pods::select(&list.pods, list.malformed, own, port, now)?;
+        let criteria = Criteria { own, port: *port, rule, now };
+        let (set, refused) = pods::select(&list.pods, list.malformed, &criteria)?;
+        let count = usize::try_from(set.pods.bad_address).unwrap_or(usize::MAX);
+        self.refused.update(count, || refused.join(", "));
         // Only the version of an accepted list binds the next request.
         self.set_version(list.version);
         let same_until = pods::same_until(&list.pods, now);

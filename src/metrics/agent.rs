@@ -152,6 +152,7 @@ impl AgentMetrics {
             ("self", pods.own),
             ("pending", pods.pending),
             ("no_ip", pods.no_ip),
+            ("bad_address", pods.bad_address),
             ("terminating", pods.terminating),
         ] {
             self.pods.with_label_values(&[state]).set(saturating(count));

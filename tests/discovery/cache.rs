@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use wylis::discovery::{Origin, PeerCache};
+use wylis::discovery::{AddressRule, Origin, PeerCache};
 use wylis::name::NodeName;
 use wylis_harness::{TempDir, wait_until};
 
-use crate::fixture::{Fixture, INTERVAL, OWN_NODE, PATIENCE, lock};
+use crate::fixture::{Fixture, INTERVAL, OWN_NODE, PATIENCE, PEER_PORT, lock};
 
 const FILE: &str = "peers.json";
 
 fn cache(dir: &Path) -> PeerCache {
-    PeerCache::new(dir, NodeName::new(OWN_NODE).unwrap(), "wylis/app")
+    let rule = AddressRule::pods(None, "10.96.0.1", PEER_PORT);
+    PeerCache::new(dir, NodeName::new(OWN_NODE).unwrap(), "wylis/app", rule)
 }
 
 /// A state directory after a run with two peers.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wylis::discovery::kubernetes::{KubernetesSettings, KubernetesSource, LIST_DEADLINE};
 use wylis::discovery::{
-    EarlyRefresh, Origin, Own, PeerCache, PeerSource, Refresh, Settings, start,
+    AddressRule, EarlyRefresh, Origin, Own, PeerCache, PeerSource, Refresh, Settings, start,
 };
 use wylis::heartbeat::Heartbeat;
 use wylis::name::{Instance, NodeName};
@@ -121,6 +121,7 @@ impl Fixture {
                 pod_uid: Some(Instance::new(&uid_of(OWN_POD)).unwrap()),
             },
             peer_port: PEER_PORT,
+            rule: AddressRule::pods(None, ip, PEER_PORT),
             deadline: LIST_DEADLINE,
         };
         Self { dir, ca, server, token, settings, running: None }

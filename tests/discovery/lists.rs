@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::SystemTime;
 
-use wylis::discovery::PeerSource as _;
+use wylis::discovery::{AddressRule, PeerSource as _};
 use wylis::name::NodeName;
 use wylis_harness::api::{Behaviour, LABEL, NAMESPACE, TestPod, uid_of};
 use wylis_harness::pki::Validity;
@@ -213,4 +213,46 @@ fn proxies_in_the_environment_are_ignored() {
     let output = child.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+}
+
+#[test]
+fn no_pod_status_aims_probes_at_this_host_its_link_or_a_metadata_service() {
+    let mut fixture = Fixture::new("127.62.17.1");
+    let own = fixture.settings.host.clone();
+    let aimed = [
+        "127.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "fe80::1",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "224.0.0.1",
+        "ff02::1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "::",
+        &own,
+    ];
+    for (number, ip) in aimed.iter().enumerate() {
+        let pod = TestPod::new(&format!("evil-{number}"), &format!("victim-{number}"), ip);
+        fixture.server.pods().put(pod);
+    }
+    fixture.settings.rule = AddressRule::pods(None, &own, PEER_PORT);
+    fixture.run();
+    fixture.running().await_outcome(0, "ok");
+    assert_eq!(fixture.running().nodes(), ["node-a", "node-b"]);
+    assert_eq!(fixture.running().set().unwrap().pods.bad_address, aimed.len() as u64);
+    fixture.server.pods().set_ready("wylis-a", false);
+    wait_until(PATIENCE, "a second list of the pods", || {
+        let set = fixture.running().set().unwrap();
+        set.iter().any(|peer| peer.ready == Some(false))
+    });
+    let log = fixture.running().log();
+    let warnings: Vec<_> = log.iter().filter(|line| line.starts_with("WARN")).collect();
+    let expected = "discovery: 15 pods with an address that is not probed, for example 127.0.0.1 of \
+                    node \"victim-0\" (loopback), ";
+    assert!(warnings.len() == 1 && warnings[0].contains(expected), "{log:#?}");
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use wylis::discovery::fixed::{FixedList, FixedSource};
-use wylis::discovery::{DiscoveryError, EarlyCause, PeerCache, PeerSource, Settings};
+use wylis::discovery::{AddressRule, DiscoveryError, EarlyCause, PeerCache, PeerSource, Settings};
 use wylis::name::NodeName;
 use wylis::peer::PeerSet;
 use wylis_harness::api::{Behaviour, Request, TestPod};
@@ -128,7 +128,7 @@ fn a_long_fixed_list_is_read_again_each_interval() {
     for _ in 0..2 {
         let list = FixedList::Entries(entries.clone());
         let source = Box::new(FixedSource::new(list, own.clone()));
-        let cache = Some(PeerCache::new(dir.path(), own.clone(), "fixed"));
+        let cache = Some(PeerCache::new(dir.path(), own.clone(), "fixed", AddressRule::Fixed));
         let running = run(Settings { source, cache, interval: INTERVAL });
         wait_until(PATIENCE, "the third refresh", || running.count() >= 3);
         let regular = lock(&running.refreshes).iter().all(|r| r.next_within < 2 * INTERVAL);

@@ -11,6 +11,7 @@ mod matrix;
 mod monitoring;
 mod peers;
 mod prose;
+mod security;
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! The lifecycle of a mesh: real agents that start, stop, crash, lose the API server and are updated.
 #![cfg(test)]
 
+mod aimed;
 mod flight;
 mod goodbye;
 mod health;

@@ -29,10 +29,10 @@ fn now() -> SystemTime {
 #[test]
 fn a_list_is_read_back_without_readiness() {
     let dir = TempDir::new("cache");
-    let mut cache = PeerCache::new(dir.path(), node("me"), "ns/app=wylis");
+    let mut cache = PeerCache::new(dir.path(), node("me"), "ns/app=wylis", AddressRule::Fixed);
     assert_eq!(cache.read(now()), None);
     cache.write(&peers(), now());
-    let mut again = PeerCache::new(dir.path(), node("me"), "ns/app=wylis");
+    let mut again = PeerCache::new(dir.path(), node("me"), "ns/app=wylis", AddressRule::Fixed);
     let expected: PeerSet =
         peers().iter().cloned().map(|peer| Peer { ready: None, ..peer }).collect();
     assert_eq!(again.read(now() + Duration::from_secs(86_000)), Some(expected.clone()));
@@ -44,9 +44,9 @@ fn a_list_is_read_back_without_readiness() {
 #[test]
 fn a_list_of_another_agent_or_day_is_ignored() {
     let dir = TempDir::new("cache");
-    PeerCache::new(dir.path(), node("me"), "ns/x").write(&peers(), now());
+    PeerCache::new(dir.path(), node("me"), "ns/x", AddressRule::Fixed).write(&peers(), now());
     let read = |name: &str, scope: &str, wall| {
-        PeerCache::new(dir.path(), node(name), scope).read(wall).is_some()
+        PeerCache::new(dir.path(), node(name), scope, AddressRule::Fixed).read(wall).is_some()
     };
     assert!(read("me", "ns/x", now()));
     assert!(!read("other", "ns/x", now()));
@@ -58,7 +58,7 @@ fn a_list_of_another_agent_or_day_is_ignored() {
 #[test]
 fn a_damaged_file_is_ignored() {
     let dir = TempDir::new("cache");
-    let mut cache = PeerCache::new(dir.path(), node("me"), "s");
+    let mut cache = PeerCache::new(dir.path(), node("me"), "s", AddressRule::Fixed);
     cache.write(&peers(), now());
     let path = dir.path().join(FILE);
     let whole = std::fs::read_to_string(&path).unwrap();
@@ -72,6 +72,7 @@ fn a_damaged_file_is_ignored() {
         &whole.replace("\"a\"", "\"a b\""),
         &whole.replace("10.0.0.2:9050", "10.0.0.2:0"),
         &whole.replace("10.0.0.2:9050", "10.0.0.2"),
+        &whole.replace("10.0.0.2:9050", "224.0.0.1:9050"),
         &whole.replace("0f8fad5b-d9cb", "?"),
     ] {
         std::fs::write(&path, text).unwrap();
@@ -85,7 +86,7 @@ fn a_damaged_file_is_ignored() {
 fn an_unchanged_list_is_written_once_an_hour() {
     let dir = TempDir::new("cache");
     let path = dir.path().join(FILE);
-    let mut cache = PeerCache::new(dir.path(), node("me"), "s");
+    let mut cache = PeerCache::new(dir.path(), node("me"), "s", AddressRule::Fixed);
     let mut set = peers();
     let mut is_written = |set: &PeerSet, seconds: u64| {
         let _ = std::fs::remove_file(&path);
@@ -106,7 +107,7 @@ fn an_unchanged_list_is_written_once_an_hour() {
 fn a_missing_directory_is_not_fatal() {
     let dir = TempDir::new("cache");
     let missing = dir.path().join("missing");
-    let mut cache = PeerCache::new(&missing, node("me"), "s");
+    let mut cache = PeerCache::new(&missing, node("me"), "s", AddressRule::Fixed);
     cache.write(&peers(), now());
     assert!(cache.failing && cache.written.is_none());
     std::fs::create_dir(&missing).unwrap();
@@ -124,7 +125,7 @@ fn at_once<T: Send + 'static>(what: &str, act: impl FnOnce() -> T + Send + 'stat
 /// A state directory with a list in it, a cache of this directory, and the file.
 fn after_a_write() -> (TempDir, PeerCache, PathBuf) {
     let dir = TempDir::new("cache");
-    let mut cache = PeerCache::new(dir.path(), node("me"), "s");
+    let mut cache = PeerCache::new(dir.path(), node("me"), "s", AddressRule::Fixed);
     cache.write(&peers(), now());
     let path = dir.path().join(FILE);
     (dir, cache, path)
@@ -169,7 +170,7 @@ fn nothing_is_written_through_what_lies_in_the_directory() {
             let victim = dir.path().join("victim");
             std::fs::write(&victim, "precious").unwrap();
             place(&dir.path().join(name), &victim);
-            let mut cache = PeerCache::new(dir.path(), node("me"), "s");
+            let mut cache = PeerCache::new(dir.path(), node("me"), "s", AddressRule::Fixed);
             let cache = at_once(what, move || {
                 cache.write(&peers(), now());
                 cache
@@ -198,7 +199,8 @@ fn longest_peer(number: usize) -> Peer {
 #[test]
 fn the_longest_list_is_written_and_read_back() {
     let dir = TempDir::new("cache");
-    let mut cache = PeerCache::new(dir.path(), node(&"m".repeat(253)), &"s".repeat(1000));
+    let mut cache =
+        PeerCache::new(dir.path(), node(&"m".repeat(253)), &"s".repeat(1000), AddressRule::Fixed);
     cache.write(&(0..MAX_PEERS).map(longest_peer).collect(), now());
     let length = std::fs::metadata(dir.path().join(FILE)).unwrap().len();
     let worst = worst_case("MAX_FILE");
@@ -211,7 +213,8 @@ fn the_longest_list_is_written_and_read_back() {
 #[test]
 fn a_list_that_could_not_be_read_back_is_not_written() {
     let dir = TempDir::new("cache");
-    let mut cache = PeerCache::new(dir.path(), node("me"), &"s".repeat(4 << 20));
+    let mut cache =
+        PeerCache::new(dir.path(), node("me"), &"s".repeat(4 << 20), AddressRule::Fixed);
     cache.write(&peers(), now());
     assert!(cache.failing && std::fs::read_dir(dir.path()).unwrap().next().is_none());
 }
@@ -236,4 +239,22 @@ fn more_elements_than_the_bound_are_refused_as_they_come() {
         std::fs::write(&path, format!("{head}\"peers\":[{}]}}", peers.join(","))).unwrap();
         assert_eq!(cache.read(now()).is_some(), fits, "{count} peers, {others} others");
     }
+}
+
+#[test]
+fn a_hostile_file_aims_no_probe_at_this_host_or_another_port() {
+    let (dir, _, path) = after_a_write();
+    let whole = std::fs::read_to_string(&path).unwrap().replace("[fe80::3%7]", "[fd00::4]");
+    let reads = |rule: &AddressRule, address: &str| {
+        std::fs::write(&path, whole.replace("10.0.0.2:9050", address)).unwrap();
+        PeerCache::new(dir.path(), node("me"), "s", rule.clone()).read(now()).is_some()
+    };
+    let pods = AddressRule::pods(None, "10.96.0.1", 9050);
+    assert!(reads(&pods, "10.0.0.2:9050"));
+    for address in
+        ["127.0.0.1:9050", "169.254.169.254:9050", "10.96.0.1:9050", "10.0.0.2:10250", "[::1]:9050"]
+    {
+        assert!(!reads(&pods, address), "{address}");
+    }
+    assert!(reads(&AddressRule::Fixed, "127.0.0.1:1") && !reads(&AddressRule::Fixed, "0.0.0.0:1"));
 }

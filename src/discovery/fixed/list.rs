@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::discovery::address::{AddressClass, AddressRule};
 use crate::host_port::{HostPort, HostPortError};
 use crate::name::{NameError, NodeName};
 use crate::peer::MAX_PEERS;
@@ -54,7 +55,7 @@ pub enum FixedListError {
         source: LineError,
     },
     /// None of the host names has an address.
-    #[error("none of its {0} host names has an address")]
+    #[error("none of its {0} host names has an address that can be probed")]
     Unresolved(usize),
 }
 
@@ -70,6 +71,9 @@ pub enum LineError {
     /// The part after the `=` is not `HOST:PORT`.
     #[error("the address {0}")]
     Target(#[source] HostPortError),
+    /// The address belongs to no single host.
+    #[error("the address is {0}, which no peer can have")]
+    Address(AddressClass),
     /// An earlier entry has the same name.
     #[error("the name {0} is already used")]
     Duplicate(NodeName),
@@ -109,7 +113,10 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, FixedListError> {
 fn parse_entry(text: &str) -> Result<Entry, LineError> {
     let (name, target) = text.split_once('=').ok_or(LineError::NoName)?;
     let node = NodeName::new(name.trim()).map_err(LineError::Name)?;
-    let target = target.trim().parse().map_err(LineError::Target)?;
+    let target: HostPort = target.trim().parse().map_err(LineError::Target)?;
+    if let Some(class) = target.address().and_then(|address| AddressRule::Fixed.refusal(address)) {
+        return Err(LineError::Address(class));
+    }
     Ok(Entry { node, target })
 }
 
@@ -140,6 +147,13 @@ mod tests {
     }
 
     #[test]
+    fn a_loopback_or_link_local_address_is_allowed() {
+        for target in ["127.0.0.1:1", "[::1]:1", "169.254.7.1:1", "[fe80::1%lo]:1"] {
+            assert_eq!(entries(&format!("a={target}")), [("a".to_owned(), target.to_owned())]);
+        }
+    }
+
+    #[test]
     fn a_link_local_address_has_its_zone() {
         assert_eq!(entries("a=[fe80::1%wg0]:9050").pop().unwrap().1, "[fe80::1%wg0]:9050");
     }
@@ -162,6 +176,17 @@ mod tests {
             ("a=h:65536", 1, "a=h:65536", PORT),
             ("a=h:+1", 1, "a=h:+1", PORT),
             ("a=h:", 1, "a=h:", PORT),
+            (
+                "a=224.0.0.1:1",
+                1,
+                "a=224.0.0.1:1",
+                "the address is multicast, which no peer can have",
+            ),
+            ("a=[ff02::1%lo]:1", 1, "a=[ff02::1%lo]:1", "the address is multicast,"),
+            ("a=255.255.255.255:1", 1, "a=255.255.255.255:1", "the address is broadcast,"),
+            ("a=0.0.0.0:1", 1, "a=0.0.0.0:1", "the address is unspecified,"),
+            ("a=[::]:1", 1, "a=[::]:1", "the address is unspecified,"),
+            ("a=[::ffff:0.0.0.0]:1", 1, "a=[::ffff:0.0.0.0]:1", "the address is unspecified,"),
             ("a=h:1\n\na=h:2", 3, "a=h:2", "the name a is already used"),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -246,9 +246,6 @@ fn addresses(item: &Lenient) -> Result<Vec<IpAddr>, Malformed> {
     let mut ips = Vec::new();
     for text in texts {
         let ip: IpAddr = text.parse().map_err(|_| Malformed::Value(NAME))?;
-        if ip.is_unspecified() || ip.is_multicast() {
-            return Err(Malformed::Value(NAME));
-        }
         if !ips.contains(&ip) {
             ips.push(ip);
         }

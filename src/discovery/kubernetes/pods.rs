@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::discovery::address::{AddressClass, AddressRule};
 use crate::discovery::error::DiscoveryError;
 use crate::name::{Instance, NodeName};
 use crate::peer::{MAX_PEERS, Peer, PeerSet, PodCounts};
@@ -13,6 +14,9 @@ pub(super) const MAX_PODS: usize = 2 * MAX_PEERS;
 /// Seconds from its deadline until a terminating pod counts as abandoned by a dead node: a live
 /// kubelet removes a pod within seconds of its deadline.
 const ABANDONED_AFTER: i64 = 30;
+
+/// Pods with an address that is not probed that the log shows.
+const MAX_EXAMPLES: usize = 3;
 
 /// Identity of this agent, to find its own pod in a list.
 #[derive(Debug, Clone)]
@@ -65,33 +69,72 @@ enum Standing {
     /// Still terminating [`ABANDONED_AFTER`] its deadline: its node is probably dead.
     Abandoned,
     NoIp,
+    /// Its address is not probed.
+    BadAddress,
     Pending,
     /// Scheduled and started, with an address.
     Candidate,
 }
 
-impl Pod {
-    fn standing(&self, now: i64) -> Standing {
-        if self.phase == PodPhase::Ended {
+/// What the peers among the pods are selected by.
+pub(super) struct Criteria<'a> {
+    pub(super) own: &'a Own,
+    /// The port of the peers.
+    pub(super) port: u16,
+    pub(super) rule: &'a AddressRule,
+    /// Seconds since 1970.
+    pub(super) now: i64,
+}
+
+impl Criteria<'_> {
+    /// Why the primary address of a pod is not probed.
+    fn refusal(&self, pod: &Pod) -> Option<AddressClass> {
+        let primary = pod.ips.first()?;
+        self.rule.refusal(SocketAddr::new(*primary, self.port))
+    }
+
+    fn standing(&self, pod: &Pod) -> Standing {
+        if pod.phase == PodPhase::Ended {
             return Standing::Terminating;
         }
-        if let Some(deadline) = self.deadline {
-            let overdue = now.saturating_sub(deadline) > ABANDONED_AFTER;
-            let reachable = self.node.is_some() && !self.ips.is_empty();
+        let refused = self.refusal(pod).is_some();
+        if let Some(deadline) = pod.deadline {
+            let overdue = self.now.saturating_sub(deadline) > ABANDONED_AFTER;
+            let reachable = pod.node.is_some() && !pod.ips.is_empty() && !refused;
             return if overdue && reachable { Standing::Abandoned } else { Standing::Terminating };
         }
-        if self.node.is_none() || self.phase == PodPhase::Pending {
+        if pod.node.is_none() || pod.phase == PodPhase::Pending {
             Standing::Pending
-        } else if self.ips.is_empty() {
+        } else if pod.ips.is_empty() {
             Standing::NoIp
+        } else if refused {
+            Standing::BadAddress
         } else {
             Standing::Candidate
         }
     }
 
     /// The greatest of a node is its peer: ready, then newest. The UID makes the order total.
-    fn rank(&self, now: i64) -> (Standing, bool, i64, &Instance) {
-        (self.standing(now), self.ready, self.created, &self.uid)
+    fn rank<'a>(&self, pod: &'a Pod) -> (Standing, bool, i64, &'a Instance) {
+        (self.standing(pod), pod.ready, pod.created, &pod.uid)
+    }
+
+    /// Why the address of a pod is not probed, for the log.
+    fn example(&self, pod: &Pod) -> Option<String> {
+        let (node, ip) = (pod.node.as_ref()?, pod.ips.first()?);
+        Some(format!("{ip} of node {node:?} ({})", self.refusal(pod)?))
+    }
+
+    fn peer(&self, node: &NodeName, pod: &Pod) -> Option<Peer> {
+        let is_probed = |ip: IpAddr| self.rule.refusal(SocketAddr::new(ip, self.port)).is_none();
+        let (primary, others) = pod.ips.split_first()?;
+        Some(Peer {
+            node: node.clone(),
+            address: SocketAddr::new(*primary, self.port),
+            other_addresses: others.iter().copied().filter(|ip| is_probed(*ip)).collect(),
+            instance: Some(pod.uid.clone()),
+            ready: Some(pod.ready),
+        })
     }
 }
 
@@ -103,66 +146,63 @@ pub(super) fn same_until(pods: &[Pod], now: i64) -> i64 {
     abandoned.filter(|time| *time >= now).min().unwrap_or(i64::MAX)
 }
 
-/// Selects the peers among the pods of one list.
+/// Selects the peers among the pods of one list. Also returns the first pods whose addresses are not
+/// probed, for the log.
 ///
 /// # Errors
 /// When the list is empty, lacks this agent's own pod, or has too many peers.
 pub(super) fn select(
     pods: &[Pod],
     malformed: usize,
-    own: &Own,
-    port: u16,
-    now: i64,
-) -> Result<PeerSet, DiscoveryError> {
+    criteria: &Criteria<'_>,
+) -> Result<(PeerSet, Vec<String>), DiscoveryError> {
     if pods.is_empty() && malformed == 0 {
         return Err(DiscoveryError::Empty);
     }
+    let own = criteria.own;
     let own_pod = find_own(pods, own).ok_or(DiscoveryError::WithoutSelf)?;
-    // Without a controller the label selector alone decides.
-    let siblings = pods
-        .iter()
-        .filter(|pod| own_pod.controller.is_none() || pod.controller == own_pod.controller);
-    let mut counts = PodCounts::default();
+    let siblings = pods.iter().filter(|pod| is_sibling(own_pod, pod));
+    let (mut counts, mut refused) = (PodCounts::default(), Vec::new());
     let mut best: BTreeMap<&NodeName, &Pod> = BTreeMap::new();
     for pod in siblings {
         if pod.uid == own_pod.uid || pod.node.as_ref() == Some(&own.node) {
             counts.own += 1;
             continue;
         }
-        match pod.standing(now) {
+        match criteria.standing(pod) {
             Standing::Pending => counts.pending += 1,
             Standing::NoIp => counts.no_ip += 1,
+            Standing::BadAddress => {
+                counts.bad_address += 1;
+                if refused.len() < MAX_EXAMPLES {
+                    refused.extend(criteria.example(pod));
+                }
+            }
             // Corrected below for those that become peers.
             _ => counts.terminating += 1,
         }
         let Some(node) = &pod.node else { continue };
         let best = best.entry(node).or_insert(pod);
-        if best.rank(now) < pod.rank(now) {
+        if criteria.rank(best) < criteria.rank(pod) {
             *best = pod;
         }
     }
     let is_peer =
-        |pod: &Pod| matches!(pod.standing(now), Standing::Candidate | Standing::Abandoned);
+        |pod: &Pod| matches!(criteria.standing(pod), Standing::Candidate | Standing::Abandoned);
     let peers = best.into_iter().filter(|(_, pod)| is_peer(pod));
-    let mut set: PeerSet = peers.filter_map(|(node, pod)| peer(node, pod, port)).collect();
+    let mut set: PeerSet = peers.filter_map(|(node, pod)| criteria.peer(node, pod)).collect();
     if set.len() > MAX_PEERS {
         return Err(DiscoveryError::TooLarge { bound: "5,000 peers" });
     }
     counts.peer = set.pods.peer;
     counts.terminating = counts.terminating.saturating_sub(counts.peer);
     set.pods = counts;
-    Ok(set)
+    Ok((set, refused))
 }
 
-fn peer(node: &NodeName, pod: &Pod, port: u16) -> Option<Peer> {
-    let (primary, others) = pod.ips.split_first()?;
-    Some(Peer {
-        node: node.clone(),
-        address: SocketAddr::new(*primary, port),
-        other_addresses: others.to_vec(),
-        instance: Some(pod.uid.clone()),
-        ready: Some(pod.ready),
-    })
+/// Whether a pod is of this agent's DaemonSet. Without a controller the label selector alone decides.
+fn is_sibling(own: &Pod, pod: &Pod) -> bool {
+    own.controller.is_none() || pod.controller == own.controller
 }
 
 /// Finds this agent's pod by UID if known, else by name if known, else as the newest on the node. The
@@ -212,8 +252,18 @@ mod tests {
         pod("uid-me", "me", "10.0.0.1")
     }
 
+    /// What an agent selects that listens on all addresses.
+    fn select_at(
+        now: i64,
+        pods: &[Pod],
+        malformed: usize,
+    ) -> Result<(PeerSet, Vec<String>), DiscoveryError> {
+        let (own, rule) = (own(), AddressRule::pods(None, "10.96.0.1", 9050));
+        select(pods, malformed, &Criteria { own: &own, port: 9050, rule: &rule, now })
+    }
+
     fn selected(pods: &[Pod]) -> PeerSet {
-        select(pods, 0, &own(), 9050, NOW).unwrap()
+        select_at(NOW, pods, 0).unwrap().0
     }
 
     fn instances(set: &PeerSet) -> Vec<&str> {
@@ -296,7 +346,7 @@ mod tests {
         let mut later = pod("b", "node-b", "10.0.0.3");
         later.deadline = Some(NOW + 20);
         let pods = [me(), terminating, later];
-        let peers = |now: i64| select(&pods, 0, &own(), 9050, now).unwrap();
+        let peers = |now: i64| select_at(now, &pods, 0).unwrap().0;
         for begin in [NOW, NOW + 41, NOW + 51] {
             let until = same_until(&pods, begin);
             assert_eq!(peers(begin), peers(until.min(NOW + 1_000_000)), "{begin}");
@@ -330,15 +380,55 @@ mod tests {
         let mut ended = pod("d", "node-d", "10.0.0.5");
         ended.phase = PodPhase::Ended;
         let set = selected(&[me(), pending, unscheduled, bare, ended]);
-        let expected = PodCounts { own: 1, pending: 2, no_ip: 1, terminating: 1, peer: 0 };
+        let expected =
+            PodCounts { own: 1, pending: 2, no_ip: 1, terminating: 1, ..PodCounts::default() };
         assert_eq!(set.pods, expected);
         assert!(set.is_empty());
     }
 
     #[test]
+    fn a_pod_at_an_address_that_is_not_probed_is_counted_and_no_peer() {
+        let at = |uid: &str, node: &str, ip: &str| pod(uid, node, ip);
+        let mut foreign = at("f", "node-f", "127.0.0.1");
+        foreign.controller = Some("other".into());
+        let mut dual = at("c", "node-c", "10.0.0.4");
+        dual.ips.extend(["127.0.0.1", "fd00::4"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+        let mut newer = at("d2", "node-d", "169.254.169.254");
+        newer.created += 60;
+        let mut abandoned = at("e", "node-e", "10.96.0.1");
+        abandoned.deadline = Some(NOW - 1000);
+        let mut own = me();
+        own.ips = vec!["127.0.0.1".parse().unwrap()];
+        let pods = [
+            own,
+            foreign,
+            at("a", "node-a", "::ffff:127.0.0.1"),
+            at("b", "node-b", "224.0.0.1"),
+            dual,
+            at("d1", "node-d", "10.0.0.5"),
+            newer,
+            abandoned,
+        ];
+        let (set, refused) = select_at(NOW, &pods, 0).unwrap();
+        let peers: Vec<_> = set.iter().map(|peer| peer.address.to_string()).collect();
+        assert_eq!(peers, ["10.0.0.4:9050", "10.0.0.5:9050"], "the other pod of a node");
+        let others = &set.iter().next().unwrap().other_addresses;
+        assert_eq!(others, &["fd00::4".parse::<IpAddr>().unwrap()]);
+        let expected =
+            PodCounts { peer: 2, own: 1, bad_address: 3, terminating: 1, ..PodCounts::default() };
+        assert_eq!(set.pods, expected);
+        let expected = [
+            "::ffff:127.0.0.1 of node \"node-a\" (loopback)",
+            "224.0.0.1 of node \"node-b\" (multicast)",
+            "169.254.169.254 of node \"node-d\" (link-local)",
+        ];
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
     fn a_list_without_the_own_pod_or_with_too_many_peers_is_refused() {
         let refused = |pods: &[Pod], malformed| {
-            select(pods, malformed, &own(), 9050, NOW).unwrap_err().reason().as_str()
+            select_at(NOW, pods, malformed).unwrap_err().reason().as_str()
         };
         assert_eq!(refused(&[], 0), "empty");
         assert_eq!(refused(&[], 1), "without_self");
@@ -353,9 +443,10 @@ mod tests {
 
     fn any_pod() -> impl Strategy<Value = Pod> {
         let deadline = proptest::option::of(-200_i64..200);
-        (0_u32..40, 0_u32..6, 0_u8..3, deadline, any::<bool>(), any::<bool>(), 0_i64..100).prop_map(
-            |(uid, node, phase, deadline, ready, bare, age)| {
-                let mut pod = pod(&format!("u{uid}"), &format!("n{node}"), "10.1.1.1");
+        (0_u32..40, 0_u32..6, 0_u8..3, deadline, any::<bool>(), 0_u8..4, 0_i64..100).prop_map(
+            |(uid, node, phase, deadline, ready, address, age)| {
+                let ip = if address == 1 { "127.0.0.1" } else { "10.1.1.1" };
+                let mut pod = pod(&format!("u{uid}"), &format!("n{node}"), ip);
                 pod.phase = match phase {
                     0 => PodPhase::Pending,
                     1 => PodPhase::Ended,
@@ -363,7 +454,7 @@ mod tests {
                 };
                 pod.deadline = deadline.map(|late| NOW + late);
                 (pod.ready, pod.created) = (ready, NOW - age);
-                if bare {
+                if address == 0 {
                     pod.ips.clear();
                 }
                 pod
@@ -380,7 +471,8 @@ mod tests {
             pods.push(me());
             let set = selected(&pods);
             let counts = set.pods;
-            let sum = counts.peer + counts.own + counts.pending + counts.no_ip + counts.terminating;
+            let PodCounts { peer, own, pending, no_ip, bad_address, terminating } = counts;
+            let sum = peer + own + pending + no_ip + bad_address + terminating;
             prop_assert_eq!(sum, pods.len() as u64);
             prop_assert_eq!(counts.peer, set.len() as u64);
             pods.reverse();

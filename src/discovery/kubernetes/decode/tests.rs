@@ -89,7 +89,7 @@ fn a_malformed_item_costs_only_itself() {
         ("/spec/nodeName", json!("two words")),
         ("/status/phase", json!({"x": {"y": [1, 2]}})),
         ("/status/podIP", json!("10.0.0.256")),
-        ("/status/podIPs/1/ip", json!("0.0.0.0")),
+        ("/status/podIPs/1/ip", json!("10.0.0")),
         ("/status/podIPs/0", Value::Null),
         ("/status/podIPs/0", json!(["10.0.0.2"])),
         ("/status/conditions/0", Value::Null),
