@@ -6,6 +6,7 @@ mod flight;
 mod goodbye;
 mod health;
 mod log;
+mod hostile_cache;
 mod mixed;
 mod outage;
 mod overload;
