@@ -14,8 +14,13 @@ const ROOT: u32 = 0;
 ///
 /// # Errors
 /// When it cannot be read, is longer, or is no regular file.
-pub(super) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     read(&open(path, 0)?, max)
+}
+
+/// As [`read_bounded`], for text. No error contains any of it.
+pub(super) fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    String::from_utf8(read_bounded(path, max)?).map_err(|_| invalid("is not UTF-8"))
 }
 
 /// As [`read_bounded`], for a file that only this process writes: it is no link, and belongs to this

@@ -5,8 +5,6 @@
 pub(super) mod list;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::info;
 
 use super::error::DiscoveryError;
-use super::{AddressRule, LogOnChange, PeerSource};
+use super::{AddressRule, LogOnChange, PeerSource, file};
 use crate::host_port::HostPort;
 use crate::name::NodeName;
 use crate::peer::{Peer, PeerSet};
@@ -60,10 +58,7 @@ impl FixedSource {
             FixedList::Entries(entries) => return Ok(entries.clone()),
             FixedList::File(path) => path,
         };
-        let mut text = String::new();
-        // One byte above the limit, so that `parse` sees a longer file.
-        File::open(path)
-            .and_then(|file| file.take(list::MAX_BYTES + 1).read_to_string(&mut text))
+        let text = file::read_text(path, list::MAX_BYTES)
             .map_err(|source| FixedListError::Read { path: path.clone(), source })?;
         parse(&text)
     }

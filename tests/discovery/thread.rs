@@ -1,5 +1,6 @@
 //! The discovery thread: when it lists, and when it ends.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -116,6 +117,26 @@ fn a_fixed_list_in_a_file_is_read_again() {
     std::fs::write(&path, "a=127.0.0.2:9050\nb=[::1]:9050\n").unwrap();
     wait_until(PATIENCE, "the second list", || running.nodes() == ["a", "b"]);
     running.end();
+}
+
+#[test]
+fn a_peers_file_that_never_ends_is_refused_at_once() {
+    let dir = TempDir::new("endless");
+    let path = dir.path().join("peers");
+    let own = NodeName::new("me").unwrap();
+    let replace: [&dyn Fn(); 3] = [
+        &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+        &|| assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+        &|| std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap(),
+    ];
+    for replace in replace {
+        replace();
+        let source = Box::new(FixedSource::new(FixedList::File(path.clone()), own.clone()));
+        let running = run(Settings { source, cache: None, interval: INTERVAL });
+        running.await_outcome(0, "fixed_list");
+        running.end();
+        std::fs::remove_file(&path).unwrap();
+    }
 }
 
 #[test]

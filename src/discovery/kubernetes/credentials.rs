@@ -65,10 +65,7 @@ fn unusable(path: &Path, cause: impl Into<BoxError>) -> DiscoveryError {
     DiscoveryError::Credentials { path: path.to_owned(), source: cause.into() }
 }
 
-/// The content of a short text file, without surrounding white space. The error does not contain it.
+/// The content of a short text file, without surrounding white space.
 pub(super) fn read_text(path: &Path, max: u64) -> io::Result<String> {
-    let content = file::read_bounded(path, max)?;
-    let text = std::str::from_utf8(&content);
-    let text = text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))?;
-    Ok(text.trim().to_owned())
+    Ok(file::read_text(path, max)?.trim().to_owned())
 }
