@@ -54,8 +54,8 @@ pub enum AddressRule {
     Pods {
         /// The peers listen on loopback addresses, as on one machine.
         loopback: bool,
-        /// The API server, if it is given as an address.
-        api_server: Option<IpAddr>,
+        /// The API server, as far as its addresses are known.
+        api_server: Vec<IpAddr>,
         /// Where the peers listen.
         port: u16,
     },
@@ -94,9 +94,24 @@ impl AddressRule {
     pub fn pods(listen: Option<SocketAddr>, api_host: &str, port: u16) -> Self {
         Self::Pods {
             loopback: listen.is_some_and(|listen| effective(listen.ip()).is_loopback()),
-            api_server: api_host.trim_matches(['[', ']']).parse().ok().map(effective),
+            api_server: api_host
+                .trim_matches(['[', ']'])
+                .parse()
+                .map(effective)
+                .into_iter()
+                .collect(),
             port,
         }
+    }
+
+    /// The same with these addresses of the API server, if it is given by name.
+    #[must_use]
+    pub fn with_api_server(&self, addresses: &[IpAddr]) -> Self {
+        let mut rule = self.clone();
+        if let Self::Pods { api_server, .. } = &mut rule {
+            api_server.extend(addresses.iter().copied().map(effective));
+        }
+        rule
     }
 
     /// Why `address` is not probed; `None` if it may be.
@@ -106,7 +121,7 @@ impl AddressRule {
         let class = AddressClass::of(ip);
         match self {
             Self::Fixed => class.filter(|class| class.is_no_host()),
-            Self::Pods { api_server, .. } if *api_server == Some(ip) => {
+            Self::Pods { api_server, .. } if api_server.contains(&ip) => {
                 Some(AddressClass::ApiServer)
             }
             Self::Pods { port, .. } if *port != address.port() => Some(AddressClass::OtherPort),
@@ -233,7 +248,10 @@ mod tests {
         }
         let refusal = pods(Some("127.0.0.1"), "127.0.0.1").refusal(at("127.0.0.1", PORT));
         assert_eq!(refusal, Some(AddressClass::ApiServer));
-        assert_eq!(pods(None, "api.example.org").refusal(at("10.96.0.1", PORT)), None);
+        let named = pods(None, "api.example.org");
+        assert_eq!(named.refusal(at("10.96.0.1", PORT)), None);
+        let resolved = named.with_api_server(&["::ffff:10.96.0.1".parse().unwrap()]);
+        assert_eq!(resolved.refusal(at("10.96.0.1", PORT)), Some(AddressClass::ApiServer));
     }
 
     #[test]

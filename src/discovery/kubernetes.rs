@@ -9,6 +9,7 @@ mod credentials;
 mod decode;
 mod lenient;
 mod pods;
+mod recorder;
 mod resolver;
 mod table;
 mod time;
@@ -173,6 +174,7 @@ impl KubernetesSource {
     ) -> Result<Option<PeerSet>, DiscoveryError> {
         self.malformed.update(list.malformed, || list.examples.join(", "));
         let KubernetesSettings { own, peer_port: port, rule, .. } = &self.settings;
+        let rule = &rule.with_api_server(&self.client.addresses());
         let now = list.now(wall);
         let criteria = Criteria { own, port: *port, rule, now };
         let (set, refused) = pods::select(&list.pods, list.malformed, &criteria)?;

@@ -196,6 +196,19 @@ fn an_api_server_is_reached_by_its_name() {
 }
 
 #[test]
+fn the_address_of_a_named_api_server_is_no_peer() {
+    let mut fixture = Fixture::with_certificate("127.0.0.1", &["localhost"], Validity::Now);
+    fixture.settings.host = "localhost".to_owned();
+    let listen = "127.62.18.1:9050".parse().unwrap();
+    fixture.settings.rule = AddressRule::pods(Some(listen), "localhost", PEER_PORT);
+    fixture.server.pods().put(TestPod::new("evil", "victim", "127.0.0.1"));
+    fixture.server.pods().put(TestPod::new("other", "node-c", "127.0.0.2"));
+    let set = listed(&mut fixture.source());
+    assert_eq!((set.len(), set.pods.bad_address), (3, 1));
+    assert!(set.get(&NodeName::new("victim").unwrap()).is_none());
+}
+
+#[test]
 fn proxies_in_the_environment_are_ignored() {
     const CHILD: &str = "WYLIS_TEST_PROXY_CHILD";
     if std::env::var_os(CHILD).is_some() {

@@ -1,6 +1,7 @@
 //! The request to the API server, and the classification of its failures.
 
 use std::io::BufReader;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,6 +12,7 @@ use ureq::unversioned::transport::DefaultConnector;
 
 use super::credentials::CaFile;
 use super::decode::{self, Listing};
+use super::recorder::Recorder;
 use super::resolver::AddressFirst;
 use crate::discovery::error::{BoxError, DiscoveryError};
 
@@ -58,11 +60,17 @@ pub(super) struct Client {
     server: String,
     /// The last bundle of certificate authorities, and the agent that trusts it.
     trusted: Option<(CaFile, ureq::Agent)>,
+    recorder: Recorder,
 }
 
 impl Client {
-    pub(super) const fn new(server: String) -> Self {
-        Self { server, trusted: None }
+    pub(super) fn new(server: String) -> Self {
+        Self { server, trusted: None, recorder: Recorder::default() }
+    }
+
+    /// The addresses to which the server's host resolved last.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.recorder.addresses()
     }
 
     /// Requests the list from a server that these authorities vouch for, and decodes it as it arrives.
@@ -106,7 +114,7 @@ impl Client {
         match &self.trusted {
             Some((known, agent)) if *known == ca => agent.clone(),
             _ => {
-                let agent = new_agent(&ca);
+                let agent = new_agent(&ca, &self.recorder);
                 self.trusted = Some((ca, agent.clone()));
                 agent
             }
@@ -165,7 +173,7 @@ impl Client {
     }
 }
 
-fn new_agent(ca: &CaFile) -> ureq::Agent {
+fn new_agent(ca: &CaFile, recorder: &Recorder) -> ureq::Agent {
     let roots = parse_pem(ca.0.as_bytes()).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         // A broken block among good ones: its authority is not trusted.
@@ -191,7 +199,8 @@ fn new_agent(ca: &CaFile) -> ureq::Agent {
         // on both sides.
         .max_idle_connections(0)
         .build();
-    ureq::Agent::with_parts(config, DefaultConnector::default(), AddressFirst::default())
+    let resolver = recorder.of(AddressFirst::default());
+    ureq::Agent::with_parts(config, DefaultConnector::default(), resolver)
 }
 
 fn check_status(
