@@ -3,7 +3,7 @@
 //! Lines wait in a bounded queue. A thread of its own writes them; it starts with the first line and ends
 //! when there has been none for a while. If the host allows no thread, the caller writes what standard
 //! error takes without blocking. Lines that repeat are summed up ([`limiter`]); lines that are lost are
-//! counted, and the next one says how many.
+//! counted, and one line says how many when lines are written again.
 
 mod limiter;
 mod queue;
@@ -103,6 +103,8 @@ impl Log for Logger {
     }
 
     fn flush(&self) {
+        // All repeats, whose windows have not passed.
+        self.0.report(Instant::now() + limiter::WINDOW);
         self.0.queue.flush();
     }
 }

@@ -230,6 +230,14 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_one_place_in_a_row_are_bounded() {
+        let mut log = Log::new();
+        (0..10_000).for_each(|peer| log.line(1, &format!("peer {peer} is down")));
+        let burst = u32::try_from(log.written.len()).unwrap();
+        assert!(f64::from(burst) <= wylis_harness::bounds::worst_case("SITE_BURST"), "{burst}");
+    }
+
+    #[test]
     fn a_repeated_line_is_written_five_times_then_once_a_minute_and_summed_up() {
         let mut log = Log::new();
         for _ in 0..100 {

@@ -219,11 +219,13 @@ impl Queue {
                 }
                 continue;
             };
-            let left = left.min((since + STALLED).saturating_duration_since(Instant::now()));
-            if left.is_zero() {
+            let stalls = (since + STALLED).saturating_duration_since(Instant::now());
+            // A writer that is late although its write would not block is short of CPU.
+            if stalls.is_zero() && !self.is_ready(Some(Duration::ZERO)) {
                 return;
             }
-            drop(self.wait(state, left));
+            let limit = if stalls.is_zero() { STALLED } else { stalls };
+            drop(self.wait(state, limit.min(left)));
         }
     }
 
