@@ -11,7 +11,7 @@ mod routes;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use prometheus::proto::MetricFamily;
 
@@ -25,6 +25,11 @@ pub use page::{PAGE, PAGE_HEADERS};
 
 /// Two connections have one request in flight each; requests on the third have threads of their own.
 const HANDLERS: usize = 2;
+/// Threads that tiny_http starts without a check: one that accepts, four of its pool, and another for
+/// each connection that comes before those are idle.
+const UNCHECKED: usize = 8;
+/// For threads that do nothing.
+const SMALL_STACK: usize = 16 * 1024;
 /// For rendering metrics and JSON; virtual memory until used.
 const HANDLER_STACK: usize = 256 * 1024;
 
@@ -70,6 +75,7 @@ pub trait Views: Send + Sync + 'static {
 /// When the socket, a thread or the first answer fails.
 pub fn start(views: Arc<dyn Views>) -> io::Result<Lanes<UnixStream>> {
     let private::Private { listener, shut, streams } = private::listen()?;
+    check_threads()?;
     let server = tiny_http::Server::from_listener(listener, None);
     let server = server.map_err(|error| io::Error::other(format!("start the server: {error}")))?;
     // Never dropped, which would abort.
@@ -87,6 +93,22 @@ pub fn start(views: Arc<dyn Views>) -> io::Result<Lanes<UnixStream>> {
     drop(shut);
     let [small, bulk, gathered] = streams;
     Ok(Lanes { small, bulk, gathered })
+}
+
+/// Starts as many threads as the server will, and ends them: where the kernel refuses one, this is an
+/// error, but tiny_http would panic. Later it starts none, since it accepts no further connection.
+fn check_threads() -> io::Result<()> {
+    let hold = Mutex::new(());
+    std::thread::scope(|scope| {
+        let _held = hold.lock();
+        (0..UNCHECKED + HANDLERS).try_for_each(|_| {
+            let builder = std::thread::Builder::new().stack_size(SMALL_STACK);
+            let thread = builder.spawn_scoped(scope, || drop(hold.lock()));
+            thread.map(drop).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot start its threads: {error}"))
+            })
+        })
+    })
 }
 
 fn handle(server: &tiny_http::Server, views: &Arc<dyn Views>) {

@@ -4,6 +4,7 @@
 //! not reach etcd. A refresh asks for the table form first, which shows at a fiftieth of the cost that
 //! nothing has changed.
 
+mod bounded;
 mod client;
 mod credentials;
 mod decode;

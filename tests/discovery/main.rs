@@ -8,6 +8,7 @@
 mod cache;
 mod failures;
 mod fixture;
+mod hostile;
 mod lists;
 mod table;
 mod thread;

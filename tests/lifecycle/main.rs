@@ -12,6 +12,7 @@ mod outage;
 mod overload;
 mod rolling;
 mod stopping;
+mod threads;
 
 use std::path::PathBuf;
 

@@ -10,14 +10,15 @@ use ureq::http::{HeaderMap, HeaderValue, StatusCode, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 
+use super::bounded::{BoundedJson, Exceeded};
 use super::credentials::CaFile;
 use super::decode::{self, Listing};
 use super::recorder::Recorder;
-use super::resolver::AddressFirst;
+use super::resolver::OwnThread;
 use crate::discovery::error::{BoxError, DiscoveryError};
 
-/// Longest body: 5,000 nodes in the middle of a rolling update, at 8.8 KB for each pod.
-const MAX_BODY: u64 = 64 << 20;
+/// Longest body: 10,000 pods of 8.8 KB each. It costs time, not memory, since items are decoded one by one.
+const MAX_BODY: u64 = 96 << 20;
 /// Longest head of a response; the API server's has about 600 bytes.
 const MAX_HEAD: usize = 8192;
 /// One TLS record.
@@ -97,7 +98,7 @@ impl Client {
         check_status(response.status(), response.headers(), target.namespace)?;
         let date = date(response.headers());
         let body = response.into_body().into_with_config().limit(MAX_BODY).reader();
-        let body = BufReader::with_capacity(DECODE_BUFFER, body);
+        let body = BufReader::with_capacity(DECODE_BUFFER, BoundedJson::new(body));
         let (mut listing, result) = decode::decode(body, target.own_name);
         listing.date = date;
         if listing.overflows() {
@@ -127,6 +128,9 @@ impl Client {
             return DiscoveryError::BadBody { source: Box::new(error) };
         }
         let error = std::io::Error::from(error);
+        if let Some(Exceeded(bound)) = Exceeded::of(&error) {
+            return DiscoveryError::TooLarge { bound };
+        }
         if error.kind() == std::io::ErrorKind::UnexpectedEof {
             return DiscoveryError::BadBody { source: "unexpected end of the body".into() };
         }
@@ -139,7 +143,7 @@ impl Client {
             ureq::Error::LargeResponseHeader(..) => {
                 DiscoveryError::TooLarge { bound: "8 KiB of headers" }
             }
-            ureq::Error::BodyExceedsLimit(_) => DiscoveryError::TooLarge { bound: "64 MiB" },
+            ureq::Error::BodyExceedsLimit(_) => DiscoveryError::TooLarge { bound: "96 MiB" },
             ureq::Error::Protocol(_) => DiscoveryError::BadBody { source: Box::new(error) },
             // An I/O error wraps an error of the handshake.
             ureq::Error::Io(error) => match error.downcast::<rustls::Error>() {
@@ -199,8 +203,7 @@ fn new_agent(ca: &CaFile, recorder: &Recorder) -> ureq::Agent {
         // on both sides.
         .max_idle_connections(0)
         .build();
-    let resolver = recorder.of(AddressFirst::default());
-    ureq::Agent::with_parts(config, DefaultConnector::default(), resolver)
+    ureq::Agent::with_parts(config, DefaultConnector::default(), recorder.of(OwnThread))
 }
 
 fn check_status(

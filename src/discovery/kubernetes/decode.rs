@@ -17,10 +17,12 @@ use super::lenient::{ForEach, Lenient, Malformed};
 use super::pods::{MAX_PODS, Pod, PodPhase};
 use super::table::{self, ColumnPlaces, TableDigest};
 use super::time;
-use crate::name::{Instance, MAX_NODE_NAME, NodeName};
+use crate::name::{Instance, MAX_INSTANCE, MAX_NODE_NAME, NodeName};
 
 /// Longest resource version: a number of up to 20 digits, which the next request repeats.
 const MAX_VERSION: usize = 64;
+/// Addresses of a pod that are kept. Kubernetes gives it one of each family.
+const MAX_POD_IPS: usize = 4;
 /// Malformed items that the log shows.
 const MAX_EXAMPLES: usize = 3;
 
@@ -216,7 +218,11 @@ fn controller_uid(
 ) -> Result<Option<Arc<str>>, Malformed> {
     for owner in item.list("metadata.ownerReferences")? {
         if owner.flag("metadata.ownerReferences[].controller")? {
-            let uid = owner.required("metadata.ownerReferences[].uid")?;
+            const UID: &str = "metadata.ownerReferences[].uid";
+            let uid = owner.required(UID)?;
+            if uid.len() > MAX_INSTANCE {
+                return Err(Malformed::Value(UID));
+            }
             if last.as_deref() != Some(uid) {
                 *last = Some(uid.into());
             }
@@ -246,7 +252,7 @@ fn addresses(item: &Lenient) -> Result<Vec<IpAddr>, Malformed> {
     let mut ips = Vec::new();
     for text in texts {
         let ip: IpAddr = text.parse().map_err(|_| Malformed::Value(NAME))?;
-        if !ips.contains(&ip) {
+        if ips.len() < MAX_POD_IPS && !ips.contains(&ip) {
             ips.push(ip);
         }
     }

@@ -13,6 +13,9 @@ use thiserror::Error;
 /// Longest list in an item; what follows is dropped. A pod has two addresses, a few owners and a
 /// dozen conditions.
 const MAX_ELEMENTS: usize = 64;
+/// Longest text that is kept: names have up to 253 bytes, all other used values fewer. So an item takes
+/// at most some 100 KB.
+const MAX_TEXT: usize = 256;
 
 /// What is decoded of a value; the rest is skipped. It is data, since the derived decoders of ten
 /// struct types would add 34 KB to the binary.
@@ -30,6 +33,8 @@ pub(super) enum Shape {
 pub(super) enum Lenient {
     Null,
     Text(String),
+    /// A text beyond [`MAX_TEXT`].
+    LongText,
     Flag(bool),
     List(Vec<Self>),
     Object(Vec<(&'static str, Self)>),
@@ -69,6 +74,7 @@ impl Lenient {
         match self.at(path)? {
             None => Ok(None),
             Some(Self::Text(text)) => Ok(Some(text)),
+            Some(Self::LongText) => Err(Malformed::Value(path)),
             Some(_) => Err(Malformed::Type(path)),
         }
     }
@@ -117,7 +123,8 @@ impl<'de> Visitor<'de> for &'static Shape {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Lenient, E> {
-        Ok(Lenient::Text(text.to_owned()))
+        let is_long = text.len() > MAX_TEXT;
+        Ok(if is_long { Lenient::LongText } else { Lenient::Text(text.to_owned()) })
     }
 
     fn visit_bool<E>(self, flag: bool) -> Result<Lenient, E> {
@@ -154,8 +161,8 @@ impl<'de> Visitor<'de> for &'static Shape {
             return IgnoredAny.visit_map(map).map(|_| Lenient::Other);
         };
         let mut fields: Vec<(&str, _)> = Vec::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let Some((name, shape)) = shapes.iter().find(|(known, _)| *known == name) else {
+        while let Some(known) = map.next_key_seed(KeyOf(shapes))? {
+            let Some((name, shape)) = known else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
@@ -165,6 +172,29 @@ impl<'de> Visitor<'de> for &'static Shape {
             fields.push((name, map.next_value_seed(shape)?));
         }
         Ok(Lenient::Object(fields))
+    }
+}
+
+/// Finds a key among the fields of an object, without a copy of it.
+struct KeyOf(&'static [(&'static str, Shape)]);
+
+impl<'de> DeserializeSeed<'de> for KeyOf {
+    type Value = Option<&'static (&'static str, Shape)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeyOf {
+    type Value = Option<&'static (&'static str, Shape)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().find(|(known, _)| *known == key))
     }
 }
 
@@ -200,5 +230,33 @@ impl<'de> Visitor<'de> for ForEach<'_> {
             (self.pass_on)(element).map_err(A::Error::custom)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wylis_harness::bounds::worst_case;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape::List(&Shape::Plain);
+
+    fn decoded(text: &str) -> Vec<Lenient> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let Lenient::List(list) = (&SHAPE).deserialize(&mut json).unwrap() else {
+            panic!("{text}")
+        };
+        list
+    }
+
+    #[test]
+    fn long_texts_and_lists_are_not_kept() {
+        let text = |length: usize| format!("[\"{}\"]", "x".repeat(length));
+        assert_eq!(decoded(&text(MAX_TEXT)), [Lenient::Text("x".repeat(MAX_TEXT))]);
+        assert_eq!(decoded(&text(MAX_TEXT + 1)), [Lenient::LongText]);
+        let kept = decoded(&format!("[{}0]", "0,".repeat(1000))).len();
+        let float = |bound: usize| f64::from(u32::try_from(bound).unwrap());
+        assert!(float(MAX_TEXT) <= worst_case("MAX_TEXT"));
+        assert!(float(kept) <= worst_case("MAX_ELEMENTS"));
     }
 }

@@ -1,34 +1,44 @@
-//! Resolves the API server's host, without a thread where it is an address.
+//! Resolves the API server's host on the thread of the caller.
 //!
-//! ureq's own resolver starts a thread for each look-up with a deadline, even for an address, and
-//! panics where the kernel refuses a thread. `KUBERNETES_SERVICE_HOST` is usually an address.
+//! ureq's own resolver starts a thread for each look-up with a deadline, even for an address, and panics
+//! where the kernel refuses a thread. Here none is started, so none can be refused, and none piles up while
+//! a name server is away. The price: a look-up keeps the resolver's own timeout (musl: 5 s for one name
+//! unless resolv.conf says otherwise) and may overrun the deadline of the list.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Reads addresses itself and leaves names to ureq's resolver.
-#[derive(Debug, Default)]
-pub(super) struct AddressFirst(DefaultResolver);
+/// Addresses of a host that are tried; ureq has room for no more.
+const MAX_ADDRESSES: usize = 16;
 
-impl Resolver for AddressFirst {
+/// Reads addresses itself, and resolves names where it is called.
+#[derive(Debug)]
+pub(super) struct OwnThread;
+
+impl Resolver for OwnThread {
     fn resolve(
         &self,
         uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
+        _: &Config,
+        _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        // The client's URLs always have a port.
-        match uri.authority().and_then(|server| server.as_str().parse::<SocketAddr>().ok()) {
-            Some(address) => {
-                let mut addresses = self.empty();
-                addresses.push(address);
-                Ok(addresses)
-            }
-            None => self.0.resolve(uri, config, timeout),
+        // The client's URLs always have a host and a port.
+        let server = uri.authority().ok_or(ureq::Error::HostNotFound)?;
+        let mut addresses = self.empty();
+        if let Ok(address) = server.as_str().parse::<SocketAddr>() {
+            addresses.push(address);
+            return Ok(addresses);
         }
+        let port = server.port_u16().ok_or(ureq::Error::HostNotFound)?;
+        let found = (server.host(), port).to_socket_addrs().map_err(|error| {
+            ureq::Error::Io(io::Error::new(error.kind(), format!("resolve the name: {error}")))
+        })?;
+        found.take(MAX_ADDRESSES).for_each(|address| addresses.push(address));
+        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use wylis_harness::bounds::worst_case;
 
 use super::*;
 
@@ -133,7 +134,27 @@ fn a_long_list_in_an_item_is_cut() {
     let ips: Vec<Value> = (0..200).map(|n| json!({"ip": format!("10.0.1.{n}")})).collect();
     long["status"]["podIPs"] = json!(ips);
     let listing = decoded(&list(&[long, item("b")]));
-    assert_eq!((listing.pods[0].ips.len(), listing.pods[1].ips.len()), (65, 2));
+    let kept = listing.pods[0].ips.len();
+    assert_eq!((kept, listing.pods[1].ips.len()), (4, 2));
+    assert!(f64::from(u32::try_from(kept).unwrap()) <= worst_case("MAX_POD_IPS"));
+}
+
+#[test]
+fn a_long_text_costs_only_its_item() {
+    for (pointer, length) in [
+        ("/metadata/name", 257),
+        ("/metadata/uid", 64),
+        ("/metadata/ownerReferences/1/uid", 64),
+        ("/spec/nodeName", 254),
+        ("/status/phase", 257),
+        ("/status/conditions/0/type", 257),
+    ] {
+        let mut long = item("long");
+        *long.pointer_mut(pointer).unwrap() = json!("x".repeat(length));
+        let listing = decoded(&list(&[item("a"), long, item("c")]));
+        assert_eq!((listing.malformed, listing.pods.len()), (1, 2), "{pointer}");
+        assert!(listing.examples[0].contains("is malformed"), "{:?}", listing.examples);
+    }
 }
 
 #[test]

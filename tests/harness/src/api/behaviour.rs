@@ -16,6 +16,8 @@ pub enum Behaviour {
     Redirect(String),
     /// 200 with this body.
     Body(String),
+    /// 200 with this beginning, this piece so many times, and this end: a large body at no memory here.
+    Repeated(String, String, usize, String),
     /// 200 with an empty list.
     EmptyList,
     /// 200 whose body ends before its Content-Length.

@@ -82,6 +82,9 @@ fn answer(output: &mut Tls, request: &Request, shared: &Shared) -> io::Result<bo
             status(&mut writer, 302, "Found", &[("Location".to_owned(), url)])?;
         }
         Behaviour::Body(body) => ok(&mut writer, body.as_bytes())?,
+        Behaviour::Repeated(begin, piece, times, end) => {
+            return repeated(&mut writer, [&begin, &piece, &end], times);
+        }
         Behaviour::EmptyList => {
             let version = shared.pods.version();
             let body = format!(
@@ -173,6 +176,24 @@ fn endless(writer: &mut Counted<'_>, begin: &str, piece: &str) -> io::Result<boo
     loop {
         chunk(writer, piece.as_bytes())?;
     }
+}
+
+/// A chunked body of pieces, several in a chunk.
+fn repeated(
+    writer: &mut Counted<'_>,
+    [begin, piece, end]: [&str; 3],
+    times: usize,
+) -> io::Result<bool> {
+    head(writer, 200, &[("Transfer-Encoding", "chunked")])?;
+    let in_chunk = (16 * 1024 / piece.len()).clamp(1, times);
+    let many = piece.repeat(in_chunk);
+    chunk(writer, begin.as_bytes())?;
+    for _ in 0..times / in_chunk {
+        chunk(writer, many.as_bytes())?;
+    }
+    chunk(writer, format!("{}{end}", piece.repeat(times % in_chunk)).as_bytes())?;
+    writer.write_all(b"0\r\n\r\n")?;
+    Ok(true)
 }
 
 fn drip(
