@@ -1,6 +1,6 @@
 # Entry points for developers; the work is in scripts/ and tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test control-plane e2e cluster-up cluster-down tunnels-long lab-long faults screenshots recordings build image budgets bench fmt lint setup clean
+.PHONY: help demo test control-plane e2e cluster-up cluster-down tunnels-long lab-long withstand faults screenshots recordings build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -34,6 +34,9 @@ tunnels-long: build ## run the tests that wait for WireGuard's own timers (7 min
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture long
 
 lab-long: tunnels-long
+
+withstand: build ## attack an agent in a pod of 32 MiB with all hostile clients at once for ten minutes (root)
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo test --locked --test withstand -- --ignored --nocapture --test-threads=1 ten_minutes
 
 faults: build ## measure how soon each fault is reported, and write docs/faults.md
 	rm -rf $(faults)

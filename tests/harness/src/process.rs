@@ -75,36 +75,46 @@ impl Agent {
     /// Starts an agent, without waiting for an answer.
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
-        Self::spawn(Command::new(&settings.binary), settings, None)
+        Self::spawn(Command::new(&settings.binary), settings, None, |_| ())
     }
 
     /// Starts an agent in a pod, without privileges. Requests to it come from inside the pod, so that no
     /// network fault affects them.
     #[must_use]
     pub fn start_in(pod: &Namespace, settings: &Settings) -> Self {
+        Self::start_prepared(pod, settings, |_| ())
+    }
+
+    /// As [`Agent::start_in`]; `prepare` may change the command at last, for example its standard error or its
+    /// cgroup.
+    #[must_use]
+    pub fn start_prepared(
+        pod: &Namespace,
+        settings: &Settings,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let [program, arguments @ ..] = UNPRIVILEGED;
         let mut command = pod.command(program);
         command.args(arguments).arg(&settings.binary);
-        Self::spawn(command, settings, Some(pod.entrance()))
+        Self::spawn(command, settings, Some(pod.entrance()), prepare)
     }
 
     /// As [`Agent::start`], with another standard error than the log file.
     #[must_use]
     pub fn start_with_log(settings: &Settings, log: Stdio) -> Self {
-        Self::spawn_with_log(Command::new(&settings.binary), settings, None, log)
+        let with_log = |command: &mut Command| {
+            command.stderr(log);
+        };
+        Self::spawn(Command::new(&settings.binary), settings, None, with_log)
     }
 
-    fn spawn(command: Command, settings: &Settings, requests_from: Option<Entrance>) -> Self {
-        let log = File::options().create(true).append(true).open(&settings.log).unwrap();
-        Self::spawn_with_log(command, settings, requests_from, log.into())
-    }
-
-    fn spawn_with_log(
+    fn spawn(
         mut command: Command,
         settings: &Settings,
         requests_from: Option<Entrance>,
-        log: Stdio,
+        prepare: impl FnOnce(&mut Command),
     ) -> Self {
+        let log = File::options().create(true).append(true).open(&settings.log).unwrap();
         command
             .env_clear()
             // For the programs that start the agent.
@@ -114,6 +124,7 @@ impl Agent {
             .stdout(Stdio::null())
             .stderr(log);
         end_with_this_thread(&mut command);
+        prepare(&mut command);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", settings.binary.display()));
@@ -319,6 +330,19 @@ pub fn stuck_in_output(command: &mut Command) -> (Child, PipeReader) {
         std::fs::read_to_string(&waits_in).is_ok_and(|place| place.contains("pipe_write"))
     });
     (child, reader)
+}
+
+/// A pipe that holds this many bytes, at least a page.
+///
+/// # Panics
+/// When the kernel refuses.
+#[must_use]
+pub fn pipe_of(bytes: i32) -> (PipeReader, io::PipeWriter) {
+    let (reader, writer) = io::pipe().unwrap();
+    // SAFETY: the call does not access memory of this process.
+    let size = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    assert!(size >= bytes, "pipe: {}", io::Error::last_os_error());
+    (reader, writer)
 }
 
 /// A program's peak memory at its first output, in kB.
