@@ -6,6 +6,7 @@
 mod collect;
 mod event_loop;
 mod requests;
+mod silent;
 mod start;
 mod views;
 

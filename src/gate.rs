@@ -10,7 +10,10 @@ mod backend;
 mod client;
 mod counters;
 mod event_loop;
+mod fairness;
+mod outbox;
 mod poll;
+mod queue;
 mod request;
 mod response;
 

@@ -37,11 +37,14 @@ label_set! {
     pub enum Lane {
         /// Small responses of a known size: never delayed by a slow reader.
         Small = "small",
-        /// Responses of any size: one at a time, with a short queue.
+        /// Responses of any size, of what the agent has.
         Bulk = "bulk",
         /// Responses gathered from the peers first, which takes seconds. Apart from bulk, or two agents
         /// that gather from each other would each wait for themselves.
         Gathered = "gathered",
+        /// Details of a pair, which its source is asked for. Apart from gathered, or a source that does not
+        /// respond would delay the matrix.
+        Pair = "pair",
     }
 }
 
@@ -54,12 +57,14 @@ pub struct Lanes<T> {
     pub bulk: T,
     /// For [`Lane::Gathered`].
     pub gathered: T,
+    /// For [`Lane::Pair`].
+    pub pair: T,
 }
 
 impl<T> Lanes<T> {
     /// All values, in the order of [`Lane::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        [&self.small, &self.bulk, &self.gathered].into_iter()
+        [&self.small, &self.bulk, &self.gathered, &self.pair].into_iter()
     }
 
     /// The value of a lane.
@@ -68,6 +73,7 @@ impl<T> Lanes<T> {
             Lane::Small => &mut self.small,
             Lane::Bulk => &mut self.bulk,
             Lane::Gathered => &mut self.gathered,
+            Lane::Pair => &mut self.pair,
         }
     }
 }
@@ -141,7 +147,8 @@ impl Route {
     pub const fn lane(&self) -> Lane {
         match self {
             Self::Metrics | Self::Peers | Self::Peer(_) | Self::Row | Self::Page => Lane::Bulk,
-            Self::Matrix | Self::Pair(..) => Lane::Gathered,
+            Self::Matrix => Lane::Gathered,
+            Self::Pair(..) => Lane::Pair,
             Self::KeepAlive | Self::Healthz | Self::Readyz | Self::Unknown => Lane::Small,
         }
     }
@@ -179,7 +186,7 @@ mod tests {
         assert_eq!((&peer, peer.label()), (&Route::Peer(name(&long)), "/api/v1/peers"));
         let pair = Route::of(&format!("/api/v1/cluster/{long}/n2"));
         assert_eq!((&pair, pair.label()), (&Route::Pair(name(&long), name("n2")), MATRIX_PATH));
-        assert_eq!(pair.lane(), Lane::Gathered);
+        assert_eq!((pair.lane(), Route::Matrix.lane()), (Lane::Pair, Lane::Gathered));
         for path in [
             "/api/v1/peers/a~b",
             "/api/v1/peers/a/b",

@@ -1,6 +1,6 @@
 //! tiny_http on a private socket, and the routes it answers.
 //!
-//! It gets only requests that the gate has checked, over three connections that are opened here and
+//! It gets only requests that the gate has checked, over four connections that are opened here and
 //! handed to the gate; no other can exist. tiny_http is never stopped or dropped, since it aborts when
 //! it is dropped on an abstract socket.
 
@@ -23,11 +23,11 @@ use crate::wire::KeepAlive;
 
 pub use page::{PAGE, PAGE_HEADERS};
 
-/// Two connections have one request in flight each; requests on the third have threads of their own.
-const HANDLERS: usize = 2;
+/// The thread that answers small requests and hands the others to threads of their own.
+const HANDLER: &str = "server";
 /// Threads that tiny_http starts without a check: one that accepts, four of its pool, and another for
 /// each connection that comes before those are idle.
-const UNCHECKED: usize = 8;
+const UNCHECKED: usize = 9;
 /// For threads that do nothing.
 const SMALL_STACK: usize = 16 * 1024;
 /// For rendering metrics and JSON; virtual memory until used.
@@ -69,7 +69,7 @@ pub trait Views: Send + Sync + 'static {
     ) -> Option<Result<Vec<u8>, RowError>>;
 }
 
-/// Starts the server and its threads `server-0` and `server-1`, which end with the process.
+/// Starts the server and its thread `server`, which ends with the process.
 ///
 /// # Errors
 /// When the socket, a thread or the first answer fails.
@@ -80,19 +80,16 @@ pub fn start(views: Arc<dyn Views>) -> io::Result<Lanes<UnixStream>> {
     let server = server.map_err(|error| io::Error::other(format!("start the server: {error}")))?;
     // Never dropped, which would abort.
     let server: &'static tiny_http::Server = Box::leak(Box::new(server));
-    for number in 0..HANDLERS {
-        let views = Arc::clone(&views);
-        std::thread::Builder::new()
-            .name(format!("server-{number}"))
-            .stack_size(HANDLER_STACK)
-            .spawn(move || handle(server, &views))?;
-    }
+    std::thread::Builder::new()
+        .name(HANDLER.to_owned())
+        .stack_size(HANDLER_STACK)
+        .spawn(move || handle(server, &views))?;
     for stream in &streams {
         private::greet(stream)?;
     }
     drop(shut);
-    let [small, bulk, gathered] = streams;
-    Ok(Lanes { small, bulk, gathered })
+    let [small, bulk, gathered, pair] = streams;
+    Ok(Lanes { small, bulk, gathered, pair })
 }
 
 /// Starts as many threads as the server will, and ends them: where the kernel refuses one, this is an
@@ -101,7 +98,7 @@ fn check_threads() -> io::Result<()> {
     let hold = Mutex::new(());
     std::thread::scope(|scope| {
         let _held = hold.lock();
-        (0..UNCHECKED + HANDLERS).try_for_each(|_| {
+        (0..=UNCHECKED).try_for_each(|_| {
             let builder = std::thread::Builder::new().stack_size(SMALL_STACK);
             let thread = builder.spawn_scoped(scope, || drop(hold.lock()));
             thread.map(drop).map_err(|error| {

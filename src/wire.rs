@@ -36,6 +36,9 @@ pub const CAN_LARGE: &str = "large";
 
 /// Only between gate and server: the number of a request, echoed in its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
+/// Only from server to gate: this response is sent by the thread that answers `/keepalive` too, so the gate
+/// must read it without a pause.
+pub const UNPAUSED: &str = "Wylis-Unpaused";
 
 /// Longest request head that the gate accepts, a browser's cookies included.
 pub const MAX_REQUEST_HEAD: usize = 64 * 1024;

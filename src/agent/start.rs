@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::collect::Collector;
 use super::event_loop::{Event, EventLoop, Shared};
 use super::requests::{self, RequestQueue};
+use super::silent::SilentPeers;
 use super::views::AgentViews;
 use crate::config::{Config, DEFAULT_PORT, DiscoveryConfig};
 use crate::discovery::fixed::{FixedList, FixedSource};
@@ -174,6 +175,7 @@ impl Parts {
             shared: Arc::clone(&shared),
             lost,
             heartbeats: heartbeats.to_vec(),
+            silent: SilentPeers::default(),
         };
         let [loop_heartbeat, workers_heartbeat, discovery_heartbeat, gate_heartbeat] = heartbeats;
         let backends = server::start(Arc::new(views)).map_err(AgentError::Server)?;

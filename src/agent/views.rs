@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use super::collect;
 use super::event_loop::{Event, Shared};
 use super::requests::RequestQueue;
+use super::silent::SilentPeers;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
 use crate::logger::Losses;
@@ -33,6 +34,7 @@ pub(super) struct AgentViews {
     /// Log lines that were not written.
     pub(super) lost: Arc<Losses>,
     pub(super) heartbeats: Vec<Heartbeat>,
+    pub(super) silent: SilentPeers,
 }
 
 impl Views for AgentViews {
@@ -94,7 +96,14 @@ impl Views for AgentViews {
         source: &NodeName,
         target: &NodeName,
     ) -> Option<Result<Vec<u8>, RowError>> {
-        collect::fetch_peer(snapshot, source, target)
+        if let Some(error) = self.silent.error(source, Instant::now()) {
+            return Some(Err(error));
+        }
+        let fetched = collect::fetch_peer(snapshot, source, target);
+        if let Some(Err(error)) = fetched {
+            self.silent.note(source, error, Instant::now());
+        }
+        fetched
     }
 }
 

@@ -1,12 +1,12 @@
 //! The listener: when it is watched, how many connections are accepted in a row, and the pause while
 //! descriptors are short. Knows no client.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::poll::{Interest, Poll, Token};
 
@@ -35,15 +35,19 @@ impl Acceptor {
         Ok(Self { listener, watched: true, retry_at: None, shortage: None, batch: 1 })
     }
 
-    /// Accepts one connection. `Ok(None)` if it failed before it was accepted.
-    pub(super) fn accept(&mut self, now: Instant) -> Result<Option<OwnedFd>, Errno> {
-        match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(socket) => {
+    /// Accepts one connection, and returns it with the client's address. `Ok(None)` if it failed before it
+    /// was accepted.
+    pub(super) fn accept(&mut self, now: Instant) -> Result<Option<(OwnedFd, IpAddr)>, Errno> {
+        match acceptfrom_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((socket, address)) => {
                 if self.shortage.is_some_and(|last| now.duration_since(last) > RECOVERY) {
                     self.shortage = None;
                     log::info!("accepting connections again");
                 }
-                Ok(Some(socket))
+                // A client without an address cannot exist.
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+                Ok(Some((socket, address)))
             }
             Err(error) if is_of_the_connection(error) => Ok(None),
             Err(error) => Err(error),

@@ -4,23 +4,29 @@
 //! The connection is never closed or reopened. A response whose client has left is read to its end,
 //! because the next one follows it.
 
-use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use super::fairness::Window;
 use super::poll::{ClientId, Interest, Poll, Token};
+use super::queue::{FairQueue, Standing};
 use super::request::RequestHead;
 use super::response::{BackendResponse, ResponseError};
 use crate::route::Lane;
 
-/// Requests that wait for the bulk lane; each may take its whole deadline.
-const BULK_QUEUE: usize = 4;
+/// Requests that wait for the bulk lane. Each takes milliseconds, unless its reader is slow.
+const BULK_QUEUE: usize = 16;
 /// Requests that wait for the gathered lane; most get what the first one gathered.
 const GATHERED_QUEUE: usize = 16;
+/// Requests that wait for the lane of pairs. Each takes 2 s if its source does not respond.
+const PAIR_QUEUE: usize = 8;
+/// Of these, requests for the same pair.
+const SAME_PAIR: usize = 2;
 /// Longest response of the small lane, which is buffered as a whole.
 const MAX_SMALL_RESPONSE: usize = 16 * 1024;
 
@@ -66,6 +72,8 @@ struct Exchange {
     started: bool,
     /// When data last arrived, or when the timeout was last restarted.
     progress: Instant,
+    /// While others wait for a client that does not keep up.
+    window: Option<Window>,
 }
 
 pub(super) struct Backend {
@@ -73,7 +81,7 @@ pub(super) struct Backend {
     stream: UnixStream,
     /// Longest time without data while a response is due.
     timeout: Duration,
-    queue: VecDeque<(ClientId, RequestHead)>,
+    queue: FairQueue,
     exchange: Option<Exchange>,
     /// Not read, because the client does not read.
     paused: bool,
@@ -89,23 +97,62 @@ impl Backend {
     ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         poll.add(&stream, Token::Lane(lane), Interest::Read)?;
-        let queue = VecDeque::new();
+        let queue = FairQueue::default();
         Ok(Self { lane, stream, timeout, queue, exchange: None, paused: false, sequence: 0 })
     }
 
-    /// Appends a request; `false` if the queue is full. The small lane's queue is bounded by the
-    /// number of connections.
-    pub(super) fn enqueue(&mut self, client: ClientId, request: RequestHead) -> bool {
+    /// Appends a request; returns the client to refuse if the queue is full. The small lane's queue is
+    /// bounded by the number of connections.
+    pub(super) fn enqueue(
+        &mut self,
+        client: ClientId,
+        address: IpAddr,
+        request: RequestHead,
+    ) -> Option<ClientId> {
         let limit = match self.lane {
             Lane::Small => usize::MAX,
             Lane::Bulk => BULK_QUEUE,
             Lane::Gathered => GATHERED_QUEUE,
+            Lane::Pair if self.queue.count_of_path(&request.path) >= SAME_PAIR => {
+                return Some(client);
+            }
+            Lane::Pair => PAIR_QUEUE,
         };
-        let fits = self.queue.len() < limit;
-        if fits {
-            self.queue.push_back((client, request));
+        self.queue.push(client, address, request, limit)
+    }
+
+    /// Remembers whether the response to this address was read.
+    pub(super) fn note(&mut self, address: IpAddr, standing: Standing) {
+        self.queue.note(address, standing);
+    }
+
+    /// The client of the response in flight.
+    pub(super) fn client(&self) -> Option<ClientId> {
+        self.exchange.as_ref().and_then(|exchange| exchange.client)
+    }
+
+    /// Whether the server cannot wait for the client of the response in flight.
+    pub(super) fn is_unpaused(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.response.is_unpaused())
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether the client of the response in flight, of which the kernel has taken this much, holds up
+    /// others without progress.
+    pub(super) fn has_stalled(&mut self, taken: u64, now: Instant) -> bool {
+        let contended = self.paused && !self.queue.is_empty();
+        let Some(exchange) = &mut self.exchange else { return false };
+        if self.queue.is_empty() {
+            exchange.window = None;
         }
-        fits
+        let window = exchange.window.or_else(|| contended.then(|| Window::new(now, taken)));
+        exchange.window = window;
+        let Some(window) = window.filter(|window| window.end() <= now) else { return false };
+        exchange.window = Some(Window::new(now, taken));
+        contended && window.has_stalled(taken)
     }
 
     /// Sends the next request, unless one is in flight.
@@ -113,7 +160,11 @@ impl Backend {
         if self.exchange.is_some() {
             return Ok(());
         }
-        let Some((client, request)) = self.queue.pop_front() else { return Ok(()) };
+        let next = match self.lane {
+            Lane::Small => self.queue.pop_oldest(),
+            Lane::Bulk | Lane::Gathered | Lane::Pair => self.queue.pop(),
+        };
+        let Some((client, request)) = next else { return Ok(()) };
         self.sequence += 1;
         let text = request.render(self.sequence);
         match send(&self.stream, text.as_bytes(), SendFlags::NOSIGNAL) {
@@ -127,6 +178,7 @@ impl Backend {
             received: Vec::new(),
             started: false,
             progress: now,
+            window: None,
         });
         Ok(())
     }
@@ -177,7 +229,7 @@ impl Backend {
         poll: &Poll,
         now: Instant,
     ) -> Result<(), Errno> {
-        self.queue.retain(|(waiting, _)| *waiting != client);
+        self.queue.remove(client);
         match &mut self.exchange {
             Some(exchange) if exchange.client == Some(client) => exchange.client = None,
             _ => return Ok(()),
@@ -192,19 +244,28 @@ impl Backend {
         poll: &Poll,
         now: Instant,
     ) -> Result<(), Errno> {
-        self.restart_timeout(now);
         if std::mem::replace(&mut self.paused, paused) == paused {
             return Ok(());
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.progress = now;
         }
         let interest = if paused { Interest::Nothing } else { Interest::Read };
         poll.modify(&self.stream, Token::Lane(self.lane), interest)
     }
 
-    /// Restarts the timeout of the response in flight.
+    /// Restarts the timeout of the response in flight, and the observation of its client.
     pub(super) fn restart_timeout(&mut self, now: Instant) {
         if let Some(exchange) = &mut self.exchange {
             exchange.progress = now;
+            exchange.window = None;
         }
+    }
+
+    /// When [`Self::has_stalled`] judges next.
+    pub(super) fn judged_at(&self) -> Option<Instant> {
+        let exchange = self.exchange.as_ref().filter(|exchange| exchange.client.is_some())?;
+        Some(exchange.window?.end())
     }
 
     /// When the response in flight is overdue.
@@ -218,6 +279,8 @@ impl Backend {
 mod tests {
     use std::io::{Read as _, Write as _};
 
+    use wylis_harness::bounds::worst_case;
+
     use super::super::request::HeadReader;
     use super::*;
     use crate::shutdown::StopToken;
@@ -230,16 +293,17 @@ mod tests {
         (Backend::new(Lane::Bulk, near, TIMEOUT, &poll).unwrap(), far, poll)
     }
 
-    fn request(path: &str) -> RequestHead {
+    fn enqueue(backend: &mut Backend, client: ClientId, path: &str) -> Option<ClientId> {
         let text = format!("GET {path} HTTP/1.0\r\n\r\n");
-        HeadReader::default().read(text.as_bytes()).unwrap().unwrap()
+        let request = HeadReader::default().read(text.as_bytes()).unwrap().unwrap();
+        backend.enqueue(client, [10, 0, 0, 1].into(), request)
     }
 
     #[test]
     fn a_resumed_response_gets_the_whole_timeout_again() {
         let (mut backend, _far, poll) = backend();
         let start = Instant::now();
-        assert!(backend.enqueue(ClientId::FIRST, request("/a")));
+        assert_eq!(enqueue(&mut backend, ClientId::FIRST, "/a"), None);
         assert_eq!(backend.deadline(), None);
         backend.send_next(start).unwrap();
         assert_eq!(backend.deadline(), Some(start + TIMEOUT));
@@ -256,7 +320,7 @@ mod tests {
         let now = Instant::now();
         let ids = [ClientId::FIRST, ClientId::FIRST.next(), ClientId::FIRST.next().next()];
         for (id, path) in ids.into_iter().zip(["/a", "/b", "/c"]) {
-            assert!(backend.enqueue(id, request(path)));
+            assert_eq!(enqueue(&mut backend, id, path), None);
         }
         let mut received = [0; 512];
         backend.send_next(now).unwrap();
@@ -270,5 +334,59 @@ mod tests {
         assert!(backend.receive(&mut [0; 512], now).unwrap().is_none());
         backend.send_next(now).unwrap();
         assert!(far.read(&mut received).unwrap() > 0 && received.starts_with(b"GET /c "));
+    }
+
+    #[test]
+    fn a_reader_without_progress_yields_when_others_wait() {
+        const DRIP: u64 = 1000;
+        let (mut backend, _far, poll) = backend();
+        let start = Instant::now();
+        assert_eq!(enqueue(&mut backend, ClientId::FIRST, "/a"), None);
+        backend.send_next(start).unwrap();
+        backend.set_paused(true, &poll, start).unwrap();
+        // With none waiting, it may take its time.
+        assert!(!backend.has_stalled(0, start + TIMEOUT));
+        assert_eq!(backend.judged_at(), None);
+        assert_eq!(enqueue(&mut backend, ClientId::FIRST.next(), "/b"), None);
+        let since = start + TIMEOUT;
+        let mut taken = 0;
+        // While it makes progress, it stays.
+        for second in [0, 2, 4] {
+            let now = since + Duration::from_secs(second);
+            assert!(!backend.has_stalled(taken, now), "{second}");
+            taken += 1024 * 1024;
+        }
+        taken -= 1024 * 1024;
+        let last = since + Duration::from_secs(4);
+        let end = backend.judged_at().unwrap();
+        let held = end.duration_since(last).as_secs_f64();
+        assert!(held <= worst_case("YIELD_AFTER"), "{held}");
+        let mut now = last;
+        while now < end {
+            assert!(!backend.has_stalled(taken, now));
+            (now, taken) = (now + Duration::from_millis(100), taken + DRIP);
+        }
+        assert!(backend.has_stalled(taken, end), "a drip is no progress");
+        backend.abandon(ClientId::FIRST, &poll, end).unwrap();
+        assert_eq!(backend.judged_at(), None, "or the loop would spin");
+    }
+
+    #[test]
+    fn each_queue_is_bounded() {
+        let poll = Poll::new(&StopToken::new()).unwrap();
+        let waiting = |lane, path: fn(usize) -> String| {
+            let (near, _far) = UnixStream::pair().unwrap();
+            let mut backend = Backend::new(lane, near, TIMEOUT, &poll).unwrap();
+            let mut id = ClientId::FIRST;
+            let accepted = (0..100).filter(|number| {
+                id = id.next();
+                enqueue(&mut backend, id, &path(*number)).is_none()
+            });
+            accepted.count() as f64
+        };
+        assert!(waiting(Lane::Bulk, |_| "/a".into()) <= worst_case("BULK_QUEUE"));
+        assert!(waiting(Lane::Gathered, |_| "/a".into()) <= worst_case("GATHERED_QUEUE"));
+        assert!(waiting(Lane::Pair, |number| format!("/{number}")) <= worst_case("PAIR_QUEUE"));
+        assert!(waiting(Lane::Pair, |_| "/a".into()) <= worst_case("SAME_PAIR"));
     }
 }

@@ -1,6 +1,7 @@
 //! One client connection: reads its head, writes its response, waits for its close. Each method
 //! returns the next step, which the event loop applies. Knows neither the lanes' connections nor epoll.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::Limits;
 use super::counters::Rejection;
+use super::outbox::Outbox;
 use super::poll::Interest;
 use super::request::{HeadReader, RequestHead};
 use crate::route::{Lane, Route};
@@ -27,8 +29,9 @@ pub(super) enum Step {
     Refuse(Rejection),
     /// The kernel took all of an incomplete response: reads more of it from the backend.
     Resume,
-    /// The client does not keep up: reads no more from the backend until the socket is writable.
-    Pause,
+    /// The client does not keep up with an incomplete response: the rest is buffered until the socket is
+    /// writable.
+    Buffer,
     /// The response is written and the FIN sent: waits for the client's close.
     Linger,
     /// Closes; the kernel delivers what was written. Counts the rejection.
@@ -50,9 +53,14 @@ enum ClientState {
 
 pub(super) struct Client {
     pub(super) socket: OwnedFd,
+    pub(super) address: IpAddr,
     state: ClientState,
     /// The part of the response that the kernel has not taken.
-    unsent: Vec<u8>,
+    pub(super) unsent: Outbox,
+    /// Bytes of the response that the kernel has taken.
+    pub(super) taken: u64,
+    /// When the kernel last took some.
+    pub(super) progress: Instant,
     pub(super) deadline: Instant,
     /// What epoll watches the socket for; `None` if it is not registered.
     pub(super) watched: Option<Interest>,
@@ -60,21 +68,27 @@ pub(super) struct Client {
     pub(super) lane: Lane,
     /// The label of the request's route.
     pub(super) label: &'static str,
+    /// The response is the server's, not a refusal.
+    pub(super) served: bool,
     head_only: bool,
     /// How long to wait for the client's close, if at all.
     linger: Duration,
 }
 
 impl Client {
-    pub(super) fn new(socket: OwnedFd, deadline: Instant) -> Self {
+    pub(super) fn new(socket: OwnedFd, address: IpAddr, deadline: Instant) -> Self {
         Self {
             socket,
+            address,
             state: ClientState::ReadingHead(HeadReader::default()),
-            unsent: Vec::new(),
+            unsent: Outbox::default(),
+            taken: 0,
+            progress: deadline,
             deadline,
             watched: None,
             lane: Lane::Small,
             label: "",
+            served: false,
             head_only: false,
             linger: Duration::ZERO,
         }
@@ -82,6 +96,10 @@ impl Client {
 
     pub(super) fn is_reading_head(&self) -> bool {
         matches!(self.state, ClientState::ReadingHead(_))
+    }
+
+    pub(super) fn is_responding(&self) -> bool {
+        matches!(self.state, ClientState::Responding { .. })
     }
 
     pub(super) fn is_lingering(&self) -> bool {
@@ -141,7 +159,7 @@ impl Client {
         self.label = route.label();
         self.head_only = request.head_only;
         self.linger = match self.lane {
-            Lane::Bulk | Lane::Gathered => limits.linger,
+            Lane::Bulk | Lane::Gathered | Lane::Pair => limits.linger,
             // More than a packet or two must not be left to the kernel, where no limit counts it. A
             // prober that receives nothing must see its own timeout rather than a reset.
             Lane::Small if request.names_size() => limits.small_response,
@@ -150,10 +168,17 @@ impl Client {
     }
 
     /// Writes the next part of the response.
-    pub(super) fn respond(&mut self, mut part: Vec<u8>, complete: bool, now: Instant) -> Step {
-        self.unsent.append(&mut part);
+    pub(super) fn respond(&mut self, part: &[u8], complete: bool, now: Instant) -> Step {
+        if !self.is_responding() {
+            self.progress = now;
+        }
         self.state = ClientState::Responding { complete };
-        self.write(now)
+        // Most of it passes to the kernel without a copy.
+        let sent = if self.unsent.is_empty() { self.hand_over(part) } else { Ok(0) };
+        let Ok(sent) = sent else { return Step::Close(Some(Rejection::ClientGone)) };
+        self.count(sent, now);
+        self.unsent.push(part.get(sent..).unwrap_or_default());
+        self.continue_response(now)
     }
 
     /// Answers without the backend.
@@ -163,38 +188,61 @@ impl Client {
         self.linger = limits.linger;
         self.deadline = now + limits.small_response;
         self.unsent.clear();
-        self.respond(refusal(status, rejection, self.head_only), true, now)
+        self.respond(&refusal(status, rejection, self.head_only), true, now)
     }
 
+    /// Writes what is buffered.
     fn write(&mut self, now: Instant) -> Step {
-        let ClientState::Responding { complete } = self.state else { return Step::Reset(None) };
+        while let Some(next) = self.unsent.next() {
+            let length = next.len();
+            let Ok(sent) = self.hand_over(next) else {
+                return Step::Close(Some(Rejection::ClientGone));
+            };
+            self.unsent.advance(sent);
+            self.count(sent, now);
+            if sent < length {
+                break;
+            }
+        }
+        self.continue_response(now)
+    }
+
+    /// Hands bytes of the response to the kernel, and returns how many it took.
+    fn hand_over(&self, bytes: &[u8]) -> Result<usize, Errno> {
         // The end of the response and the FIN share a packet.
+        let complete = matches!(self.state, ClientState::Responding { complete: true });
         let more = if complete { SendFlags::MORE } else { SendFlags::empty() };
         let mut sent = 0;
-        let blocked = loop {
-            let rest = self.unsent.get(sent..).unwrap_or_default();
-            if rest.is_empty() {
-                break false;
-            }
+        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
             match send(&self.socket, rest, SendFlags::NOSIGNAL | more) {
                 Ok(count) => sent += count,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break true,
-                Err(_) => return Step::Close(Some(Rejection::ClientGone)),
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error),
             }
-        };
-        self.unsent.drain(..sent.min(self.unsent.len()));
-        match (complete, blocked) {
+        }
+        Ok(sent)
+    }
+
+    fn count(&mut self, sent: usize, now: Instant) {
+        if sent > 0 {
+            self.taken += sent as u64;
+            self.progress = now;
+        }
+    }
+
+    fn continue_response(&mut self, now: Instant) -> Step {
+        let ClientState::Responding { complete } = self.state else { return Step::Reset(None) };
+        match (complete, !self.unsent.is_empty()) {
             (true, true) => Step::Watch(Interest::Write),
             (true, false) if self.linger.is_zero() => Step::Close(None),
             (true, false) => self.linger(now),
-            (false, true) => Step::Pause,
+            (false, true) => Step::Buffer,
             (false, false) => Step::Resume,
         }
     }
 
     fn linger(&mut self, now: Instant) -> Step {
-        self.unsent = Vec::new();
         self.state = ClientState::Lingering { discarded: 0 };
         self.deadline = now + self.linger;
         match shutdown(&self.socket, Shutdown::Write) {

@@ -1,8 +1,10 @@
 //! The gate's loop: waits, dispatches events to the listener, the clients and the lanes, and applies
 //! the steps that clients return. Only this file knows both clients and lanes.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +15,9 @@ use super::acceptor::Acceptor;
 use super::backend::{Backend, BackendError};
 use super::client::{Client, Step};
 use super::counters::{Counters, Rejection};
+use super::fairness;
 use super::poll::{ClientId, Interest, Poll, Token};
+use super::queue::Standing;
 use super::request::RequestHead;
 use super::{Fatal, Limits, Setup};
 use crate::heartbeat::Heartbeat;
@@ -59,6 +63,8 @@ pub(super) struct EventLoop {
     now: Instant,
     /// When the loop ends at the latest, after the stop.
     stop_at: Option<Instant>,
+    /// When the reader longest without progress yields, while there is no room for others.
+    yields_at: Option<Instant>,
 }
 
 impl EventLoop {
@@ -70,6 +76,7 @@ impl EventLoop {
             small: backend(Lane::Small, setup.backends.small)?,
             bulk: backend(Lane::Bulk, setup.backends.bulk)?,
             gathered: backend(Lane::Gathered, setup.backends.gathered)?,
+            pair: backend(Lane::Pair, setup.backends.pair)?,
         };
         Ok(Self {
             poll,
@@ -85,6 +92,7 @@ impl EventLoop {
             scratch: vec![0; SCRATCH],
             now: Instant::now(),
             stop_at: None,
+            yields_at: None,
         })
     }
 
@@ -125,6 +133,7 @@ impl EventLoop {
             if let Some(deadline) = deadline.filter(|deadline| *deadline <= self.now) {
                 self.expire(self.now.duration_since(deadline) > OVERSLEPT)?;
             }
+            self.balance()?;
             if std::mem::take(&mut self.place_freed) && self.clients.len() < self.limits.connections
             {
                 self.watch_listener(true)?;
@@ -136,7 +145,9 @@ impl EventLoop {
 
     fn next_deadline(&self) -> Option<Instant> {
         let clients = self.clients.values().map(|client| client.deadline);
-        let backends = self.backends.iter().filter_map(Backend::deadline);
+        let backends = self.backends.iter();
+        let backends = backends.flat_map(|backend| [backend.deadline(), backend.judged_at()]);
+        let backends = backends.flatten().chain(self.yields_at);
         let retry = self.acceptor.as_ref().and_then(|acceptor| acceptor.retry_at);
         clients.chain(backends).chain(retry).chain(self.stop_at).min()
     }
@@ -174,7 +185,7 @@ impl EventLoop {
             }
             let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
             match acceptor.accept(self.now) {
-                Ok(Some(socket)) => self.admit(socket)?,
+                Ok(Some((socket, address))) => self.admit(socket, address)?,
                 Ok(None) => {}
                 Err(Errno::AGAIN) => {
                     acceptor.batch = 1;
@@ -198,18 +209,19 @@ impl EventLoop {
         Ok(())
     }
 
-    fn admit(&mut self, socket: OwnedFd) -> Result<(), GateError> {
+    fn admit(&mut self, socket: OwnedFd, address: IpAddr) -> Result<(), GateError> {
         let id = self.next_id;
         self.next_id = id.next();
-        self.clients.insert(id, Client::new(socket, self.now + self.limits.head));
+        let deadline = self.now + self.limits.head;
+        self.clients.insert(id, Client::new(socket, address, deadline));
         // The request mostly comes with the handshake.
         self.client_ready(id)
     }
 
-    /// Makes room by resetting the oldest lingering connection, else the one with the oldest incomplete
+    /// Makes room by resetting a lingering connection, else the one with the oldest incomplete
     /// head; `false` if all connections are being answered.
     fn evict(&mut self) -> Result<bool, GateError> {
-        let (id, rejection) = if let Some(id) = self.oldest(Client::is_lingering) {
+        let (id, rejection) = if let Some(id) = self.excess_lingering() {
             (id, None)
         } else if let Some(id) = self.oldest(Client::is_reading_head) {
             (id, Some(Rejection::Evicted))
@@ -218,6 +230,17 @@ impl EventLoop {
         };
         self.apply(id, Step::Reset(rejection))?;
         Ok(true)
+    }
+
+    /// The lingering connection to reset: one that was refused rather than served, of the address with the
+    /// most of them, the oldest. A scraper may still be reading.
+    fn excess_lingering(&self) -> Option<ClientId> {
+        let lingering = self.clients.iter().filter(|(_, client)| client.is_lingering());
+        let lingering: Vec<_> = lingering.collect();
+        let of = |address| lingering.iter().filter(|(_, other)| other.address == address).count();
+        let worst =
+            lingering.iter().min_by_key(|(_, client)| (client.served, Reverse(of(client.address))));
+        worst.map(|(id, _)| **id)
     }
 
     fn oldest(&self, matches: impl Fn(&Client) -> bool) -> Option<ClientId> {
@@ -256,21 +279,16 @@ impl EventLoop {
             Step::Watch(interest) => self.watch(id, interest),
             Step::Forward(request) => self.forward(id, request),
             Step::Refuse(rejection) => self.refuse(id, rejection),
-            Step::Resume => {
-                self.set_paused(id, false)?;
-                self.watch(id, Interest::Nothing)
-            }
-            Step::Pause => {
-                self.set_paused(id, true)?;
-                self.watch(id, Interest::Write)
-            }
+            Step::Resume => self.watch(id, Interest::Nothing),
+            Step::Buffer => self.watch(id, Interest::Write),
             Step::Linger => {
+                self.note(id, Standing::Read);
                 self.watch(id, Interest::Read)?;
                 let lingering = self.clients.values().filter(|client| client.is_lingering());
                 if lingering.count() > MAX_LINGERING
-                    && let Some(oldest) = self.oldest(Client::is_lingering)
+                    && let Some(excess) = self.excess_lingering()
                 {
-                    return self.apply(oldest, Step::Reset(None));
+                    return self.apply(excess, Step::Reset(None));
                 }
                 Ok(())
             }
@@ -306,9 +324,11 @@ impl EventLoop {
         let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
         let route = Route::of(&request.path);
         client.wait(&route, &request, &self.limits, self.now);
+        let address = client.address;
         self.watch(id, Interest::Nothing)?;
-        if !self.backends.get_mut(route.lane()).enqueue(id, request) {
-            return self.refuse(id, Rejection::Overload);
+        let excess = self.backends.get_mut(route.lane()).enqueue(id, address, request);
+        if let Some(excess) = excess {
+            self.refuse(excess, Rejection::Overload)?;
         }
         self.send_next(route.lane())
     }
@@ -325,6 +345,9 @@ impl EventLoop {
         if let Some(rejection) = rejection {
             self.counters.reject(rejection);
         }
+        if rejection == Some(Rejection::Timeout) {
+            self.note(id, Standing::Stalled);
+        }
         self.abandon(id)?;
         self.place_freed |= self.clients.remove(&id).is_some();
         Ok(())
@@ -336,9 +359,58 @@ impl EventLoop {
         Ok(self.backends.get_mut(client.lane).abandon(id, &self.poll, self.now)?)
     }
 
-    fn set_paused(&mut self, id: ClientId, paused: bool) -> Result<(), GateError> {
-        let Some(client) = self.clients.get(&id) else { return Ok(()) };
-        Ok(self.backends.get_mut(client.lane).set_paused(paused, &self.poll, self.now)?)
+    /// Remembers how the response to this client ended, if it was one of the server.
+    fn note(&mut self, id: ClientId, standing: Standing) {
+        let served = |client: &&Client| client.served && client.lane != Lane::Small;
+        if let Some(client) = self.clients.get(&id).filter(served) {
+            self.backends.get_mut(client.lane).note(client.address, standing);
+        }
+    }
+
+    /// Pauses and resumes the lanes, and resets readers that hold up others.
+    fn balance(&mut self) -> Result<(), GateError> {
+        self.yields_at = None;
+        for lane in [Lane::Bulk, Lane::Gathered, Lane::Pair] {
+            let Some(id) = self.backends.get_mut(lane).client() else { continue };
+            let Some(client) = self.clients.get(&id) else { continue };
+            let (allocated, taken) = (client.unsent.allocated(), client.taken);
+            let no_room = allocated > 0 && fairness::is_full(self.shared());
+            let backend = self.backends.get_mut(lane);
+            let too_much = fairness::is_too_much(allocated, backend.is_paused());
+            let paused = too_much || no_room;
+            let yields = if backend.is_unpaused() {
+                paused
+            } else {
+                backend.set_paused(paused, &self.poll, self.now)?;
+                backend.has_stalled(taken, self.now) && too_much
+            };
+            if yields {
+                self.apply(id, Step::Reset(Some(Rejection::Timeout)))?;
+            } else if no_room {
+                self.make_room()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What all responses that are not read as they come occupy.
+    fn shared(&self) -> usize {
+        self.clients.values().map(|client| fairness::share(client.unsent.allocated())).sum()
+    }
+
+    /// Resets the reader longest without progress, once it has waited long enough.
+    fn make_room(&mut self) -> Result<(), GateError> {
+        let readers = self.clients.iter().filter(|(_, client)| !client.unsent.is_empty());
+        let oldest = readers.min_by_key(|(_, client)| client.progress);
+        let Some((id, client)) = oldest else { return Ok(()) };
+        let (id, at) = (*id, fairness::yields_at(client.progress));
+        if at > self.now {
+            self.yields_at = Some(at);
+            return Ok(());
+        }
+        // The lane that has waited is resumed at once.
+        self.yields_at = Some(self.now);
+        self.apply(id, Step::Reset(Some(Rejection::Timeout)))
     }
 
     fn send_next(&mut self, lane: Lane) -> Result<(), GateError> {
@@ -353,14 +425,20 @@ impl EventLoop {
             && let Some(client) = self.clients.get_mut(&part.client)
         {
             if part.first {
+                client.served = true;
                 self.counters.count_response(client.label, part.code);
                 client.deadline = self.now
                     + match lane {
                         Lane::Small => self.limits.small_response,
-                        Lane::Bulk | Lane::Gathered => self.limits.bulk_response,
+                        Lane::Bulk | Lane::Gathered | Lane::Pair => self.limits.bulk_response,
                     };
             }
-            let step = client.respond(part.bytes, part.complete, self.now);
+            let mut step = client.respond(&part.bytes, part.complete, self.now);
+            // The kernel takes a small response, unless it lacks memory.
+            let buffered = lane == Lane::Small && !client.unsent.is_empty();
+            if buffered && fairness::is_full(self.shared()) {
+                step = Step::Reset(Some(Rejection::Overload));
+            }
             self.apply(part.client, step)?;
         }
         self.send_next(lane)

@@ -49,6 +49,7 @@ pub(super) struct BackendResponse {
     head_only: bool,
     http_1_0: bool,
     code: Option<u16>,
+    unpaused: bool,
     position: Position,
     /// The incomplete head or chunk line.
     pending: Vec<u8>,
@@ -62,6 +63,7 @@ impl BackendResponse {
             head_only: request.head_only,
             http_1_0: request.http_1_0,
             code: None,
+            unpaused: false,
             position: Position::Head,
             pending: Vec::new(),
         }
@@ -70,6 +72,11 @@ impl BackendResponse {
     /// The status code, once the head is complete.
     pub(super) fn code(&self) -> Option<u16> {
         self.code
+    }
+
+    /// Whether the server cannot wait for the client of this response.
+    pub(super) fn is_unpaused(&self) -> bool {
+        self.unpaused
     }
 
     /// Reads the next bytes, and appends the client's bytes to `out`. `true` at the end.
@@ -150,6 +157,9 @@ impl BackendResponse {
             let is = |known: &str| header.name.eq_ignore_ascii_case(known);
             let passes = if is(wire::SEQUENCE) {
                 sequence = value.parse().ok();
+                false
+            } else if is(wire::UNPAUSED) {
+                self.unpaused = true;
                 false
             } else if is("Content-Length") {
                 length = Some(value.parse().map_err(|_| ResponseError::Head)?);

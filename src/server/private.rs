@@ -10,8 +10,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::wire;
 
-/// With a backlog of 2, Linux queues 3 connections: the own ones, and no fourth.
-const BACKLOG: i32 = 2;
+/// With a backlog of 3, Linux queues 4 connections: the own ones, and no fifth. tiny_http starts with 4
+/// threads, so that none of them waits for another to end.
+const BACKLOG: i32 = 3;
 /// Another process may connect first. One that always does causes an error.
 const ATTEMPTS: usize = 16;
 /// For the first answer on a connection, while threads start on a loaded machine.
@@ -26,7 +27,7 @@ pub(super) struct Private {
     /// The same socket: it stays shut while this is open.
     pub(super) shut: UnixListener,
     /// The own connections.
-    pub(super) streams: [UnixStream; 3],
+    pub(super) streams: [UnixStream; 4],
 }
 
 /// Opens the socket, connects to it, and shuts it.
@@ -55,7 +56,7 @@ fn attempt() -> io::Result<Private> {
         stream.set_nonblocking(false)?;
         Ok::<UnixStream, io::Error>(stream.into())
     };
-    let streams = [connect()?, connect()?, connect()?];
+    let streams = [connect()?, connect()?, connect()?, connect()?];
     let listener: UnixListener = listener.into();
     let shut = listener.try_clone()?;
     // The queued connections can still be accepted; no other can connect.

@@ -7,7 +7,7 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
-use super::{HANDLER_STACK, Views};
+use super::{HANDLER, HANDLER_STACK, Views};
 use crate::document::{Chunks, matrix_json, pair_json, peer_json, peers_json, row_json};
 use crate::metrics;
 use crate::route::{Lane, Route};
@@ -24,24 +24,36 @@ const NOT_FOUND: Refusal = (404, "not found\n");
 const UNRESPONSIVE: Refusal = (503, "the agent does not respond\n");
 const NO_THREAD: Refusal = (503, "cannot start a thread\n");
 
-/// Answers one request; one that must collect from peers first, on a thread of its own, so that
-/// neither probes nor scrapes wait for it.
+/// The longest response that the handler sends without a mark: it fits the socket and the gate's buffer.
+const SHORT: usize = 16 * 1024;
+
+/// Answers one request: a small one here, any other on a thread of its own, so that probes wait neither
+/// for its collection from peers nor for its client. Without a thread, only bulk is answered.
 pub(super) fn answer(request: Request, views: &Arc<dyn Views>) {
     let route = route(&request);
-    if route.lane() != Lane::Gathered {
+    let lane = route.lane();
+    if lane == Lane::Small {
         return answer_here(request, route, &**views);
     }
     // Shared, so that it is still here when no thread starts: dropping it lets tiny_http answer 500.
     let shared = Arc::new(Mutex::new(Some(request)));
-    let (given, views) = (Arc::clone(&shared), Arc::clone(views));
+    let (given, given_views) = (Arc::clone(&shared), Arc::clone(views));
+    let given_route = route.clone();
     let thread = std::thread::Builder::new()
-        .name("matrix".to_owned())
+        .name(lane.as_str().to_owned())
         .stack_size(HANDLER_STACK)
-        .spawn(move || take(&given).map_or((), |request| answer_here(request, route, &*views)));
+        .spawn(move || {
+            if let Some(request) = take(&given) {
+                answer_here(request, given_route, &*given_views);
+            }
+        });
     if thread.is_err()
         && let Some(request) = take(&shared)
     {
-        respond(request, text(NO_THREAD));
+        match lane {
+            Lane::Bulk => answer_here(request, route, &**views),
+            _ => respond(request, text(NO_THREAD)),
+        }
     }
 }
 
@@ -186,9 +198,18 @@ fn text((code, text): (u16, &str)) -> Response<Cursor<Vec<u8>>> {
 }
 
 fn respond<R: Read>(request: Request, response: Response<R>) {
-    let sequence = header(&request, wire::SEQUENCE).unwrap_or_default().to_owned();
+    let sequence = header(&request, wire::SEQUENCE).unwrap_or_default();
+    let mut response = response.with_header_of(wire::SEQUENCE, sequence);
+    if response.data_length().is_none_or(|length| length > SHORT) && on_the_handler() {
+        response = response.with_header_of(wire::UNPAUSED, "1");
+    }
     // Fails only without the gate, and then the process is ending.
-    let _ = request.respond(response.with_header_of(wire::SEQUENCE, &sequence));
+    let _ = request.respond(response);
+}
+
+/// Whether this thread answers `/keepalive` too, so that it must wait for no client.
+fn on_the_handler() -> bool {
+    std::thread::current().name() == Some(HANDLER)
 }
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {

@@ -38,7 +38,8 @@ impl FakeServer {
         let (bulk, near_bulk) = UnixStream::pair().unwrap();
         // No test uses it.
         let (gathered, near_gathered) = UnixStream::pair().unwrap();
-        std::mem::forget(gathered);
+        let (pair, near_pair) = UnixStream::pair().unwrap();
+        std::mem::forget((gathered, pair));
         for stream in [&small, &bulk] {
             stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         }
@@ -47,7 +48,12 @@ impl FakeServer {
         let stop = StopToken::new();
         let setup = Setup {
             listener,
-            backends: Lanes { small: near_small, bulk: near_bulk, gathered: near_gathered },
+            backends: Lanes {
+                small: near_small,
+                bulk: near_bulk,
+                gathered: near_gathered,
+                pair: near_pair,
+            },
             limits,
             counters: Arc::clone(&counters),
             heartbeat: Heartbeat::new("gate", Instant::now()),

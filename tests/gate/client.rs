@@ -1,7 +1,7 @@
 //! Well-behaved and hostile clients.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -23,7 +23,13 @@ pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 /// A connection that buffers hardly any of a response.
 pub(crate) fn connect_with_small_buffer(address: SocketAddr) -> TcpStream {
+    connect_from(Ipv4Addr::UNSPECIFIED, address)
+}
+
+/// The same, from this address.
+pub(crate) fn connect_from(from: Ipv4Addr, address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
     socket.connect(&address.into()).unwrap();
     let stream = TcpStream::from(socket);

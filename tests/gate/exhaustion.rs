@@ -8,7 +8,10 @@ use wylis::gate::{Limits, Rejection};
 
 use crate::backend_faults::{FakeServer, head, sequence};
 use crate::child::{GateProcess, Options};
-use crate::client::{assert_probes_pass, connect, get, probe, read_all, status_code, try_connect};
+use crate::client::{
+    End, assert_probes_pass, connect, connect_with_small_buffer, get, probe, read_all, status_code,
+    try_connect,
+};
 
 /// A user with a thread limit, which root has not.
 const UNPRIVILEGED_USER: u32 = 65534;
@@ -51,7 +54,7 @@ fn low_descriptor_limit_lowers_the_connection_limit() {
 }
 
 #[test]
-fn requests_need_no_new_threads_except_gathered_ones() {
+fn requests_need_no_new_threads_except_those_that_ask_peers() {
     if !rustix::process::getuid().is_root() {
         return wylis_harness::skip("a thread limit needs another user, which needs root");
     }
@@ -64,10 +67,31 @@ fn requests_need_no_new_threads_except_gathered_ones() {
         assert!(probe(gate.address).is_some());
         assert!(get(gate.address, "/metrics").ends_with("\r\n0\r\n\r\n"));
     }
-    // Only gathered routes need a thread.
-    assert_eq!(status_code(&get(gate.address, "/api/v1/cluster")), Some(503));
+    for path in ["/api/v1/cluster", "/api/v1/cluster/a/b"] {
+        assert_eq!(status_code(&get(gate.address, path)), Some(503), "{path}");
+    }
     drop(silent);
     assert_probes_pass(&mut gate);
+}
+
+#[test]
+fn without_threads_slow_readers_delay_no_probe() {
+    if !rustix::process::getuid().is_root() {
+        return wylis_harness::skip("a thread limit needs another user, which needs root");
+    }
+    let options = Options { user: Some(UNPRIVILEGED_USER), metrics: 3_000_000, ..Options::new(55) };
+    let mut gate = GateProcess::start(&options);
+    gate.send("no threads");
+    gate.wait_for_line("NO THREADS");
+    for round in 1..=3 {
+        let mut stalled = connect_with_small_buffer(gate.address);
+        stalled.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        gate.wait_for_counter("/metrics:200", |count| count == round);
+        assert_probes_pass(&mut gate);
+        // The thread that sends the response answers probes too, so it waits for no reader.
+        assert_eq!(read_all(&mut stalled).1, End::Reset);
+    }
+    assert_eq!(gate.counter("timeout"), 3);
 }
 
 #[test]

@@ -182,6 +182,35 @@ fn a_collection_delays_neither_probes_nor_scrapes() {
 }
 
 #[test]
+fn asks_for_pairs_of_a_frozen_source_cost_its_askers_only() {
+    const ASKS: usize = 12;
+    let mesh = Mesh::of(4, &binary(), FAST);
+    let (address, frozen) = (mesh.agent("n1").address, "n4");
+    mesh.agent(frozen).signal(libc::SIGSTOP);
+    std::thread::scope(|scope| {
+        let ask = || http::get(address, &format!("/api/v1/cluster/{frozen}/n1")).unwrap();
+        let asks: Vec<_> = (0..ASKS).map(|_| scope.spawn(ask)).collect();
+        let rejected = || {
+            let overload = ["reason=\"overload\""];
+            mesh.agent("n1").metrics().sum("wylis_gate_rejected_total", &overload)
+        };
+        wait_until(PATIENCE, "the asks wait, or are refused", || rejected() > 0.0);
+        let (matrix, took) = document(address, "/api/v1/cluster");
+        assert!(took < DEADLINE + SLACK, "{took:?}");
+        assert_eq!(row(&matrix, "n2")["error"], Value::Null);
+        // Of another source, after the one that is under way.
+        let (pair, took) = document(address, "/api/v1/cluster/n2/n3");
+        assert!(took < DEADLINE + SLACK, "{took:?}");
+        assert_eq!(pair["peer"]["node"], "n3");
+        let answers: Vec<_> = asks.into_iter().map(|ask| ask.join().unwrap()).collect();
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+        assert!((1..ASKS).contains(&refused.len()), "{}", refused.len());
+        assert!(refused.iter().all(|answer| answer.header("Retry-After") == Some("1")));
+    });
+    mesh.agent(frozen).signal(libc::SIGCONT);
+}
+
+#[test]
 fn a_pair_is_shown_as_its_source_sees_it() {
     let mesh = Mesh::of(3, &binary(), FAST);
     let address = mesh.agent("n1").address;

@@ -1,0 +1,205 @@
+//! The requests that wait for a lane, and which of them is next.
+//!
+//! Pure. Addresses take turns. One whose last response was read goes first, one that stalled goes last: so a
+//! crowd of clients that read nothing delays a scraper by one response at most.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use super::poll::ClientId;
+use super::request::RequestHead;
+
+/// Addresses whose standing is remembered: a scraper, and the people of a team.
+const MAX_KNOWN: usize = 64;
+
+/// How the last response to an address ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// The kernel took all of it.
+    Read,
+    Unknown,
+    /// It was not read in time.
+    Stalled,
+}
+
+struct Waiting {
+    client: ClientId,
+    address: IpAddr,
+    request: RequestHead,
+}
+
+#[derive(Default)]
+pub(super) struct FairQueue {
+    waiting: VecDeque<Waiting>,
+    /// The address served last is the last.
+    known: VecDeque<(IpAddr, Standing)>,
+}
+
+impl FairQueue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Requests for this path.
+    pub(super) fn count_of_path(&self, path: &str) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.request.path == path).count()
+    }
+
+    /// Appends a request. If more than `limit` wait, removes the newest of the address that stalled, or has
+    /// most in the queue, and returns its client.
+    pub(super) fn push(
+        &mut self,
+        client: ClientId,
+        address: IpAddr,
+        request: RequestHead,
+        limit: usize,
+    ) -> Option<ClientId> {
+        self.waiting.push_back(Waiting { client, address, request });
+        if self.waiting.len() <= limit {
+            return None;
+        }
+        let claim = |address: IpAddr| {
+            let all = self.waiting.iter().filter(|waiting| waiting.address == address);
+            (self.standing(address), all.count())
+        };
+        // The last of equals, so that requests which wait already stay.
+        let worst = (0..self.waiting.len())
+            .max_by_key(|at| self.waiting.get(*at).map(|waiting| claim(waiting.address)))?;
+        self.waiting.remove(worst).map(|waiting| waiting.client)
+    }
+
+    /// Takes the next request.
+    pub(super) fn pop(&mut self) -> Option<(ClientId, RequestHead)> {
+        let turn = |address: IpAddr| {
+            let last = self.known.iter().position(|(known, _)| *known == address);
+            (self.standing(address), last.map_or(0, |at| at + 1))
+        };
+        let next = (0..self.waiting.len())
+            .min_by_key(|at| self.waiting.get(*at).map(|waiting| turn(waiting.address)))?;
+        let Waiting { client, address, request } = self.waiting.remove(next)?;
+        self.note(address, self.standing(address));
+        Some((client, request))
+    }
+
+    /// Takes the oldest request, whatever its address.
+    pub(super) fn pop_oldest(&mut self) -> Option<(ClientId, RequestHead)> {
+        self.waiting.pop_front().map(|waiting| (waiting.client, waiting.request))
+    }
+
+    /// Drops the request of a client that has left.
+    pub(super) fn remove(&mut self, client: ClientId) {
+        self.waiting.retain(|waiting| waiting.client != client);
+    }
+
+    /// Remembers how the response to this address ended.
+    pub(super) fn note(&mut self, address: IpAddr, standing: Standing) {
+        self.known.retain(|(known, _)| *known != address);
+        if self.known.len() >= MAX_KNOWN {
+            // Addresses that never read must not push out one that does.
+            let drop = self.known.iter().position(|(_, standing)| *standing != Standing::Read);
+            self.known.remove(drop.unwrap_or(0));
+        }
+        self.known.push_back((address, standing));
+    }
+
+    fn standing(&self, address: IpAddr) -> Standing {
+        let known = self.known.iter().find(|(known, _)| *known == address);
+        known.map_or(Standing::Unknown, |(_, standing)| *standing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wylis_harness::bounds::worst_case;
+
+    use super::super::request::HeadReader;
+    use super::*;
+
+    /// A queue whose clients are numbered in the order of their requests.
+    struct Fixture {
+        queue: FairQueue,
+        next: ClientId,
+        numbers: Vec<ClientId>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self { queue: FairQueue::default(), next: ClientId::FIRST, numbers: Vec::new() }
+        }
+
+        /// Returns the number of the request that had to go.
+        fn push(&mut self, address: u8, limit: usize) -> Option<usize> {
+            let head = HeadReader::default().read(b"GET /a HTTP/1.0\r\n\r\n").unwrap().unwrap();
+            let id = self.next;
+            self.numbers.push(id);
+            self.next = id.next();
+            let gone = self.queue.push(id, ip(address), head, limit);
+            gone.map(|gone| self.number(gone))
+        }
+
+        fn pop(&mut self) -> Option<usize> {
+            let (id, _) = self.queue.pop()?;
+            Some(self.number(id))
+        }
+
+        fn number(&self, id: ClientId) -> usize {
+            self.numbers.iter().position(|known| *known == id).unwrap()
+        }
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[test]
+    fn addresses_take_turns() {
+        let mut fixture = Fixture::new();
+        for address in [1, 1, 1, 2, 2, 3] {
+            assert_eq!(fixture.push(address, 9), None);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| fixture.pop()).collect();
+        assert_eq!(order, [0, 3, 5, 1, 4, 2]);
+    }
+
+    #[test]
+    fn an_address_that_reads_goes_before_any_number_that_do_not() {
+        let mut fixture = Fixture::new();
+        fixture.queue.note(ip(1), Standing::Read);
+        // More than are remembered.
+        for address in 2..100 {
+            fixture.queue.note(ip(address), Standing::Stalled);
+        }
+        assert!(fixture.queue.known.len() as f64 <= worst_case("MAX_KNOWN"));
+        for address in [98, 99, 200, 201, 1] {
+            assert_eq!(fixture.push(address, 9), None);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| fixture.pop()).collect();
+        assert_eq!(order, [4, 2, 3, 0, 1]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_the_address_that_fills_it() {
+        let mut fixture = Fixture::new();
+        for _ in 0..4 {
+            assert_eq!(fixture.push(1, 4), None);
+        }
+        assert_eq!(fixture.push(1, 4), Some(4), "itself");
+        assert_eq!(fixture.push(2, 4), Some(3), "the newest of the other");
+        assert_eq!(fixture.push(3, 4), Some(2));
+        // One that reads is never refused for others that do not.
+        fixture.queue.note(ip(4), Standing::Read);
+        assert_eq!([fixture.push(4, 4), fixture.push(4, 4)], [Some(1), Some(6)]);
+        assert_eq!(fixture.push(5, 4), Some(9), "none has more than the others");
+    }
+
+    #[test]
+    fn requests_of_clients_that_left_are_dropped() {
+        let mut fixture = Fixture::new();
+        fixture.push(1, 9);
+        fixture.push(2, 9);
+        fixture.queue.remove(fixture.numbers[0]);
+        assert_eq!(fixture.queue.count_of_path("/a"), 1);
+        assert_eq!([fixture.pop(), fixture.pop()], [Some(1), None]);
+        assert!(fixture.queue.is_empty());
+    }
+}
