@@ -9,6 +9,7 @@ mod acceptor;
 mod backend;
 mod client;
 mod counters;
+mod encoding;
 mod event_loop;
 mod fairness;
 mod outbox;

@@ -7,6 +7,7 @@ pub mod config;
 pub mod discovery;
 pub mod document;
 pub mod gate;
+pub mod gzip;
 pub mod heartbeat;
 pub mod host_port;
 mod label;

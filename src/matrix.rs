@@ -19,21 +19,31 @@ const MAX_CELLS: usize = 175_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     at: u64,
+    /// Milliseconds from its arrival to that of the other rows.
+    age: u64,
     /// By the number of the node; cells beyond the end are unknown.
     cells: Vec<Option<Cell>>,
 }
 
 impl Row {
-    /// A row taken at `at`, in Unix milliseconds, whose cells are in the order of the names.
+    /// A row taken at `at`, in Unix milliseconds, and collected `age` milliseconds before the others,
+    /// whose cells are in the order of the names.
     #[must_use]
-    pub fn new(at: u64, cells: Vec<Option<Cell>>) -> Self {
-        Self { at, cells }
+    pub fn new(at: u64, age: u64, cells: Vec<Option<Cell>>) -> Self {
+        Self { at, age, cells }
     }
 
     /// When it was taken, by the clock of its node, in Unix milliseconds.
     #[must_use]
     pub fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Milliseconds from its arrival to that of the other rows: 0 unless it comes from the collection
+    /// before, because its node was too busy to send another.
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        self.age
     }
 }
 
@@ -42,6 +52,8 @@ impl Row {
 pub struct NamedRow {
     /// When it was taken, by the clock of its node, in Unix milliseconds.
     pub at: u64,
+    /// Milliseconds since it was received.
+    pub age: u64,
     /// In any order.
     pub cells: Vec<(NodeName, Cell)>,
 }
@@ -117,7 +129,7 @@ impl Matrix {
         };
         let cell = |record: &Arc<PeerRecord>| (record.peer.node.clone(), Cell::of(record, at));
         let cells = snapshot.peers.iter().map(cell).collect();
-        matrix.add(node, Ok(NamedRow { at, cells }));
+        matrix.add(node, Ok(NamedRow { at, age: 0, cells }));
         matrix
     }
 
@@ -149,6 +161,21 @@ impl Matrix {
         }
     }
 
+    /// Takes a row out, if there is one.
+    pub fn take_row(&mut self, node: &NodeName) -> Option<Row> {
+        let place = self.names.number(node).and_then(|number| self.rows.get_mut(number))?;
+        std::mem::replace(place, Err(RowError::Busy)).ok()
+    }
+
+    /// A row of this matrix for another one, with the names of its cells.
+    #[must_use]
+    pub fn with_names(&self, row: &Row) -> NamedRow {
+        let cell = |(name, number): (&NodeName, usize)| {
+            Some((name.clone(), row.cells.get(number).copied().flatten()?))
+        };
+        NamedRow { at: row.at, age: row.age, cells: self.names.iter().filter_map(cell).collect() }
+    }
+
     /// Orders the cells by number. A name without room is left out; one that occurs twice makes the
     /// row malformed. No name of a refused row stays.
     fn number_cells(&mut self, row: NamedRow) -> Result<Row, RowError> {
@@ -167,7 +194,7 @@ impl Matrix {
             RowError::TooLarge
         } else {
             self.cells += cells.len();
-            return Ok(Row { at: row.at, cells });
+            return Ok(Row { at: row.at, age: row.age, cells });
         };
         self.names.truncate(known);
         Err(refused)

@@ -5,8 +5,10 @@
 //! it is dropped on an abstract socket.
 
 mod body;
+mod budget;
 mod page;
 mod private;
+mod renderer;
 mod routes;
 
 use std::io;
@@ -22,6 +24,7 @@ use crate::state::Snapshot;
 use crate::wire::KeepAlive;
 
 pub use page::{PAGE, PAGE_HEADERS};
+pub use renderer::{CACHE_TIME, Renderer};
 
 /// The thread that answers small requests and hands the others to threads of their own.
 const HANDLER: &str = "server";
@@ -55,6 +58,8 @@ pub trait Views: Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
     /// All peers at this moment; `None` when the agent does not respond.
     fn snapshot(&self) -> Option<Arc<Snapshot>>;
+    /// What the answers share.
+    fn renderer(&self) -> &Renderer;
     /// The metrics of the agent itself.
     fn agent_metrics(&self) -> Vec<MetricFamily>;
     /// The rows of all nodes, which may take seconds; `None` when the agent does not respond.

@@ -1,13 +1,15 @@
 //! Collects the rows of all peers for the matrix: one collection at a time, cached for some seconds.
+//! Rows of the last one stand in for those that peers are too busy to send.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::document::{MAX_ROW, read_row};
-use crate::matrix::{Matrix, RowError};
+use crate::matrix::{Matrix, NamedRow, RowError};
 use crate::name::NodeName;
 use crate::probe::Priority;
 use crate::prober::{self, Fetch, FetchError, FetchJob};
+use crate::server::CACHE_TIME;
 use crate::state::{PeerRecord, Snapshot};
 use crate::wire;
 
@@ -18,8 +20,8 @@ const DOWN_DEADLINE: Duration = Duration::from_millis(500);
 /// Rows in flight at once. Each is a connection, and needs neither a thread nor a worker. A row takes
 /// three round trips: at 200 ms each, this many fetch a hundred rows in time.
 const MAX_IN_FLIGHT: usize = 32;
-/// How long a matrix is cached.
-const CACHE_TIME: Duration = Duration::from_secs(5);
+/// Longest age of a row that stands in for one that is not sent: it bridges two refreshes of the page.
+const STALE_TIME: Duration = Duration::from_secs(30);
 /// Maximum bytes of all rows of one matrix: some four hundred nodes.
 const MAX_ROWS: usize = 16 * 1024 * 1024;
 /// Maximum bytes of one peer with all details: 253 for each name, and 20 probes.
@@ -45,8 +47,14 @@ struct Cache {
 }
 
 impl Cache {
+    /// The last matrix, while it is new enough to serve.
+    fn matrix(&self, now: Instant) -> Option<Arc<Matrix>> {
+        let new = |(at, _): &&(Instant, _)| now.saturating_duration_since(*at) < CACHE_TIME;
+        self.matrix.as_ref().filter(new).map(|(_, matrix)| Arc::clone(matrix))
+    }
+
     fn expire(&mut self, now: Instant) {
-        self.matrix.take_if(|(at, _)| now.saturating_duration_since(*at) >= CACHE_TIME);
+        self.matrix.take_if(|(at, _)| now.saturating_duration_since(*at) >= STALE_TIME);
     }
 }
 
@@ -68,14 +76,15 @@ impl Collector {
             waited = true;
             cache = self.ended.wait(cache).unwrap_or_else(PoisonError::into_inner);
         }
-        cache.expire(Instant::now());
+        let matrix = cache.matrix(Instant::now());
         // Waiters get the leader's result, also where it has none.
-        if cache.matrix.is_some() || waited {
-            return cache.matrix.as_ref().map(|(_, matrix)| Arc::clone(matrix));
+        if matrix.is_some() || waited {
+            return matrix;
         }
         cache.collecting = true;
+        let last = cache.matrix.take().and_then(Last::new);
         drop(cache);
-        let matrix = snapshot().map(|snapshot| Arc::new(collect(&self.node, &snapshot)));
+        let matrix = snapshot().map(|snapshot| Arc::new(collect(&self.node, &snapshot, last)));
         let mut cache = self.lock();
         cache.collecting = false;
         cache.matrix = matrix.clone().map(|matrix| (Instant::now(), matrix));
@@ -84,7 +93,7 @@ impl Collector {
         matrix
     }
 
-    /// Drops a matrix that is too old to serve.
+    /// Drops a matrix whose rows are too old.
     pub(super) fn expire(&self, now: Instant) {
         self.lock().expire(now);
     }
@@ -127,7 +136,28 @@ fn row_error(error: FetchError) -> RowError {
     }
 }
 
-fn collect(own: &NodeName, snapshot: &Snapshot) -> Matrix {
+/// The last matrix, and when it was finished.
+struct Last {
+    at: Instant,
+    matrix: Matrix,
+}
+
+impl Last {
+    /// `None` while the matrix is still being sent: two would take too much memory.
+    fn new((at, matrix): (Instant, Arc<Matrix>)) -> Option<Self> {
+        Some(Self { at, matrix: Arc::into_inner(matrix)? })
+    }
+
+    /// Takes the row of a peer, unless it is too old.
+    fn take_row(&mut self, peer: &NodeName, now: Instant) -> Option<NamedRow> {
+        let mut row = self.matrix.take_row(peer).map(|row| self.matrix.with_names(&row))?;
+        let since = now.saturating_duration_since(self.at).as_millis();
+        row.age = row.age.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
+        (Duration::from_millis(row.age) < STALE_TIME).then_some(row)
+    }
+}
+
+fn collect(own: &NodeName, snapshot: &Snapshot, last: Option<Last>) -> Matrix {
     let began = Instant::now();
     // Taken from the end: first the peers whose last probe succeeded, last those that are down.
     let rank = |record: &PeerRecord| match (record.up, record.priority()) {
@@ -138,8 +168,11 @@ fn collect(own: &NodeName, snapshot: &Snapshot) -> Matrix {
     let of_rank = |wanted| snapshot.peers.iter().filter(move |record| rank(record) == wanted);
     let waiting = (0..3).flat_map(of_rank).cloned().collect();
     let matrix = Matrix::new(own, snapshot, DEADLINE);
-    let mut collection = Collection { waiting, matrix, bytes: 0 };
+    let mut collection = Collection { waiting, matrix, bytes: 0, last };
     prober::fetch_all(&mut collection, MAX_IN_FLIGHT, began + DEADLINE);
+    for record in std::mem::take(&mut collection.waiting) {
+        collection.add(&record.peer.node, Err(RowError::Busy));
+    }
     collection.matrix.finish(began.elapsed())
 }
 
@@ -149,11 +182,26 @@ struct Collection {
     matrix: Matrix,
     /// Bytes of the rows so far.
     bytes: usize,
+    /// Its rows go as new ones come, so that both together take little more than one.
+    last: Option<Last>,
 }
 
 impl Collection {
     fn has_room(&self) -> bool {
         self.bytes < MAX_ROWS && self.matrix.has_room()
+    }
+
+    /// Adds a row, or the last one of a peer that sends none.
+    fn add(&mut self, peer: &NodeName, row: Result<NamedRow, RowError>) {
+        let last = match (&mut self.last, &row) {
+            (Some(last), Err(RowError::Busy)) => last.take_row(peer, Instant::now()),
+            (Some(last), _) => {
+                drop(last.matrix.take_row(peer));
+                None
+            }
+            (None, _) => None,
+        };
+        self.matrix.add(peer, last.map_or(row, Ok));
     }
 }
 
@@ -177,7 +225,7 @@ impl FetchJob for Collection {
             }
             Ok(read_row(&peer, &document)?)
         });
-        self.matrix.add(&peer, row);
+        self.add(&peer, row);
     }
 }
 
@@ -212,11 +260,57 @@ mod tests {
         let weak = Arc::downgrade(&first);
         drop((first, again));
         let now = Instant::now();
-        collector.expire(now);
-        assert!(weak.upgrade().is_some());
         collector.expire(now + CACHE_TIME);
+        assert!(collector.lock().matrix(now).is_some());
+        assert!(collector.lock().matrix(now + CACHE_TIME).is_none(), "kept for its rows only");
+        assert!(weak.upgrade().is_some());
+        collector.expire(now + STALE_TIME);
         assert!(weak.upgrade().is_none(), "freed");
         assert!(collector.matrix(snapshot).is_some());
+    }
+
+    #[test]
+    fn the_last_row_of_a_busy_peer_stands_in_for_30_seconds() {
+        use crate::matrix::{Cell, Row};
+        use crate::state::Verdict;
+        let names = ["n1", "n2"].map(|text| NodeName::new(text).unwrap());
+        let peer = names[1].clone();
+        let cell = Some(Cell::new(Verdict::Up, None, None, [0, 0, 20], false));
+        let matrix = || {
+            let rows = [vec![None, cell], vec![cell, None]];
+            let rows = rows.map(|cells| Ok(Row::new(7, 0, cells))).into();
+            let times = [Duration::ZERO; 2];
+            Matrix::from_parts(names[0].clone(), 8, times, names.to_vec(), rows).unwrap()
+        };
+        let now = Instant::now();
+        for (seconds, stands_in) in [(6, true), (29, true), (30, false)] {
+            let mut last = Last { at: now, matrix: matrix() };
+            let row = last.take_row(&peer, now + Duration::from_secs(seconds));
+            let found = row.map(|row| (row.at, row.age, row.cells.len()));
+            let age = Duration::from_millis(found.map_or(0, |(_, age, _)| age));
+            assert!(age.as_secs_f64() <= wylis_harness::bounds::worst_case("STALE_TIME"));
+            assert_eq!(found, stands_in.then_some((7, seconds * 1000, 1)), "{seconds}");
+            assert!(last.take_row(&peer, now).is_none(), "taken");
+        }
+        // Its age adds up over collections.
+        let mut last = Last { at: now, matrix: matrix() };
+        let row = last.take_row(&peer, now + STALE_TIME / 2).unwrap();
+        let mut again = matrix();
+        again.add(&peer, Ok(row));
+        let mut last = Last { at: now + STALE_TIME / 2, matrix: again };
+        assert!(last.take_row(&peer, now + STALE_TIME).is_none(), "too old in total");
+        for (result, shown) in [
+            (Err(RowError::Busy), Ok(())),
+            (Err(RowError::Unsupported), Err(RowError::Unsupported)),
+        ] {
+            let last = Some(Last { at: now, matrix: matrix() });
+            let mut collection =
+                Collection { waiting: Vec::new(), matrix: matrix(), bytes: 0, last };
+            collection.add(&peer, result);
+            let (_, row) = collection.matrix.rows().find(|(name, _)| **name == peer).unwrap();
+            assert_eq!(row.map(|_| ()), shown);
+            assert!(collection.last.unwrap().matrix.take_row(&peer).is_none(), "memory is freed");
+        }
     }
 
     #[test]
@@ -259,7 +353,8 @@ mod tests {
         {
             let (node, snapshot) = (NodeName::new("n1").unwrap(), snapshot().unwrap());
             let matrix = Matrix::new(&node, &snapshot, DEADLINE);
-            let mut collection = Collection { waiting: Vec::new(), matrix, bytes };
+            let waiting = Vec::new();
+            let mut collection = Collection { waiting, matrix, bytes, last: None };
             let address = "127.0.0.1:9050".parse().unwrap();
             let (path, timeout) = (wire::ROW_PATH.to_owned(), DEADLINE);
             let fetch = Fetch { node: Some(node), address, path, timeout, max_bytes: MAX_ROW };

@@ -15,6 +15,7 @@ use crate::name::NodeName;
 use crate::probe::{Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
 use crate::prober::Prober;
 use crate::schedule::Schedule;
+use crate::server::Renderer;
 use crate::shutdown::StopToken;
 use crate::state::{Change, MeshState, Moment, PeerRecord, Snapshot, Verdict};
 
@@ -89,6 +90,7 @@ pub(super) struct Shared {
     pub(super) metrics: AgentMetrics,
     pub(super) gate: Arc<Counters>,
     pub(super) collector: Collector,
+    pub(super) renderer: Renderer,
     /// There is a peer list, from discovery or the cache.
     pub(super) listed: AtomicBool,
     /// The stop has begun.
@@ -133,6 +135,7 @@ impl EventLoop {
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
         self.shared.collector.expire(now);
+        self.shared.renderer.expire(now);
         let refused = self.shared.gate.rejected(Rejection::NoDescriptors);
         if std::mem::replace(&mut self.refused, refused) != refused {
             self.state.restart_listening(now);

@@ -24,7 +24,7 @@ use crate::metrics::AgentMetrics;
 use crate::prober::{self, Prober};
 use crate::route::Route;
 use crate::schedule::Schedule;
-use crate::server;
+use crate::server::{self, Renderer};
 use crate::shutdown::StopToken;
 use crate::state::{MeshState, StateSettings};
 
@@ -161,6 +161,7 @@ impl Parts {
             metrics: AgentMetrics::new(&reasons).map_err(AgentError::Metrics)?,
             gate: Arc::clone(&counters),
             collector: Collector::new(config.node.clone()),
+            renderer: Renderer::default(),
             listed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         });

@@ -17,7 +17,7 @@ use crate::logger::Losses;
 use crate::matrix::{Matrix, RowError};
 use crate::metrics::GateCounts;
 use crate::name::{Instance, NodeName};
-use crate::server::Views;
+use crate::server::{Renderer, Views};
 use crate::state::Snapshot;
 use crate::wire::KeepAlive;
 
@@ -77,6 +77,10 @@ impl Views for AgentViews {
         let (reader, snapshot) = sync_channel(1);
         self.events.send(Event::Read(reader)).ok()?;
         snapshot.recv_timeout(READ_TIMEOUT).ok()
+    }
+
+    fn renderer(&self) -> &Renderer {
+        &self.shared.renderer
     }
 
     fn agent_metrics(&self) -> Vec<MetricFamily> {

@@ -27,11 +27,13 @@ struct RowFields<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<f64>,
     /// In the order of the names; `null` where the row has no such peer.
     cells: Cells<'a>,
 }
 
-read_object!(RowFields<'de>, required: [node, cells], optional: [error, at]);
+read_object!(RowFields<'de>, required: [node, cells], optional: [error, at, age_seconds]);
 
 /// The matrix, one row a chunk.
 #[must_use]
@@ -63,11 +65,18 @@ fn row_fields<'a>(
 ) -> RowFields<'a> {
     let node = node.as_str();
     match row {
-        Err(error) => RowFields { node, error: Some(error.as_str()), at: None, cells: Vec::new() },
+        Err(error) => RowFields {
+            node,
+            error: Some(error.as_str()),
+            at: None,
+            age_seconds: None,
+            cells: Vec::new(),
+        },
         Ok(row) => {
             let cell = |cell: Option<_>| Some(Box::new(CellFields::new(None, &cell?, row.at())));
             let (at, cells) = (Some(unix_seconds(row.at())), matrix.cells(row).map(cell).collect());
-            RowFields { node, error: None, at, cells }
+            let age_seconds = (row.age() > 0).then(|| unix_seconds(row.age()));
+            RowFields { node, error: None, at, age_seconds, cells }
         }
     }
 }
@@ -86,11 +95,11 @@ impl TryFrom<RowFields<'_>> for MatrixRow {
             if let Some(error) = fields.error {
                 return Some(Self(node, Err(RowError::from_text(error)?)));
             }
-            let at = millis(fields.at?)?;
+            let (at, age) = (millis(fields.at?)?, millis(fields.age_seconds.unwrap_or(0.0))?);
             let cells = fields.cells.iter();
             let cells = cells.map(|cell| optional(cell.as_ref(), |cell| cell.check(at)));
             let cells = cells.collect::<Option<_>>()?;
-            Some(Self(node, Ok(Row::new(at, cells))))
+            Some(Self(node, Ok(Row::new(at, age, cells))))
         };
         row().ok_or("no row of a matrix")
     }

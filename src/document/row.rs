@@ -47,7 +47,7 @@ pub fn read_row(peer: &NodeName, document: &[u8]) -> Result<NamedRow, ReadError>
             Some((node, cell.check(at)?))
         };
         let cells = document.cells?.iter().map(cell).collect::<Option<_>>()?;
-        Some(NamedRow { at, cells })
+        Some(NamedRow { at, age: 0, cells })
     };
     row().ok_or(ReadError::Malformed)
 }

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::counters::Rejection;
+use super::encoding::AcceptedEncodings;
 use crate::wire;
 
 /// Longest request line: a path, and a query that is dropped.
@@ -34,6 +35,7 @@ pub(super) struct RequestHead {
     /// The path without its query.
     pub(super) path: String,
     passed: Vec<(&'static str, String)>,
+    encodings: AcceptedEncodings,
 }
 
 /// A head that is incomplete.
@@ -157,7 +159,8 @@ impl RequestHead {
         if path.len() > MAX_PATH || !path.bytes().all(is_path) {
             return Err(Rejection::Path);
         }
-        Ok(Self { head_only, http_1_0, path: path.to_owned(), passed: Vec::new() })
+        let (path, encodings) = (path.to_owned(), AcceptedEncodings::default());
+        Ok(Self { head_only, http_1_0, path, passed: Vec::new(), encodings })
     }
 
     /// Reads a header line, or the start of one that is too long. `seen` has the earlier ones that may
@@ -175,6 +178,10 @@ impl RequestHead {
         let no_body = whole && value == b"0";
         if is("Transfer-Encoding") || is("Expect") || (is(CONTENT_LENGTH) && !no_body) {
             return Err(Rejection::Body);
+        }
+        if is("Accept-Encoding") {
+            // The rest of a line that is too long might refuse what its start accepts.
+            self.encodings.add(if whole { value } else { b"gzip;q=0" });
         }
         let Some(&known) = PASSED.iter().chain(&ONCE).find(|known| is(known)) else {
             return Ok(());
@@ -201,6 +208,9 @@ impl RequestHead {
         for (name, value) in &self.passed {
             // Writing to a String cannot fail.
             let _ = write!(text, "{name}: {value}\r\n");
+        }
+        if self.encodings.gzip() {
+            text.push_str("Accept-Encoding: gzip\r\n");
         }
         let _ = write!(text, "{}: {sequence}\r\n\r\n", wire::SEQUENCE);
         text

@@ -32,7 +32,7 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
 
 fn up(names: &[&str]) -> NamedRow {
     let cell = Cell::new(Verdict::Up, None, None, [0, 0, 20], false);
-    NamedRow { at: 1, cells: names.iter().map(|node| (name(node), cell)).collect() }
+    NamedRow { at: 1, age: 0, cells: names.iter().map(|node| (name(node), cell)).collect() }
 }
 
 fn nodes(matrix: &Matrix) -> Vec<&str> {

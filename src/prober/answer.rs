@@ -62,6 +62,8 @@ pub(super) enum Parsed {
         head: usize,
         /// Bytes of the content still to come.
         remaining: usize,
+        /// The content is compressed: only of a document.
+        gzip: bool,
     },
 }
 
@@ -93,7 +95,8 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     let Some(head) = head else {
         return if bytes.len() == MAX_ANSWER { Parsed::Bad } else { Parsed::Incomplete };
     };
-    let Some((node, answer, length)) = read_fields(response.headers, expected) else {
+    let Some(Fields { node, answer, length, gzip }) = read_fields(response.headers, expected)
+    else {
         return Parsed::Bad;
     };
     if matches!(expected, Expected::Document(max) if length > max) {
@@ -101,7 +104,7 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     }
     // Nothing may follow the content; a 204 has none (RFC 9110 section 15.3.5).
     match length.checked_sub(bytes.len() - head) {
-        Some(remaining) => Parsed::Complete { node, answer, head, remaining },
+        Some(remaining) => Parsed::Complete { node, answer, head, remaining, gzip },
         None => Parsed::Bad,
     }
 }
@@ -112,8 +115,18 @@ fn has_bare_lf(head: &[u8]) -> bool {
     head.rsplit(|byte| *byte == b'\n').skip(1).any(|line| !line.ends_with(b"\r"))
 }
 
-/// Reads the fields and the content's length; `None` when they are not an agent's.
-fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<(NodeName, Answer, usize)> {
+/// The header fields of an answer.
+struct Fields {
+    node: NodeName,
+    answer: Answer,
+    /// Of the content.
+    length: usize,
+    gzip: bool,
+}
+
+/// Reads the fields; `None` when they are not an agent's.
+fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
+    let mut encoding = None;
     let (mut node, mut instance, mut draining) = (None, None, None);
     let (mut length, mut can_large) = (None, false);
     for field in fields {
@@ -130,6 +143,8 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<(NodeName, A
             can_large |= can(value, CAN_LARGE);
         } else if is("Content-Length") {
             once(&mut length, content_length(value)?)?;
+        } else if is("Content-Encoding") && matches!(expected, Expected::Document(_)) {
+            once(&mut encoding, value.eq_ignore_ascii_case("gzip").then_some(())?)?;
         } else if is("Transfer-Encoding") {
             return None;
         }
@@ -138,7 +153,8 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<(NodeName, A
     let length = length.unwrap_or(0);
     let (instance, draining) = (instance.flatten(), draining.unwrap_or(false));
     let answer = Answer { instance, draining, can_large };
-    expected.allows_length(length).then_some((node?, answer, length))
+    let fields = Fields { node: node?, answer, length, gzip: encoding.is_some() };
+    expected.allows_length(length).then_some(fields)
 }
 
 /// Decimal digits without a sign or leading zeros.

@@ -1,6 +1,6 @@
 //! Documents of other agents: many at once on the caller's thread, each by a GET over a new
-//! connection, with its own deadline and size limit. It knows no route, reads no document, and uses
-//! no worker, so that it delays no probe.
+//! connection, with its own deadline and size limit. Content comes compressed from agents that can. It
+//! knows no route, reads no document, and uses no worker, so that it delays no probe.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::answer::{Expected, Parsed, parse};
 use super::deadline_stream::{DeadlineStream, LATE, wait_for_any};
 use super::failure::{Step, classify};
+use crate::gzip::{self, GzipError};
 use crate::name::NodeName;
 use crate::probe::{FailureReason, LocalError, Outcome};
 use crate::wire::MAX_ANSWER;
@@ -26,7 +27,7 @@ pub struct Fetch {
     pub path: String,
     /// Timeout of this fetch; the deadline of the whole round applies as well.
     pub timeout: Duration,
-    /// Largest size of the document.
+    /// Largest size of the document, as sent and as inflated.
     pub max_bytes: usize,
 }
 
@@ -135,15 +136,19 @@ enum Stage {
     Sending(Vec<u8>),
     /// The head received so far.
     Head(Vec<u8>),
-    /// The document received so far, and its length.
-    Content(Vec<u8>, usize),
+    /// The content received so far.
+    Content {
+        received: Vec<u8>,
+        length: usize,
+        gzip: bool,
+    },
 }
 
 impl Transfer {
     fn poll_fd(&self) -> PollFd<'_> {
         let events = match self.stage {
             Stage::Connecting | Stage::Sending(_) => PollFlags::OUT,
-            Stage::Head(_) | Stage::Content(..) => PollFlags::IN,
+            Stage::Head(_) | Stage::Content { .. } => PollFlags::IN,
         };
         PollFd::new(&self.stream.stream, events)
     }
@@ -171,7 +176,9 @@ impl Transfer {
                         return Err(fetch_error(Step::Connect, &error));
                     }
                     let Fetch { path, address, .. } = &self.fetch;
-                    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+                    let request = format!(
+                        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: gzip\r\n\r\n"
+                    );
                     self.stage = Stage::Sending(request.into_bytes());
                 }
                 Stage::Sending(request) => {
@@ -192,12 +199,15 @@ impl Transfer {
                         self.stage = content;
                     }
                 }
-                Stage::Content(content, length) => {
-                    let remaining = length.saturating_sub(content.len());
-                    if remaining == 0 {
-                        return Ok(Some(std::mem::take(content)));
+                Stage::Content { received, length, gzip } => {
+                    let remaining = length.saturating_sub(received.len());
+                    if remaining == 0 && *gzip {
+                        return inflate(received, self.fetch.max_bytes).map(Some);
                     }
-                    if !receive(stream, content, remaining)? {
+                    if remaining == 0 {
+                        return Ok(Some(std::mem::take(received)));
+                    }
+                    if !receive(stream, received, remaining)? {
                         return Ok(None);
                     }
                 }
@@ -218,14 +228,21 @@ fn content(received: &[u8], fetch: &Fetch) -> Result<Option<Stage>, FetchError> 
         {
             Err(FetchError::Failure(FailureReason::WrongPeer))
         }
-        Parsed::Complete { head, remaining, .. } => {
+        Parsed::Complete { head, remaining, gzip, .. } => {
             let begun = received.get(head..).unwrap_or_default();
             let length = begun.len() + remaining;
-            let mut content = Vec::with_capacity(length);
-            content.extend_from_slice(begun);
-            Ok(Some(Stage::Content(content, length)))
+            let mut received = Vec::with_capacity(length);
+            received.extend_from_slice(begun);
+            Ok(Some(Stage::Content { received, length, gzip }))
         }
     }
+}
+
+fn inflate(received: &[u8], max: usize) -> Result<Vec<u8>, FetchError> {
+    gzip::decompress(received, max).map_err(|error| match error {
+        GzipError::TooLarge => FetchError::TooLarge,
+        GzipError::Malformed => FetchError::Failure(FailureReason::BadResponse),
+    })
 }
 
 /// Appends at most `room` received bytes; `false` if there are none yet.

@@ -2,13 +2,16 @@
 
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
+use super::renderer::{CachedRow, RowError};
 use super::{HANDLER, HANDLER_STACK, Views};
 use crate::document::{Chunks, matrix_json, pair_json, peer_json, peers_json, row_json};
+use crate::gzip;
 use crate::metrics;
 use crate::route::{Lane, Route};
 use crate::wire::{self, KeepAlive};
@@ -17,11 +20,13 @@ use crate::wire::{self, KeepAlive};
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const ACCEPT_ENCODING: &str = "Accept-Encoding";
 
 /// A status and a line of text in place of a document.
 type Refusal = (u16, &'static str);
 const NOT_FOUND: Refusal = (404, "not found\n");
 const UNRESPONSIVE: Refusal = (503, "the agent does not respond\n");
+const BUSY: Refusal = (503, "too many requests for the row\n");
 const NO_THREAD: Refusal = (503, "cannot start a thread\n");
 
 /// The longest response that the handler sends without a mark: it fits the socket and the gate's buffer.
@@ -74,34 +79,84 @@ fn answer_here(request: Request, route: Route, views: &dyn Views) {
         Route::KeepAlive => keepalive(request, views),
         Route::Healthz => health(request, views.healthy()),
         Route::Readyz => health(request, views.ready()),
-        Route::Page => page(request),
+        Route::Page => page(request, views),
         Route::Metrics => scrape(request, views),
-        route => match document(&route, views) {
-            Ok(document) => respond_document(request, views, document),
-            Err(refusal) => respond(request, text(refusal)),
+        route => match document(&route, accepts_gzip(&request), views) {
+            Ok(content) => {
+                let headers = [("Content-Type", JSON), ("Cache-Control", "no-store")];
+                respond_content(request, content, &headers, |answer| introduced(answer, views));
+            }
+            Err(refusal) => refuse(request, refusal),
         },
     }
 }
 
-/// A body and its length.
-type Document = (Chunks, usize);
+/// The body of an answer.
+struct Content {
+    reader: Box<dyn Read + Send>,
+    /// `None`: sent in chunks.
+    length: Option<usize>,
+    gzip: bool,
+    /// Of a row, which may be cached.
+    age: Option<Duration>,
+}
+
+impl Content {
+    fn whole(content: impl AsRef<[u8]> + Send + 'static, gzip: bool) -> Self {
+        let length = Some(content.as_ref().len());
+        Self { reader: Box::new(Cursor::new(content)), length, gzip, age: None }
+    }
+
+    /// Compressed if `accepted`, and worth it. `render` must give the same each time: it is called once
+    /// more to send the content as it is, and once to measure that first. That costs CPU in place of
+    /// memory.
+    fn of(accepted: bool, views: &dyn Views, measured: bool, render: &dyn Fn() -> Chunks) -> Self {
+        let compressed = accepted.then(|| views.renderer().gzip(render())).flatten();
+        if let Some(compressed) = compressed {
+            return Self::whole(compressed, true);
+        }
+        let length = measured.then(|| render().map(|chunk| chunk.len()).sum());
+        Self { reader: Box::new(Body::new(render())), length, gzip: false, age: None }
+    }
+
+    fn row(row: CachedRow, accepted: bool, now: Instant) -> Self {
+        let CachedRow { content, gzip, at } = row;
+        let content = match gzip::content_length(&content).filter(|_| gzip && !accepted) {
+            // Older agents read no gzip; what was compressed here can be inflated.
+            Some(length) => {
+                Self::whole(gzip::decompress(&content, length).unwrap_or_default(), false)
+            }
+            None => Self::whole(content, gzip),
+        };
+        Self { age: Some(now.saturating_duration_since(at)), ..content }
+    }
+}
 
 /// The JSON document of a route.
-fn document(route: &Route, views: &dyn Views) -> Result<Document, Refusal> {
+fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Refusal> {
     let (node, instance) = (views.node(), views.instance());
     let snapshot = || views.snapshot().ok_or(UNRESPONSIVE);
+    let content = |render: &dyn Fn() -> Chunks| Content::of(gzip, views, true, render);
+    let short = |text: Vec<u8>| content(&|| Box::new(std::iter::once(text.clone())));
     match route {
         Route::Peers => {
             let snapshot = snapshot()?;
-            Ok(measured(&|| peers_json(node, instance, &snapshot)))
+            Ok(content(&|| peers_json(node, instance, &snapshot)))
         }
         Route::Row => {
-            let snapshot = snapshot()?;
-            Ok(measured(&|| row_json(node, instance, &snapshot)))
+            let now = Instant::now();
+            let row = views.renderer().row(now, || {
+                let snapshot = views.snapshot()?;
+                Some(move || row_json(node, instance, &snapshot))
+            });
+            row.map(|row| Content::row(row, gzip, now)).map_err(|error| match error {
+                RowError::Busy => BUSY,
+                RowError::Unresponsive => UNRESPONSIVE,
+            })
         }
         Route::Matrix => {
             let matrix = views.matrix().ok_or(UNRESPONSIVE)?;
-            Ok(measured(&|| matrix_json(&matrix)))
+            Ok(content(&|| matrix_json(&matrix)))
         }
         Route::Peer(peer) => {
             let snapshot = snapshot()?;
@@ -121,26 +176,42 @@ fn document(route: &Route, views: &dyn Views) -> Result<Document, Refusal> {
     }
 }
 
-/// Renders twice, once to measure the length: `render` must give the same each time. That costs CPU
-/// in place of memory.
-fn measured(render: &dyn Fn() -> Chunks) -> Document {
-    let length = render().map(|chunk| chunk.len()).sum();
-    (render(), length)
-}
-
-fn short(text: Vec<u8>) -> Document {
-    let length = text.len();
-    (Box::new(std::iter::once(text)), length)
-}
-
-fn respond_document(request: Request, views: &dyn Views, (chunks, length): Document) {
+/// Answers with content that may be compressed.
+fn respond_content(
+    request: Request,
+    content: Content,
+    headers: &[(&str, &str)],
+    introduce: impl FnOnce(Response<Box<dyn Read + Send>>) -> Response<Box<dyn Read + Send>>,
+) {
+    let Content { reader, length, gzip, age } = content;
+    let response = Response::new(StatusCode(200), Vec::new(), reader, length, None);
+    // Above the default threshold tiny_http sends chunks without a length.
     let response =
-        Response::new(StatusCode(200), Vec::new(), Body::new(chunks), Some(length), None)
-            // Above the default threshold tiny_http sends chunks without a length.
-            .with_chunked_threshold(usize::MAX)
-            .with_header_of("Content-Type", JSON)
-            .with_header_of("Cache-Control", "no-store");
-    respond(request, introduced(response, views));
+        if length.is_some() { response.with_chunked_threshold(usize::MAX) } else { response };
+    let add =
+        |response: Response<_>, (name, value): &(&str, &str)| response.with_header_of(name, value);
+    let mut response = headers.iter().fold(response, add).with_header_of("Vary", ACCEPT_ENCODING);
+    if gzip {
+        response = response.with_header_of("Content-Encoding", "gzip");
+    }
+    if let Some(age) = age {
+        response = response.with_header_of("Age", &age.as_secs().to_string());
+    }
+    respond(request, introduce(response));
+}
+
+/// Whether the client accepts gzip, as the gate has read it.
+fn accepts_gzip(request: &Request) -> bool {
+    header(request, ACCEPT_ENCODING) == Some("gzip")
+}
+
+fn refuse(request: Request, refusal: Refusal) {
+    let answer = text(refusal);
+    // A collection of the other agents, or the next second, frees it.
+    respond(
+        request,
+        if refusal == BUSY { answer.with_header_of("Retry-After", "1") } else { answer },
+    );
 }
 
 fn keepalive(request: Request, views: &dyn Views) {
@@ -174,22 +245,25 @@ fn health(request: Request, state: Result<(), String>) {
     }
 }
 
-fn page(request: Request) {
-    let length = Some(PAGE.len());
-    let page = Response::new(StatusCode(200), Vec::new(), PAGE.as_bytes(), length, None)
-        .with_chunked_threshold(usize::MAX);
-    let add = |page: Response<_>, (name, value): (&str, &str)| page.with_header_of(name, value);
-    respond(request, PAGE_HEADERS.into_iter().fold(page, add));
+fn page(request: Request, views: &dyn Views) {
+    // Compressed each time, which costs less than keeping it: it is rarely asked for.
+    let piece = |piece: &[u8]| piece.to_vec();
+    let render = || -> Chunks { Box::new(PAGE.as_bytes().chunks(4096).map(piece)) };
+    let content = Content::of(accepts_gzip(&request), views, true, &render);
+    respond_content(request, content, &PAGE_HEADERS, |answer| answer);
 }
 
 fn scrape(request: Request, views: &dyn Views) {
     let Some(snapshot) = views.snapshot() else {
         return respond(request, text(UNRESPONSIVE));
     };
-    let chunks = metrics::render(views.node().clone(), snapshot, views.agent_metrics());
-    let body = Body::new(Box::new(chunks));
-    let response = Response::new(StatusCode(200), Vec::new(), body, None, None);
-    respond(request, response.with_header_of("Content-Type", PROMETHEUS_TEXT));
+    let render = || -> Chunks {
+        let (node, snapshot) = (views.node().clone(), Arc::clone(&snapshot));
+        Box::new(metrics::render(node, snapshot, views.agent_metrics()))
+    };
+    let content = Content::of(accepts_gzip(&request), views, false, &render);
+    let headers = [("Content-Type", PROMETHEUS_TEXT)];
+    respond_content(request, content, &headers, |answer| answer);
 }
 
 fn text((code, text): (u16, &str)) -> Response<Cursor<Vec<u8>>> {

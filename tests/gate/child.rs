@@ -16,7 +16,7 @@ use wylis::matrix::{Matrix, RowError};
 use wylis::name::{Instance, NodeName};
 use wylis::peer::Peer;
 use wylis::route::Route;
-use wylis::server::{self, Views};
+use wylis::server::{self, Renderer, Views};
 use wylis::shutdown::StopToken;
 use wylis::state::{MeshState, Moment, Snapshot, StateSettings};
 use wylis::wire::KeepAlive;
@@ -60,6 +60,7 @@ struct Agent {
     instance: Instance,
     /// `None` for an agent that does not respond.
     snapshot: Option<Arc<Snapshot>>,
+    renderer: Renderer,
 }
 
 fn name(text: &str) -> NodeName {
@@ -139,6 +140,9 @@ impl Views for Agent {
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.clone()
     }
+    fn renderer(&self) -> &Renderer {
+        &self.renderer
+    }
     fn agent_metrics(&self) -> Vec<MetricFamily> {
         Vec::new()
     }
@@ -185,6 +189,7 @@ fn child() {
         node: name("test-node"),
         instance: Instance::new("test-instance").unwrap(),
         snapshot: (numbers[5] > 0).then(|| snapshot(usize::try_from(numbers[5]).unwrap())),
+        renderer: Renderer::default(),
     });
     let backends = server::start(agent).unwrap();
     let address: SocketAddr = format!("127.77.{}.1:0", numbers[0]).parse().unwrap();

@@ -12,6 +12,7 @@ mod backend_faults;
 mod child;
 mod client;
 mod exhaustion;
+mod gzip;
 mod hostile;
 mod lanes;
 mod responses;

@@ -155,7 +155,7 @@ fn a_collection_delays_neither_probes_nor_scrapes() {
         std::thread::scope(|scope| {
             let collecting = scope.spawn(|| document(one.address, "/api/v1/cluster"));
             while !collecting.is_finished() {
-                for path in ["/metrics", "/api/v1/row", "/healthz", "/keepalive"] {
+                for path in ["/metrics", "/api/v1/peers", "/healthz", "/keepalive"] {
                     let began = std::time::Instant::now();
                     assert!(http::get(one.address, path).unwrap().status < 300, "{path}");
                     assert!(began.elapsed() < Duration::from_secs(1), "{path}");

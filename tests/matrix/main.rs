@@ -1,6 +1,7 @@
 //! The matrix: collected by real agents, from peers that answer, freeze, lie or are of another release.
 #![cfg(test)]
 
+mod busy;
 mod collect;
 mod hostile;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use wylis::gzip;
 use wylis::name::NodeName;
 use wylis::probe::{FailureReason, Outcome};
 use wylis::prober::{Fetch, FetchError, FetchJob, fetch_all, probe_once};
@@ -80,6 +81,41 @@ fn a_document_in_pieces_is_put_together() {
     }
     let empty = Peer::answering("127.67.1.4", answer(""));
     assert_eq!(one(empty.address, PATIENCE), Ok(Vec::new()));
+}
+
+#[test]
+fn a_compressed_document_is_inflated_within_the_limit() {
+    let repeated = |count: usize| "0123456789".repeat(count).into_bytes();
+    let pack = |content: Vec<u8>| gzip::compress(std::iter::once(content), usize::MAX).unwrap();
+    let [mut lying, mut damaged] = [pack(repeated(3000)), pack(repeated(100))];
+    let length = lying.len() - 4;
+    lying[length..].copy_from_slice(&1000_u32.to_le_bytes());
+    damaged[20] ^= 1;
+    let [gzip, other] = ["Content-Encoding: gzip\r\n", "Content-Encoding: br\r\n"];
+    let twice = gzip.repeat(2);
+    let bad = failed(FailureReason::BadResponse);
+    for (last, (header, content, expected)) in (1..).zip([
+        (gzip, pack(repeated(100)), Ok(repeated(100))),
+        ("content-encoding: GZIP\r\n", pack(Vec::new()), Ok(Vec::new())),
+        (gzip, pack(repeated(101)), Err(FetchError::TooLarge)),
+        (gzip, pack(repeated(3000)), Err(FetchError::TooLarge)),
+        (gzip, lying, bad.clone()),
+        (gzip, damaged, bad.clone()),
+        (gzip, repeated(1), bad.clone()),
+        (other, pack(repeated(1)), bad.clone()),
+        (&twice, pack(repeated(1)), bad),
+    ]) {
+        let length = content.len();
+        let head = format!("HTTP/1.1 200 OK\r\nWylis-Node: n1\r\n{header}");
+        let head = format!("{head}Content-Length: {length}\r\n\r\n");
+        let peer = Peer::start(&format!("127.67.7.{last}"), move |mut stream| {
+            let request = read_head(&mut stream);
+            assert!(request.contains("\r\nAccept-Encoding: gzip\r\n"), "{request}");
+            stream.write_all(&[head.as_bytes(), &content].concat()).unwrap();
+            wait_for_close(&mut stream);
+        });
+        assert_eq!(one(peer.address, PATIENCE), expected, "{last}");
+    }
 }
 
 #[test]

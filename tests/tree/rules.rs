@@ -9,7 +9,8 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 24] = [
+const MAY_IMPORT: [(&str, &[&str]); 25] = [
+    ("gzip", &[]),
     ("label", &[]),
     ("host_port", &[]),
     ("heartbeat", &[]),
@@ -22,14 +23,14 @@ const MAY_IMPORT: [(&str, &[&str]); 24] = [
     ("route", &["label", "name", "wire"]),
     ("schedule", &["name"]),
     ("state", &["name", "peer", "probe", "wire"]),
-    ("prober", &["name", "probe", "wire"]),
+    ("prober", &["gzip", "name", "probe", "wire"]),
     ("discovery", &["heartbeat", "host_port", "label", "name", "peer", "shutdown"]),
     ("config", &["discovery", "name"]),
     ("metrics", &["name", "peer", "probe", "state"]),
     ("matrix", &["name", "probe", "state"]),
     ("document", &["matrix", "name", "probe", "state"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "wire"]),
-    ("server", &["document", "matrix", "metrics", "name", "route", "state", "wire"]),
+    ("server", &["document", "gzip", "matrix", "metrics", "name", "route", "state", "wire"]),
     (
         "cli",
         &["config", "document", "host_port", "label", "matrix", "name", "probe", "prober", "state"],

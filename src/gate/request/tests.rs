@@ -34,6 +34,25 @@ fn a_valid_request_is_rebuilt() {
 }
 
 #[test]
+fn the_accepted_encodings_pass_as_one_plain_header() {
+    let passed = |headers: &str| {
+        let text = passes(&format!("GET /metrics HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
+        let start = "GET /metrics HTTP/1.1\r\nHost: wylis\r\n";
+        let rest = text.strip_prefix(start).unwrap().to_owned();
+        rest.strip_suffix("Wylis-Sequence: 9\r\n\r\n").unwrap().to_owned()
+    };
+    let gzip = "Accept-Encoding: gzip\r\n";
+    assert_eq!(passed("Accept-Encoding: deflate, gzip;q=0.8\r\n"), gzip);
+    assert_eq!(passed("accept-encoding: br\r\nACCEPT-ENCODING: *;q=0.1\r\n"), gzip);
+    assert_eq!(passed("Accept-Encoding: gzip;q=0\r\nAccept-Encoding: gzip\r\n"), "");
+    assert_eq!(passed("Accept-Encoding: \u{e4}\r\n"), "");
+    assert_eq!(passed(&format!("Accept-Encoding: gzip, {}\r\n", "x".repeat(400))), "");
+    let old = "GET /metrics HTTP/1.0\r\n";
+    assert!(!passes(&format!("{old}\r\n")).contains("gzip"), "only where asked for");
+    assert!(passes(&format!("{old}Accept-Encoding: gzip\r\n\r\n")).contains(gzip));
+}
+
+#[test]
 fn each_invalid_request_has_its_rejection() {
     let cases = [
         ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Method),
@@ -230,6 +249,8 @@ fn near_miss() -> impl Strategy<Value = Vec<u8>> {
         "\u{7f}",
         "\u{e4}",
         "Wylis-Sequence: 1\r\n",
+        "Accept-Encoding: gzip",
+        ";q=0",
         "a,b",
         "Transfer-Encoding: chunked",
     ]);
@@ -246,8 +267,8 @@ fn is_canonical(text: &str) -> bool {
         names.push(name);
         assert!(value.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
     }
-    let known =
-        names.iter().all(|name| PASSED.contains(name) || ["Host", wire::SEQUENCE].contains(name));
+    let others = ["Host", "Accept-Encoding", wire::SEQUENCE];
+    let known = names.iter().all(|name| PASSED.contains(name) || others.contains(name));
     let count = names.len();
     names.sort_unstable();
     names.dedup();
@@ -274,7 +295,14 @@ fn by_httparse(bytes: &[u8]) -> RequestHead {
         let name = PASSED.iter().find(|name| name.eq_ignore_ascii_case(header.name))?;
         Some((*name, plain(header.value)?))
     });
+    let mut encodings = AcceptedEncodings::default();
+    for header in request.headers.iter() {
+        if header.name.eq_ignore_ascii_case("Accept-Encoding") {
+            encodings.add(header.value);
+        }
+    }
     RequestHead {
+        encodings,
         head_only: request.method == Some("HEAD"),
         http_1_0: request.version == Some(0),
         path: if path.is_empty() { "/" } else { path }.to_owned(),

@@ -26,6 +26,16 @@ impl FakePeers {
     /// When no port is free.
     #[must_use]
     pub fn start(size: u16, second: u8) -> Self {
+        Self::start_far(size, second, Duration::ZERO)
+    }
+
+    /// As [`FakePeers::start`], each as far as one of a mesh: a round trip of its own up to `farthest`, and
+    /// a tenth of it more now and then.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn start_far(size: u16, second: u8, farthest: Duration) -> Self {
         let address = |number: u16| {
             let [high, low] = (number + 256).to_be_bytes();
             IpAddr::V4(Ipv4Addr::new(127, second, high, low))
@@ -34,6 +44,7 @@ impl FakePeers {
             (0..size).map(|number| (format!("p{number:04}"), address(number))).collect();
         let names: HashMap<IpAddr, String> =
             addresses.iter().map(|(name, ip)| (*ip, name.clone())).collect();
+        let names = Arc::new(names);
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound socket").port();
         let stop = Arc::new(AtomicBool::new(false));
@@ -44,8 +55,19 @@ impl FakePeers {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if stream.is_ok_and(|stream| answer(stream, &names).is_some()) {
-                    count.fetch_add(1, Ordering::Relaxed);
+                let (names, count) = (Arc::clone(&names), Arc::clone(&count));
+                let answer = move |stream, pause| {
+                    std::thread::sleep(pause);
+                    if answer(stream, &names).is_some() {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                };
+                let Ok(stream) = stream else { continue };
+                let pause = pause(&stream, farthest);
+                if pause.is_zero() {
+                    answer(stream, pause);
+                } else {
+                    std::thread::spawn(move || answer(stream, pause));
                 }
             }
         });
@@ -108,6 +130,17 @@ fn read_head(stream: &mut TcpStream) -> Option<String> {
         }
     }
     String::from_utf8(buffer.get(..filled)?.to_vec()).ok()
+}
+
+/// The round trip to the peer of this connection.
+fn pause(stream: &TcpStream, farthest: Duration) -> Duration {
+    let (Ok(SocketAddr::V4(own)), Ok(other)) = (stream.local_addr(), stream.peer_addr()) else {
+        return Duration::ZERO;
+    };
+    // The same for a peer each time; the ports make the difference of one probe.
+    let distance = own.ip().to_bits().wrapping_mul(2_654_435_769) >> 22;
+    let jitter = u32::from(other.port()).wrapping_mul(2_654_435_769) >> 28;
+    farthest * distance * (160 + jitter) / (1024 * 176)
 }
 
 fn answer(mut stream: TcpStream, names: &HashMap<IpAddr, String>) -> Option<()> {

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod device;
 pub mod docker;
 pub mod fake_peers;
+pub mod gzip;
 pub mod http;
 pub mod kube;
 pub mod manifest;

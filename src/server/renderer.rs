@@ -1,0 +1,218 @@
+//! What all answers share: the compressor, and the agent's own row for the other agents.
+//!
+//! The row is rendered once for all that ask within [`CACHE_TIME`], and sent so many times a second: a
+//! request for the matrix makes one for each peer, so without both, requests to every agent in turn
+//! would grow with the cube of the nodes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+use super::budget::Budget;
+use crate::document::Chunks;
+use crate::gzip;
+
+/// How long a row and a matrix are cached.
+pub const CACHE_TIME: Duration = Duration::from_secs(5);
+/// Rows that an agent sends in a second: twice those of ten pages on ten agents that refresh as fast as
+/// a matrix is collected.
+const ROWS_PER_SECOND: u32 = 4;
+/// Rows at once, after a pause: all of these collections may fall together.
+const ROWS_BURST: u32 = 40;
+/// Content below this size is sent as it is: it fits one segment, and a head, in any case.
+const MIN_CONTENT: usize = 1024;
+/// Longest compressed content, since it is held in memory as a whole. Longer content is sent as it is,
+/// piece by piece.
+const MAX_COMPRESSED: usize = 1024 * 1024;
+/// The compressor has 66 KB of state, which an unoptimized build copies five times; virtual memory
+/// until used.
+const COMPRESSOR_STACK: usize = 1024 * 1024;
+
+/// Shared by all threads of the server.
+#[derive(Debug)]
+pub struct Renderer {
+    /// Held while compressing, which takes memory.
+    compressing: Mutex<()>,
+    row: Mutex<Option<CachedRow>>,
+    rows: Mutex<Budget>,
+}
+
+/// A rendered row.
+#[derive(Debug, Clone)]
+pub(super) struct CachedRow {
+    pub(super) content: Arc<[u8]>,
+    pub(super) gzip: bool,
+    pub(super) at: Instant,
+}
+
+/// The row cannot be sent now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RowError {
+    /// Too many were sent.
+    Busy,
+    /// There is no snapshot.
+    Unresponsive,
+}
+
+impl Default for Renderer {
+    fn default() -> Self {
+        Self {
+            compressing: Mutex::default(),
+            row: Mutex::default(),
+            rows: Mutex::new(Budget::new(ROWS_PER_SECOND, ROWS_BURST)),
+        }
+    }
+}
+
+impl Renderer {
+    /// Compresses content; `None` if it is to be sent as it is, also where no thread starts. One at a
+    /// time, on a thread of its own, whose stack is released afterwards.
+    pub(super) fn gzip(&self, content: Chunks) -> Option<Vec<u8>> {
+        let _permit = lock(&self.compressing);
+        let thread = Builder::new().name("gzip".to_owned()).stack_size(COMPRESSOR_STACK);
+        let compress = || gzip::compress(content, MAX_COMPRESSED);
+        let compressed = std::thread::scope(|scope| {
+            let thread = thread.spawn_scoped(scope, compress).ok()?;
+            thread.join().unwrap_or_default()
+        })?;
+        let length = gzip::content_length(&compressed)?;
+        (length >= MIN_CONTENT).then_some(compressed)
+    }
+
+    /// The row of this moment or of the last seconds. `snapshot` gives what renders it, the same each
+    /// time, and may wait.
+    pub(super) fn row<R: Fn() -> Chunks>(
+        &self,
+        now: Instant,
+        snapshot: impl FnOnce() -> Option<R>,
+    ) -> Result<CachedRow, RowError> {
+        if !lock(&self.rows).take(now) {
+            return Err(RowError::Busy);
+        }
+        self.expire(now);
+        // Cloned, so that the lock is not held here: the loop, which gives the snapshot, takes it.
+        let cached = lock(&self.row).clone();
+        if let Some(row) = cached {
+            return Ok(row);
+        }
+        let render = snapshot().ok_or(RowError::Unresponsive)?;
+        let compressed = self.gzip(render());
+        let gzip = compressed.is_some();
+        let content = compressed.unwrap_or_else(|| render().flatten().collect()).into();
+        let row = CachedRow { content, gzip, at: now };
+        *lock(&self.row) = Some(row.clone());
+        Ok(row)
+    }
+
+    /// Drops a row that is too old to send.
+    pub fn expire(&self, now: Instant) {
+        let old = |row: &mut CachedRow| now.saturating_duration_since(row.at) >= CACHE_TIME;
+        lock(&self.row).take_if(old);
+    }
+}
+
+// A poisoned lock is usable: the values are consistent after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use wylis_harness::bounds::worst_case;
+
+    use super::*;
+
+    fn chunks(size: usize) -> Chunks {
+        let chunk = |index: usize| format!("{index:09}\n").into_bytes();
+        Box::new((0..size / 10).map(chunk))
+    }
+
+    #[test]
+    fn a_row_is_rendered_once_in_its_time_and_then_dropped() {
+        let (renderer, start) = (Renderer::default(), Instant::now());
+        let renders = AtomicUsize::new(0);
+        let at = |seconds: u64| {
+            renderer.row(start + Duration::from_secs(seconds), || {
+                renders.fetch_add(1, Ordering::Relaxed);
+                Some(|| chunks(2000))
+            })
+        };
+        let rows: Vec<CachedRow> = (0..5).map(|second| at(second).unwrap()).collect();
+        assert_eq!(renders.load(Ordering::Relaxed), 1);
+        assert!(rows.iter().all(|row| Arc::ptr_eq(&row.content, &rows[0].content) && row.gzip));
+        let weak = Arc::downgrade(&rows[0].content);
+        drop(rows);
+        renderer.expire(start + Duration::from_secs(4));
+        assert!(weak.upgrade().is_some());
+        renderer.expire(start + CACHE_TIME);
+        assert!(weak.upgrade().is_none(), "dropped");
+        assert_eq!(at(6).unwrap().at, start + Duration::from_secs(6));
+        assert_eq!(renders.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_waiting_render_holds_no_lock_that_the_loop_takes() {
+        let (renderer, now) = (Renderer::default(), Instant::now());
+        let row = renderer.row(now, || {
+            // The loop ticks before it gives the snapshot.
+            renderer.expire(now);
+            Some(|| chunks(20))
+        });
+        let row = row.unwrap();
+        assert_eq!((row.gzip, row.content.len()), (false, 20), "too short to compress");
+        let unresponsive = Renderer::default().row(now, || None::<fn() -> Chunks>);
+        assert_eq!(unresponsive.unwrap_err(), RowError::Unresponsive);
+    }
+
+    #[test]
+    fn ten_pages_on_ten_agents_always_get_the_row() {
+        let (renderer, start) = (Renderer::default(), Instant::now());
+        for round in 0..20 {
+            for _ in 0..10 {
+                let row = renderer.row(start + CACHE_TIME * round, || Some(|| chunks(20)));
+                assert!(row.is_ok(), "{round}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_beyond_the_rate_are_refused() {
+        let (renderer, start) = (Renderer::default(), Instant::now());
+        let sent = (0..60_000).filter(|millis| {
+            let now = start + Duration::from_millis(*millis);
+            renderer.row(now, || Some(|| chunks(20))).is_ok()
+        });
+        let sent = u32::try_from(sent.count()).unwrap();
+        assert!((60 * ROWS_PER_SECOND..=60 * ROWS_PER_SECOND + ROWS_BURST).contains(&sent));
+    }
+
+    #[test]
+    fn content_too_long_in_compressed_form_is_sent_as_it_is() {
+        let renderer = Renderer::default();
+        let mut seed = 1_u64;
+        let mut noise = move || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed.to_le_bytes()[7]
+        };
+        let noise: Vec<u8> = (0..MAX_COMPRESSED).map(|_| noise()).collect();
+        let of = |size: usize| {
+            let chunks = noise[..size].chunks(4096).map(<[u8]>::to_vec).collect::<Vec<_>>();
+            renderer.gzip(Box::new(chunks.into_iter()))
+        };
+        assert_eq!(of(MAX_COMPRESSED), None);
+        let longest = u32::try_from(of(MAX_COMPRESSED - 1024).unwrap().len()).unwrap();
+        assert!(f64::from(longest) <= worst_case("MAX_COMPRESSED"), "{longest}");
+    }
+
+    #[test]
+    fn the_compressor_needs_half_of_its_stack_in_an_unoptimized_build() {
+        const HALF: u32 = 512 * 1024;
+        let thread = Builder::new().stack_size(usize::try_from(HALF).unwrap());
+        let compress = || gzip::compress(chunks(100_000), MAX_COMPRESSED).unwrap().len();
+        // An overflow would end the process.
+        assert!(thread.spawn(compress).unwrap().join().unwrap() > 1000);
+        assert!(f64::from(HALF) <= worst_case("COMPRESSOR_STACK"));
+    }
+}
