@@ -23,4 +23,5 @@ pub mod schedule;
 pub mod server;
 pub mod shutdown;
 pub mod state;
+pub mod token;
 pub mod wire;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::label::label_set;
 use crate::name::{Instance, NodeName};
+use crate::token::{PairToken, Token};
 
 /// Number of a probe, unique in this process.
 pub type ProbeId = u64;
@@ -24,6 +25,8 @@ pub struct Probe {
     pub due: Instant,
     /// The queue in which it waits for a worker.
     pub priority: Priority,
+    /// The tokens to show.
+    pub token: Option<PairToken>,
     /// The request.
     pub kind: ProbeKind,
 }
@@ -33,6 +36,8 @@ pub struct Probe {
 pub enum ProbeKind {
     /// The blank request.
     Blank,
+    /// A blank request outside the schedule, whose answer decides on what a request claimed.
+    Check,
     /// A request for a large answer, which fills full-size segments.
     Large,
     /// The last request of an agent that stops.
@@ -112,6 +117,10 @@ pub struct Answer {
     pub draining: bool,
     /// The agent supports large answers.
     pub can_large: bool,
+    /// The agent shows tokens.
+    pub can_token: bool,
+    /// The seal of the token that the agent shows to this one.
+    pub seal: Option<Token>,
 }
 
 /// The durations of one successful probe, all on one connection.

@@ -21,6 +21,7 @@ use crate::matrix::{Matrix, RowError};
 use crate::name::{Instance, NodeName};
 use crate::route::Lanes;
 use crate::state::Snapshot;
+use crate::token::Token;
 use crate::wire::KeepAlive;
 
 pub use page::{PAGE, PAGE_HEADERS};
@@ -44,6 +45,8 @@ pub trait Views: Send + Sync + 'static {
     fn instance(&self) -> &Instance;
     /// Takes a keep-alive request that was answered; `None` when it names no valid source.
     fn request_received(&self, request: Option<KeepAlive>);
+    /// The seal for the answer to a request that does not show this agent's token.
+    fn seal(&self, request: &KeepAlive) -> Option<Token>;
     /// Whether the agent is about to stop.
     fn draining(&self) -> bool;
     /// Whether the agent's own loops make progress.

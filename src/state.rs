@@ -3,8 +3,11 @@
 //! The agent's loop owns it. Readers get a [`Snapshot`], which shares the records and costs one
 //! pointer a peer. Every method takes `now`; nothing here reads a clock.
 
+mod claims;
 mod large;
 mod record;
+mod rhythm;
+mod samples;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -15,15 +18,14 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
 use crate::probe::{Outcome, ProbeId, Report};
+use crate::token::{PairToken, TokenKey};
 use crate::wire::KeepAlive;
+use claims::Terms;
 use large::BlankSuccess;
 pub use large::LargeProbes;
-pub use record::{Histogram, PeerRecord, RECENT, Sample};
+pub use record::PeerRecord;
+pub use samples::{Histogram, RECENT, Sample};
 pub use verdict::Verdict;
-
-/// Longest drain that a goodbye can announce: no agent's grace period is longer, and a forged goodbye
-/// must not hide an outage.
-const MAX_DRAIN: Duration = Duration::from_secs(300);
 
 /// One moment on both clocks: deadlines use the monotonic one, people read the other.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,8 @@ pub struct StateSettings {
     pub drain: Duration,
     /// Histogram bounds in seconds, ascending.
     pub bounds: Arc<[f64]>,
+    /// The key of this agent's tokens.
+    pub key: TokenKey,
 }
 
 /// What the agent must do or log after an event.
@@ -70,6 +74,8 @@ pub enum Change {
     Pause(NodeName),
     /// Remove the peer.
     Forget(NodeName),
+    /// Send the peer one more blank request at once: its answer decides on a claim.
+    Check(NodeName),
     /// Send the peer a large probe.
     SendLarge(NodeName),
     /// The peer's last probe failed, the one before did not.
@@ -180,6 +186,36 @@ impl MeshState {
         Some(record)
     }
 
+    /// Records that the check of a peer was submitted; `None` if the peer is unknown.
+    pub fn begin_check(&mut self, node: &NodeName, id: ProbeId) -> Option<&PeerRecord> {
+        let record = Arc::make_mut(self.records.get_mut(node)?);
+        record.claims.begin_check(id);
+        Some(record)
+    }
+
+    /// The tokens to show to a peer; `None` if it is unknown.
+    #[must_use]
+    pub fn token(&self, node: &NodeName) -> Option<PairToken> {
+        let record = self.records.get(node)?;
+        let own = self.settings.key.own(node, record.instance());
+        Some(PairToken { own, echo: record.claims.token() })
+    }
+
+    fn terms(&self) -> Terms {
+        let StateSettings { interval, drain, .. } = self.settings;
+        Terms { interval, drain, refresh_within: self.refresh_within }
+    }
+
+    /// Folds in the report of a check, unless the peer has left or moved meanwhile.
+    pub fn report_check(&mut self, now: Moment, report: &Report) -> Vec<Change> {
+        let terms = self.terms();
+        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
+        let record = Arc::make_mut(record);
+        let change = record.end_check(now.instant, report, terms);
+        let verdict = record.update_verdict(self.settings.failure_threshold);
+        change.into_iter().chain(verdict).collect()
+    }
+
     /// Folds in the report of a large probe, unless the peer has left or moved meanwhile.
     pub fn report_large(&mut self, now: Moment, report: &Report) -> Vec<Change> {
         let record = self.records.get_mut(&report.node);
@@ -194,6 +230,7 @@ impl MeshState {
     /// Folds in the report of a blank probe; `None` if that probe is not in flight, because the peer
     /// has left or moved meanwhile.
     pub fn report(&mut self, now: Moment, report: &Report) -> Option<Vec<Change>> {
+        let terms = self.terms();
         let settings = &self.settings;
         let record = self.records.get_mut(&report.node)?;
         record.in_flight.filter(|id| *id == report.id)?;
@@ -205,13 +242,8 @@ impl MeshState {
             Outcome::Local(_) => return Some(changes),
             Outcome::Success { timings, answer } => {
                 record.succeed(now, *timings, kernel, &settings.bounds);
-                record.responder = answer.instance.clone();
-                if answer.draining {
-                    let instance = answer.instance.as_ref();
-                    let (drain, refresh) = (settings.drain, self.refresh_within);
-                    changes.extend(record.accept_goodbye(now.instant, instance, drain, refresh));
-                } else {
-                    record.refute_goodbye();
+                changes.extend(record.learn(now.instant, report.started, answer, terms));
+                if !answer.draining {
                     let blank = BlankSuccess {
                         began: report.started,
                         supported: answer.can_large,
@@ -246,6 +278,7 @@ impl MeshState {
             self.incoming_unknown += 1;
             return changes;
         };
+        let terms = self.terms();
         let (node, instance) = (&request.node, request.instance.as_ref());
         let Some(record) = self.records.get_mut(node) else {
             self.incoming_unknown += 1;
@@ -253,14 +286,9 @@ impl MeshState {
             return changes;
         };
         let record = Arc::make_mut(record);
-        record.receive_request(now, request);
-        if let Some(drain) = request.goodbye {
-            let (drain, refresh) = (drain.min(MAX_DRAIN), self.refresh_within);
-            changes.extend(record.accept_goodbye(now.instant, instance, drain, refresh));
-        } else if record.ends_goodbye(now.instant, instance) {
-            record.draining_until = None;
-            changes.push(Change::Resume(node.clone()));
-        }
+        let own = self.settings.key.own(node, instance);
+        let is_proof = request.token.is_some_and(|token| token.echo == Some(own));
+        changes.extend(record.receive_request(now, request, (own, is_proof), terms));
         if let (Some(sender), Some(known)) = (instance, &record.peer.instance)
             && sender != known
             && record.responder.as_ref() != Some(sender)
@@ -277,7 +305,7 @@ impl MeshState {
         let mut changes = Vec::new();
         for (node, shared) in &mut self.records {
             let expired = shared.draining_until.is_some_and(|until| until <= now);
-            let silent = shared.is_silent(now, self.listening_since);
+            let silent = shared.is_silent(now, self.listening_since, self.settings.interval);
             if !expired && silent == shared.silent {
                 continue;
             }

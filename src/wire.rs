@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::name::{Instance, NodeName};
+use crate::token::PairToken;
 
 /// The route of the blank request.
 pub const KEEPALIVE_PATH: &str = "/keepalive";
@@ -23,6 +24,9 @@ pub const INSTANCE: &str = "Wylis-Instance";
 pub const INTERVAL: &str = "Wylis-Interval";
 /// In a request: the sender stops, and keeps answering for this many milliseconds.
 pub const GOODBYE: &str = "Wylis-Goodbye";
+/// In a request: the sender's token for the receiver, and the receiver's for the sender, if it is known:
+/// `OWN.ECHO`. In the answer to one that does not show the right echo: the seal of the right one.
+pub const TOKEN: &str = "Wylis-Token";
 /// In a request: the wanted size of the answer in bytes; its status is then 200.
 pub const SIZE: &str = "Wylis-Size";
 /// In an answer, with the value `1`: the agent is about to stop.
@@ -30,9 +34,11 @@ pub const DRAINING: &str = "Wylis-Draining";
 /// In an answer: the agent's capabilities beyond the blank request, separated by commas.
 pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.
-pub const CAPABILITIES: &str = "goodbye,large";
+pub const CAPABILITIES: &str = "goodbye,large,token";
 /// The capability to answer with any [`SIZE`] up to [`LARGE`].
 pub const CAN_LARGE: &str = "large";
+/// The capability to show tokens.
+pub const CAN_TOKEN: &str = "token";
 
 /// Only between gate and server: the number of a request, echoed in its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
@@ -50,6 +56,12 @@ pub const LARGE: usize = 10 * 1024;
 /// Longest time that a header can announce; longer ones are reduced to it.
 pub const MAX_ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
 
+/// Shortest and longest interval that a request can announce, as the setting has them; any other is
+/// ignored: an interval of zero would make each peer silent, one of days would hide that it is.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// See [`MIN_INTERVAL`].
+pub const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// The fields of a keep-alive request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeepAlive {
@@ -61,6 +73,8 @@ pub struct KeepAlive {
     pub interval: Option<Duration>,
     /// The sender stops, and keeps answering for this long.
     pub goodbye: Option<Duration>,
+    /// The tokens; `None` from an older agent.
+    pub token: Option<PairToken>,
     /// Wanted size of the answer in bytes, at most [`LARGE`]; `None` in a blank request.
     pub size: Option<usize>,
 }
@@ -80,6 +94,7 @@ impl KeepAlive {
         header(INSTANCE, self.instance.as_ref().map(ToString::to_string));
         header(INTERVAL, self.interval.map(|interval| interval.as_millis().to_string()));
         header(GOODBYE, self.goodbye.map(|drain| drain.as_millis().to_string()));
+        header(TOKEN, self.token.map(|token| token.to_string()));
         header(SIZE, self.size.map(|size| size.to_string()));
         text.push_str("\r\n");
         text
@@ -92,8 +107,11 @@ impl KeepAlive {
         Some(Self {
             node,
             instance: header(INSTANCE).and_then(|text| Instance::new(text.trim()).ok()),
-            interval: header(INTERVAL).and_then(milliseconds),
+            interval: header(INTERVAL)
+                .and_then(milliseconds)
+                .filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval)),
             goodbye: header(GOODBYE).and_then(milliseconds),
+            token: header(TOKEN).and_then(|text| PairToken::read(text.trim())),
             size: header(SIZE)
                 .and_then(number)
                 .map(|size| usize::try_from(size).unwrap_or(LARGE).min(LARGE)),
@@ -137,6 +155,7 @@ mod tests {
             instance: Some(Instance::new("0f8fad5b").unwrap()),
             interval: Some(Duration::from_millis(1500)),
             goodbye: Some(Duration::from_secs(5)),
+            token: PairToken::read("abcdefghi_.012345678-"),
             size: Some(LARGE),
         };
         let text = request.render("[fd00::1]:9050".parse().unwrap());
@@ -150,14 +169,16 @@ mod tests {
         let request = KeepAlive {
             node: NodeName::new(&"n".repeat(253)).unwrap(),
             instance: Some(Instance::new(&"i".repeat(63)).unwrap()),
-            interval: Some(MAX_ANNOUNCED),
+            interval: Some(MAX_INTERVAL),
             goodbye: Some(MAX_ANNOUNCED),
+            token: PairToken::read("abcdefghij.0123456789"),
             size: Some(LARGE),
         };
         let text =
             request.render("[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap());
         // The smallest MTU of IPv6, less 60 bytes of headers and 12 of timestamps.
         assert!(text.len() <= 1280 - 72, "{}", text.len());
+        assert!(text.contains("Wylis-Token: abcdefghij.0123456789\r\n"), "{text}");
     }
 
     #[test]
@@ -181,6 +202,21 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_is_believed_within_the_range_of_the_setting_only() {
+        for (announced, believed) in [
+            ("0", None),
+            ("99", None),
+            ("100", Some(MIN_INTERVAL)),
+            ("3600000", Some(MAX_INTERVAL)),
+            ("3600001", None),
+        ] {
+            let request =
+                parse(&format!("GET / \r\nWylis-Node: n\r\nWylis-Interval: {announced}\r\n"));
+            assert_eq!(request.unwrap().interval, believed, "{announced}");
+        }
+    }
+
+    #[test]
     fn the_size_of_an_answer_is_bounded() {
         for (asked, size) in [("1", Some(1)), ("999999999999999999999", Some(LARGE)), ("x", None)] {
             let request = parse(&format!("GET / \r\nWylis-Node: n\r\nWylis-Size: {asked}\r\n"));
@@ -190,7 +226,11 @@ mod tests {
 
     #[test]
     fn capabilities_match_by_their_whole_names() {
-        assert!(can(CAPABILITIES, CAN_LARGE) && can("x, large", CAN_LARGE));
+        assert!(
+            can(CAPABILITIES, CAN_LARGE)
+                && can(CAPABILITIES, CAN_TOKEN)
+                && can("x, large", CAN_LARGE)
+        );
         assert!(!can("larger,large-ish", CAN_LARGE) && !can("", CAN_LARGE));
     }
 

@@ -210,6 +210,9 @@ impl EventLoop {
         if let Outcome::Local(error) = report.outcome {
             self.shared.metrics.add_local_error(error);
         }
+        if report.kind == ProbeKind::Check {
+            return self.state.report_check(now, report);
+        }
         if report.kind == ProbeKind::Large {
             self.large_in_flight = self.large_in_flight.saturating_sub(1);
             return self.state.report_large(now, report);
@@ -229,6 +232,7 @@ impl EventLoop {
                 Change::Pause(node) => self.pause(now, node),
                 Change::Forget(node) => self.schedule.leave(&node),
                 Change::SendLarge(node) => self.probe_large(now, node),
+                Change::Check(node) => self.check(now, node),
                 Change::FirstFailure(node) => self.early.request(EarlyCause::Failing(node)),
                 Change::UnknownSender(node, instance) => {
                     self.early.request(EarlyCause::Unknown(node, instance));
@@ -271,7 +275,28 @@ impl EventLoop {
         self.next_id += 1;
         let Some(record) = self.state.begin(&node, self.next_id) else { return };
         let (id, priority, address) = (self.next_id, record.priority(), record.peer.address);
-        self.submit(Probe { id, node, address, due, priority, kind: ProbeKind::Blank });
+        self.submit(Probe {
+            id,
+            node,
+            address,
+            due,
+            priority,
+            token: None,
+            kind: ProbeKind::Blank,
+        });
+    }
+
+    /// Makes the probe that decides on a claim, beside the schedule.
+    fn check(&mut self, now: Instant, node: NodeName) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.next_id += 1;
+        let id = self.next_id;
+        let Some(record) = self.state.begin_check(&node, id) else { return };
+        let (priority, address) = (record.priority(), record.peer.address);
+        let kind = ProbeKind::Check;
+        self.submit(Probe { id, node, address, due: now, priority, token: None, kind });
     }
 
     /// Starts a large probe. It measures no latency, so it waits behind blank probes when workers are short.
@@ -286,11 +311,12 @@ impl EventLoop {
         let address = record.peer.address;
         self.large_in_flight += 1;
         let (priority, kind) = (Priority::Suspect, ProbeKind::Large);
-        self.submit(Probe { id, node, address, due: now, priority, kind });
+        self.submit(Probe { id, node, address, due: now, priority, token: None, kind });
     }
 
-    /// Hands a probe to the workers; reports at once what they cannot start.
+    /// Hands a probe to the workers, with the tokens to show; reports at once what they cannot start.
     fn submit(&mut self, probe: Probe) {
+        let probe = Probe { token: self.state.token(&probe.node), ..probe };
         let unstarted = self.prober.submit(probe);
         for report in unstarted {
             let _ = self.probed(Moment::now(), &report);
@@ -314,6 +340,7 @@ impl EventLoop {
                 address: record.peer.address,
                 due: now,
                 priority: record.priority(),
+                token: None,
                 kind: ProbeKind::Goodbye { drain: self.drain },
             });
         }

@@ -87,7 +87,7 @@ mod tests {
 
     fn request(goodbye: Option<Duration>) -> Option<KeepAlive> {
         let node = NodeName::new("n1").unwrap();
-        Some(KeepAlive { node, instance: None, interval: None, goodbye, size: None })
+        Some(KeepAlive { node, instance: None, interval: None, goodbye, token: None, size: None })
     }
 
     #[test]

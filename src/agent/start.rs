@@ -27,6 +27,7 @@ use crate::schedule::Schedule;
 use crate::server::{self, Renderer};
 use crate::shutdown::StopToken;
 use crate::state::{MeshState, StateSettings};
+use crate::token::TokenKey;
 
 /// Events that may queue for the loop. Workers and server threads block beyond it, which loses
 /// nothing; the loop never waits for them.
@@ -85,7 +86,8 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
     let (queue, requests) = sync_channel(requests::CAPACITY);
     let wake = sender(&events);
     let queue = RequestQueue::new(queue, move || wake(Event::RequestsReceived), now);
-    let parts = Parts::start(config, stop, &events, queue, lost, now)?;
+    let key = TokenKey::random();
+    let parts = Parts::start(config, stop, &events, (queue, key.clone()), lost, now)?;
     let waker = events.clone();
     // Does not block: a loop with a full channel is awake.
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
@@ -98,6 +100,7 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
             source: config.node.clone(),
             drain: config.drain,
             bounds: config.buckets.as_slice().into(),
+            key,
         }),
         schedule: Schedule::new(config.node.clone(), config.interval, epoch(now, config.interval)),
         prober: Arc::clone(&prober),
@@ -150,7 +153,7 @@ impl Parts {
         config: &Config,
         stop: &StopToken,
         events: &SyncSender<Event>,
-        requests: RequestQueue,
+        (requests, key): (RequestQueue, TokenKey),
         lost: Arc<Losses>,
         now: Instant,
     ) -> Result<Self, AgentError> {
@@ -173,6 +176,7 @@ impl Parts {
             instance: config.instance.clone(),
             events: events.clone(),
             requests,
+            key,
             shared: Arc::clone(&shared),
             lost,
             heartbeats: heartbeats.to_vec(),

@@ -19,6 +19,7 @@ use crate::metrics::GateCounts;
 use crate::name::{Instance, NodeName};
 use crate::server::{Renderer, Views};
 use crate::state::Snapshot;
+use crate::token::{Token, TokenKey};
 use crate::wire::KeepAlive;
 
 /// The loop answers in microseconds; a reader gives up after this long.
@@ -30,6 +31,7 @@ pub(super) struct AgentViews {
     pub(super) instance: Instance,
     pub(super) events: SyncSender<Event>,
     pub(super) requests: RequestQueue,
+    pub(super) key: TokenKey,
     pub(super) shared: Arc<Shared>,
     /// Log lines that were not written.
     pub(super) lost: Arc<Losses>,
@@ -48,6 +50,10 @@ impl Views for AgentViews {
 
     fn request_received(&self, request: Option<KeepAlive>) {
         self.requests.push(request);
+    }
+
+    fn seal(&self, request: &KeepAlive) -> Option<Token> {
+        self.key.seal((&request.node, request.instance.as_ref()), request.token?)
     }
 
     fn draining(&self) -> bool {

@@ -38,6 +38,7 @@ fn view(of: &str, peers: &[(&str, &[(Outcome, u32)])]) -> Arc<Snapshot> {
         source: name(of),
         drain: interval,
         bounds: [1.0].into(),
+        key: crate::token::TokenKey::new(b"key"),
     });
     let peer = |node: &str| Peer {
         node: name(node),

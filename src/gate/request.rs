@@ -23,7 +23,8 @@ const CONTENT_LENGTH: &str = "Content-Length";
 /// Headers that may occur only once, beside those passed on (RFC 9112, sections 3.2 and 6.3).
 const ONCE: [&str; 2] = [HOST, CONTENT_LENGTH];
 /// Headers passed on if their value is plain.
-const PASSED: [&str; 5] = [wire::NODE, wire::INSTANCE, wire::INTERVAL, wire::GOODBYE, wire::SIZE];
+const PASSED: [&str; 6] =
+    [wire::NODE, wire::INSTANCE, wire::INTERVAL, wire::GOODBYE, wire::TOKEN, wire::SIZE];
 
 /// What is needed of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,6 +18,7 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
         source: name(node),
         drain: interval,
         bounds: [1.0].into(),
+        key: crate::token::TokenKey::new(b"key"),
     });
     let peer = |node: &&str| Peer {
         node: name(node),

@@ -32,6 +32,7 @@ fn state(count: u8) -> MeshState {
         source: NodeName::new("me").unwrap(),
         drain,
         bounds,
+        key: crate::token::TokenKey::new(b"key"),
     });
     state.peers(peers(count).collect(), Duration::from_secs(30));
     state
@@ -86,7 +87,8 @@ fn a_probed_pair_renders_as_in_the_golden_text() {
     probe(&mut state, &node, success(30), 0);
     probe(&mut state, &node, success(1040), 1);
     probe(&mut state, &node, Outcome::Failure(FailureReason::ConnectTimeout), 3);
-    let request = KeepAlive { node, instance: None, interval: None, goodbye: None, size: None };
+    let request =
+        KeepAlive { node, instance: None, interval: None, goodbye: None, token: None, size: None };
     state.receive_request(moment(), Some(&request));
     state.receive_request(moment(), None);
     let golden = include_str!("golden.txt");

@@ -8,7 +8,10 @@ use httparse::{EMPTY_HEADER, Header, Response, Status};
 
 use crate::name::{Instance, NodeName};
 use crate::probe::Answer;
-use crate::wire::{CAN, CAN_LARGE, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, can};
+use crate::token::Token;
+use crate::wire::{
+    CAN, CAN_LARGE, CAN_TOKEN, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, TOKEN, can,
+};
 
 /// Most header fields of an answer; agents send fewer than 10.
 const MAX_FIELDS: usize = 32;
@@ -128,7 +131,7 @@ struct Fields {
 fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
     let mut encoding = None;
     let (mut node, mut instance, mut draining) = (None, None, None);
-    let (mut length, mut can_large) = (None, false);
+    let (mut length, mut seal, mut can_large, mut can_token) = (None, None, false, false);
     for field in fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         let value = str::from_utf8(field.value).unwrap_or_default();
@@ -141,6 +144,9 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
             once(&mut draining, value == "1")?;
         } else if is(CAN) {
             can_large |= can(value, CAN_LARGE);
+            can_token |= can(value, CAN_TOKEN);
+        } else if is(TOKEN) {
+            once(&mut seal, Token::read(value))?;
         } else if is("Content-Length") {
             once(&mut length, content_length(value)?)?;
         } else if is("Content-Encoding") && matches!(expected, Expected::Document(_)) {
@@ -152,7 +158,7 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
     // A 204 may omit it.
     let length = length.unwrap_or(0);
     let (instance, draining) = (instance.flatten(), draining.unwrap_or(false));
-    let answer = Answer { instance, draining, can_large };
+    let answer = Answer { instance, draining, can_large, can_token, seal: seal.flatten() };
     let fields = Fields { node: node?, answer, length, gzip: encoding.is_some() };
     expected.allows_length(length).then_some(fields)
 }
@@ -190,7 +196,7 @@ mod tests {
         let text = "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\nWylis-Instance: 0f8f-1\r\n\
                     Wylis-Draining: 1\r\nWylis-Can: goodbye,large\r\n\r\n";
         let instance = Some(Instance::new("0f8f-1").unwrap());
-        let answer = Answer { instance, draining: true, can_large: true };
+        let answer = Answer { instance, draining: true, can_large: true, ..Answer::default() };
         assert_eq!(complete(text), Some(("n1".to_owned(), answer)));
     }
 
@@ -316,7 +322,7 @@ mod tests {
                  Wylis-Instance: {instance}\r\n\r\n"
             );
             let instance = Some(Instance::new(&instance).unwrap());
-            let answer = Answer { instance, draining, can_large: false };
+            let answer = Answer { instance, draining, ..Answer::default() };
             prop_assert_eq!(complete(&text), Some((node, answer)));
             let cut = cut % text.len();
             prop_assert_eq!(parse(&text.as_bytes()[..cut]), Parsed::Incomplete);

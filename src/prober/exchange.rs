@@ -42,7 +42,9 @@ pub(super) fn perform(
 ) -> (Outcome, Option<KernelView>) {
     let (budget, expected) = match probe.kind {
         ProbeKind::Large => (settings.timeout.min(MAX_LARGE_TIMEOUT), Expected::Large),
-        ProbeKind::Blank | ProbeKind::Goodbye { .. } => (settings.timeout, Expected::Blank),
+        ProbeKind::Blank | ProbeKind::Check | ProbeKind::Goodbye { .. } => {
+            (settings.timeout, Expected::Blank)
+        }
     };
     let (address, request) = (probe.address, &request(settings, probe));
     let half_open = Some(half_open);
@@ -57,7 +59,7 @@ pub(super) fn perform(
 
 fn request(settings: &Settings, probe: &Probe) -> String {
     let (goodbye, size) = match probe.kind {
-        ProbeKind::Blank => (None, None),
+        ProbeKind::Blank | ProbeKind::Check => (None, None),
         ProbeKind::Large => (None, Some(LARGE)),
         ProbeKind::Goodbye { drain } => (Some(drain), None),
     };
@@ -66,6 +68,7 @@ fn request(settings: &Settings, probe: &Probe) -> String {
         instance: Some(settings.instance.clone()),
         interval: Some(settings.interval),
         goodbye,
+        token: probe.token,
         size,
     };
     request.render(probe.address)

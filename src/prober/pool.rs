@@ -100,8 +100,8 @@ impl Prober {
     /// Queues a probe, and never blocks. The probe starts at once if a worker is idle or can be
     /// started, else late, which its report shows. After the stop a probe is dropped.
     ///
-    /// The caller bounds the queue: at most one blank probe, one large probe and one goodbye a peer
-    /// are in flight.
+    /// The caller bounds the queue: at most one blank probe, one check, one large probe and one goodbye
+    /// a peer are in flight.
     ///
     /// Returns the reports of probes that can never start, this one and any that waited, because there
     /// is no worker and no thread can be started. `report` is not called for them.

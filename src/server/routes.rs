@@ -222,7 +222,11 @@ fn keepalive(request: Request, views: &dyn Views) {
         let large = Response::new(StatusCode(200), Vec::new(), bytes, Some(size), None);
         return respond(request, introduced(large, views));
     }
-    respond(request, introduced(Response::empty(204), views));
+    let mut blank = introduced(Response::empty(204), views);
+    if let Some(seal) = keep_alive.as_ref().and_then(|keep_alive| views.seal(keep_alive)) {
+        blank = blank.with_header_of(wire::TOKEN, seal.as_str());
+    }
+    respond(request, blank);
     // After the answer, so that counting adds nothing to the latency of the path.
     if is_get {
         views.request_received(keep_alive);

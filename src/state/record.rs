@@ -1,103 +1,21 @@
 //! The state of one peer, and how each event changes it. Pure.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::claims::{Claims, Ruling, Standing, Terms};
 use super::large::LargeProbes;
+use super::rhythm::{Rhythm, longest_silence};
+use super::samples::{Histogram, RECENT, Sample};
 use super::verdict::{Evidence, Verdict};
 use super::{Change, Moment};
 use crate::name::Instance;
 use crate::peer::Peer;
-use crate::probe::{FailureReason, KernelView, Priority, ProbeId, Timings};
+use crate::probe::{
+    Answer, FailureReason, KernelView, Outcome, Priority, ProbeId, Report, Timings,
+};
+use crate::token::Token;
 use crate::wire::KeepAlive;
-
-/// Number of recent probes that are stored for people and for the verdict `lossy`: three minutes at
-/// the default interval, 480 bytes a peer.
-pub const RECENT: usize = 20;
-
-/// A latency histogram; its bounds are stored elsewhere.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Histogram {
-    /// Observations in each bucket, not cumulative; the last bucket is above every bound.
-    pub counts: Box<[u64]>,
-    /// Sum of all observations in seconds.
-    pub sum: f64,
-}
-
-impl Histogram {
-    /// An empty histogram for that many bounds.
-    #[must_use]
-    pub fn new(bounds: usize) -> Self {
-        Self { counts: vec![0; bounds + 1].into(), sum: 0.0 }
-    }
-
-    /// Counts one observation.
-    pub fn observe(&mut self, bounds: &[f64], value: Duration) {
-        let seconds = value.as_secs_f64();
-        let bucket = bounds.partition_point(|bound| *bound < seconds);
-        if let Some(count) = self.counts.get_mut(bucket) {
-            *count += 1;
-        }
-        self.sum += seconds;
-    }
-}
-
-/// One recent probe, packed: a large mesh stores 20,000 of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample {
-    /// End of the probe, in milliseconds since 1970.
-    ended_millis: u64,
-    /// Retransmitted segments.
-    pub retransmits: u16,
-    failure: Option<FailureReason>,
-    connect_micros: u32,
-    total_micros: u32,
-}
-
-impl Sample {
-    fn new(ended: SystemTime, result: Result<Timings, FailureReason>, retransmits: u32) -> Self {
-        // The longest timeout is a minute; an hour of microseconds fits.
-        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        let timings = result.ok();
-        let ended = ended.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        Self {
-            ended_millis: u64::try_from(ended).unwrap_or(u64::MAX),
-            retransmits: u16::try_from(retransmits).unwrap_or(u16::MAX),
-            failure: result.err(),
-            connect_micros: timings.map_or(0, |timings| micros(timings.connect)),
-            total_micros: timings.map_or(0, |timings| micros(timings.total)),
-        }
-    }
-
-    /// End of the probe, in milliseconds since 1970.
-    #[must_use]
-    pub fn at_millis(&self) -> u64 {
-        self.ended_millis
-    }
-
-    /// Connect time and total time.
-    ///
-    /// # Errors
-    /// The reason of a failed probe.
-    pub fn result(&self) -> Result<(Duration, Duration), FailureReason> {
-        let micros = |micros: u32| Duration::from_micros(micros.into());
-        match self.failure {
-            Some(reason) => Err(reason),
-            None => Ok((micros(self.connect_micros), micros(self.total_micros))),
-        }
-    }
-}
-
-/// An accepted goodbye.
-#[derive(Debug, Clone)]
-struct Goodbye {
-    /// The instance that sent it.
-    instance: Option<Instance>,
-    /// End of the announced drain.
-    drained: Instant,
-    /// An answer after its end showed that the peer stays: the next goodbye may be accepted.
-    refuted: bool,
-}
 
 /// The state of one peer.
 #[derive(Debug, Clone)]
@@ -136,6 +54,8 @@ pub struct PeerRecord {
     pub last_incoming: Option<Moment>,
     /// The interval that it announces.
     pub announced_interval: Option<Duration>,
+    /// Its requests that are signs of life.
+    rhythm: Rhythm,
     /// Its requests arrived before, and have been missing for too long.
     pub silent: bool,
     /// While it is down because SYNs to it are not answered: whether its own SYNs arrive. Then only
@@ -149,8 +69,8 @@ pub struct PeerRecord {
     pub responder: Option<Instance>,
     /// Its goodbye is in effect until then.
     pub draining_until: Option<Instant>,
-    /// The last accepted goodbye.
-    goodbye: Option<Box<Goodbye>>,
+    /// Its tokens, and what it claims.
+    pub(super) claims: Claims,
     /// Start of the time in which its requests are expected: it is up, its last probe succeeded, and
     /// it does not drain.
     requests_due_since: Option<Instant>,
@@ -164,13 +84,6 @@ pub struct PeerRecord {
 /// on every path through the Internet; two in three minutes are not. Failed probes do not count: an
 /// outage loses every packet, and has a verdict of its own.
 const LOSSY_PROBES: usize = 2;
-
-/// Longest silence of something that comes once an interval: two may be lost, and the next may be as
-/// late as the default timeout.
-fn longest_silence(interval: Duration) -> Duration {
-    const LATE: Duration = Duration::from_secs(5);
-    interval * 3 + LATE
-}
 
 /// Longest transit time of a SYN.
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
@@ -198,13 +111,14 @@ impl PeerRecord {
             incoming: 0,
             last_incoming: None,
             announced_interval: None,
+            rhythm: Rhythm::default(),
             silent: false,
             incoming_syns_only: None,
             failing_since: None,
             large: LargeProbes::default(),
             responder: None,
             draining_until: None,
-            goodbye: None,
+            claims: Claims::default(),
             requests_due_since: None,
             in_flight: None,
             verdict: Verdict::Unknown,
@@ -334,57 +248,90 @@ impl PeerRecord {
         self.recent.push_back(Sample::new(now.wall, result, kernel.retransmits));
     }
 
-    pub(super) fn receive_request(&mut self, now: Moment, request: &KeepAlive) {
+    /// Counts a request, and rules on what it claims: `is_proof` if it shows `own`, this agent's token.
+    pub(super) fn receive_request(
+        &mut self,
+        now: Moment,
+        request: &KeepAlive,
+        (own, is_proof): (Token, bool),
+        terms: Terms,
+    ) -> Option<Change> {
         self.incoming += 1;
         self.last_incoming = Some(now);
-        self.announced_interval = if self.is_known_instance(request.instance.as_ref()) {
-            request.interval.or(self.announced_interval)
-        } else {
-            // Perhaps a new instance with other settings, perhaps forged: waiting longer does no harm,
-            // waiting less might.
-            request.interval.max(self.announced_interval)
+        if self.claims.identify(request.token, own, is_proof) {
+            self.rhythm.restart();
+            self.announced_interval = None;
+        }
+        if is_proof || !self.claims.has_proven {
+            let known = self.announced_interval;
+            self.announced_interval = Rhythm::announce(known, request.interval, is_proof);
+            self.rhythm.hear(now.instant);
+            self.silent = false;
+        }
+        let standing = Standing {
+            is_known: self.is_known_instance(request.instance.as_ref()),
+            is_listed: self.peer.instance.is_some(),
+            is_draining: self.draining_until.is_some(),
+            is_down: self.up == Some(false),
         };
-        self.silent = false;
+        let ruling = self.claims.claim(now.instant, request.goodbye, is_proof, standing, terms)?;
+        self.follow(now.instant, ruling)
     }
 
-    /// Accepts a goodbye of the known instance, for its drain and one refresh of the peer list. The
-    /// next one is accepted only after an answer has refuted this one: repeating a forged goodbye
-    /// hides an outage no longer than sending it once.
-    pub(super) fn accept_goodbye(
+    /// Folds in the answer to a probe: who speaks there, and whether the peer stays.
+    pub(super) fn learn(
         &mut self,
         now: Instant,
-        instance: Option<&Instance>,
-        drain: Duration,
-        refresh_within: Duration,
+        began: Instant,
+        answer: &Answer,
+        terms: Terms,
     ) -> Option<Change> {
-        let pending = self.goodbye.as_ref().is_some_and(|goodbye| !goodbye.refuted);
-        if pending || !self.is_known_instance(instance) {
-            return None;
+        let instances = (self.instance(), answer.instance.as_ref());
+        let is_other = matches!(instances, (Some(known), Some(other)) if known != other);
+        if self.claims.learn(answer, is_other) {
+            self.rhythm.restart();
+            // Requests of the new life have to become proven first.
+            self.requests_due_since = self.requests_due_since.map(|_| now);
         }
-        let (instance, drained) = (instance.cloned(), now + drain);
-        self.goodbye = Some(Box::new(Goodbye { instance, drained, refuted: false }));
-        self.draining_until = Some(drained + refresh_within);
-        Some(Change::Pause(self.peer.node.clone()))
+        self.responder.clone_from(&answer.instance);
+        let is_draining = self.draining_until.is_some();
+        let ruling = self.claims.answer(now, began, answer, is_draining, terms)?;
+        self.follow(now, ruling)
     }
 
-    /// An answer shows that the peer stays: its next goodbye may be accepted.
-    pub(super) fn refute_goodbye(&mut self) {
-        if let Some(goodbye) = self.goodbye.as_mut().filter(|_| self.draining_until.is_none()) {
-            goodbye.refuted = true;
+    /// Folds in the report of a check, if it is the one in flight. It counts neither as a success nor as a
+    /// failure: no request moves a counter or a verdict of the peer.
+    pub(super) fn end_check(
+        &mut self,
+        now: Instant,
+        report: &Report,
+        terms: Terms,
+    ) -> Option<Change> {
+        let claim = self.claims.end_check(report)?;
+        if let Outcome::Success { answer, .. } = &report.outcome {
+            return self.learn(now, report.started, answer, terms);
         }
+        let is_draining = self.draining_until.is_some();
+        let ruling = self.claims.no_answer(now, claim, &report.outcome, is_draining, terms)?;
+        self.follow(now, ruling)
     }
 
-    /// Whether a blank request shows that a draining peer is back: as another instance at the known
-    /// address, or as the same pod, restarted after its drain.
-    pub(super) fn ends_goodbye(&self, now: Instant, instance: Option<&Instance>) -> bool {
-        let Some(goodbye) = self.goodbye.as_ref().filter(|_| self.draining_until.is_some()) else {
-            return false;
-        };
-        if goodbye.instance.as_ref() == instance {
-            now > goodbye.drained
-        } else {
-            // A new pod has another address, which only discovery can provide.
-            self.peer.instance.is_none()
+    fn follow(&mut self, now: Instant, ruling: Ruling) -> Option<Change> {
+        let node = self.peer.node.clone();
+        match ruling {
+            Ruling::Check => Some(Change::Check(node)),
+            Ruling::Pause(holds) => {
+                self.draining_until = Some(now + holds);
+                Some(Change::Pause(node))
+            }
+            Ruling::Excuse(holds) => {
+                self.draining_until = Some(now + holds);
+                None
+            }
+            Ruling::Resume => {
+                self.expire_goodbye(now);
+                Some(Change::Resume(node))
+            }
         }
     }
 
@@ -394,6 +341,11 @@ impl PeerRecord {
         self.requests_due_since = self.requests_due_since.map(|_| now);
     }
 
+    /// The instance that answered last, else that of the peer list.
+    pub(super) fn instance(&self) -> Option<&Instance> {
+        self.responder.as_ref().or(self.peer.instance.as_ref())
+    }
+
     /// Whether this is the instance of the peer list, or the one that answered a probe (an agent that
     /// does not know its pod's UID); any instance, if neither is known.
     fn is_known_instance(&self, instance: Option<&Instance>) -> bool {
@@ -401,13 +353,20 @@ impl PeerRecord {
         known == [None, None] || (instance.is_some() && known.contains(&instance))
     }
 
-    /// Whether expected requests have been missing for three announced intervals and a timeout.
+    /// Whether expected requests have been missing for three of its intervals and a timeout.
     /// Only if requests arrived before, so that upgrades with mixed settings raise no false alarm, and
     /// only for the time that the peer was up: after an outage this agent's probe may come first.
-    pub(super) fn is_silent(&self, now: Instant, listening_since: Option<Instant>) -> bool {
-        match (self.last_incoming, self.announced_interval, self.requests_due_since) {
-            (Some(last), Some(interval), Some(due)) if self.draining_until.is_none() => {
-                let since = last.instant.max(due).max(listening_since.unwrap_or(due));
+    pub(super) fn is_silent(
+        &self,
+        now: Instant,
+        listening_since: Option<Instant>,
+        own_interval: Duration,
+    ) -> bool {
+        match (self.rhythm.last(), self.announced_interval, self.requests_due_since) {
+            (Some(last), Some(announced), Some(due)) if self.draining_until.is_none() => {
+                let since = last.max(due).max(listening_since.unwrap_or(due));
+                let proven = self.claims.has_proven;
+                let interval = self.rhythm.expected(announced, proven, own_interval);
                 now.saturating_duration_since(since) > longest_silence(interval)
             }
             _ => false,
@@ -422,7 +381,7 @@ impl PeerRecord {
         let Some(failing) = self.failing_since.map(|since| since + MAX_SYN_TRANSIT) else {
             return false;
         };
-        let complete = self.last_incoming.is_some_and(|last| last.instant > failing);
+        let complete = self.rhythm.last().is_some_and(|last| last > failing);
         let longest = longest_silence(self.announced_interval.unwrap_or(DEFAULT_INTERVAL));
         arrival > failing && !complete && now.saturating_duration_since(arrival) <= longest
     }

@@ -90,6 +90,7 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
         source: NodeName::new("source").unwrap(),
         drain,
         bounds: bounds.into(),
+        key: wylis::token::TokenKey::new(b"key"),
     });
     let node = NodeName::new("target").unwrap();
     let peer = Peer {
@@ -119,7 +120,8 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
         state.report_large(now, &Report { kind: ProbeKind::Large, ..report });
     }
     let interval = Some(Duration::from_secs(10));
-    let request = KeepAlive { node, instance: None, interval, goodbye: None, size: None };
+    let request =
+        KeepAlive { node, instance: None, interval, goodbye: None, token: None, size: None };
     state.receive_request(now, Some(&request));
     Arc::new(state.snapshot(now))
 }

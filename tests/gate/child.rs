@@ -78,6 +78,7 @@ fn settings() -> StateSettings {
         source,
         drain: interval,
         bounds,
+        key: wylis::token::TokenKey::new(b"key"),
     }
 }
 
@@ -124,6 +125,9 @@ impl Views for Agent {
         if request.is_some_and(|request| request.node.as_str() == "tell") {
             print_line("RECEIVED tell");
         }
+    }
+    fn seal(&self, _: &KeepAlive) -> Option<wylis::token::Token> {
+        None
     }
     fn draining(&self) -> bool {
         false

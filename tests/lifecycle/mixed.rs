@@ -87,6 +87,7 @@ fn two_releases_of_the_wire_format_understand_each_other() {
         "\r\nWylis-Node: n1\r\n",
         "\r\nWylis-Instance: ",
         "\r\nWylis-Interval: 500\r\n",
+        "\r\nWylis-Token: ",
     ] {
         assert!(request.contains(header), "{header:?} in {request}");
     }
@@ -107,6 +108,54 @@ fn two_releases_of_the_wire_format_understand_each_other() {
     assert!(agent.wait(Duration::from_secs(20)).unwrap().success());
     let goodbye = requests.lock().unwrap().last().cloned().unwrap();
     assert!(goodbye.contains("\r\nWylis-Goodbye: 1000\r\n"), "{goodbye}");
+}
+
+/// The value of a header in a request.
+pub(crate) fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = request.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+#[test]
+fn only_a_goodbye_that_shows_the_token_pauses_a_peer() {
+    let (dir, net) = (TempDir::new("tokens"), Net::new());
+    let at = |last| SocketAddr::new(net.host(last), 9050);
+    let requests = other_release(
+        at(2),
+        "HTTP/1.1 204 No Content\r\nWylis-Node: n2\r\nWylis-Instance: 7\r\n\
+         Wylis-Can: goodbye,token\r\n\r\n",
+    );
+    let agent = fixed(&dir, "n1", at(1), ("WYLIS_PEERS", &format!("n2={}", at(2))), &[]);
+    let successes = || agent.peer("n2")["successes"].as_u64().unwrap_or(0);
+    wait_until(Duration::from_secs(20), "probes", || successes() >= 3);
+    let shown = requests.lock().unwrap().last().cloned().unwrap();
+    let token = header(&shown, "Wylis-Token").unwrap().to_owned();
+    assert!(!token.contains('.'), "nothing is known of n2: {token}");
+    let send = |token: &str, goodbye: &str| {
+        let headers = [
+            ("Wylis-Node", "n2"),
+            ("Wylis-Instance", "7"),
+            ("Wylis-Token", token),
+            ("Wylis-Goodbye", goodbye),
+        ];
+        let answer = http::get_with(at(1), "/keepalive", &headers, http::DEADLINE).unwrap();
+        assert_eq!(answer.status, 204);
+        answer.header("Wylis-Token").map(str::to_owned)
+    };
+    // Without, with a wrong one, and as a host that heard a token of its own from the agent.
+    let sealed = send("mineminemi", "60000").unwrap();
+    for wrong in ["mineminemi.mineminemi", &format!("mineminemi.{sealed}")] {
+        assert_eq!(send(wrong, "60000").as_ref(), Some(&sealed));
+    }
+    let before = successes();
+    wait_until(Duration::from_secs(20), "probes continue", || successes() >= before + 3);
+    assert!(!agent.log().contains("draining"), "{}", agent.log());
+    assert_eq!(send(&format!("mineminemi.{token}"), "60000"), None, "no seal for a proven one");
+    // It stays, as the next answers show.
+    wait_until(Duration::from_secs(20), "it pauses n2, and resumes", || {
+        agent.log().contains("is draining, was up") && agent.log().contains("is up, was draining")
+    });
+    assert_eq!(agent.peer("n2")["failures"], 0, "{}", agent.log());
 }
 
 #[test]

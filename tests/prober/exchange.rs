@@ -96,7 +96,7 @@ fn instance_and_draining_of_the_answer_are_reported() {
     );
     let (_, answer) = success(&probe_once(peer.address, LONG));
     let instance = Some(Instance::new("i-2").unwrap());
-    assert_eq!(answer, Answer { instance, draining: true, can_large: false });
+    assert_eq!(answer, Answer { instance, draining: true, ..Answer::default() });
 }
 
 #[test]

@@ -112,7 +112,7 @@ pub(crate) fn settings(timeout: Duration) -> Settings {
 /// A blank probe of node `n1`, due now.
 pub(crate) fn blank(id: ProbeId, address: SocketAddr, priority: Priority) -> Probe {
     let node = NodeName::new("n1").unwrap();
-    Probe { id, node, address, due: Instant::now(), priority, kind: ProbeKind::Blank }
+    Probe { id, node, address, due: Instant::now(), priority, token: None, kind: ProbeKind::Blank }
 }
 
 /// A prober and its reports.

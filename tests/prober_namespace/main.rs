@@ -268,6 +268,7 @@ fn role_prober() {
             address,
             due,
             priority: Priority::Healthy,
+            token: None,
             kind: ProbeKind::Blank,
         });
         if words[3] == "sequential" {

@@ -9,7 +9,7 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 25] = [
+const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("gzip", &[]),
     ("label", &[]),
     ("host_port", &[]),
@@ -18,19 +18,23 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ("shutdown", &[]),
     ("name", &[]),
     ("peer", &["name"]),
-    ("probe", &["label", "name"]),
-    ("wire", &["name"]),
+    ("token", &["name"]),
+    ("probe", &["label", "name", "token"]),
+    ("wire", &["name", "token"]),
     ("route", &["label", "name", "wire"]),
     ("schedule", &["name"]),
-    ("state", &["name", "peer", "probe", "wire"]),
-    ("prober", &["gzip", "name", "probe", "wire"]),
+    ("state", &["name", "peer", "probe", "token", "wire"]),
+    ("prober", &["gzip", "name", "probe", "token", "wire"]),
     ("discovery", &["heartbeat", "host_port", "label", "name", "peer", "shutdown"]),
     ("config", &["discovery", "name"]),
     ("metrics", &["name", "peer", "probe", "state"]),
     ("matrix", &["name", "probe", "state"]),
     ("document", &["matrix", "name", "probe", "state"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "wire"]),
-    ("server", &["document", "gzip", "matrix", "metrics", "name", "route", "state", "wire"]),
+    (
+        "server",
+        &["document", "gzip", "matrix", "metrics", "name", "route", "state", "token", "wire"],
+    ),
     (
         "cli",
         &["config", "document", "host_port", "label", "matrix", "name", "probe", "prober", "state"],
@@ -42,7 +46,8 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
 ];
 
 /// Paths that only some files may name: the start of the path, these files or folders, the reason.
-const ONLY_IN: [(&str, &[&str], &str); 5] = [
+const ONLY_IN: [(&str, &[&str], &str); 6] = [
+    ("ring", &["token.rs"], "one keyed hash, for the tokens"),
     ("ureq", &["discovery/", "discovery.rs"], "one HTTP client, for the API server"),
     ("tiny_http", &["server/", "server.rs"], "hostile bytes reach it through the gate alone"),
     ("serde", JSON_IN, "JSON stays at the edge"),

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::name::{Instance, NodeName};
+use crate::token::PairToken;
 
 fn read(bytes: &[u8]) -> Result<Option<RequestHead>, Rejection> {
     HeadReader::default().read(bytes)
@@ -129,8 +130,9 @@ fn the_longest_probe_passes_with_all_its_headers() {
     let longest = wire::KeepAlive {
         node: NodeName::new(&"n".repeat(253)).unwrap(),
         instance: Some(Instance::new(&"i".repeat(63)).unwrap()),
-        interval: Some(wire::MAX_ANNOUNCED),
+        interval: Some(wire::MAX_INTERVAL),
         goodbye: Some(wire::MAX_ANNOUNCED),
+        token: PairToken::read("abcdefghij.0123456789"),
         size: Some(wire::LARGE),
     };
     let text = longest.render("[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap());

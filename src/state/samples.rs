@@ -1,0 +1,86 @@
+//! What is stored of the probes of one peer: a histogram, and the last ones. Pure data.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::probe::{FailureReason, Timings};
+
+/// Number of recent probes that are stored for people and for the verdict `lossy`: three minutes at
+/// the default interval, 480 bytes a peer.
+pub const RECENT: usize = 20;
+
+/// A latency histogram; its bounds are stored elsewhere.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// Observations in each bucket, not cumulative; the last bucket is above every bound.
+    pub counts: Box<[u64]>,
+    /// Sum of all observations in seconds.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// An empty histogram for that many bounds.
+    #[must_use]
+    pub fn new(bounds: usize) -> Self {
+        Self { counts: vec![0; bounds + 1].into(), sum: 0.0 }
+    }
+
+    /// Counts one observation.
+    pub fn observe(&mut self, bounds: &[f64], value: Duration) {
+        let seconds = value.as_secs_f64();
+        let bucket = bounds.partition_point(|bound| *bound < seconds);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum += seconds;
+    }
+}
+
+/// One recent probe, packed: a large mesh stores 20,000 of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// End of the probe, in milliseconds since 1970.
+    ended_millis: u64,
+    /// Retransmitted segments.
+    pub retransmits: u16,
+    failure: Option<FailureReason>,
+    connect_micros: u32,
+    total_micros: u32,
+}
+
+impl Sample {
+    pub(super) fn new(
+        ended: SystemTime,
+        result: Result<Timings, FailureReason>,
+        retransmits: u32,
+    ) -> Self {
+        // The longest timeout is a minute; an hour of microseconds fits.
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let timings = result.ok();
+        let ended = ended.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self {
+            ended_millis: u64::try_from(ended).unwrap_or(u64::MAX),
+            retransmits: u16::try_from(retransmits).unwrap_or(u16::MAX),
+            failure: result.err(),
+            connect_micros: timings.map_or(0, |timings| micros(timings.connect)),
+            total_micros: timings.map_or(0, |timings| micros(timings.total)),
+        }
+    }
+
+    /// End of the probe, in milliseconds since 1970.
+    #[must_use]
+    pub fn at_millis(&self) -> u64 {
+        self.ended_millis
+    }
+
+    /// Connect time and total time.
+    ///
+    /// # Errors
+    /// The reason of a failed probe.
+    pub fn result(&self) -> Result<(Duration, Duration), FailureReason> {
+        let micros = |micros: u32| Duration::from_micros(micros.into());
+        match self.failure {
+            Some(reason) => Err(reason),
+            None => Ok((micros(self.connect_micros), micros(self.total_micros))),
+        }
+    }
+}
