@@ -40,7 +40,7 @@ fn probe_gets_the_response_that_the_prober_expects() {
             "HTTP/1.1 204 No Content",
             "Wylis-Node: test-node",
             "Wylis-Instance: test-instance",
-            "Wylis-Can: goodbye,large",
+            "Wylis-Can: goodbye,large,token",
             "Connection: close"
         ]
     );
