@@ -212,7 +212,10 @@ mod tests {
         ] {
             let request =
                 parse(&format!("GET / \r\nWylis-Node: n\r\nWylis-Interval: {announced}\r\n"));
-            assert_eq!(request.unwrap().interval, believed, "{announced}");
+            let interval = request.unwrap().interval;
+            assert_eq!(interval, believed, "{announced}");
+            let seconds = interval.unwrap_or_default().as_secs_f64();
+            assert!(seconds <= wylis_harness::bounds::worst_case("MAX_INTERVAL"), "{announced}");
         }
     }
 

@@ -119,6 +119,33 @@ fn forged_goodbyes_of_all_pairs_keep_no_path_cold_and_hide_no_dead_node() {
 }
 
 #[test]
+fn a_proven_goodbye_is_accepted_at_once_among_forged_ones() {
+    // A drain so short that neither the next slot nor a check, which the forger uses up, finds the agent.
+    let settings = [
+        FAST,
+        &[("WYLIS_INTERVAL", "2s"), ("WYLIS_DRAIN", "100ms"), ("WYLIS_REFRESH_INTERVAL", "10s")],
+    ];
+    let mut mesh = Mesh::of(3, &binary(), &settings.concat());
+    let exchanged = |source: &str, target: &str| {
+        mesh.agent(source).peer(target)["successes"].as_u64() >= Some(4)
+    };
+    wait_until(Duration::from_secs(30), "tokens are exchanged in three probes", || {
+        ["n1", "n2"].iter().all(|node| exchanged(node, "n3") && exchanged("n3", node))
+    });
+    let mut forger = Forger::start(&mesh);
+    let begun = Instant::now();
+    wait_until(FORGED, "the checks of an interval are used up", || begun.elapsed() > INTERVAL);
+    mesh.agent("n3").terminate();
+    for node in ["n1", "n2"] {
+        mesh.wait_for_verdict(node, "n3", "draining");
+    }
+    assert!(mesh.agent_mut("n3").wait(DETECTION).is_some_and(|status| status.success()));
+    mesh.nodes.remove("n3");
+    forger.stop();
+    assert_eq!(mesh.sum("wylis_probe_failures_total", &[]), 0.0, "{}", mesh.logs());
+}
+
+#[test]
 fn a_pod_stuck_terminating_on_a_dead_node_stays_visible_as_down() {
     let mut mesh = Mesh::of(3, &binary(), FAST);
     let pod = mesh.kill("n3");

@@ -221,3 +221,32 @@ fn a_token_shown_at_an_old_address_proves_nothing_for_the_successor() {
     let changes = agents[0].fixture.state.receive_request(now, Some(&request));
     assert!(!changes.contains(&Change::Pause(name(1))), "{changes:?}");
 }
+
+#[test]
+fn no_agent_is_one_way_while_a_restarted_one_proves_itself_again() {
+    const INTERVAL: u64 = 10;
+    for (phase, restart, uid) in (0..INTERVAL)
+        .step_by(3)
+        .flat_map(|phase| (0..2 * INTERVAL).step_by(3).map(move |restart| (phase, restart)))
+        .flat_map(|(phase, restart)| [(phase, restart, Some(1)), (phase, restart, None)])
+    {
+        let mut agents = [Agent::new(0, uid), Agent::new(1, uid)];
+        for second in 0..20 * INTERVAL {
+            if second % INTERVAL == 0 {
+                happen(&mut agents, Event::Probe(0));
+            }
+            if second % INTERVAL == phase {
+                happen(&mut agents, Event::Probe(1));
+            }
+            if second == 10 * INTERVAL + restart {
+                happen(&mut agents, Event::Restart(1));
+            }
+            for agent in &mut agents {
+                agent.fixture.pass(Duration::from_secs(1));
+                let verdict = agent.fixture.verdict(1 - agent.number);
+                assert_ne!(verdict, Verdict::OneWay, "{phase}, {restart}, {uid:?}, {second} s");
+            }
+        }
+        assert!(is_proven(&agents, 0) && is_proven(&agents, 1));
+    }
+}
