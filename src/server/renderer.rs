@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use crate::document::Chunks;
-use crate::gzip;
+use crate::gzip::{self, Level};
 
 /// How long a row and a matrix are cached.
 pub const CACHE_TIME: Duration = Duration::from_secs(5);
@@ -21,9 +21,9 @@ const ROWS_PER_SECOND: u32 = 4;
 const ROWS_BURST: u32 = 40;
 /// Content below this size is sent as it is: it fits one segment, and a head, in any case.
 const MIN_CONTENT: usize = 1024;
-/// Longest compressed content, since it is held in memory as a whole. Longer content is sent as it is,
-/// piece by piece.
-const MAX_COMPRESSED: usize = 1024 * 1024;
+/// Longest compressed content, since it is held in memory as a whole: a matrix of as many cells as fit
+/// takes 1.5 MB. Longer content is sent as it is, piece by piece.
+const MAX_COMPRESSED: usize = 2 * 1024 * 1024;
 /// The compressor has 66 KB of state, which an unoptimized build copies five times; virtual memory
 /// until used.
 const COMPRESSOR_STACK: usize = 1024 * 1024;
@@ -45,9 +45,9 @@ pub(super) struct CachedRow {
     pub(super) at: Instant,
 }
 
-/// The row cannot be sent now.
+/// Why the row cannot be sent now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum RowError {
+pub(super) enum NoRow {
     /// Too many were sent.
     Busy,
     /// There is no snapshot.
@@ -67,10 +67,10 @@ impl Default for Renderer {
 impl Renderer {
     /// Compresses content; `None` if it is to be sent as it is, also where no thread starts. One at a
     /// time, on a thread of its own, whose stack is released afterwards.
-    pub(super) fn gzip(&self, content: Chunks) -> Option<Vec<u8>> {
+    pub(super) fn gzip(&self, content: Chunks, level: Level) -> Option<Vec<u8>> {
         let _permit = lock(&self.compressing);
         let thread = Builder::new().name("gzip".to_owned()).stack_size(COMPRESSOR_STACK);
-        let compress = || gzip::compress(content, MAX_COMPRESSED);
+        let compress = || gzip::compress(content, level, MAX_COMPRESSED);
         let compressed = std::thread::scope(|scope| {
             let thread = thread.spawn_scoped(scope, compress).ok()?;
             thread.join().unwrap_or_default()
@@ -85,9 +85,9 @@ impl Renderer {
         &self,
         now: Instant,
         snapshot: impl FnOnce() -> Option<R>,
-    ) -> Result<CachedRow, RowError> {
+    ) -> Result<CachedRow, NoRow> {
         if !lock(&self.rows).take(now) {
-            return Err(RowError::Busy);
+            return Err(NoRow::Busy);
         }
         self.expire(now);
         // Cloned, so that the lock is not held here: the loop, which gives the snapshot, takes it.
@@ -95,8 +95,8 @@ impl Renderer {
         if let Some(row) = cached {
             return Ok(row);
         }
-        let render = snapshot().ok_or(RowError::Unresponsive)?;
-        let compressed = self.gzip(render());
+        let render = snapshot().ok_or(NoRow::Unresponsive)?;
+        let compressed = self.gzip(render(), Level::Small);
         let gzip = compressed.is_some();
         let content = compressed.unwrap_or_else(|| render().flatten().collect()).into();
         let row = CachedRow { content, gzip, at: now };
@@ -163,7 +163,7 @@ mod tests {
         let row = row.unwrap();
         assert_eq!((row.gzip, row.content.len()), (false, 20), "too short to compress");
         let unresponsive = Renderer::default().row(now, || None::<fn() -> Chunks>);
-        assert_eq!(unresponsive.unwrap_err(), RowError::Unresponsive);
+        assert_eq!(unresponsive.unwrap_err(), NoRow::Unresponsive);
     }
 
     #[test]
@@ -189,6 +189,32 @@ mod tests {
     }
 
     #[test]
+    fn one_answer_is_compressed_at_a_time() {
+        let (renderer, now, most) =
+            (Renderer::default(), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let now = Arc::new(now);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+                let rendering = move |index: usize| {
+                    if index == 0 {
+                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                    if index == 9 {
+                        now.fetch_sub(1, Ordering::SeqCst);
+                    }
+                    vec![b'x'; 1000]
+                };
+                scope.spawn(|| {
+                    renderer.gzip(Box::new((0..10).map(rendering)), Level::Small).unwrap()
+                });
+            }
+        });
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
     fn content_too_long_in_compressed_form_is_sent_as_it_is() {
         let renderer = Renderer::default();
         let mut seed = 1_u64;
@@ -199,7 +225,7 @@ mod tests {
         let noise: Vec<u8> = (0..MAX_COMPRESSED).map(|_| noise()).collect();
         let of = |size: usize| {
             let chunks = noise[..size].chunks(4096).map(<[u8]>::to_vec).collect::<Vec<_>>();
-            renderer.gzip(Box::new(chunks.into_iter()))
+            renderer.gzip(Box::new(chunks.into_iter()), Level::Small)
         };
         assert_eq!(of(MAX_COMPRESSED), None);
         let longest = u32::try_from(of(MAX_COMPRESSED - 1024).unwrap().len()).unwrap();
@@ -210,7 +236,8 @@ mod tests {
     fn the_compressor_needs_half_of_its_stack_in_an_unoptimized_build() {
         const HALF: u32 = 512 * 1024;
         let thread = Builder::new().stack_size(usize::try_from(HALF).unwrap());
-        let compress = || gzip::compress(chunks(100_000), MAX_COMPRESSED).unwrap().len();
+        let compress =
+            || gzip::compress(chunks(100_000), Level::Small, MAX_COMPRESSED).unwrap().len();
         // An overflow would end the process.
         assert!(thread.spawn(compress).unwrap().join().unwrap() > 1000);
         assert!(f64::from(HALF) <= worst_case("COMPRESSOR_STACK"));

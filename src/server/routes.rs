@@ -8,10 +8,10 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
-use super::renderer::{CachedRow, RowError};
+use super::renderer::{CachedRow, NoRow};
 use super::{HANDLER, HANDLER_STACK, Views};
 use crate::document::{Chunks, matrix_json, pair_json, peer_json, peers_json, row_json};
-use crate::gzip;
+use crate::gzip::{self, Level};
 use crate::metrics;
 use crate::route::{Lane, Route};
 use crate::wire::{self, KeepAlive};
@@ -107,11 +107,16 @@ impl Content {
         Self { reader: Box::new(Cursor::new(content)), length, gzip, age: None }
     }
 
-    /// Compressed if `accepted`, and worth it. `render` must give the same each time: it is called once
+    /// Compressed if accepted, and worth it. `render` must give the same each time: it is called once
     /// more to send the content as it is, and once to measure that first. That costs CPU in place of
     /// memory.
-    fn of(accepted: bool, views: &dyn Views, measured: bool, render: &dyn Fn() -> Chunks) -> Self {
-        let compressed = accepted.then(|| views.renderer().gzip(render())).flatten();
+    fn of(
+        accepted: Option<Level>,
+        views: &dyn Views,
+        measured: bool,
+        render: &dyn Fn() -> Chunks,
+    ) -> Self {
+        let compressed = accepted.and_then(|level| views.renderer().gzip(render(), level));
         if let Some(compressed) = compressed {
             return Self::whole(compressed, true);
         }
@@ -136,7 +141,8 @@ impl Content {
 fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Refusal> {
     let (node, instance) = (views.node(), views.instance());
     let snapshot = || views.snapshot().ok_or(UNRESPONSIVE);
-    let content = |render: &dyn Fn() -> Chunks| Content::of(gzip, views, true, render);
+    let level = gzip.then_some(Level::Small);
+    let content = |render: &dyn Fn() -> Chunks| Content::of(level, views, true, render);
     let short = |text: Vec<u8>| content(&|| Box::new(std::iter::once(text.clone())));
     match route {
         Route::Peers => {
@@ -150,13 +156,14 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
                 Some(move || row_json(node, instance, &snapshot))
             });
             row.map(|row| Content::row(row, gzip, now)).map_err(|error| match error {
-                RowError::Busy => BUSY,
-                RowError::Unresponsive => UNRESPONSIVE,
+                NoRow::Busy => BUSY,
+                NoRow::Unresponsive => UNRESPONSIVE,
             })
         }
         Route::Matrix => {
             let matrix = views.matrix().ok_or(UNRESPONSIVE)?;
-            Ok(content(&|| matrix_json(&matrix)))
+            let level = gzip.then_some(Level::Fast);
+            Ok(Content::of(level, views, true, &|| matrix_json(&matrix)))
         }
         Route::Peer(peer) => {
             let snapshot = snapshot()?;
@@ -203,6 +210,10 @@ fn respond_content(
 /// Whether the client accepts gzip, as the gate has read it.
 fn accepts_gzip(request: &Request) -> bool {
     header(request, ACCEPT_ENCODING) == Some("gzip")
+}
+
+fn accepted(request: &Request) -> Option<Level> {
+    accepts_gzip(request).then_some(Level::Small)
 }
 
 fn refuse(request: Request, refusal: Refusal) {
@@ -253,7 +264,7 @@ fn page(request: Request, views: &dyn Views) {
     // Compressed each time, which costs less than keeping it: it is rarely asked for.
     let piece = |piece: &[u8]| piece.to_vec();
     let render = || -> Chunks { Box::new(PAGE.as_bytes().chunks(4096).map(piece)) };
-    let content = Content::of(accepts_gzip(&request), views, true, &render);
+    let content = Content::of(accepted(&request), views, true, &render);
     respond_content(request, content, &PAGE_HEADERS, |answer| answer);
 }
 
@@ -265,7 +276,7 @@ fn scrape(request: Request, views: &dyn Views) {
         let (node, snapshot) = (views.node().clone(), Arc::clone(&snapshot));
         Box::new(metrics::render(node, snapshot, views.agent_metrics()))
     };
-    let content = Content::of(accepts_gzip(&request), views, false, &render);
+    let content = Content::of(accepted(&request), views, false, &render);
     let headers = [("Content-Type", PROMETHEUS_TEXT)];
     respond_content(request, content, &headers, |answer| answer);
 }

@@ -14,7 +14,7 @@ use crate::client::{
 };
 
 /// A user with a thread limit, which root has not.
-const UNPRIVILEGED_USER: u32 = 65534;
+pub(crate) const UNPRIVILEGED_USER: u32 = 65534;
 
 #[test]
 fn connections_wait_while_descriptors_are_short() {

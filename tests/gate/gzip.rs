@@ -23,7 +23,7 @@ fn stable(body: &[u8]) -> String {
 
 #[test]
 fn each_document_is_compressed_where_asked_for() {
-    let gate = GateProcess::start(&Options { metrics: 100_000, ..Options::new(63) });
+    let gate = GateProcess::start(&Options { metrics: 100_000, ..Options::new(110) });
     for path in PATHS {
         let plain = get(gate.address, path).unwrap();
         let gzip = asking(&gate, path, "deflate, gzip;q=0.8");
@@ -45,7 +45,7 @@ fn each_document_is_compressed_where_asked_for() {
 
 #[test]
 fn a_head_and_an_old_client_get_the_same_lengths() {
-    let gate = GateProcess::start(&Options { metrics: 100_000, ..Options::new(64) });
+    let gate = GateProcess::start(&Options { metrics: 100_000, ..Options::new(111) });
     for path in PATHS {
         let length = asking(&gate, path, "gzip").body.len().to_string();
         let ask = |line: &str| {
@@ -68,7 +68,7 @@ fn a_head_and_an_old_client_get_the_same_lengths() {
 
 #[test]
 fn short_answers_are_never_compressed() {
-    let gate = GateProcess::start(&Options { metrics: 1, ..Options::new(65) });
+    let gate = GateProcess::start(&Options { metrics: 1, ..Options::new(112) });
     for path in ["/keepalive", "/healthz", "/nothing", "/api/v1/row", "/api/v1/peers/x"] {
         let response = asking(&gate, path, "gzip");
         assert_eq!(response.header("Content-Encoding"), None, "{path}");
@@ -77,8 +77,23 @@ fn short_answers_are_never_compressed() {
 }
 
 #[test]
+fn without_a_thread_to_compress_content_is_sent_as_it_is() {
+    if !rustix::process::getuid().is_root() {
+        return wylis_harness::skip("a thread limit needs another user, which needs root");
+    }
+    let user = Some(crate::exhaustion::UNPRIVILEGED_USER);
+    let mut gate = GateProcess::start(&Options { user, metrics: 100_000, ..Options::new(113) });
+    gate.send("no threads");
+    gate.wait_for_line("NO THREADS");
+    for path in PATHS {
+        let response = asking(&gate, path, "gzip");
+        assert_eq!((response.status, response.header("Content-Encoding")), (200, None), "{path}");
+    }
+}
+
+#[test]
 fn rows_are_rendered_once_and_sent_at_a_bounded_rate() {
-    let gate = GateProcess::start(&Options { metrics: 750_000, ..Options::new(66) });
+    let gate = GateProcess::start(&Options { metrics: 750_000, ..Options::new(114) });
     let (began, mut sent, mut bytes, mut busy) = (Instant::now(), 0_u32, 0, 0_u32);
     let mut ages = Vec::new();
     while began.elapsed() < Duration::from_secs(4) {
