@@ -61,6 +61,7 @@ macro_rules! read_object {
 }
 
 mod cell;
+mod list;
 mod matrix;
 mod peer;
 mod peers;
@@ -76,7 +77,8 @@ use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
 use crate::state::{Snapshot, Verdict};
 use cell::Cells;
-use matrix::MatrixRow;
+use list::List;
+use matrix::Rows;
 pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
 pub use peers::{Peers, peers_json};
@@ -119,13 +121,13 @@ struct Document<'a> {
     /// Of a row.
     cells: Option<Cells<'a>>,
     /// Of the document of all peers, and of one peer.
-    peers: Option<Vec<PeerLine>>,
+    peers: Option<List<PeerLine>>,
     peer: Option<&'a RawValue>,
     /// Of the matrix.
     duration_seconds: Option<f64>,
     deadline_seconds: Option<f64>,
-    nodes: Option<Vec<&'a str>>,
-    rows: Option<Vec<MatrixRow>>,
+    nodes: Option<List<&'a str>>,
+    rows: Option<Rows>,
 }
 
 read_object!(

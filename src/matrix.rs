@@ -45,6 +45,12 @@ impl Row {
     pub fn age(&self) -> u64 {
         self.age
     }
+
+    /// The number of its cells, the unknown ones before the last known included.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.cells.len()
+    }
 }
 
 /// The row of a peer as it was read: each cell with the name of its node.

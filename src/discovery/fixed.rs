@@ -22,6 +22,9 @@ pub use list::{Entry, FixedListError, LineError, parse};
 /// look-up blocks for several seconds while the name server is away.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Addresses of a host that are kept. One is probed; a name server may send hundreds.
+const MAX_HOST_ADDRESSES: usize = 8;
+
 /// Where the list comes from.
 #[derive(Debug)]
 pub enum FixedList {
@@ -140,6 +143,7 @@ fn in_use_first(found: Vec<SocketAddr>, in_use: Option<&SocketAddr>) -> Vec<Sock
     if let Some(place) = unique.iter().position(|address| Some(address) == in_use) {
         unique.swap(0, place);
     }
+    unique.truncate(MAX_HOST_ADDRESSES);
     unique
 }
 
@@ -223,5 +227,30 @@ mod tests {
         assert_eq!(first_of(&[2, 3]), address(2), "the host lost the address in use");
         let twice = [address(1), address(2), address(1)];
         assert_eq!(in_use_first(twice.to_vec(), None), twice[..2]);
+        let many: Vec<_> = (1..200).map(address).collect();
+        let kept = in_use_first(many, Some(&address(150)));
+        assert_eq!(kept.first(), Some(&address(150)));
+        let kept = u32::try_from(kept.len()).unwrap();
+        assert!(f64::from(kept) <= wylis_harness::bounds::worst_case("MAX_HOST_ADDRESSES"));
+    }
+
+    #[test]
+    fn a_file_that_is_none_or_too_long_is_refused_at_once() {
+        let dir = wylis_harness::TempDir::new("fixed");
+        let path = dir.path().join("peers");
+        let failure = || {
+            let list = FixedList::File(path.clone());
+            let mut source = FixedSource::new(list, NodeName::new("me").unwrap());
+            source.list(SystemTime::now()).unwrap_err().to_string()
+        };
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(failure().contains("is not a regular file"), "{}", failure());
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(failure().contains("is not a regular file"), "{}", failure());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+        assert!(failure().contains("is longer than 1048576 bytes"), "{}", failure());
     }
 }

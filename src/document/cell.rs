@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::list::List;
 use super::{duration, millis, optional, unix_seconds, verdict};
 use crate::matrix::Cell;
 use crate::state::{RECENT, Verdict};
@@ -38,7 +39,7 @@ read_object!(
 
 /// Cells as they are read. They are boxed because `null` takes 4 bytes in a document: a hostile row must
 /// not become 20 times as large in memory.
-pub(super) type Cells<'a> = Vec<Option<Box<CellFields<'a>>>>;
+pub(super) type Cells<'a> = List<Option<Box<CellFields<'a>>>>;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -1,14 +1,21 @@
 //! `/api/v1/cluster`: the rows of all nodes.
 
+use std::fmt;
 use std::sync::Arc;
 
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::cell::{CellFields, Cells};
+use super::list::List;
 use super::{Chunks, ReadError, VERSION};
 use super::{duration, json, list, millis, optional, read, unix_seconds};
 use crate::matrix::{Matrix, Row, RowError};
 use crate::name::NodeName;
+
+/// Most cells that are read: a matrix has up to 175,000, and each of its rows one for each name, of which
+/// there are up to twice as many.
+const MAX_READ_CELLS: usize = 400_000;
 
 #[derive(Serialize)]
 struct MatrixHead<'a> {
@@ -70,11 +77,12 @@ fn row_fields<'a>(
             error: Some(error.as_str()),
             at: None,
             age_seconds: None,
-            cells: Vec::new(),
+            cells: List(Vec::new()),
         },
         Ok(row) => {
             let cell = |cell: Option<_>| Some(Box::new(CellFields::new(None, &cell?, row.at())));
-            let (at, cells) = (Some(unix_seconds(row.at())), matrix.cells(row).map(cell).collect());
+            let (at, cells) =
+                (Some(unix_seconds(row.at())), List(matrix.cells(row).map(cell).collect()));
             let age_seconds = (row.age() > 0).then(|| unix_seconds(row.age()));
             RowFields { node, error: None, at, age_seconds, cells }
         }
@@ -96,12 +104,44 @@ impl TryFrom<RowFields<'_>> for MatrixRow {
                 return Some(Self(node, Err(RowError::from_text(error)?)));
             }
             let (at, age) = (millis(fields.at?)?, millis(fields.age_seconds.unwrap_or(0.0))?);
-            let cells = fields.cells.iter();
+            let cells = fields.cells.0.iter();
             let cells = cells.map(|cell| optional(cell.as_ref(), |cell| cell.check(at)));
             let cells = cells.collect::<Option<_>>()?;
             Some(Self(node, Ok(Row::new(at, age, cells))))
         };
         row().ok_or("no row of a matrix")
+    }
+}
+
+/// All rows, with a bound for their cells: `null` takes 5 bytes in a document and 12 in memory.
+pub(super) struct Rows(Vec<MatrixRow>);
+
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct All;
+
+        impl<'de> Visitor<'de> for All {
+            type Value = Rows;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("rows")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
+                let (mut rows, mut cells) = (Vec::new(), 0);
+                while let Some(row) = seq.next_element::<MatrixRow>()? {
+                    // A row without cells takes memory as well.
+                    cells += 1 + row.1.as_ref().map_or(0, Row::size);
+                    if cells > MAX_READ_CELLS {
+                        return Err(A::Error::custom("too many cells"));
+                    }
+                    rows.push(row);
+                }
+                Ok(Rows(rows))
+            }
+        }
+
+        input.deserialize_seq(All)
     }
 }
 
@@ -113,6 +153,7 @@ pub fn read_matrix(document: &[u8]) -> Result<Matrix, ReadError> {
     let document = read(document)?;
     let matrix = || {
         let (nodes, rows) = (document.nodes?, document.rows?);
+        let (nodes, rows) = (nodes.0, rows.0);
         let nodes_match = rows.iter().map(|row| row.0.as_str()).eq(nodes);
         let (names, rows) = rows.into_iter().map(|MatrixRow(name, row)| (name, row)).unzip();
         let [time, deadline] = [document.duration_seconds, document.deadline_seconds]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::list::List;
 use super::{Head, ReadError, VERSION};
 use super::{
     duration, failure_reason, json, millis, opening, optional, read, unix, unix_seconds, verdict,
@@ -195,7 +196,7 @@ struct PeerInput<'a> {
     rtt_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
-    recent: Vec<ProbeInput<'a>>,
+    recent: List<ProbeInput<'a>>,
 }
 
 read_object!(
@@ -223,7 +224,7 @@ impl TryFrom<PeerInput<'_>> for PeerLine {
 impl PeerInput<'_> {
     fn line(&self) -> Option<PeerLine> {
         let (mut times, mut retransmits) = (Vec::new(), 0_u32);
-        for probe in &self.recent {
+        for probe in &self.recent.0 {
             match (probe.total_seconds, probe.reason) {
                 (Some(total), None) => times.push(duration(total)?),
                 (None, Some(reason)) => drop(failure_reason(reason)?),
@@ -231,7 +232,7 @@ impl PeerInput<'_> {
             }
             retransmits = retransmits.saturating_add(probe.retransmits);
         }
-        let probes = self.recent.len();
+        let probes = self.recent.0.len();
         let line = PeerLine {
             node: NodeName::new(self.node).ok()?,
             verdict: verdict(self.verdict, self.reason)?,

@@ -43,7 +43,7 @@ impl Peers {
     pub fn read(document: &[u8]) -> Result<Self, ReadError> {
         let document = read(document)?;
         match (NodeName::new(document.node), millis(document.at), document.peers) {
-            (Ok(node), Some(at), Some(lines)) => Ok(Self { node, at, lines }),
+            (Ok(node), Some(at), Some(lines)) => Ok(Self { node, at, lines: lines.0 }),
             _ => Err(ReadError::Malformed),
         }
     }

@@ -46,7 +46,7 @@ pub fn read_row(peer: &NodeName, document: &[u8]) -> Result<NamedRow, ReadError>
             let node = NodeName::new(cell.node?).ok().filter(|node| node != peer)?;
             Some((node, cell.check(at)?))
         };
-        let cells = document.cells?.iter().map(cell).collect::<Option<_>>()?;
+        let cells = document.cells?.0.iter().map(cell).collect::<Option<_>>()?;
         Some(NamedRow { at, age: 0, cells })
     };
     row().ok_or(ReadError::Malformed)

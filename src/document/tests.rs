@@ -366,6 +366,21 @@ fn a_peer_nests_no_deeper_than_the_bound() {
 }
 
 #[test]
+fn a_matrix_beyond_its_bound_of_cells_is_malformed() {
+    const CELLS: usize = 10_000;
+    let read = |rows: usize| {
+        let names: Vec<String> = (0..rows).map(|number| format!("n{number:04}")).collect();
+        let row = |name: &String| json!({"node": name, "at": 1, "cells": vec![(); CELLS - 1]});
+        let rows: Vec<Value> = names.iter().map(row).collect();
+        let text = json!({"version": 1, "node": "a", "at": 1, "nodes": names, "rows": rows});
+        read_matrix(text.to_string().as_bytes()).map(|_| rows.len() * CELLS)
+    };
+    assert_eq!((read(40), read(41).err()), (Ok(400_000), Some(ReadError::Malformed)));
+    let measured = f64::from(u32::try_from(read(40).unwrap()).unwrap());
+    assert!(measured <= wylis_harness::bounds::worst_case("MAX_READ_CELLS"));
+}
+
+#[test]
 fn a_matrix_reads_back_as_it_was_written() {
     let twenty = vec![(success(3), 0); 20];
     let down = vec![(failure(FailureReason::ConnectTimeout), 6); 4];

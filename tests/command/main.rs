@@ -1,7 +1,7 @@
 //! The commands against a mesh of real agents: output, exit codes, and that no counter of a pair moves.
 #![cfg(test)]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -296,4 +296,56 @@ fn a_terminal_gets_colours_unless_no_color_is_set() {
     assert!(coloured.contains("\x1b[32mup"), "{coloured:?}");
     let plain = shown("1");
     assert!(plain.contains("up") && !plain.contains('\x1b'), "{plain:?}");
+}
+
+/// Answers every request with this document, as the agent of the node `liar`.
+fn serve(document: String) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream?;
+            let mut line = String::new();
+            let mut input = BufReader::new(stream.try_clone()?);
+            while input.read_line(&mut line)? > 2 {
+                line.clear();
+            }
+            let length = document.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nWylis-Node: liar\r\nContent-Length: {length}\r\n\r\n"
+            )?;
+            stream.write_all(document.as_bytes())?;
+        }
+        std::io::Result::Ok(())
+    });
+    address
+}
+
+#[test]
+fn a_hostile_document_does_not_fill_the_memory_of_the_pod() {
+    // The longest document has 12 MiB.
+    let filled = |begin: &str, piece: &str, end: &str| {
+        let times = (12_500_000 - begin.len()) / piece.len();
+        format!("{{\"version\":1,\"node\":\"liar\",\"at\":1,{begin}{}{end}}}", piece.repeat(times))
+    };
+    let nulls = format!("{{\"node\":\"a\",\"at\":1,\"cells\":[{}null]}},", "null,".repeat(10_000));
+    let peer = "{\"node\":\"a\",\"verdict\":\"up\",\"recent\":[]},";
+    for (command, document) in [
+        ("cluster", filled("\"nodes\":[", "\"\",", "\"\"]")),
+        ("cluster", filled("\"rows\":[", &nulls, "0]")),
+        ("cluster", filled("\"cells\":[", "null,", "null]")),
+        ("peers", filled("\"peers\":[", peer, "0]")),
+        ("peers", filled("\"peers\":[{\"recent\":[", "{\"retransmits\":0},", "0]}]")),
+    ] {
+        let address = serve(document).to_string();
+        // Memory without the program's own pages, in KiB: the agent needs some of the pod's 32 MiB.
+        let script = "ulimit -d 20480 && exec \"$0\" \"$@\"";
+        let mut limited = Command::new("sh");
+        limited.env_clear().stdin(Stdio::null()).args(["-c", script]).arg(binary());
+        let output = limited.args([command, "--agent", &address]).output().unwrap();
+        let (code, _, error) = decode(output);
+        assert_eq!(code, FAILED, "{command}: {error}");
+        assert!(error.contains("malformed"), "{command}: {error}");
+    }
 }

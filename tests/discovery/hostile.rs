@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use wylis_harness::api::{Behaviour, DAEMON_SET_UID, TestPod};
+use serde_json::Value;
+use wylis_harness::api::{Behaviour, DAEMON_SET_UID, LABEL, NAMESPACE, TestPod};
 use wylis_harness::bounds::worst_case;
 use wylis_harness::fake_peers::FakePeers;
 use wylis_harness::mesh::Mesh;
@@ -14,7 +15,9 @@ use crate::fixture::PATIENCE;
 
 /// The most that a hostile list may add to the memory of an agent, which uses 3 MiB: the pod has 32 MiB,
 /// and half of it stays free.
-const MAX_LIST_MEMORY: u64 = 13 << 20;
+const MAX_LIST_MEMORY: u64 = 10 << 20;
+/// The same for the largest mesh: 5,000 peers with the longest names.
+const MAX_MESH_MEMORY: u64 = 15 << 20;
 /// A body longer than the pod's memory.
 const LONG: usize = 60 << 20;
 
@@ -133,4 +136,32 @@ fn no_list_fills_the_memory() {
     #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
     let worst = worst as f64;
     assert!(worst <= worst_case("MAX_LIST_MEMORY"), "{worst} bytes");
+}
+
+#[test]
+fn the_largest_list_that_is_accepted_fits() {
+    let mut mesh = Mesh::new(&binary(), &[("WYLIS_INTERVAL", "10s"), ("WYLIS_TIMEOUT", "1s")]);
+    mesh.add_with("me", &[("WYLIS_REFRESH_INTERVAL", "1s")]);
+    let agent = mesh.agent("me");
+    wait_until(PATIENCE, "the first list", || agent.log().contains("peers: 0"));
+    let before = agent.status("VmRSS");
+    let selector = format!("{}={}", LABEL.0, LABEL.1);
+    let own: Value = serde_json::from_str(&mesh.pods.list(NAMESPACE, &selector).body).unwrap();
+    let mut own = own["items"][0].clone();
+    own["metadata"]["ownerReferences"][0]["uid"] = format!("{DAEMON_SET_UID}-0").into();
+    // Two pods on each node, which nothing answers.
+    let ips = r#"{"ip":"127.62.62.62"},{"ip":"fd00::1"}"#;
+    let mut pods: Vec<String> = (0..9_999).map(|number| pod(number % 5_000 * 2, ips)).collect();
+    pods.push(own.to_string());
+    mesh.api
+        .always(Behaviour::Body(format!(r#"{{"kind":"PodList","items":[{}]}}"#, pods.join(","))));
+    wait_until(PATIENCE, "the list is accepted", || agent.log().contains("peers: 5000"));
+    // The first probe of many.
+    wait_until(PATIENCE, "peers are probed", || agent.status("Threads") > 20);
+    let added = agent.status("VmHWM").saturating_sub(before) * 1024;
+    println!("5,000 peers: {before} kB before, {added} bytes more at the peak");
+    assert!(added <= MAX_MESH_MEMORY, "{added} bytes");
+    #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
+    let added = added as f64;
+    assert!(added <= worst_case("MAX_MESH_MEMORY"), "{added} bytes");
 }

@@ -4,11 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use serde_json::Value;
+use wylis_harness::bounds::worst_case;
 use wylis_harness::mesh::{Net, PORT};
 use wylis_harness::process::{Agent, Settings};
 use wylis_harness::{TempDir, wait_until};
 
 use crate::{DEADLINE, PATIENCE, SLACK, binary, document, row};
+
+/// The most that hostile rows may add to the memory of an agent, which uses 3 MiB.
+const MAX_ROWS_MEMORY: u64 = 8 << 20;
+/// More peers than are asked at once.
+const CROWD: u8 = 80;
 
 /// Answers keep-alive requests as the agent of `node`, and all other requests by `behave`.
 fn peer(
@@ -85,6 +91,19 @@ fn nested_nulls(node: &str, stream: TcpStream) -> std::io::Result<()> {
     send(node, stream, &format!(r#"{{"version":1,"node":"{node}","at":1,{rows},"cells":[]}}"#))
 }
 
+/// A row just below the bound of its bytes, whose last byte comes late, so that many are held at once.
+fn heavy(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    let cells: Vec<String> =
+        (0..4000).map(|n| format!(r#"{{"node":"s{n}","verdict":"up"}}"#)).collect();
+    let mut row = row_with(node, &cells.join(","));
+    row.push_str(&" ".repeat(128 * 1024 - row.len()));
+    let length = row.len();
+    write!(stream, "HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nContent-Length: {length}\r\n\r\n")?;
+    stream.write_all(&row.as_bytes()[..length - 1])?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stream.write_all(b" ")
+}
+
 fn old(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nnot found\n")
 }
@@ -133,7 +152,7 @@ const CASES: [Case; 15] = [
     ("large", large, Some("too_large")),
     ("lying", lying, Some("wrong_peer")),
     ("markup", markup, Some("bad_response")),
-    ("nested-nulls", nested_nulls, None),
+    ("nested-nulls", nested_nulls, Some("bad_response")),
     ("nulls", nulls, Some("bad_response")),
     ("old", old, Some("unsupported")),
     ("overloaded", overloaded, Some("busy")),
@@ -198,4 +217,44 @@ fn every_misbehaviour_has_its_error_and_costs_only_its_row() {
     let metrics = agent.metrics();
     assert_eq!(metrics.sum("wylis_probe_failures_total", &[]), 0.0, "only rows were bad");
     assert_eq!(metrics.sum("wylis_local_errors_total", &[]), 0.0);
+}
+
+#[test]
+fn rows_of_a_hostile_mesh_do_not_fill_the_memory() {
+    let (dir, net) = (TempDir::new("hostile"), Net::new());
+    let at = |last: u8| SocketAddr::new(net.host(last), PORT);
+    let mut list = Vec::new();
+    for number in 10..10 + CROWD {
+        let node: &'static str = Box::leak(format!("p{number}").into_boxed_str());
+        peer(at(number), node, heavy);
+        list.push(format!("{node}={}", at(number)));
+    }
+    let pairs = [
+        ("WYLIS_NODE_NAME", "me".to_owned()),
+        ("WYLIS_LISTEN", at(1).to_string()),
+        ("WYLIS_PEERS", list.join(",")),
+        ("WYLIS_INTERVAL", "1s".to_owned()),
+        ("WYLIS_TIMEOUT", "5s".to_owned()),
+    ];
+    let mut agent = Agent::start(&Settings {
+        binary: binary(),
+        environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        address: at(1),
+        log: dir.path().join("log"),
+    });
+    let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 1.0).count();
+    wait_until(PATIENCE, "all peers are up", || up() == usize::from(CROWD));
+    std::fs::write(format!("/proc/{}/clear_refs", agent.pid()), "5").unwrap();
+    let before = agent.status("VmRSS");
+    let (matrix, _) = document(agent.address, "/api/v1/cluster");
+    let rows = matrix["rows"].as_array().unwrap();
+    let read = rows.iter().filter(|row| row["error"].is_null()).count();
+    assert!(read > usize::from(CROWD) / 2, "{read} rows");
+    let added = agent.status("VmHWM").saturating_sub(before) * 1024;
+    println!("{read} rows, {added} bytes at the peak");
+    assert!(added <= MAX_ROWS_MEMORY, "{added} bytes");
+    #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
+    let added = added as f64;
+    assert!(added <= worst_case("MAX_ROWS_MEMORY"), "{added} bytes");
+    assert!(agent.is_alive(), "{}", agent.log());
 }
