@@ -6,6 +6,7 @@
 //! fails closed: a backend that does not behave like the agent's own server ends the process.
 
 mod acceptor;
+mod answered;
 mod backend;
 mod client;
 mod counters;
@@ -33,26 +34,59 @@ pub use counters::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
 use crate::route::Lanes;
 use crate::shutdown::StopToken;
+use answered::{MAX_ANSWERED, MAX_ANSWERED_BYTES};
+use fairness::MAX_SHARED;
 
-/// Connections that wait for `accept`: all peers of a large cluster after a power cut.
-const BACKLOG: i32 = 1024;
+/// Connections that wait for `accept`: 1,000 peers while the gate is stopped for 5 s. The kernel charges
+/// them to the node, and to this process only once they are accepted: up to 14 KiB each.
+const BACKLOG: i32 = 512;
 /// Unread bytes of a response in the kernel, which doubles this for its own use: 128 KiB let a scraper
 /// 200 ms away read 3 MB in 5 s.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long the kernel keeps unacknowledged data of a client that vanished, also after the close.
+/// The kernel's size of it.
+const KERNEL_SEND_BUFFER: usize = 2 * SEND_BUFFER;
+/// Unread bytes of a client in the kernel, which doubles this for its own use: a head of 64 KiB from
+/// 200 ms away still arrives in its time, and a probe fills one packet. The kernel's default would be
+/// 128 KiB for each connection, accepted or not.
+const RECEIVE_BUFFER: usize = 4 * 1024;
+/// The kernel's size of it.
+const KERNEL_RECEIVE_BUFFER: usize = 2 * RECEIVE_BUFFER;
+/// How long the kernel keeps unacknowledged data of a client that vanished. Sockets that the gate holds
+/// end earlier; this is for those that it leaves to the kernel at its end.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most connections at once: a head takes microseconds, so only hostile clients reach this.
-const MAX_CONNECTIONS: usize = 512;
+/// Most connections at once: a head takes microseconds, so only hostile clients reach this. 1,000 peers
+/// 200 ms away, each probe with a lost packet, have 60.
+const MAX_CONNECTIONS: usize = 256;
 /// Descriptors left to the rest of the process: 64 probes, 32 rows of peers, the API server, files.
 const RESERVED_DESCRIPTORS: u64 = 160;
 /// Fewest connections, if the descriptor limit is too low for the reserve.
 const MIN_CONNECTIONS: usize = 16;
+/// The same for answered ones.
+const MIN_ANSWERED: usize = 8;
+
+/// Kernel memory of one socket without its buffers: the socket itself 2.4 KiB, inode, file, directory entry
+/// and epoll item 1.5 KiB.
+const SOCKET: usize = 4 * 1024;
+/// A buffer exceeds its size by one packet, which is in a page.
+const EXCESS: usize = 4 * 1024;
+/// Memory of all sockets of the public port that are charged to this process, and of what it buffers for
+/// them. The pod's limit is 32 MiB, of which the process itself uses 3 to 6.
+const MAX_MEMORY: usize = 9 * 1024 * 1024;
+const _: () = assert!(
+    MAX_CONNECTIONS * (SOCKET + KERNEL_RECEIVE_BUFFER + EXCESS)
+        + MAX_SHARED
+        + MAX_ANSWERED * SOCKET
+        + MAX_ANSWERED_BYTES
+        <= MAX_MEMORY
+);
 
 /// The limits of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
+    /// Connections whose response is sent and not yet acknowledged, beside the others.
+    pub answered: usize,
     /// Time for the head, from the accepted connection on. Covers two lost packets, and is at most half
     /// of an interval.
     pub head: Duration,
@@ -64,8 +98,8 @@ pub struct Limits {
     /// The same for a bulk or gathered response: 3 MB at 2.4 Mbit/s. Prometheus gives up by then, and
     /// other clients of the lane may wait this long.
     pub bulk_response: Duration,
-    /// Wait for the client's close after a refusal or a large response: an early close would send a
-    /// reset, which discards data on its way to the client.
+    /// Wait for the client's close after a refusal: an early close would send a reset, which discards
+    /// data on its way to the client.
     pub linger: Duration,
     /// Longest time without data from the server while a response is due. Longer than any client waits,
     /// so that ending the process loses nothing.
@@ -79,8 +113,10 @@ impl Limits {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let answered = (left / 3).clamp(MIN_ANSWERED, MAX_ANSWERED);
         Self {
-            connections: left.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS),
+            connections: left.saturating_sub(answered).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS),
+            answered,
             head: Duration::from_secs(5),
             wait: Duration::from_secs(10),
             small_response: Duration::from_secs(5),
@@ -126,6 +162,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Inherited by every connection.
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

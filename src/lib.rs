@@ -23,5 +23,6 @@ pub mod schedule;
 pub mod server;
 pub mod shutdown;
 pub mod state;
+mod tcp_info;
 pub mod token;
 pub mod wire;

@@ -15,7 +15,6 @@ mod failure;
 mod fetch;
 mod half_open;
 mod pool;
-mod tcp_info;
 
 use std::time::Duration;
 

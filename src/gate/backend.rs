@@ -142,7 +142,7 @@ impl Backend {
 
     /// Whether the client of the response in flight, of which the kernel has taken this much, holds up
     /// others without progress.
-    pub(super) fn has_stalled(&mut self, taken: u64, now: Instant) -> bool {
+    pub(super) fn has_stalled(&mut self, taken: usize, now: Instant) -> bool {
         let contended = self.paused && !self.queue.is_empty();
         let Some(exchange) = &mut self.exchange else { return false };
         if self.queue.is_empty() {
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_reader_without_progress_yields_when_others_wait() {
-        const DRIP: u64 = 1000;
+        const DRIP: usize = 1000;
         let (mut backend, _far, poll) = backend();
         let start = Instant::now();
         assert_eq!(enqueue(&mut backend, ClientId::FIRST, "/a"), None);

@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::Limits;
 use super::counters::Rejection;
 use super::outbox::Outbox;
 use super::poll::Interest;
 use super::request::{HeadReader, RequestHead};
+use super::{KERNEL_RECEIVE_BUFFER, KERNEL_SEND_BUFFER, Limits};
 use crate::route::{Lane, Route};
 
 /// Bytes discarded from a lingering connection; one that sends more is reset.
@@ -32,9 +32,9 @@ pub(super) enum Step {
     /// The client does not keep up with an incomplete response: the rest is buffered until the socket is
     /// writable.
     Buffer,
-    /// The response is written and the FIN sent: waits for the client's close.
+    /// The refusal is written and the FIN sent: waits for the client's close.
     Linger,
-    /// Closes; the kernel delivers what was written. Counts the rejection.
+    /// Ends with a FIN, after the response if there is one. Counts the rejection.
     Close(Option<Rejection>),
     /// Resets: an incomplete response must not look complete. Counts the rejection.
     Reset(Option<Rejection>),
@@ -58,7 +58,7 @@ pub(super) struct Client {
     /// The part of the response that the kernel has not taken.
     pub(super) unsent: Outbox,
     /// Bytes of the response that the kernel has taken.
-    pub(super) taken: u64,
+    pub(super) taken: usize,
     /// When the kernel last took some.
     pub(super) progress: Instant,
     pub(super) deadline: Instant,
@@ -71,8 +71,8 @@ pub(super) struct Client {
     /// The response is the server's, not a refusal.
     pub(super) served: bool,
     head_only: bool,
-    /// How long to wait for the client's close, if at all.
-    linger: Duration,
+    /// How long to wait for the client's close after a refusal.
+    linger: Option<Duration>,
 }
 
 impl Client {
@@ -90,7 +90,7 @@ impl Client {
             label: "",
             served: false,
             head_only: false,
-            linger: Duration::ZERO,
+            linger: None,
         }
     }
 
@@ -158,13 +158,6 @@ impl Client {
         self.lane = route.lane();
         self.label = route.label();
         self.head_only = request.head_only;
-        self.linger = match self.lane {
-            Lane::Bulk | Lane::Gathered | Lane::Pair => limits.linger,
-            // More than a packet or two must not be left to the kernel, where no limit counts it. A
-            // prober that receives nothing must see its own timeout rather than a reset.
-            Lane::Small if request.names_size() => limits.small_response,
-            Lane::Small => Duration::ZERO,
-        };
     }
 
     /// Writes the next part of the response.
@@ -185,7 +178,7 @@ impl Client {
     pub(super) fn refuse(&mut self, rejection: Rejection, limits: &Limits, now: Instant) -> Step {
         let Some(status) = rejection.status() else { return Step::Reset(None) };
         // The client may send on: only a lingering close lets the response arrive.
-        self.linger = limits.linger;
+        self.linger = Some(limits.linger);
         self.deadline = now + limits.small_response;
         self.unsent.clear();
         self.respond(&refusal(status, rejection, self.head_only), true, now)
@@ -226,7 +219,7 @@ impl Client {
 
     fn count(&mut self, sent: usize, now: Instant) {
         if sent > 0 {
-            self.taken += sent as u64;
+            self.taken += sent;
             self.progress = now;
         }
     }
@@ -235,16 +228,15 @@ impl Client {
         let ClientState::Responding { complete } = self.state else { return Step::Reset(None) };
         match (complete, !self.unsent.is_empty()) {
             (true, true) => Step::Watch(Interest::Write),
-            (true, false) if self.linger.is_zero() => Step::Close(None),
-            (true, false) => self.linger(now),
+            (true, false) => self.linger.map_or(Step::Close(None), |time| self.linger(now + time)),
             (false, true) => Step::Buffer,
             (false, false) => Step::Resume,
         }
     }
 
-    fn linger(&mut self, now: Instant) -> Step {
+    fn linger(&mut self, until: Instant) -> Step {
         self.state = ClientState::Lingering { discarded: 0 };
-        self.deadline = now + self.linger;
+        self.deadline = until;
         match shutdown(&self.socket, Shutdown::Write) {
             Ok(()) => Step::Linger,
             Err(_) => Step::Close(None),
@@ -263,6 +255,21 @@ impl Client {
             Err(Errno::AGAIN | Errno::INTR) => Step::Watch(Interest::Read),
             _ => Step::Close(None),
         }
+    }
+
+    /// Sends the FIN. Returns the socket and the bytes that its kernel buffers may hold; `None` if the
+    /// connection has ended.
+    pub(super) fn finish(self) -> Option<(OwnedFd, usize)> {
+        let (how, bytes) = match self.lane {
+            // From here on, data from the client is answered with a reset, as after a close.
+            Lane::Small => (Shutdown::Both, self.taken),
+            // The client may have sent another request: a reset would discard data on its way.
+            Lane::Bulk | Lane::Gathered | Lane::Pair => {
+                (Shutdown::Write, self.taken.min(KERNEL_SEND_BUFFER) + KERNEL_RECEIVE_BUFFER)
+            }
+        };
+        shutdown(&self.socket, how).ok()?;
+        Some((self.socket, bytes))
     }
 
     /// Has the close send a RST instead of a FIN.

@@ -27,7 +27,7 @@ label_set! {
         Evicted = "evicted",
         /// No descriptor for a new connection, which waits in the backlog. Counted once a pause.
         NoDescriptors = "no_descriptors",
-        /// The client left before the end of its response.
+        /// The client left before the end of its response, or did not acknowledge it.
         ClientGone = "client_gone",
     }
 }

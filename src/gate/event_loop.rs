@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::acceptor::Acceptor;
+use super::answered::Answered;
 use super::backend::{Backend, BackendError};
 use super::client::{Client, Step};
 use super::counters::{Counters, Rejection};
@@ -25,7 +26,7 @@ use crate::route::{Lane, Lanes, Route};
 
 /// Bytes of one read: a bulk response of a hundred peers takes a few.
 const SCRATCH: usize = 16 * 1024;
-/// Lingering connections: an unread response occupies the kernel's send buffer, so they are few.
+/// Lingering connections: refused clients, which are never worth more memory than others.
 const MAX_LINGERING: usize = 32;
 /// Time after the stop for requests that came before it.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub(super) struct EventLoop {
     /// In the order of their arrival.
     clients: BTreeMap<ClientId, Client>,
     next_id: ClientId,
+    /// Connections after their end for the gate.
+    answered: Answered,
     /// A connection ended since the listener was last considered.
     place_freed: bool,
     backends: Lanes<Backend>,
@@ -83,6 +86,7 @@ impl EventLoop {
             acceptor: Some(acceptor),
             clients: BTreeMap::new(),
             next_id: ClientId::FIRST,
+            answered: Answered::new(setup.limits.answered, Arc::clone(&setup.counters)),
             place_freed: false,
             backends,
             limits: setup.limits,
@@ -149,7 +153,8 @@ impl EventLoop {
         let backends = backends.flat_map(|backend| [backend.deadline(), backend.judged_at()]);
         let backends = backends.flatten().chain(self.yields_at);
         let retry = self.acceptor.as_ref().and_then(|acceptor| acceptor.retry_at);
-        clients.chain(backends).chain(retry).chain(self.stop_at).min()
+        let answered = self.answered.deadline();
+        clients.chain(backends).chain(retry).chain(answered).chain(self.stop_at).min()
     }
 
     /// Handles passed deadlines. If the loop overslept, the server's timeout starts again: it may not
@@ -160,6 +165,7 @@ impl EventLoop {
         for (id, step) in overdue {
             self.apply(id, step)?;
         }
+        self.answered.sweep(self.now);
         let retry = self.acceptor.as_ref().and_then(|acceptor| acceptor.retry_at);
         if retry.is_some_and(|at| at <= self.now) {
             self.watch_listener(true)?;
@@ -191,9 +197,10 @@ impl EventLoop {
                     acceptor.batch = 1;
                     return Ok(());
                 }
-                // Most likely no descriptor is left: frees one by evicting a client.
+                // Most likely no descriptor is left: frees one.
                 Err(error) => {
-                    if !self.evict()?
+                    if !self.answered.release()
+                        && !self.evict()?
                         && let Some(acceptor) = &mut self.acceptor
                     {
                         self.counters.reject(Rejection::NoDescriptors);
@@ -282,7 +289,6 @@ impl EventLoop {
             Step::Resume => self.watch(id, Interest::Nothing),
             Step::Buffer => self.watch(id, Interest::Write),
             Step::Linger => {
-                self.note(id, Standing::Read);
                 self.watch(id, Interest::Read)?;
                 let lingering = self.clients.values().filter(|client| client.is_lingering());
                 if lingering.count() > MAX_LINGERING
@@ -294,10 +300,10 @@ impl EventLoop {
             }
             Step::Close(rejection) => self.close(id, rejection),
             Step::Reset(rejection) => {
-                if let Some(client) = self.clients.get(&id) {
+                if let Some(client) = self.remove(id, rejection)? {
                     client.reset_on_close();
                 }
-                self.close(id, rejection)
+                Ok(())
             }
         }
     }
@@ -342,6 +348,25 @@ impl EventLoop {
     }
 
     fn close(&mut self, id: ClientId, rejection: Option<Rejection>) -> Result<(), GateError> {
+        if rejection.is_none() {
+            self.note(id, Standing::Read);
+        }
+        let Some(client) = self.remove(id, rejection)? else { return Ok(()) };
+        self.answered.examine_some(self.now);
+        if client.watched.is_some() {
+            self.poll.remove(&client.socket)?;
+        }
+        if let Some((socket, bytes)) = client.finish() {
+            self.answered.push(socket, bytes, self.now);
+        }
+        Ok(())
+    }
+
+    fn remove(
+        &mut self,
+        id: ClientId,
+        rejection: Option<Rejection>,
+    ) -> Result<Option<Client>, GateError> {
         if let Some(rejection) = rejection {
             self.counters.reject(rejection);
         }
@@ -349,8 +374,9 @@ impl EventLoop {
             self.note(id, Standing::Stalled);
         }
         self.abandon(id)?;
-        self.place_freed |= self.clients.remove(&id).is_some();
-        Ok(())
+        let client = self.clients.remove(&id);
+        self.place_freed |= client.is_some();
+        Ok(client)
     }
 
     /// Drops the request of a client from its lane.

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::SEND_BUFFER;
+use super::KERNEL_SEND_BUFFER;
 use crate::route::Lane;
 
 /// Buffer of one response: /metrics of 100 peers in plain text, or of 1,000 with gzip.
@@ -14,23 +14,21 @@ const MAX_BUFFERED: usize = 256 * 1024;
 const READ: usize = 32 * 1024;
 /// A paused lane is read again once this much is left.
 const RESUME_AT: usize = MAX_BUFFERED / 2;
-/// All responses that are not read as they come, their part in the kernel included: 9 of the longest, and
-/// an eighth of the pod's memory limit.
-const MAX_SHARED: usize = 4 * 1024 * 1024;
+/// All responses that are not read as they come, their part in the kernel included: 5 of the longest, and
+/// a sixteenth of the pod's memory limit.
+pub(super) const MAX_SHARED: usize = 2 * 1024 * 1024;
 /// From this sum on, lanes with a slow reader are paused. Each lane may just have read for a new one.
-const FULL: usize = MAX_SHARED - Lane::ALL.len() * (READ + KERNEL_SHARE);
-/// The kernel's part of a response: it doubles the send buffer.
-const KERNEL_SHARE: usize = 2 * SEND_BUFFER;
+const FULL: usize = MAX_SHARED - Lane::ALL.len() * (READ + KERNEL_SEND_BUFFER);
 /// Within this time, a reader that holds up others must make some progress, or it is reset.
 const YIELD_AFTER: Duration = Duration::from_secs(2);
 /// That progress: 0.5 Mbit/s. A byte now and then is none.
-const MIN_PROGRESS: u64 = 128 * 1024;
+const MIN_PROGRESS: usize = 128 * 1024;
 /// The same without room for another response, counted from the last byte: longer than most round trips.
 const YIELD_AFTER_WITHOUT_ROOM: Duration = Duration::from_millis(500);
 
 /// What a response occupies of [`MAX_SHARED`], given its buffer.
 pub(super) fn share(allocated: usize) -> usize {
-    if allocated == 0 { 0 } else { allocated + KERNEL_SHARE }
+    if allocated == 0 { 0 } else { allocated + KERNEL_SEND_BUFFER }
 }
 
 /// Whether no slow reader gets more, given the sum of all shares.
@@ -53,11 +51,11 @@ pub(super) fn yields_at(last_progress: Instant) -> Instant {
 pub(super) struct Window {
     since: Instant,
     /// Bytes that the kernel had taken by then.
-    taken: u64,
+    taken: usize,
 }
 
 impl Window {
-    pub(super) fn new(now: Instant, taken: u64) -> Self {
+    pub(super) fn new(now: Instant, taken: usize) -> Self {
         Self { since: now, taken }
     }
 
@@ -67,7 +65,7 @@ impl Window {
     }
 
     /// Whether the reader made too little progress.
-    pub(super) fn has_stalled(&self, taken: u64) -> bool {
+    pub(super) fn has_stalled(&self, taken: usize) -> bool {
         taken.saturating_sub(self.taken) < MIN_PROGRESS
     }
 }

@@ -113,6 +113,11 @@ impl Poll {
         epoll::modify(&self.epoll, fd, token.encode(), interest.flags())
     }
 
+    /// Removes a descriptor that stays open.
+    pub(super) fn remove(&self, fd: impl AsFd) -> Result<(), Errno> {
+        epoll::delete(&self.epoll, fd)
+    }
+
     /// Removes the stop, whose eventfd stays readable.
     pub(super) fn remove_stop(&self) -> Result<(), Errno> {
         epoll::delete(&self.epoll, &self.stop)

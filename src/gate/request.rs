@@ -197,11 +197,6 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Whether it names a size for its response, which may then be large.
-    pub(super) fn names_size(&self) -> bool {
-        self.passed.iter().any(|(name, _)| *name == wire::SIZE)
-    }
-
     /// The request as forwarded, always in HTTP/1.1.
     pub(super) fn render(&self, sequence: u64) -> String {
         let method = if self.head_only { "HEAD" } else { "GET" };

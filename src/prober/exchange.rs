@@ -12,11 +12,11 @@ use super::answer::{Expected, Parsed, parse};
 use super::deadline_stream::{DeadlineStream, LATE};
 use super::failure::{Step, classify};
 use super::half_open::HalfOpenWatch;
-use super::tcp_info::{self, Info};
 use crate::name::NodeName;
 use crate::probe::{
     Answer, FailureReason, KernelView, LocalError, Outcome, Probe, ProbeKind, Timings,
 };
+use crate::tcp_info::{self, Info};
 use crate::wire::{KEEPALIVE_PATH, KeepAlive, LARGE, MAX_ANSWER};
 
 /// Longest delay on this host after which a failure is still the peer's: less than the time for which

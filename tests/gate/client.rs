@@ -113,7 +113,8 @@ pub(crate) fn kernel_sockets(address: SocketAddr) -> Vec<Vec<String>> {
     let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!("tests of the gate use IPv4") };
     let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let fields = sockets.lines().map(|line| line.split_whitespace().map(str::to_owned).collect());
+    let lines = sockets.lines().filter(|line| line.contains(&local));
+    let fields = lines.map(|line| line.split_whitespace().map(str::to_owned).collect());
     fields.filter(|fields: &Vec<String>| fields.get(1) == Some(&local)).collect()
 }
 

@@ -7,10 +7,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use wylis::gate::{Limits, Rejection};
 
 use crate::backend_faults::{FakeServer, head, sequence};
-use crate::child::{GateProcess, Options};
+use crate::child::{GateProcess, Options, TIMEOUT};
 use crate::client::{
-    End, assert_probes_pass, connect, connect_with_small_buffer, get, probe, read_all, status_code,
-    try_connect,
+    End, assert_probes_pass, connect, connect_with_small_buffer, get, probe, read_all, reset,
+    status_code, try_connect,
 };
 
 /// A user with a thread limit, which root has not.
@@ -20,7 +20,13 @@ pub(crate) const UNPRIVILEGED_USER: u32 = 65534;
 fn connections_wait_while_descriptors_are_short() {
     let options = Options { descriptors: Some(160), head: 20_000, ..Options::new(50) };
     let mut gate = GateProcess::start(&options);
+    let before = gate.descriptors();
     assert_probes_pass(&mut gate);
+    // The gate holds the socket of the last probe until another connection ends.
+    wylis_harness::wait_until(TIMEOUT, "no descriptor is left to the gate", || {
+        reset(connect(gate.address));
+        gate.descriptors() <= before
+    });
     gate.send("grab");
     gate.wait_for_line("GRABBED");
     let mut waiting: Vec<_> = (0..10).map(|_| connect(gate.address)).collect();

@@ -140,7 +140,7 @@ fn malformed_requests_are_refused() {
 fn large_heads_are_read_in_constant_memory() {
     let mut gate = GateProcess::start(&Options { head: 20_000, ..Options::new(59) });
     let before = gate.proc_status("VmHWM");
-    let mut clients: Vec<_> = (0..300).map(|_| connect(gate.address)).collect();
+    let mut clients: Vec<_> = (0..240).map(|_| connect(gate.address)).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         let filler = match number % 3 {
             0 => format!("X: {}", "x".repeat(60_000)),
@@ -152,7 +152,7 @@ fn large_heads_are_read_in_constant_memory() {
             .unwrap();
     }
     assert_probes_pass(&mut gate);
-    // Buffered, the heads would take 18,000 kB.
+    // Buffered, the heads would take 14,400 kB.
     assert_memory_bounded(&gate, before, 1500);
     for client in &mut clients {
         client.write_all(b"\r\n\r\n").unwrap();
@@ -217,14 +217,14 @@ fn ten_thousand_pipelined_requests_get_one_response() {
 fn silent_clients_delay_no_probe_and_get_a_timeout() {
     let mut gate = GateProcess::start(&Options::new(29));
     let before = gate.proc_status("VmHWM");
-    let mut silent: Vec<_> = (0..500).map(|_| connect(gate.address)).collect();
+    let mut silent: Vec<_> = (0..250).map(|_| connect(gate.address)).collect();
     let begin = Instant::now();
     assert_probes_pass(&mut gate);
     let took = begin.elapsed();
     if took < Duration::from_secs(4) {
         // Before their deadline, all of them are connected.
         let descriptors = gate.descriptors();
-        assert!(descriptors >= 500, "{descriptors} descriptors after {took:?}");
+        assert!(descriptors >= 250, "{descriptors} descriptors after {took:?}");
     }
     let (response, _) = read_all(silent.last_mut().unwrap());
     assert_eq!(status_code(&String::from_utf8(response).unwrap()), Some(408));
@@ -236,8 +236,8 @@ fn silent_clients_delay_no_probe_and_get_a_timeout() {
 fn excess_connections_evict_the_oldest_incomplete_head() {
     let mut gate = GateProcess::start(&Options { head: 20_000, ..Options::new(30) });
     let before = gate.proc_status("VmHWM");
-    let mut silent: Vec<_> = (0..700).map(|_| connect(gate.address)).collect();
-    gate.wait_for_counter("evicted", |count| count >= 188);
+    let mut silent: Vec<_> = (0..500).map(|_| connect(gate.address)).collect();
+    gate.wait_for_counter("evicted", |count| count >= 244);
     assert_probes_pass(&mut gate);
     let open = gate.counter("connections");
     assert!(open as f64 <= wylis_harness::bounds::worst_case("MAX_CONNECTIONS"), "{open}");

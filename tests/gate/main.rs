@@ -8,6 +8,7 @@
     reason = "a test may fail loudly, and its helpers with it"
 )]
 
+mod answered;
 mod backend_faults;
 mod child;
 mod client;
@@ -15,4 +16,5 @@ mod exhaustion;
 mod gzip;
 mod hostile;
 mod lanes;
+mod memory;
 mod responses;

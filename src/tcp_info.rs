@@ -1,4 +1,4 @@
-//! Reads the kernel's statistics of one TCP socket (TCP_INFO, tcp(7)); needs no privilege.
+//! Reads the kernel's state and statistics of one TCP socket (TCP_INFO, tcp(7)); needs no privilege.
 //!
 //! The only module with `unsafe`: no safe crate offers this call.
 #![expect(unsafe_code, reason = "getsockopt(TCP_INFO) has no safe wrapper")]
@@ -19,9 +19,12 @@ const _: () = assert!(NEEDED == 104);
 /// kernel may have cleared its statistics.
 const ESTABLISHED: [u8; 2] = [1, 8]; // TCP_ESTABLISHED, TCP_CLOSE_WAIT
 
+/// States in which the kernel holds nothing for the peer: it reset, or acknowledged data and FIN.
+const DELIVERED: [u8; 3] = [5, 6, 7]; // TCP_FIN_WAIT2, TCP_TIME_WAIT, TCP_CLOSE
+
 /// The fields that are read, in the kernel's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Info {
+pub(crate) struct Info {
     state: u8,
     total_retrans: u32,
     /// Microseconds.
@@ -33,14 +36,19 @@ pub(super) struct Info {
 }
 
 impl Info {
+    /// Whether the peer has acknowledged all data and the FIN, or has reset the connection.
+    pub(crate) fn is_delivered(self) -> bool {
+        DELIVERED.contains(&self.state)
+    }
+
     /// Time since the peer's last ACK: right after the handshake, how late its end was noticed.
-    pub(super) fn since_last_ack(self) -> Duration {
+    pub(crate) fn since_last_ack(self) -> Duration {
         Duration::from_millis(self.last_ack.into())
     }
 }
 
 /// Reads TCP_INFO of a socket; `None` if the kernel refuses or has fewer fields.
-pub(super) fn read(socket: impl AsFd) -> Option<Info> {
+pub(crate) fn read(socket: impl AsFd) -> Option<Info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
     // SAFETY: the descriptor is open while `socket` is borrowed; `info` is writable for `length`
@@ -73,7 +81,7 @@ pub(super) fn read(socket: impl AsFd) -> Option<Info> {
 ///
 /// The round-trip time is the handshake's, from the first reading: later the kernel's average includes
 /// the peer's response time. The retransmits are those of the whole probe, from the second.
-pub(super) fn view(established: Option<Info>, end: Info) -> KernelView {
+pub(crate) fn view(established: Option<Info>, end: Info) -> KernelView {
     let established = established.filter(|info| ESTABLISHED.contains(&info.state));
     let rtt = established.map(|info| info.rtt).filter(|rtt| *rtt > 0 && end.total_retrans == 0);
     KernelView {
