@@ -5,7 +5,8 @@
 //! They are watched by no epoll and no timer: a prober resets after a round trip, and the next response
 //! finds that out. Knows neither clients nor lanes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +23,6 @@ pub(super) const MAX_ANSWERED: usize = 256;
 pub(super) const MAX_ANSWERED_BYTES: usize = 2 * 1024 * 1024;
 /// The kernel charges buffers in pages, and reserves one.
 const PAGE: usize = 4096;
-/// A response in one page never makes room for a larger one: a probe does not end because of scrapes.
-const SMALL: usize = 2 * PAGE;
 /// Time for the acknowledgement. Covers three lost packets, and a prober has given up by then: it must
 /// see its own timeout rather than a reset.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
@@ -35,6 +34,7 @@ const EXAMINED: usize = 2;
 
 struct Entry {
     socket: OwnedFd,
+    address: IpAddr,
     /// What its buffers may occupy.
     bytes: usize,
     since: Instant,
@@ -47,10 +47,19 @@ impl Entry {
     }
 }
 
+/// What one address has of the queue.
+#[derive(Default)]
+struct Share {
+    sockets: usize,
+    bytes: usize,
+}
+
 /// The queue, the oldest first.
 pub(super) struct Answered {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// A client that vanishes again and again ends no response of another address.
+    by_address: BTreeMap<IpAddr, Share>,
     limit: usize,
     /// The entry to examine next: one client that does not acknowledge hides no other.
     next: usize,
@@ -59,7 +68,8 @@ pub(super) struct Answered {
 
 impl Answered {
     pub(super) fn new(limit: usize, counters: Arc<Counters>) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, limit, next: 0, counters }
+        let (entries, by_address) = (VecDeque::new(), BTreeMap::new());
+        Self { entries, bytes: 0, by_address, limit, next: 0, counters }
     }
 
     /// Examines the next few sockets.
@@ -73,17 +83,15 @@ impl Answered {
     }
 
     /// Adds a socket whose kernel buffers hold up to `bytes` of data, and makes room for it.
-    pub(super) fn push(&mut self, socket: OwnedFd, bytes: usize, now: Instant) {
+    pub(super) fn push(&mut self, socket: OwnedFd, address: IpAddr, bytes: usize, now: Instant) {
         let bytes = bytes.next_multiple_of(PAGE) + PAGE;
         self.bytes += bytes;
-        self.entries.push_back(Entry { socket, bytes, since: now });
-        while self.entries.len() > self.limit {
-            self.release();
-        }
-        while self.bytes > MAX_ANSWERED_BYTES {
-            let large = self.entries.iter().position(|entry| entry.bytes > SMALL);
-            self.end(large.unwrap_or(0));
-        }
+        let share = self.by_address.entry(address).or_default();
+        share.sockets += 1;
+        share.bytes += bytes;
+        self.entries.push_back(Entry { socket, address, bytes, since: now });
+        while self.entries.len() > self.limit && self.release() {}
+        while self.bytes > MAX_ANSWERED_BYTES && self.end_oldest_of_largest(|share| share.bytes) {}
     }
 
     /// When the queue is to be swept, if no new socket comes.
@@ -100,9 +108,16 @@ impl Answered {
         }
     }
 
-    /// Frees the descriptor of the oldest socket; `false` if there is none.
+    /// Frees a descriptor: the oldest socket of the address with the most; `false` if there is none.
     pub(super) fn release(&mut self) -> bool {
-        self.end(0)
+        self.end_oldest_of_largest(|share| share.sockets)
+    }
+
+    fn end_oldest_of_largest(&mut self, size: impl Fn(&Share) -> usize) -> bool {
+        let largest = self.by_address.values().map(&size).max();
+        let is_of_largest =
+            |entry: &Entry| self.by_address.get(&entry.address).map(&size) == largest;
+        self.entries.iter().position(is_of_largest).is_some_and(|at| self.end(at))
     }
 
     /// Ends a socket that is delivered or late; `false` if it stays.
@@ -115,7 +130,14 @@ impl Answered {
     /// Closes a socket that is delivered, and resets any other; `false` if there is none.
     fn end(&mut self, at: usize) -> bool {
         let Some(entry) = self.entries.remove(at) else { return false };
-        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        self.bytes -= entry.bytes;
+        if let Some(share) = self.by_address.get_mut(&entry.address) {
+            share.sockets -= 1;
+            share.bytes -= entry.bytes;
+            if share.sockets == 0 {
+                self.by_address.remove(&entry.address);
+            }
+        }
         if self.next > at {
             self.next -= 1;
         }
@@ -125,5 +147,77 @@ impl Answered {
             let _ = set_socket_linger(&entry.socket, Some(Duration::ZERO));
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use wylis_harness::bounds::worst_case;
+
+    use super::*;
+
+    /// The end of a connection whose peer has not closed.
+    fn socket(listener: &TcpListener) -> (OwnedFd, TcpStream) {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener.accept().unwrap().0.into(), client)
+    }
+
+    fn addresses(queue: &Answered) -> Vec<u8> {
+        let last = |address: &IpAddr| address.to_string().rsplit('.').next().unwrap().parse();
+        queue.entries.iter().map(|entry| last(&entry.address).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_address_with_the_most_makes_room_the_oldest_first() {
+        let listener = TcpListener::bind("127.64.9.1:0").unwrap();
+        let now = Instant::now();
+        let mut queue = Answered::new(4, Arc::new(Counters::new(&[])));
+        let mut clients = Vec::new();
+        let mut push = |queue: &mut Answered, address: u8, bytes| {
+            let (server, client) = socket(&listener);
+            clients.push(client);
+            queue.push(server, [10, 0, 0, address].into(), bytes, now);
+        };
+        for address in [1, 2, 3, 4, 5] {
+            push(&mut queue, address, 100);
+        }
+        assert_eq!(addresses(&queue), [2, 3, 4, 5]);
+        push(&mut queue, 4, 100);
+        assert_eq!(addresses(&queue), [2, 3, 5, 4], "the older of two");
+        push(&mut queue, 3, MAX_ANSWERED_BYTES / 2);
+        assert_eq!(addresses(&queue), [2, 5, 4, 3]);
+        push(&mut queue, 9, MAX_ANSWERED_BYTES * 3 / 4);
+        assert_eq!(addresses(&queue), [5, 4, 3], "the largest of all, too many or not");
+        push(&mut queue, 5, 100);
+        assert_eq!(addresses(&queue), [5, 4, 3, 5]);
+        assert_eq!(queue.bytes, MAX_ANSWERED_BYTES / 2 + 7 * PAGE);
+        while queue.release() {}
+        assert_eq!((queue.bytes, queue.by_address.len(), queue.deadline()), (0, 0, None));
+    }
+
+    #[test]
+    fn only_a_socket_that_is_delivered_or_late_ends() {
+        let listener = TcpListener::bind("127.64.9.2:0").unwrap();
+        let now = Instant::now();
+        let counters = Arc::new(Counters::new(&[]));
+        let mut queue = Answered::new(4, Arc::clone(&counters));
+        let ((open, _client), (ended, client)) = (socket(&listener), socket(&listener));
+        queue.push(open, [10, 0, 0, 1].into(), 100, now);
+        queue.push(ended, [10, 0, 0, 2].into(), 100, now);
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        queue.examine_some(now);
+        assert_eq!(addresses(&queue), [1]);
+        let late = now + UNACKNOWLEDGED;
+        queue.examine_some(late - Duration::from_millis(1));
+        queue.sweep(late);
+        assert_eq!(addresses(&queue), [1]);
+        assert_eq!(queue.deadline(), Some(now + SWEEP));
+        queue.examine_some(late);
+        assert_eq!(addresses(&queue), [0_u8; 0]);
+        assert!(late.duration_since(now).as_secs_f64() <= worst_case("UNACKNOWLEDGED"));
+        assert_eq!(counters.rejected(Rejection::ClientGone), 1);
     }
 }

@@ -353,11 +353,13 @@ impl EventLoop {
         }
         let Some(client) = self.remove(id, rejection)? else { return Ok(()) };
         self.answered.examine_some(self.now);
-        if client.watched.is_some() {
-            self.poll.remove(&client.socket)?;
+        // Fails only on a socket that is not watched.
+        if client.watched.is_some() && self.poll.remove(&client.socket).is_err() {
+            return Ok(());
         }
+        let address = client.address;
         if let Some((socket, bytes)) = client.finish() {
-            self.answered.push(socket, bytes, self.now);
+            self.answered.push(socket, address, bytes, self.now);
         }
         Ok(())
     }

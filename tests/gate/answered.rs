@@ -45,7 +45,7 @@ impl Lossy {
         self.inside.within(|| {
             for number in numbers {
                 let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
-                let mut stream = connect_from([127, 9, high, low], address);
+                let mut stream = connect_from(([127, 9, high, low], 0), address);
                 let request = requests[number % requests.len()];
                 stream.write_all(request.as_bytes()).unwrap();
                 if request.is_empty() || number / requests.len() % 2 == 1 {
@@ -65,9 +65,9 @@ impl Lossy {
     }
 }
 
-fn connect_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+fn connect_from(source: ([u8; 4], u16), address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.bind(&SocketAddr::from(source).into()).unwrap();
     socket.connect_timeout(&address.into(), TIMEOUT).unwrap();
     socket.into()
 }
@@ -227,12 +227,24 @@ fn stop_closes_answered_connections_and_the_kernel_delivers() {
 }
 
 #[test]
-fn queue_empties_without_traffic() {
-    let Some(lossy) = Lossy::start("quiet", &Options::new(79)) else { return };
-    let most = lossy.vanish(&[PROBE], 1..51);
-    assert!(most.unacknowledged >= 20, "{most:?}");
-    let before = lossy.gate.context_switches("gate");
-    wylis_harness::wait_until(TIMEOUT, "the queue is empty", || lossy.gate.descriptors() < 30);
-    let woken = lossy.gate.context_switches("gate") - before;
-    assert!(woken <= 3, "woken {woken} times for 50 sockets");
+fn host_that_vanishes_often_resets_no_other_client() {
+    let Some(lossy) = Lossy::start("often", &Options::new(83)) else { return };
+    let address = lossy.gate.address;
+    let mut slow = lossy.inside.within(|| {
+        let mut slow = connect_with_small_buffer(address);
+        slow.write_all(LARGE.as_bytes()).unwrap();
+        // More than the gate holds.
+        for port in 20_000..20_400 {
+            let mut stream = connect_from(([127, 9, 0, 1], port), address);
+            stream.write_all(PROBE.as_bytes()).unwrap();
+            reset(stream);
+        }
+        slow
+    });
+    let Lossy { inside, mut gate, _namespace } = lossy;
+    gate.wait_for_counter("/keepalive:204", |count| count == 400);
+    assert!(gate.counter("client_gone") >= 100, "{}", gate.counter("client_gone"));
+    let (response, end) = read_all(&mut slow);
+    assert_eq!((response.len() > 10_240, end), (true, End::Closed));
+    inside.within(move || assert_probes_pass(&mut gate));
 }
