@@ -161,6 +161,10 @@ fn client_that_received_the_fin_is_never_reset() {
         client.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     }
     gate.wait_for_counter("/healthz:200", |count| count == 200);
+    // The clients' kernel acknowledges with a delay.
+    wylis_harness::wait_until(TIMEOUT, "the FINs are acknowledged", || {
+        kernel_memory(gate.address).unacknowledged == 0
+    });
     // Each of these makes the gate look at the others.
     for _ in 0..300 {
         assert!(probe(gate.address).is_some());
