@@ -136,6 +136,11 @@ impl Backend {
         self.exchange.as_ref().is_some_and(|exchange| exchange.response.is_unpaused())
     }
 
+    /// Whether requests wait for the response in flight.
+    pub(super) fn is_contended(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused
     }
@@ -143,7 +148,7 @@ impl Backend {
     /// Whether the client of the response in flight, of which the kernel has taken this much, holds up
     /// others without progress.
     pub(super) fn has_stalled(&mut self, taken: usize, now: Instant) -> bool {
-        let contended = self.paused && !self.queue.is_empty();
+        let contended = self.paused && self.is_contended();
         let Some(exchange) = &mut self.exchange else { return false };
         if self.queue.is_empty() {
             exchange.window = None;

@@ -404,7 +404,8 @@ impl EventLoop {
             let (allocated, taken) = (client.unsent.allocated(), client.taken);
             let no_room = allocated > 0 && fairness::is_full(self.shared());
             let backend = self.backends.get_mut(lane);
-            let too_much = fairness::is_too_much(allocated, backend.is_paused());
+            let contended = backend.is_contended() || backend.is_unpaused();
+            let too_much = fairness::is_too_much(allocated, backend.is_paused(), contended);
             let paused = too_much || no_room;
             let yields = if backend.is_unpaused() {
                 paused

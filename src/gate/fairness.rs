@@ -1,7 +1,7 @@
 //! When a lane is paused for its client, and when that client yields to others.
 //!
-//! Pure. A response is buffered up to a limit, so that its lane is free while its client reads. Only a longer
-//! one, or one too many, pauses the lane.
+//! Pure. While others wait for a lane, its response is buffered up to a limit, so that the lane is free while
+//! the client reads. Only a longer one, or one too many, pauses the lane.
 
 use std::time::{Duration, Instant};
 
@@ -36,9 +36,15 @@ pub(super) fn is_full(shared: usize) -> bool {
     shared >= FULL
 }
 
-/// Whether a response of which this much is buffered pauses its lane.
-pub(super) fn is_too_much(allocated: usize, paused: bool) -> bool {
-    allocated > if paused { RESUME_AT } else { MAX_BUFFERED - READ }
+/// Whether a response of which this much is buffered pauses its lane. While none waits for the lane, memory
+/// is worth more.
+pub(super) fn is_too_much(allocated: usize, paused: bool, contended: bool) -> bool {
+    let limit = match (contended, paused) {
+        (false, _) => 0,
+        (true, true) => RESUME_AT,
+        (true, false) => MAX_BUFFERED - READ,
+    };
+    allocated > limit
 }
 
 /// When a reader must yield for want of room.
@@ -82,13 +88,14 @@ mod tests {
         // A read of the backend, its head longer than what was received of it.
         for read in [1, 1000, 16 * 1024, 20 * 1024] {
             let (mut outbox, mut most) = (Outbox::default(), 0);
-            while !is_too_much(outbox.allocated(), false) {
+            while !is_too_much(outbox.allocated(), false, true) {
                 outbox.push(&vec![0; read]);
                 most = most.max(outbox.allocated());
             }
             assert!(most as f64 <= worst_case("MAX_BUFFERED"), "{most}");
             assert!(most > MAX_BUFFERED / 2, "a response of some size is buffered");
-            assert!(is_too_much(RESUME_AT + 1, true) && !is_too_much(RESUME_AT, true));
+            assert!(is_too_much(RESUME_AT + 1, true, true) && !is_too_much(RESUME_AT, true, true));
+            assert!(is_too_much(1, false, false) && !is_too_much(0, true, false));
         }
     }
 
