@@ -28,7 +28,7 @@ descriptions! {
     PODS "wylis_pods" "gauge" "state"
         "Pods of the DaemonSet in the last good list, by state.";
     SKIPPED "wylis_probes_skipped_total" "counter" ""
-        "Slots without a probe, because the previous probe was still in flight or the agent was late.";
+        "Slots without a probe: the previous one was in flight, or the agent late.";
     LOCAL "wylis_local_errors_total" "counter" "reason"
         "Probes prevented by an error on this node, by reason; not counted against a peer.";
     DELAY "wylis_schedule_delay_seconds" "histogram" ""
@@ -36,7 +36,7 @@ descriptions! {
     REFRESHES "wylis_discovery_refreshes_total" "counter" "result"
         "Refreshes of the peer list, by result.";
     DISCOVERY_FAILURES "wylis_discovery_failures_total" "counter" "reason"
-        "Failed refreshes of the peer list, by reason; the last good list stays in use.";
+        "Failed refreshes of the peer list, by reason.";
     DISCOVERY_DURATION "wylis_discovery_duration_seconds" "histogram" ""
         "Duration of a refresh of the peer list.";
     DISCOVERY_SUCCESS "wylis_discovery_last_success_timestamp_seconds" "gauge" ""

@@ -87,7 +87,7 @@ pub(super) static FAMILIES: &[Family] = &[
     counter(
         "wylis_large_probes_total",
         "pair,result",
-        "Finished large probes, whose answers fill full-size segments, by result; local errors are not counted.",
+        "Finished large probes, by result; local errors are not counted.",
         |record| results(record.large.successes.into(), record.large.failures.into()),
     ),
     gauge(
@@ -134,7 +134,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ..counter(
             INCOMING_REQUESTS,
             "pair",
-            "Blank keep-alive requests answered, by sender (source_node); unknown for senders that are no peers.",
+            "Blank requests answered, by sender (source_node); unknown: no peer.",
             |record| vec![("", float(record.incoming))],
         )
     },
