@@ -104,6 +104,36 @@ fn an_endless_body_is_cut_off() {
     }
 }
 
+/// What an HTTP client may wait for, allocate for or loop over.
+#[test]
+fn no_endless_response_outlives_the_deadline() {
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const LAST: &str =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc\r\n{\"items\":[]}\r\n0\r\n";
+    let mut fixture = Fixture::new("127.61.34.1");
+    fixture.settings.deadline = Duration::from_secs(2);
+    for (what, begin, piece, reasons) in [
+        ("a size of a chunk", CHUNKED, "0", ["bad_body", "network"]),
+        ("an extension of a chunk", CHUNKED, "1;x=", ["bad_body", "network"]),
+        ("chunks of one byte", CHUNKED, "1\r\n \r\n", ["too_large", "bad_body"]),
+        ("trailers", LAST, "X: y\r\n", ["network", "bad_body"]),
+        ("a trailer", LAST, "X: y", ["network", "bad_body"]),
+        ("interim responses", "", "HTTP/1.1 103 Early Hints\r\n\r\n", ["too_large", "bad_body"]),
+        ("line ends", "", "\r\n", ["bad_body", "too_large"]),
+        ("a status", "HTTP/1.1 200 ", "x", ["bad_body", "too_large"]),
+        ("a name", "HTTP/1.1 200 OK\r\n", "x", ["bad_body", "too_large"]),
+    ] {
+        fixture.server.always(Behaviour::Raw(begin, piece));
+        let began = std::time::Instant::now();
+        let error = fixture.source().list(SystemTime::now()).unwrap_err();
+        let took = began.elapsed();
+        println!("{what}: {took:?}, {error}");
+        let reason = error.reason().as_str();
+        assert!(reasons.contains(&reason) || reason == "timeout", "{what}: {error}");
+        assert!(took < PATIENCE / 4, "{what}: {took:?}");
+    }
+}
+
 #[test]
 fn a_dripping_body_ends_at_the_deadline() {
     let mut fixture = Fixture::new("127.61.12.1");

@@ -1,6 +1,7 @@
 //! An agent that gets no more threads: nothing aborts, and it goes on with those that it has.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -174,13 +175,18 @@ fn without_a_further_thread_every_way_and_route_goes_on() {
     for Way { name, agent, .. } in &ways {
         for (path, statuses) in ROUTES {
             let status = agent.get(path).map(|(status, _)| status);
-            assert!(status.is_some_and(|s| statuses.contains(&s)), "{name} {path}: {status:?}");
+            assert!(
+                status.is_some_and(|s| statuses.contains(&s)),
+                "{name} {path}: {status:?}: {}",
+                agent.log()
+            );
         }
     }
     for (Way { name, agent, .. }, (probes, lists)) in ways.iter_mut().zip(before) {
-        let more = || successes(agent) > probes + 1.0 && refreshes(agent) > lists + 1.0;
-        wait_until(PATIENCE, name, more);
-        assert!(agent.is_alive(), "{name}: {}", agent.log());
+        wait_until(PATIENCE, name, || {
+            assert!(agent.is_alive(), "{name}: {}", agent.log());
+            successes(agent) > probes + 1.0 && refreshes(agent) > lists + 1.0
+        });
         let failures = agent.metrics().sum("wylis_discovery_failures_total", &[]);
         assert_eq!(failures, 0.0, "{name}: {}", agent.log());
     }
@@ -246,4 +252,53 @@ fn a_start_without_enough_threads_is_an_error_and_no_crash() {
         errors.push(error);
     }
     panic!("{ENOUGH} threads do not suffice");
+}
+
+/// A name server that never answers, and the agent in a mount namespace where it is the only one.
+#[test]
+fn a_silent_name_server_piles_up_no_threads_and_delays_no_stop() {
+    if group().is_none() {
+        return;
+    }
+    let (dir, net) = (TempDir::new("threads"), Net::new());
+    let _silent = std::net::UdpSocket::bind((net.host(1), 53)).unwrap();
+    let config = dir.path().join("resolv.conf");
+    let text = format!("nameserver {}\noptions timeout:1 attempts:1\n", net.host(1));
+    std::fs::write(&config, text).unwrap();
+    let script = dir.path().join("start");
+    let mount = format!("mount --bind {} /etc/resolv.conf", config.display());
+    let program = binary().display().to_string();
+    let text = format!("#!/bin/sh\nexec unshare -m sh -c '{mount} && exec {program}'\n");
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let authority = Authority::new("threads");
+    write_service_account(dir.path(), TOKEN, &authority.pem(), NAMESPACE);
+    let address = SocketAddr::new(net.host(2), PORT);
+    let pairs = [
+        ("WYLIS_NODE_NAME", "me".to_owned()),
+        ("WYLIS_LISTEN", address.to_string()),
+        ("WYLIS_DRAIN", "0s".to_owned()),
+        ("WYLIS_SERVICE_ACCOUNT_DIR", dir.path().display().to_string()),
+        ("KUBERNETES_SERVICE_HOST", "api.invalid.test".to_owned()),
+        ("KUBERNETES_SERVICE_PORT", "6443".to_owned()),
+    ];
+    let mut agent = Agent::start(&Settings {
+        binary: script,
+        environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        address,
+        log: dir.path().join("log"),
+    });
+    wait_until(PATIENCE, "the agent answers", || agent.get("/healthz").is_some());
+    let (mut threads, mut failures) = (0, 0.0);
+    wait_until(PATIENCE, "three look-ups fail", || {
+        threads = agent.status("Threads").max(threads);
+        let metrics = agent.metrics();
+        failures = metrics.sum("wylis_discovery_failures_total", &["reason=\"network\""]);
+        failures >= 3.0
+    });
+    assert!(threads <= 12, "{threads} threads");
+    assert_eq!(agent.get("/healthz").map(|(status, _)| status), Some(200));
+    agent.terminate();
+    let status = agent.wait(Duration::from_secs(20));
+    assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", agent.log());
 }

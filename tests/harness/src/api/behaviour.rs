@@ -18,6 +18,8 @@ pub enum Behaviour {
     Body(String),
     /// 200 with this beginning, this piece so many times, and this end: a large body at no memory here.
     Repeated(String, String, usize, String),
+    /// These bytes in place of a response, then this piece until the client closes.
+    Raw(&'static str, &'static str),
     /// 200 with an empty list.
     EmptyList,
     /// 200 whose body ends before its Content-Length.

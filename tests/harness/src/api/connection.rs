@@ -85,6 +85,13 @@ fn answer(output: &mut Tls, request: &Request, shared: &Shared) -> io::Result<bo
         Behaviour::Repeated(begin, piece, times, end) => {
             return repeated(&mut writer, [&begin, &piece, &end], times);
         }
+        Behaviour::Raw(begin, piece) => {
+            writer.write_all(begin.as_bytes())?;
+            let many = piece.repeat(1024);
+            loop {
+                writer.write_all(many.as_bytes())?;
+            }
+        }
         Behaviour::EmptyList => {
             let version = shared.pods.version();
             let body = format!(
