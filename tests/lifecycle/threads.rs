@@ -296,7 +296,8 @@ fn a_silent_name_server_piles_up_no_threads_and_delays_no_stop() {
         failures = metrics.sum("wylis_discovery_failures_total", &["reason=\"network\""]);
         failures >= 3.0
     });
-    assert!(threads <= 12, "{threads} threads");
+    // At rest there are 10; the server starts some more at first.
+    assert!(threads <= 16, "{threads} threads");
     assert_eq!(agent.get("/healthz").map(|(status, _)| status), Some(200));
     agent.terminate();
     let status = agent.wait(Duration::from_secs(20));
