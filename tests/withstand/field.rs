@@ -10,7 +10,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wylis_harness::cgroup::{MemoryCgroup, uncached_copy};
 use wylis_harness::fake_peers::FakePeers;
@@ -182,10 +182,20 @@ impl Field {
     }
 
     /// The metrics of each agent; `None` for one that does not answer.
-    pub(crate) fn metrics(&self) -> Vec<Option<Metrics>> {
-        let read =
-            |agent: &Agent| (0..10).find_map(|_| agent.metrics_within(Duration::from_secs(5)));
-        self.agents.iter().map(read).collect()
+    pub(crate) fn metrics(&mut self) -> Vec<Option<Metrics>> {
+        let read = |agent: &mut Agent| {
+            let deadline = Instant::now() + PATIENCE;
+            // Right after an attack, its last requests come first.
+            while agent.is_alive() && Instant::now() < deadline {
+                let metrics = agent.metrics_within(Duration::from_secs(5));
+                if metrics.is_some() {
+                    return metrics;
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            None
+        };
+        self.agents.iter_mut().map(read).collect()
     }
 
     /// The sockets of the attacked agent's port, without half-open ones and TIME_WAIT, which the kernel keeps for

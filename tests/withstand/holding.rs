@@ -140,6 +140,14 @@ pub(crate) fn deaf_matrices(hostile: &Hostile) {
     hold(hostile, 100, SMALL, &get("/api/v1/cluster", ""), be_deaf);
 }
 
+pub(crate) fn deaf_gzip(hostile: &Hostile) {
+    hold(hostile, 100, SMALL, &get("/api/v1/cluster", "Accept-Encoding: gzip\r\n"), be_deaf);
+}
+
+pub(crate) fn deaf_pairs(hostile: &Hostile) {
+    hold(hostile, 100, SMALL, &get("/api/v1/cluster/p0001/p0002", ""), be_deaf);
+}
+
 pub(crate) fn deaf_large_requests(hostile: &Hostile) {
     let request = get("/keepalive", "Wylis-Node: n\r\nWylis-Size: 10240\r\n");
     hold(hostile, 200, SMALL, &request, be_deaf);

@@ -18,8 +18,17 @@ pub(crate) enum Origin {
     HalfOpen = 2,
 }
 
-/// The addresses of each origin: more than 60,000 connections at once from each.
-const ADDRESSES: u8 = 200;
+impl Origin {
+    /// How many addresses it has. Those of vanished clients cannot be used again until the agent has given up.
+    fn addresses(self) -> u64 {
+        match self {
+            // Some pods, among which the agent is to be fair.
+            Self::Ordinary => 8,
+            Self::Vanishing | Self::HalfOpen => 200,
+        }
+    }
+}
+
 /// A SYN may meet the remains of an earlier connection with the same ports; another is tried at once.
 const CONNECT: Duration = Duration::from_millis(500);
 
@@ -68,7 +77,7 @@ impl Hostile {
         // Shared by all clients, so that two of them do not use the same ports.
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let last = u8::try_from(number % u64::from(ADDRESSES)).unwrap() + 1;
+        let last = u8::try_from(number % origin.addresses()).unwrap() + 1;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
         if let Some(size) = buffer {
             socket.set_recv_buffer_size(size).ok()?;

@@ -38,6 +38,8 @@ pub(crate) const ALL: &[Kind] = &[
     kind("never reads 100 scrapes", 1000, 20, holding::deaf_scrapes_100),
     kind("never reads 100 pages", 1000, 20, holding::deaf_pages),
     kind("never reads 100 matrices", 1000, 20, holding::deaf_matrices),
+    kind("never reads 100 gzipped matrices", 1000, 20, holding::deaf_gzip),
+    kind("never reads 100 pairs", 1000, 20, holding::deaf_pairs),
     kind("never reads 200 large answers", 1000, 50, holding::deaf_large_requests),
     kind("reads 20 scrapes, a byte a second", 100, 5, holding::dripping_scrapes),
     kind("stuffs 300 scrapes", 1000, 20, holding::stuffed_scrapes),

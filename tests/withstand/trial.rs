@@ -127,7 +127,7 @@ impl Probes {
 }
 
 /// The probes of each agent so far; `None` for one that does not answer.
-fn probes(field: &Field) -> Vec<Option<Probes>> {
+fn probes(field: &mut Field) -> Vec<Option<Probes>> {
     field.metrics().iter().map(|metrics| metrics.as_ref().map(Probes::of)).collect()
 }
 
