@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use serde_json::Value;
+use wylis::gzip::{self, Level};
 use wylis_harness::bounds::worst_case;
 use wylis_harness::mesh::{Net, PORT};
 use wylis_harness::process::{Agent, Settings};
@@ -112,6 +113,36 @@ fn overloaded(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
 }
 
+/// Sends compressed content whose trailer announces this length, or the true one.
+fn send_gzip(
+    node: &str,
+    mut stream: TcpStream,
+    content: Vec<u8>,
+    announced: Option<u32>,
+) -> std::io::Result<()> {
+    let mut packed = gzip::compress(std::iter::once(content), Level::Small, usize::MAX).unwrap();
+    if let Some(announced) = announced {
+        packed.truncate(packed.len() - 4);
+        packed.extend_from_slice(&announced.to_le_bytes());
+    }
+    let head = "Content-Encoding: gzip\r\nContent-Length:";
+    write!(stream, "HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\n{head} {}\r\n\r\n", packed.len())?;
+    stream.write_all(&packed)
+}
+
+fn compressed(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    send_gzip(node, stream, row_with(node, "").into_bytes(), None)
+}
+
+/// 10 KB that inflate to 10 MB.
+fn bomb(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    send_gzip(node, stream, vec![b' '; 10_000_000], None)
+}
+
+fn hidden_bomb(node: &str, stream: TcpStream) -> std::io::Result<()> {
+    send_gzip(node, stream, vec![b' '; 10_000_000], Some(100))
+}
+
 fn large(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nContent-Length: 1000000000\r\n\r\n")?;
     loop {
@@ -141,13 +172,16 @@ fn closing(_: &str, _: TcpStream) -> std::io::Result<()> {
 /// A peer, its behaviour, and the error in place of its row; `None` for a row.
 type Case = (&'static str, fn(&str, TcpStream) -> std::io::Result<()>, Option<&'static str>);
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 18] = [
+    ("bomb", bomb, Some("too_large")),
     ("broken", broken, Some("bad_response")),
     ("closing", closing, Some("closed")),
+    ("compressed", compressed, None),
     ("crowded", crowded, None),
     ("deep", deep, Some("bad_response")),
     ("dripping", dripping, Some("response_timeout")),
     ("endless", endless, Some("bad_response")),
+    ("hidden-bomb", hidden_bomb, Some("bad_response")),
     ("honest", honest, None),
     ("large", large, Some("too_large")),
     ("lying", lying, Some("wrong_peer")),
@@ -204,7 +238,7 @@ fn every_misbehaviour_has_its_error_and_costs_only_its_row() {
         let expected = match node {
             "old" => (404, None),
             // A row in place of a peer.
-            "honest" | "second" | "markup" | "broken" => (200, Some("bad_response")),
+            "honest" | "second" | "markup" | "broken" | "compressed" => (200, Some("bad_response")),
             // Longer than a peer may be.
             "crowded" | "deep" | "dripping" | "nested-nulls" | "nulls" => (200, Some("too_large")),
             _ => (200, error),
