@@ -72,17 +72,18 @@ impl Answered {
         Self { entries, bytes: 0, by_address, limit, next: 0, counters }
     }
 
-    /// Examines the next few sockets.
-    pub(super) fn examine_some(&mut self, now: Instant) {
+    /// Examines the next few sockets, and makes room for another one.
+    pub(super) fn make_room(&mut self, now: Instant) {
         for _ in 0..EXAMINED.min(self.entries.len()) {
             self.next = if self.next < self.entries.len() { self.next } else { 0 };
             if !self.examine(self.next, now) {
                 self.next += 1;
             }
         }
+        while self.entries.len() >= self.limit && self.release() {}
     }
 
-    /// Adds a socket whose kernel buffers hold up to `bytes` of data, and makes room for it.
+    /// Adds a socket whose kernel buffers hold up to `bytes` of data; [`Self::make_room`] comes before.
     pub(super) fn push(&mut self, socket: OwnedFd, address: IpAddr, bytes: usize, now: Instant) {
         let bytes = bytes.next_multiple_of(PAGE) + PAGE;
         self.bytes += bytes;
@@ -90,7 +91,6 @@ impl Answered {
         share.sockets += 1;
         share.bytes += bytes;
         self.entries.push_back(Entry { socket, address, bytes, since: now });
-        while self.entries.len() > self.limit && self.release() {}
         while self.bytes > MAX_ANSWERED_BYTES && self.end_oldest_of_largest(|share| share.bytes) {}
     }
 
@@ -178,6 +178,7 @@ mod tests {
         let mut push = |queue: &mut Answered, address: u8, bytes| {
             let (server, client) = socket(&listener);
             clients.push(client);
+            queue.make_room(now);
             queue.push(server, [10, 0, 0, address].into(), bytes, now);
         };
         for address in [1, 2, 3, 4, 5] {
@@ -185,13 +186,15 @@ mod tests {
         }
         assert_eq!(addresses(&queue), [2, 3, 4, 5]);
         push(&mut queue, 4, 100);
-        assert_eq!(addresses(&queue), [2, 3, 5, 4], "the older of two");
+        assert_eq!(addresses(&queue), [3, 4, 5, 4]);
+        push(&mut queue, 6, 100);
+        assert_eq!(addresses(&queue), [3, 5, 4, 6], "the older of two");
         push(&mut queue, 3, MAX_ANSWERED_BYTES / 2);
-        assert_eq!(addresses(&queue), [2, 5, 4, 3]);
+        assert_eq!(addresses(&queue), [5, 4, 6, 3]);
         push(&mut queue, 9, MAX_ANSWERED_BYTES * 3 / 4);
-        assert_eq!(addresses(&queue), [5, 4, 3], "the largest of all, too many or not");
+        assert_eq!(addresses(&queue), [4, 6, 3], "the largest of all, too many or not");
         push(&mut queue, 5, 100);
-        assert_eq!(addresses(&queue), [5, 4, 3, 5]);
+        assert_eq!(addresses(&queue), [4, 6, 3, 5]);
         assert_eq!(queue.bytes, MAX_ANSWERED_BYTES / 2 + 7 * PAGE);
         while queue.release() {}
         assert_eq!((queue.bytes, queue.by_address.len(), queue.deadline()), (0, 0, None));
@@ -208,14 +211,14 @@ mod tests {
         queue.push(ended, [10, 0, 0, 2].into(), 100, now);
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
         drop(client);
-        queue.examine_some(now);
+        queue.make_room(now);
         assert_eq!(addresses(&queue), [1]);
         let late = now + UNACKNOWLEDGED;
-        queue.examine_some(late - Duration::from_millis(1));
+        queue.make_room(late - Duration::from_millis(1));
         queue.sweep(late);
         assert_eq!(addresses(&queue), [1]);
         assert_eq!(queue.deadline(), Some(now + SWEEP));
-        queue.examine_some(late);
+        queue.make_room(late);
         assert_eq!(addresses(&queue), [0_u8; 0]);
         assert!(late.duration_since(now).as_secs_f64() <= worst_case("UNACKNOWLEDGED"));
         assert_eq!(counters.rejected(Rejection::ClientGone), 1);

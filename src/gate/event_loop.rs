@@ -352,7 +352,7 @@ impl EventLoop {
             self.note(id, Standing::Read);
         }
         let Some(client) = self.remove(id, rejection)? else { return Ok(()) };
-        self.answered.examine_some(self.now);
+        self.answered.make_room(self.now);
         // Fails only on a socket that is not watched.
         if client.watched.is_some() && self.poll.remove(&client.socket).is_err() {
             return Ok(());
