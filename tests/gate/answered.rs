@@ -45,9 +45,11 @@ impl Lossy {
         self.inside.within(|| {
             for number in numbers {
                 let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
-                let mut stream = connect_from(([127, 9, high, low], 0), address);
                 let request = requests[number % requests.len()];
-                // A gate with few places may have evicted it.
+                // A gate with few places may evict it at once.
+                let Ok(mut stream) = connect_from(([127, 9, high, low], 0), address) else {
+                    continue;
+                };
                 let _ = stream.write_all(request.as_bytes());
                 if request.is_empty() || number / requests.len() % 2 == 1 {
                     let _ = stream.shutdown(Shutdown::Write);
@@ -66,11 +68,11 @@ impl Lossy {
     }
 }
 
-fn connect_from(source: ([u8; 4], u16), address: SocketAddr) -> TcpStream {
+fn connect_from(source: ([u8; 4], u16), address: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(source).into()).unwrap();
-    socket.connect_timeout(&address.into(), TIMEOUT).unwrap();
-    socket.into()
+    socket.connect_timeout(&address.into(), TIMEOUT)?;
+    Ok(socket.into())
 }
 
 const PROBE: &str = "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: n\r\n\r\n";
@@ -240,7 +242,7 @@ fn host_that_vanishes_often_resets_no_other_client() {
         slow.write_all(LARGE.as_bytes()).unwrap();
         // More than the gate holds.
         for port in 20_000..20_400 {
-            let mut stream = connect_from(([127, 9, 0, 1], port), address);
+            let mut stream = connect_from(([127, 9, 0, 1], port), address).unwrap();
             stream.write_all(PROBE.as_bytes()).unwrap();
             reset(stream);
         }
