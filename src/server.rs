@@ -29,11 +29,6 @@ pub use renderer::{CACHE_TIME, Renderer};
 
 /// The thread that answers small requests and hands the others to threads of their own.
 const HANDLER: &str = "server";
-/// Threads that tiny_http starts without a check: one that accepts, four of its pool, and another for
-/// each connection that comes before those are idle.
-const UNCHECKED: usize = 9;
-/// For threads that do nothing.
-const SMALL_STACK: usize = 16 * 1024;
 /// For rendering metrics and JSON; virtual memory until used.
 const HANDLER_STACK: usize = 256 * 1024;
 
@@ -103,11 +98,16 @@ pub fn start(views: Arc<dyn Views>) -> io::Result<Lanes<UnixStream>> {
 /// Starts as many threads as the server will, and ends them: where the kernel refuses one, this is an
 /// error, but tiny_http would panic. Later it starts none, since it accepts no further connection.
 fn check_threads() -> io::Result<()> {
+    /// Of tiny_http: one that accepts, four of its pool, another for each connection that comes before
+    /// those are idle. And those that answer.
+    const THREADS: usize = 12;
+    /// For threads that do nothing.
+    const STACK: usize = 16 * 1024;
     let hold = Mutex::new(());
     std::thread::scope(|scope| {
         let _held = hold.lock();
-        (0..=UNCHECKED).try_for_each(|_| {
-            let builder = std::thread::Builder::new().stack_size(SMALL_STACK);
+        (0..THREADS).try_for_each(|_| {
+            let builder = std::thread::Builder::new().stack_size(STACK);
             let thread = builder.spawn_scoped(scope, || drop(hold.lock()));
             thread.map(drop).map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot start its threads: {error}"))

@@ -14,7 +14,7 @@ use super::bounded::{BoundedJson, Exceeded};
 use super::credentials::CaFile;
 use super::decode::{self, Listing};
 use super::recorder::Recorder;
-use super::resolver::OwnThread;
+use super::resolver::AddressFirst;
 use crate::discovery::error::{BoxError, DiscoveryError};
 
 /// Longest body: 10,000 pods of 8.8 KB each. It costs time, not memory, since items are decoded one by one.
@@ -203,7 +203,7 @@ fn new_agent(ca: &CaFile, recorder: &Recorder) -> ureq::Agent {
         // on both sides.
         .max_idle_connections(0)
         .build();
-    ureq::Agent::with_parts(config, DefaultConnector::default(), recorder.of(OwnThread))
+    ureq::Agent::with_parts(config, DefaultConnector::default(), recorder.of(AddressFirst))
 }
 
 fn check_status(

@@ -252,10 +252,12 @@ fn addresses(item: &Lenient) -> Result<Vec<IpAddr>, Malformed> {
     let mut ips = Vec::new();
     for text in texts {
         let ip: IpAddr = text.parse().map_err(|_| Malformed::Value(NAME))?;
-        if ips.len() < MAX_POD_IPS && !ips.contains(&ip) {
+        if !ips.contains(&ip) {
             ips.push(ip);
         }
     }
+    ips.truncate(MAX_POD_IPS);
+    ips.shrink_to_fit();
     Ok(ips)
 }
 

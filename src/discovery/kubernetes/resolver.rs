@@ -17,10 +17,10 @@ use ureq::unversioned::transport::NextTimeout;
 const MAX_ADDRESSES: usize = 16;
 
 /// Reads addresses itself, and resolves names where it is called.
-#[derive(Debug)]
-pub(super) struct OwnThread;
+#[derive(Debug, Default)]
+pub(super) struct AddressFirst;
 
-impl Resolver for OwnThread {
+impl Resolver for AddressFirst {
     fn resolve(
         &self,
         uri: &Uri,
