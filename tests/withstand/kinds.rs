@@ -61,3 +61,11 @@ pub(crate) const ALL: &[Kind] = &[
     kind("forges intervals of all pairs", 500, 50, forging::intervals),
     kind("uses names of no peer", 1000, 50, forging::strangers),
 ];
+
+#[test]
+fn each_kind_is_in_the_documented_table() {
+    let text = wylis_harness::documentation();
+    let row = |kind: &&Kind| text.contains(&format!("\n| {} |", kind.name));
+    let missing: Vec<&str> = ALL.iter().filter(|kind| !row(kind)).map(|kind| kind.name).collect();
+    assert!(missing.is_empty(), "docs/security.md lacks {missing:?}");
+}
