@@ -239,14 +239,12 @@ impl EventLoop {
         Ok(true)
     }
 
-    /// The lingering connection to reset: one that was refused rather than served, of the address with the
-    /// most of them, the oldest. A scraper may still be reading.
+    /// The lingering connection to reset: of the address with the most of them, the oldest.
     fn excess_lingering(&self) -> Option<ClientId> {
         let lingering = self.clients.iter().filter(|(_, client)| client.is_lingering());
         let lingering: Vec<_> = lingering.collect();
         let of = |address| lingering.iter().filter(|(_, other)| other.address == address).count();
-        let worst =
-            lingering.iter().min_by_key(|(_, client)| (client.served, Reverse(of(client.address))));
+        let worst = lingering.iter().min_by_key(|(_, client)| Reverse(of(client.address)));
         worst.map(|(id, _)| **id)
     }
 
