@@ -239,7 +239,7 @@ fn start_discovery(
             namespace,
             label_selector,
         } => {
-            rule = AddressRule::pods(config.listen, host, config.peer_port);
+            rule = AddressRule::pods(config.listen, (host, *port), config.peer_port);
             let settings = KubernetesSettings {
                 host: host.clone(),
                 port: *port,

@@ -38,7 +38,7 @@ label_set! {
         LinkLocal = "link-local",
         /// Of a metadata service.
         Metadata = "a metadata service's",
-        /// Of the API server.
+        /// Where the API server listens.
         ApiServer = "the API server's",
         /// At a port where no peer listens.
         OtherPort = "at another port",
@@ -54,8 +54,9 @@ pub enum AddressRule {
     Pods {
         /// The peers listen on loopback addresses, as on one machine.
         loopback: bool,
-        /// The API server, as far as its addresses are known.
-        api_server: Vec<IpAddr>,
+        /// Where the API server listens, as far as that is known. On a control-plane node its address may be
+        /// that of an agent, too, at another port.
+        api_server: Vec<SocketAddr>,
         /// Where the peers listen.
         port: u16,
     },
@@ -91,22 +92,18 @@ impl AddressRule {
     /// The rule for pods. Only the agent's own listen address permits loopback addresses: nothing that an
     /// API server sends does.
     #[must_use]
-    pub fn pods(listen: Option<SocketAddr>, api_host: &str, port: u16) -> Self {
+    pub fn pods(listen: Option<SocketAddr>, (api_host, api_port): (&str, u16), port: u16) -> Self {
+        let api_server = api_host.trim_matches(['[', ']']).parse::<IpAddr>();
         Self::Pods {
-            loopback: listen.is_some_and(|listen| effective(listen.ip()).is_loopback()),
-            api_server: api_host
-                .trim_matches(['[', ']'])
-                .parse()
-                .map(effective)
-                .into_iter()
-                .collect(),
+            loopback: listen.is_some_and(|listen| effective(listen).ip().is_loopback()),
+            api_server: api_server.map(|ip| effective((ip, api_port).into())).into_iter().collect(),
             port,
         }
     }
 
     /// The same with these addresses of the API server, if it is given by name.
     #[must_use]
-    pub fn with_api_server(&self, addresses: &[IpAddr]) -> Self {
+    pub fn with_api_server(&self, addresses: &[SocketAddr]) -> Self {
         let mut rule = self.clone();
         if let Self::Pods { api_server, .. } = &mut rule {
             api_server.extend(addresses.iter().copied().map(effective));
@@ -117,11 +114,11 @@ impl AddressRule {
     /// Why `address` is not probed; `None` if it may be.
     #[must_use]
     pub fn refusal(&self, address: SocketAddr) -> Option<AddressClass> {
-        let ip = effective(address.ip());
-        let class = AddressClass::of(ip);
+        let address = effective(address);
+        let class = AddressClass::of(address.ip());
         match self {
             Self::Fixed => class.filter(|class| class.is_no_host()),
-            Self::Pods { api_server, .. } if api_server.contains(&ip) => {
+            Self::Pods { api_server, .. } if api_server.contains(&address) => {
                 Some(AddressClass::ApiServer)
             }
             Self::Pods { port, .. } if *port != address.port() => Some(AddressClass::OtherPort),
@@ -134,14 +131,15 @@ impl AddressRule {
 }
 
 /// The address that packets reach: an IPv4 address may be written as an IPv6 one.
-fn effective(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
+fn effective(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip().to_canonical() {
         IpAddr::V6(ip) if ip.segments().starts_with(&NAT64) => {
             let [.., a, b, c, d] = ip.octets();
             Ipv4Addr::new(a, b, c, d).into()
         }
         ip => ip,
-    }
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]
@@ -149,6 +147,7 @@ mod tests {
     use super::*;
 
     const PORT: u16 = 9050;
+    const API_PORT: u16 = 443;
     /// Addresses of each class, IPv4 addresses in IPv6 form included.
     const CLASSES: [(AddressClass, &[&str]); 6] = [
         (AddressClass::Unspecified, &["0.0.0.0", "0.1.2.3", "::", "::ffff:0.0.0.0"]),
@@ -202,7 +201,7 @@ mod tests {
     }
 
     fn pods(listen: Option<&str>, api: &str) -> AddressRule {
-        AddressRule::pods(listen.map(|ip| at(ip, PORT)), api, PORT)
+        AddressRule::pods(listen.map(|ip| at(ip, PORT)), (api, API_PORT), PORT)
     }
 
     fn refused(rule: &AddressRule) -> Vec<AddressClass> {
@@ -240,18 +239,29 @@ mod tests {
 
     #[test]
     fn the_api_server_is_no_peer() {
+        // Only an agent that listens at the API server's own port could be confused with it.
+        let rule = |listen, host| AddressRule::pods(listen, (host, PORT), PORT);
         for host in ["10.96.0.1", "::ffff:10.96.0.1", "[::ffff:10.96.0.1]"] {
-            for ip in ["10.96.0.1", "::ffff:10.96.0.1"] {
-                let refusal = pods(None, host).refusal(at(ip, PORT));
+            for ip in ["10.96.0.1", "::ffff:10.96.0.1", "64:ff9b::a60:1"] {
+                let refusal = rule(None, host).refusal(at(ip, PORT));
                 assert_eq!(refusal, Some(AddressClass::ApiServer), "{host} {ip}");
             }
         }
-        let refusal = pods(Some("127.0.0.1"), "127.0.0.1").refusal(at("127.0.0.1", PORT));
+        let listen = Some(at("127.0.0.1", PORT));
+        let refusal = rule(listen, "127.0.0.1").refusal(at("127.0.0.1", PORT));
         assert_eq!(refusal, Some(AddressClass::ApiServer));
-        let named = pods(None, "api.example.org");
+        let named = rule(None, "api.example.org");
         assert_eq!(named.refusal(at("10.96.0.1", PORT)), None);
-        let resolved = named.with_api_server(&["::ffff:10.96.0.1".parse().unwrap()]);
+        let resolved = named.with_api_server(&[at("::ffff:10.96.0.1", PORT)]);
         assert_eq!(resolved.refusal(at("10.96.0.1", PORT)), Some(AddressClass::ApiServer));
+    }
+
+    #[test]
+    fn an_agent_on_the_node_of_the_api_server_is_a_peer() {
+        for host in ["192.0.2.1", "api.example.org"] {
+            let rule = pods(None, host).with_api_server(&[at("192.0.2.1", API_PORT)]);
+            assert_eq!(rule.refusal(at("192.0.2.1", PORT)), None, "{host}");
+        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod credentials;
 mod decode;
 mod lenient;
 mod pods;
-mod recorder;
 mod resolver;
 mod table;
 mod time;

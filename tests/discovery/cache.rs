@@ -12,7 +12,7 @@ use crate::fixture::{Fixture, INTERVAL, OWN_NODE, PATIENCE, PEER_PORT, lock};
 const FILE: &str = "peers.json";
 
 fn cache(dir: &Path) -> PeerCache {
-    let rule = AddressRule::pods(None, "10.96.0.1", PEER_PORT);
+    let rule = AddressRule::pods(None, ("10.96.0.1", 443), PEER_PORT);
     PeerCache::new(dir, NodeName::new(OWN_NODE).unwrap(), "wylis/app", rule)
 }
 

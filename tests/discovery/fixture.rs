@@ -121,7 +121,7 @@ impl Fixture {
                 pod_uid: Some(Instance::new(&uid_of(OWN_POD)).unwrap()),
             },
             peer_port: PEER_PORT,
-            rule: AddressRule::pods(None, ip, PEER_PORT),
+            rule: AddressRule::pods(None, (ip, server.address().port()), PEER_PORT),
             deadline: LIST_DEADLINE,
         };
         Self { dir, ca, server, token, settings, running: None }

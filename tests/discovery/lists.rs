@@ -199,13 +199,18 @@ fn an_api_server_is_reached_by_its_name() {
 fn the_address_of_a_named_api_server_is_no_peer() {
     let mut fixture = Fixture::with_certificate("127.0.0.1", &["localhost"], Validity::Now);
     fixture.settings.host = "localhost".to_owned();
-    let listen = "127.62.18.1:9050".parse().unwrap();
-    fixture.settings.rule = AddressRule::pods(Some(listen), "localhost", PEER_PORT);
+    let (listen, api_port) = ("127.62.18.1:9050".parse().unwrap(), fixture.settings.port);
     fixture.server.pods().put(TestPod::new("evil", "victim", "127.0.0.1"));
     fixture.server.pods().put(TestPod::new("other", "node-c", "127.0.0.2"));
-    let set = listed(&mut fixture.source());
-    assert_eq!((set.len(), set.pods.bad_address), (3, 1));
-    assert!(set.get(&NodeName::new("victim").unwrap()).is_none());
+    // At another port, the pod is an agent with the address of the API server's node.
+    for (port, bad_addresses) in [(api_port, 1), (PEER_PORT, 0)] {
+        fixture.settings.peer_port = port;
+        fixture.settings.rule = AddressRule::pods(Some(listen), ("localhost", api_port), port);
+        let set = listed(&mut fixture.source());
+        assert_eq!(set.pods.bad_address, bad_addresses, "{port}");
+        assert_eq!(set.get(&NodeName::new("victim").unwrap()).is_some(), bad_addresses == 0);
+        assert!(set.get(&NodeName::new("node-c").unwrap()).is_some());
+    }
 }
 
 #[test]
@@ -253,7 +258,7 @@ fn no_pod_status_aims_probes_at_this_host_its_link_or_a_metadata_service() {
         let pod = TestPod::new(&format!("evil-{number}"), &format!("victim-{number}"), ip);
         fixture.server.pods().put(pod);
     }
-    fixture.settings.rule = AddressRule::pods(None, &own, PEER_PORT);
+    fixture.settings.rule = AddressRule::pods(None, (&own, fixture.settings.port), PEER_PORT);
     fixture.run();
     fixture.running().await_outcome(0, "ok");
     assert_eq!(fixture.running().nodes(), ["node-a", "node-b"]);

@@ -20,7 +20,7 @@ fn addresses_are_refused_as_documented() {
     let classes: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
     assert_eq!(classes, AddressClass::ALL.map(AddressClass::as_str));
     let api = "10.96.0.1";
-    let pods = AddressRule::pods(None, api, PORT);
+    let pods = AddressRule::pods(None, (api, PORT), PORT);
     for row in &rows {
         let class = row[0].as_str();
         let examples: Vec<SocketAddr> = match class {

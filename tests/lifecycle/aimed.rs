@@ -1,4 +1,4 @@
-//! Pods whose status aims probes at the agent's own host, its link or the API server.
+//! Pods whose status aims probes at the agent's own host or its link.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{FAST, binary};
 
 const OWN: [u8; 4] = [10, 9, 0, 1];
 const API: [u8; 4] = [10, 9, 0, 250];
-const AIMED: [&str; 4] = ["127.0.0.2", "::1", "169.254.169.254", "10.9.0.250"];
+const AIMED: [&str; 3] = ["127.0.0.2", "::1", "169.254.169.254"];
 
 /// A copy of the agent that its unprivileged user may enter.
 fn reachable(dir: &Path) -> PathBuf {

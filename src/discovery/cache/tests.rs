@@ -249,7 +249,7 @@ fn a_hostile_file_aims_no_probe_at_this_host_or_another_port() {
         std::fs::write(&path, whole.replace("10.0.0.2:9050", address)).unwrap();
         PeerCache::new(dir.path(), node("me"), "s", rule.clone()).read(now()).is_some()
     };
-    let pods = AddressRule::pods(None, "10.96.0.1", 9050);
+    let pods = AddressRule::pods(None, ("10.96.0.1", 9050), 9050);
     assert!(reads(&pods, "10.0.0.2:9050"));
     for address in
         ["127.0.0.1:9050", "169.254.169.254:9050", "10.96.0.1:9050", "10.0.0.2:10250", "[::1]:9050"]

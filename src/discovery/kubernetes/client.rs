@@ -1,7 +1,7 @@
 //! The request to the API server, and the classification of its failures.
 
 use std::io::BufReader;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,8 +13,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::bounded::{BoundedJson, Exceeded};
 use super::credentials::CaFile;
 use super::decode::{self, Listing};
-use super::recorder::Recorder;
-use super::resolver::AddressFirst;
+use super::resolver::InlineResolver;
 use crate::discovery::error::{BoxError, DiscoveryError};
 
 /// Longest body: 10,000 pods of 8.8 KB each. It costs time, not memory, since items are decoded one by one.
@@ -61,17 +60,17 @@ pub(super) struct Client {
     server: String,
     /// The last bundle of certificate authorities, and the agent that trusts it.
     trusted: Option<(CaFile, ureq::Agent)>,
-    recorder: Recorder,
+    resolver: InlineResolver,
 }
 
 impl Client {
     pub(super) fn new(server: String) -> Self {
-        Self { server, trusted: None, recorder: Recorder::default() }
+        Self { server, trusted: None, resolver: InlineResolver::default() }
     }
 
     /// The addresses to which the server's host resolved last.
-    pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        self.recorder.addresses()
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.resolver.addresses()
     }
 
     /// Requests the list from a server that these authorities vouch for, and decodes it as it arrives.
@@ -115,7 +114,7 @@ impl Client {
         match &self.trusted {
             Some((known, agent)) if *known == ca => agent.clone(),
             _ => {
-                let agent = new_agent(&ca, &self.recorder);
+                let agent = new_agent(&ca, self.resolver.clone());
                 self.trusted = Some((ca, agent.clone()));
                 agent
             }
@@ -177,7 +176,7 @@ impl Client {
     }
 }
 
-fn new_agent(ca: &CaFile, recorder: &Recorder) -> ureq::Agent {
+fn new_agent(ca: &CaFile, resolver: InlineResolver) -> ureq::Agent {
     let roots = parse_pem(ca.0.as_bytes()).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         // A broken block among good ones: its authority is not trusted.
@@ -203,7 +202,7 @@ fn new_agent(ca: &CaFile, recorder: &Recorder) -> ureq::Agent {
         // on both sides.
         .max_idle_connections(0)
         .build();
-    ureq::Agent::with_parts(config, DefaultConnector::default(), recorder.of(AddressFirst))
+    ureq::Agent::with_parts(config, DefaultConnector::default(), resolver)
 }
 
 fn check_status(

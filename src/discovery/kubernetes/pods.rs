@@ -258,7 +258,7 @@ mod tests {
         pods: &[Pod],
         malformed: usize,
     ) -> Result<(PeerSet, Vec<String>), DiscoveryError> {
-        let (own, rule) = (own(), AddressRule::pods(None, "10.96.0.1", 9050));
+        let (own, rule) = (own(), AddressRule::pods(None, ("10.96.0.1", 9050), 9050));
         select(pods, malformed, &Criteria { own: &own, port: 9050, rule: &rule, now })
     }
 
