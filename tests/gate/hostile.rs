@@ -11,9 +11,9 @@ use crate::client::{
     reset, send_request, status_code,
 };
 
-/// Threads of the child: two of the test framework, the gate, four of the server, and five spare ones of
-/// tiny_http, which live for 5 s.
-const THREADS: u64 = 2 + 1 + 4 + 5;
+/// Threads of the child: two of the test framework, the gate, five of the server, five spare ones of
+/// tiny_http, which live for 5 s, and up to four that answer requests.
+const THREADS: u64 = 2 + 1 + 5 + 5 + 4;
 
 fn assert_memory_bounded(gate: &GateProcess, before: u64, kilobytes: u64) {
     let grown = gate.proc_status("VmHWM") - before;

@@ -152,10 +152,8 @@ fn a_log_that_cannot_be_written_stops_nothing_and_is_counted() {
 }
 
 #[test]
-fn forged_goodbyes_of_300_peers_write_a_bounded_number_of_lines() {
+fn forged_goodbyes_of_300_peers_write_no_line_and_their_verdicts_a_bounded_number() {
     const PEERS: u16 = 300;
-    /// Places in the code that log a peer that comes and goes.
-    const PLACES: u64 = 3;
     /// Lines that start and stop write.
     const OTHERS: u64 = 20;
     let start = Instant::now();
@@ -195,9 +193,9 @@ fn forged_goodbyes_of_300_peers_write_a_bounded_number_of_lines() {
     assert_eq!(exit_code(&mut pair.n1), Some(0));
     let lines = lines.join().unwrap();
     println!("{forged} forged goodbyes in {took:?}: {} lines, {repeated} repeats", lines.len());
-    assert!(lines.iter().any(|line| line.contains("is draining, was")), "no goodbye was believed");
-    // 256 in a row, then 10 a minute.
-    let limit = PLACES * (256 + start.elapsed().as_secs() / 6) + OTHERS;
+    assert!(!lines.iter().any(|line| line.contains("is draining, was")), "a goodbye was believed");
+    // "is up", 256 in a row, then 10 a minute.
+    let limit = 256 + start.elapsed().as_secs() / 6 + OTHERS;
     assert!(lines.len() as u64 <= limit, "{} lines, {repeated} repeats", lines.len());
     assert!(repeated > 0.0, "no flood");
 }
