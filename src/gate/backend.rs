@@ -141,6 +141,11 @@ impl Backend {
         !self.queue.is_empty()
     }
 
+    /// Whether a request waits though no response is in flight: for room.
+    pub(super) fn is_idle_and_contended(&self) -> bool {
+        self.exchange.is_none() && self.is_contended()
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused
     }

@@ -68,8 +68,6 @@ pub(super) struct Client {
     pub(super) lane: Lane,
     /// The label of the request's route.
     pub(super) label: &'static str,
-    /// The response is the server's, not a refusal.
-    pub(super) served: bool,
     head_only: bool,
     /// How long to wait for the client's close after a refusal.
     linger: Option<Duration>,
@@ -88,7 +86,6 @@ impl Client {
             watched: None,
             lane: Lane::Small,
             label: "",
-            served: false,
             head_only: false,
             linger: None,
         }
@@ -98,8 +95,13 @@ impl Client {
         matches!(self.state, ClientState::ReadingHead(_))
     }
 
-    pub(super) fn is_responding(&self) -> bool {
+    fn is_responding(&self) -> bool {
         matches!(self.state, ClientState::Responding { .. })
+    }
+
+    /// Whether the response is the server's, not a refusal.
+    pub(super) fn is_served(&self) -> bool {
+        self.is_responding() && self.linger.is_none()
     }
 
     pub(super) fn is_lingering(&self) -> bool {

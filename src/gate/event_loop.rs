@@ -387,7 +387,7 @@ impl EventLoop {
 
     /// Remembers how the response to this client ended, if it was one of the server.
     fn note(&mut self, id: ClientId, standing: Standing) {
-        let served = |client: &&Client| client.served && client.lane != Lane::Small;
+        let served = |client: &&Client| client.is_served() && client.lane != Lane::Small;
         if let Some(client) = self.clients.get(&id).filter(served) {
             self.backends.get_mut(client.lane).note(client.address, standing);
         }
@@ -397,6 +397,10 @@ impl EventLoop {
     fn balance(&mut self) -> Result<(), GateError> {
         self.yields_at = None;
         for lane in [Lane::Bulk, Lane::Gathered, Lane::Pair] {
+            self.send_next(lane)?;
+            if self.backends.get_mut(lane).is_idle_and_contended() {
+                self.make_room()?;
+            }
             let Some(id) = self.backends.get_mut(lane).client() else { continue };
             let Some(client) = self.clients.get(&id) else { continue };
             let (allocated, taken) = (client.unsent.allocated(), client.taken);
@@ -440,7 +444,13 @@ impl EventLoop {
         self.apply(id, Step::Reset(Some(Rejection::Timeout)))
     }
 
+    /// Begins the next response of a lane, once there is room: all but its end may fit the kernel, and free
+    /// the lane for another one.
     fn send_next(&mut self, lane: Lane) -> Result<(), GateError> {
+        let waiting = self.backends.get_mut(lane).is_idle_and_contended();
+        if waiting && lane != Lane::Small && fairness::is_full(self.shared()) {
+            return Ok(());
+        }
         let sent = self.backends.get_mut(lane).send_next(self.now);
         sent.map_err(|error| GateError::Backend(lane, error))
     }
@@ -452,7 +462,6 @@ impl EventLoop {
             && let Some(client) = self.clients.get_mut(&part.client)
         {
             if part.first {
-                client.served = true;
                 self.counters.count_response(client.label, part.code);
                 client.deadline = self.now
                     + match lane {

@@ -14,10 +14,11 @@ const MAX_BUFFERED: usize = 256 * 1024;
 const READ: usize = 32 * 1024;
 /// A paused lane is read again once this much is left.
 const RESUME_AT: usize = MAX_BUFFERED / 2;
-/// All responses that are not read as they come, their part in the kernel included: 5 of the longest, and
-/// a sixteenth of the pod's memory limit.
+/// All responses that are not read as they come, their part in the kernel included: a sixteenth of the pod's
+/// memory limit.
 pub(super) const MAX_SHARED: usize = 2 * 1024 * 1024;
-/// From this sum on, lanes with a slow reader are paused. Each lane may just have read for a new one.
+/// From this sum on, lanes with a slow reader are paused, and no response begins but small ones. Each lane may
+/// just have read for a new one.
 const FULL: usize = MAX_SHARED - Lane::ALL.len() * (READ + KERNEL_SEND_BUFFER);
 /// Within this time, a reader that holds up others must make some progress, or it is reset.
 const YIELD_AFTER: Duration = Duration::from_secs(2);

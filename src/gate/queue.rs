@@ -1,7 +1,8 @@
 //! The requests that wait for a lane, and which of them is next.
 //!
-//! Pure. Addresses take turns. One whose last response was read goes first, one that stalled goes last: so a
-//! crowd of clients that read nothing delays a scraper by one response at most.
+//! Pure. Addresses take turns. One whose last response was read goes before one that is not known, and one
+//! that stalled goes last: so a crowd of clients that read nothing delays a scraper by two responses at most.
+//! Every other turn, one that is not known goes first: so no crowd that reads keeps it waiting.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -33,6 +34,8 @@ pub(super) struct FairQueue {
     waiting: VecDeque<Waiting>,
     /// The address served last is the last.
     known: VecDeque<(IpAddr, Standing)>,
+    /// The next turn is that of an address that is not known, if one waits.
+    unknown_first: bool,
 }
 
 impl FairQueue {
@@ -46,7 +49,7 @@ impl FairQueue {
     }
 
     /// Appends a request. If more than `limit` wait, removes the newest of the address that stalled, or has
-    /// most in the queue, and returns its client.
+    /// most in the queue, or is not known, and returns its client.
     pub(super) fn push(
         &mut self,
         client: ClientId,
@@ -60,7 +63,8 @@ impl FairQueue {
         }
         let claim = |address: IpAddr| {
             let all = self.waiting.iter().filter(|waiting| waiting.address == address);
-            (self.standing(address), all.count())
+            let standing = self.standing(address);
+            (standing == Standing::Stalled, all.count(), standing)
         };
         // The last of equals, so that requests which wait already stay.
         let worst = (0..self.waiting.len())
@@ -71,12 +75,17 @@ impl FairQueue {
     /// Takes the next request.
     pub(super) fn pop(&mut self) -> Option<(ClientId, RequestHead)> {
         let turn = |address: IpAddr| {
+            let standing = match self.standing(address) {
+                Standing::Unknown if self.unknown_first => Standing::Read,
+                standing => standing,
+            };
             let last = self.known.iter().position(|(known, _)| *known == address);
-            (self.standing(address), last.map_or(0, |at| at + 1))
+            (standing, last.map_or(0, |at| at + 1))
         };
         let next = (0..self.waiting.len())
             .min_by_key(|at| self.waiting.get(*at).map(|waiting| turn(waiting.address)))?;
         let Waiting { client, address, request } = self.waiting.remove(next)?;
+        self.unknown_first = !self.unknown_first;
         self.note(address, self.standing(address));
         Some((client, request))
     }
@@ -178,6 +187,24 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_reads_and_floods_keeps_no_other_waiting() {
+        let mut fixture = Fixture::new();
+        fixture.queue.note(ip(1), Standing::Read);
+        for _ in 0..4 {
+            assert_eq!(fixture.push(1, 4), None);
+        }
+        // The newest of the address that fills the queue goes.
+        assert_eq!(fixture.push(2, 4), Some(3));
+        let mut order = Vec::new();
+        while !order.contains(&Some(4)) && order.len() < 9 {
+            order.push(fixture.pop());
+            fixture.queue.note(ip(1), Standing::Read);
+            fixture.push(1, 4);
+        }
+        assert_eq!(order, [Some(0), Some(4)], "a scraper that is not known yet");
+    }
+
+    #[test]
     fn a_full_queue_refuses_the_address_that_fills_it() {
         let mut fixture = Fixture::new();
         for _ in 0..4 {
@@ -186,10 +213,12 @@ mod tests {
         assert_eq!(fixture.push(1, 4), Some(4), "itself");
         assert_eq!(fixture.push(2, 4), Some(3), "the newest of the other");
         assert_eq!(fixture.push(3, 4), Some(2));
-        // One that reads is never refused for others that do not.
+        // One that reads is never refused for as many of others that do not.
         fixture.queue.note(ip(4), Standing::Read);
-        assert_eq!([fixture.push(4, 4), fixture.push(4, 4)], [Some(1), Some(6)]);
-        assert_eq!(fixture.push(5, 4), Some(9), "none has more than the others");
+        assert_eq!([fixture.push(4, 4), fixture.push(5, 4)], [Some(1), Some(8)]);
+        assert_eq!(fixture.push(4, 4), Some(9), "it has more than the others");
+        fixture.queue.note(ip(2), Standing::Stalled);
+        assert_eq!(fixture.push(4, 4), Some(5), "one that stalled goes first");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct FakeServer {
     pub(crate) address: SocketAddr,
     pub(crate) small: UnixStream,
     pub(crate) counters: Arc<Counters>,
-    bulk: UnixStream,
+    pub(crate) bulk: UnixStream,
     fatal: Receiver<String>,
     stop: StopToken,
 }

@@ -1,7 +1,7 @@
 //! Well-behaved and hostile clients.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -35,6 +35,13 @@ pub(crate) fn connect_from(from: Ipv4Addr, address: SocketAddr) -> TcpStream {
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
+}
+
+/// Another address of the test's network.
+pub(crate) fn neighbour(address: SocketAddr, last: u8) -> Ipv4Addr {
+    let IpAddr::V4(ip) = address.ip() else { unreachable!("tests of the gate use IPv4") };
+    let [a, b, c, _] = ip.octets();
+    Ipv4Addr::new(a, b, c, last)
 }
 
 /// How a connection ended.
@@ -110,7 +117,7 @@ pub(crate) fn probe(address: SocketAddr) -> Option<Duration> {
 
 /// The fields of all sockets with this local address in /proc/net/tcp (proc(5)).
 pub(crate) fn kernel_sockets(address: SocketAddr) -> Vec<Vec<String>> {
-    let std::net::IpAddr::V4(ip) = address.ip() else { unreachable!("tests of the gate use IPv4") };
+    let IpAddr::V4(ip) = address.ip() else { unreachable!("tests of the gate use IPv4") };
     let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let lines = sockets.lines().filter(|line| line.contains(&local));

@@ -1,7 +1,7 @@
 //! Slow readers of large responses must not delay others.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,7 +12,7 @@ use wylis_harness::bounds::worst_case;
 use crate::child::{GATHERING_TIME, GateProcess, Options, metrics};
 use crate::client::{
     End, assert_probes_pass, connect, connect_from, connect_with_small_buffer, get, kernel_sockets,
-    read_all, status_code,
+    neighbour, read_all, status_code,
 };
 use crate::responses::unchunk;
 
@@ -180,13 +180,6 @@ impl StalledCrowd {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
     }
-}
-
-/// Another address of the test's network.
-fn neighbour(address: SocketAddr, last: u8) -> Ipv4Addr {
-    let IpAddr::V4(ip) = address.ip() else { unreachable!("tests of the gate use IPv4") };
-    let [a, b, c, _] = ip.octets();
-    Ipv4Addr::new(a, b, c, last)
 }
 
 /// Whether neither a refusal nor a reset has arrived. Reads nothing of a response.

@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use socket2::SockRef;
-use wylis::gate::Limits;
+use wylis::gate::{Limits, Rejection};
 use wylis_harness::bounds::worst_case;
 
-use crate::backend_faults::FakeServer;
+use crate::backend_faults::{FakeServer, head, sequence};
 use crate::child::TIMEOUT;
-use crate::client::connect;
+use crate::client::{connect, connect_with_small_buffer, kernel_sockets};
 
 /// Sockets of one local address.
 #[derive(Debug, Default, Clone, Copy)]
@@ -105,4 +105,70 @@ fn unread_data_of_all_connections_occupies_little_memory() {
         let answered = worst_case("MAX_ANSWERED_BYTES") + (limits.answered * SOCKET) as f64;
         assert!(connections as f64 + answered <= worst_case("MAX_MEMORY"), "{kernel:?}");
     }
+}
+
+/// Sends a request for /metrics, and reads nothing.
+fn scrape(server: &FakeServer) -> TcpStream {
+    let mut client = connect_with_small_buffer(server.address);
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client
+}
+
+/// The kernel's send buffer of a client, headers of packets included.
+const KERNEL_SEND_BUFFER: usize = 128 * 1024;
+
+/// Bytes of a response that the kernel takes for a client that reads nothing.
+fn taken_by_kernel(net: u8) -> usize {
+    let server = FakeServer::with(net, Limits::of_this_process());
+    let client = scrape(&server);
+    let mut bulk = server.bulk.try_clone().unwrap();
+    let number = sequence(&bulk);
+    // Blocks when the gate pauses the lane, until it stops.
+    std::thread::spawn(move || {
+        let response = head(number, "Content-Length: 1000000") + &"a".repeat(1_000_000);
+        let _ = bulk.write_all(response.as_bytes());
+    });
+    let taken = || {
+        const ESTABLISHED: &str = "01";
+        let sockets = kernel_sockets(server.address);
+        let open = sockets.iter().find(|fields| fields[3] == ESTABLISHED).unwrap();
+        let unread = u64::from_str_radix(&open[4][..8], 16).unwrap();
+        usize::try_from(unread + rustix::io::ioctl_fionread(&client).unwrap()).unwrap()
+    };
+    let mut last = 0;
+    wylis_harness::wait_until(TIMEOUT, "the kernel takes no more", || {
+        let before = std::mem::replace(&mut last, taken());
+        std::thread::sleep(Duration::from_millis(50));
+        last > KERNEL_SEND_BUFFER / 4 && last == before
+    });
+    drop(client);
+    server.wait_for_connections(0);
+    last
+}
+
+#[test]
+fn responses_whose_end_is_buffered_are_bounded_together() {
+    // Each frees the lane at once: all but the end of its last piece is the kernel's.
+    const PIECE: usize = 16 * 1024;
+    const CLIENTS: u64 = 24;
+    let whole = taken_by_kernel(84).next_multiple_of(PIECE);
+    let mut server = FakeServer::with(85, Limits::of_this_process());
+    let (mut clients, mut most) = (Vec::new(), 0);
+    for count in 1..=CLIENTS {
+        clients.push(scrape(&server));
+        let number = sequence(&server.bulk);
+        let length = whole - head(number, "Content-Length: 65536").len();
+        let response = head(number, &format!("Content-Length: {length}")) + &"a".repeat(length);
+        server.bulk.write_all(response.as_bytes()).unwrap();
+        wylis_harness::wait_until(TIMEOUT, "the response is written", || {
+            server.counters.requests().map(|(_, _, count)| count).sum::<u64>() == count
+        });
+        if count % 6 == 0 {
+            let kernel = kernel_memory(server.address);
+            most = most.max(kernel.buffers + kernel.sockets * PIECE);
+        }
+    }
+    println!("{whole} bytes each: {most} at most");
+    assert!(most as f64 <= worst_case("MAX_SHARED"), "{most} bytes");
+    assert!(server.counters.rejected(Rejection::Timeout) > 0, "none had to make room");
 }
