@@ -2,8 +2,9 @@
 //! private socket, and streams the responses back.
 //!
 //! Hostile bytes never reach tiny_http: one thread checks everything, with a limit and a deadline on
-//! each step and one request a connection. Of a route, the gate knows only the label and the lane. It
-//! fails closed: a backend that does not behave like the agent's own server ends the process.
+//! each step and one request a connection. Of a route, the gate knows only the label, the lane, and whether
+//! it is the row, of which only so many are sent. It fails closed: a backend that does not behave like the
+//! agent's own server ends the process.
 
 mod acceptor;
 mod answered;
@@ -18,6 +19,7 @@ mod poll;
 mod queue;
 mod request;
 mod response;
+mod row_budget;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

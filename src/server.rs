@@ -5,7 +5,6 @@
 //! it is dropped on an abstract socket.
 
 mod body;
-mod budget;
 mod page;
 mod private;
 mod renderer;

@@ -20,6 +20,7 @@ use super::fairness;
 use super::poll::{ClientId, Interest, Poll, Token};
 use super::queue::Standing;
 use super::request::RequestHead;
+use super::row_budget::RowBudget;
 use super::{Fatal, Limits, Setup};
 use crate::heartbeat::Heartbeat;
 use crate::route::{Lane, Lanes, Route};
@@ -58,6 +59,7 @@ pub(super) struct EventLoop {
     /// A connection ended since the listener was last considered.
     place_freed: bool,
     backends: Lanes<Backend>,
+    rows: RowBudget,
     limits: Limits,
     counters: Arc<Counters>,
     heartbeat: Heartbeat,
@@ -89,6 +91,7 @@ impl EventLoop {
             answered: Answered::new(setup.limits.answered, Arc::clone(&setup.counters)),
             place_freed: false,
             backends,
+            rows: RowBudget::default(),
             limits: setup.limits,
             counters: setup.counters,
             heartbeat: setup.heartbeat,
@@ -329,6 +332,9 @@ impl EventLoop {
         let route = Route::of(&request.path);
         client.wait(&route, &request, &self.limits, self.now);
         let address = client.address;
+        if route == Route::Row && !self.rows.take(address, self.now) {
+            return self.refuse(id, Rejection::Overload);
+        }
         self.watch(id, Interest::Nothing)?;
         let excess = self.backends.get_mut(route.lane()).enqueue(id, address, request);
         if let Some(excess) = excess {

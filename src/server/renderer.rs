@@ -1,24 +1,15 @@
-//! What all answers share: the compressor, and the agent's own row for the other agents.
-//!
-//! The row is rendered once for all that ask within [`CACHE_TIME`], and sent so many times a second: a
-//! request for the matrix makes one for each peer, so without both, requests to every agent in turn
-//! would grow with the cube of the nodes.
+//! What all answers share: the compressor, and the agent's own row for the other agents, which is
+//! rendered once for all that ask within [`CACHE_TIME`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
 use crate::document::Chunks;
 use crate::gzip::{self, Level};
 
 /// How long a row and a matrix are cached.
 pub const CACHE_TIME: Duration = Duration::from_secs(5);
-/// Rows that an agent sends in a second: twice those of ten pages on ten agents that refresh as fast as
-/// a matrix is collected.
-const ROWS_PER_SECOND: u32 = 4;
-/// Rows at once, after a pause: all of these collections may fall together.
-const ROWS_BURST: u32 = 40;
 /// Content below this size is sent as it is: it fits one segment, and a head, in any case.
 const MIN_CONTENT: usize = 1024;
 /// Longest compressed content, since it is held in memory as a whole: a matrix of as many cells as fit
@@ -29,12 +20,11 @@ const MAX_COMPRESSED: usize = 2 * 1024 * 1024;
 const COMPRESSOR_STACK: usize = 1024 * 1024;
 
 /// Shared by all threads of the server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Renderer {
     /// Held while compressing, which takes memory.
     compressing: Mutex<()>,
     row: Mutex<Option<CachedRow>>,
-    rows: Mutex<Budget>,
 }
 
 /// A rendered row.
@@ -43,25 +33,6 @@ pub(super) struct CachedRow {
     pub(super) content: Arc<[u8]>,
     pub(super) gzip: bool,
     pub(super) at: Instant,
-}
-
-/// Why the row cannot be sent now.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoRow {
-    /// Too many were sent.
-    Busy,
-    /// There is no snapshot.
-    Unresponsive,
-}
-
-impl Default for Renderer {
-    fn default() -> Self {
-        Self {
-            compressing: Mutex::default(),
-            row: Mutex::default(),
-            rows: Mutex::new(Budget::new(ROWS_PER_SECOND, ROWS_BURST)),
-        }
-    }
 }
 
 impl Renderer {
@@ -80,28 +51,25 @@ impl Renderer {
     }
 
     /// The row of this moment or of the last seconds. `snapshot` gives what renders it, the same each
-    /// time, and may wait.
+    /// time, and may wait; `None` if it gives nothing.
     pub(super) fn row<R: Fn() -> Chunks>(
         &self,
         now: Instant,
         snapshot: impl FnOnce() -> Option<R>,
-    ) -> Result<CachedRow, NoRow> {
-        if !lock(&self.rows).take(now) {
-            return Err(NoRow::Busy);
-        }
+    ) -> Option<CachedRow> {
         self.expire(now);
         // Cloned, so that the lock is not held here: the loop, which gives the snapshot, takes it.
         let cached = lock(&self.row).clone();
-        if let Some(row) = cached {
-            return Ok(row);
+        if cached.is_some() {
+            return cached;
         }
-        let render = snapshot().ok_or(NoRow::Unresponsive)?;
+        let render = snapshot()?;
         let compressed = self.gzip(render(), Level::Small);
         let gzip = compressed.is_some();
         let content = compressed.unwrap_or_else(|| render().flatten().collect()).into();
         let row = CachedRow { content, gzip, at: now };
         *lock(&self.row) = Some(row.clone());
-        Ok(row)
+        Some(row)
     }
 
     /// Drops a row that is too old to send.
@@ -163,29 +131,7 @@ mod tests {
         let row = row.unwrap();
         assert_eq!((row.gzip, row.content.len()), (false, 20), "too short to compress");
         let unresponsive = Renderer::default().row(now, || None::<fn() -> Chunks>);
-        assert_eq!(unresponsive.unwrap_err(), NoRow::Unresponsive);
-    }
-
-    #[test]
-    fn ten_pages_on_ten_agents_always_get_the_row() {
-        let (renderer, start) = (Renderer::default(), Instant::now());
-        for round in 0..20 {
-            for _ in 0..10 {
-                let row = renderer.row(start + CACHE_TIME * round, || Some(|| chunks(20)));
-                assert!(row.is_ok(), "{round}");
-            }
-        }
-    }
-
-    #[test]
-    fn rows_beyond_the_rate_are_refused() {
-        let (renderer, start) = (Renderer::default(), Instant::now());
-        let sent = (0..60_000).filter(|millis| {
-            let now = start + Duration::from_millis(*millis);
-            renderer.row(now, || Some(|| chunks(20))).is_ok()
-        });
-        let sent = u32::try_from(sent.count()).unwrap();
-        assert!((60 * ROWS_PER_SECOND..=60 * ROWS_PER_SECOND + ROWS_BURST).contains(&sent));
+        assert!(unresponsive.is_none());
     }
 
     #[test]

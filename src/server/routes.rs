@@ -8,7 +8,7 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
-use super::renderer::{CachedRow, NoRow};
+use super::renderer::CachedRow;
 use super::{HANDLER, HANDLER_STACK, Views};
 use crate::document::{Chunks, matrix_json, pair_json, peer_json, peers_json, row_json};
 use crate::gzip::{self, Level};
@@ -26,7 +26,6 @@ const ACCEPT_ENCODING: &str = "Accept-Encoding";
 type Refusal = (u16, &'static str);
 const NOT_FOUND: Refusal = (404, "not found\n");
 const UNRESPONSIVE: Refusal = (503, "the agent does not respond\n");
-const BUSY: Refusal = (503, "too many requests for the row\n");
 const NO_THREAD: Refusal = (503, "cannot start a thread\n");
 
 /// The longest response that the handler sends without a mark: it fits the socket and the gate's buffer.
@@ -86,7 +85,7 @@ fn answer_here(request: Request, route: Route, views: &dyn Views) {
                 let headers = [("Content-Type", JSON), ("Cache-Control", "no-store")];
                 respond_content(request, content, &headers, |answer| introduced(answer, views));
             }
-            Err(refusal) => refuse(request, refusal),
+            Err(refusal) => respond(request, text(refusal)),
         },
     }
 }
@@ -155,10 +154,7 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
                 let snapshot = views.snapshot()?;
                 Some(move || row_json(node, instance, &snapshot))
             });
-            row.map(|row| Content::row(row, gzip, now)).map_err(|error| match error {
-                NoRow::Busy => BUSY,
-                NoRow::Unresponsive => UNRESPONSIVE,
-            })
+            row.map(|row| Content::row(row, gzip, now)).ok_or(UNRESPONSIVE)
         }
         Route::Matrix => {
             let matrix = views.matrix().ok_or(UNRESPONSIVE)?;
@@ -214,15 +210,6 @@ fn accepts_gzip(request: &Request) -> bool {
 
 fn accepted(request: &Request) -> Option<Level> {
     accepts_gzip(request).then_some(Level::Small)
-}
-
-fn refuse(request: Request, refusal: Refusal) {
-    let answer = text(refusal);
-    // A collection of the other agents, or the next second, frees it.
-    respond(
-        request,
-        if refusal == BUSY { answer.with_header_of("Retry-After", "1") } else { answer },
-    );
 }
 
 fn keepalive(request: Request, views: &dyn Views) {

@@ -1,5 +1,6 @@
 //! Compressed content, and the row of which only so many are sent.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use wylis_harness::bounds::worst_case;
@@ -7,6 +8,7 @@ use wylis_harness::gzip::gunzip;
 use wylis_harness::http::{DEADLINE, Response, exchange, get, get_with};
 
 use crate::child::{GateProcess, Options};
+use crate::client::{connect_from, neighbour};
 
 /// Whose content is compressed.
 const PATHS: [&str; 4] = ["/metrics", "/api/v1/row", "/api/v1/peers", "/"];
@@ -114,4 +116,12 @@ fn rows_are_rendered_once_and_sent_at_a_bounded_rate() {
     // Rendered at the start alone.
     assert!(ages.is_sorted() && ages.first() == Some(&0) && ages.last() >= Some(&3), "{ages:?}");
     assert_eq!(get(gate.address, "/metrics").unwrap().status, 200);
+    // Other agents, each with an address of its own.
+    for last in 2..12 {
+        let mut stream = connect_from(neighbour(gate.address, last), gate.address);
+        stream.write_all(b"GET /api/v1/row HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut begin = [0; 13];
+        stream.read_exact(&mut begin).unwrap();
+        assert_eq!(begin, *b"HTTP/1.1 200 ", "agent {last}");
+    }
 }
