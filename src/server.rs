@@ -30,6 +30,8 @@ pub use renderer::{CACHE_TIME, Renderer};
 const HANDLER: &str = "server";
 /// For rendering metrics and JSON; virtual memory until used.
 const HANDLER_STACK: usize = 256 * 1024;
+/// The same and for compressing, whose state of 66 KB an unoptimized build copies five times.
+const ANSWER_STACK: usize = 1024 * 1024;
 
 /// What the server needs of the agent, which implements it.
 pub trait Views: Send + Sync + 'static {
@@ -113,6 +115,11 @@ fn check_threads() -> io::Result<()> {
             })
         })
     })
+}
+
+/// Whether this is the thread that answers `/keepalive` too: it waits for no client, and compresses nothing.
+fn on_the_handler() -> bool {
+    std::thread::current().name() == Some(HANDLER)
 }
 
 fn handle(server: &tiny_http::Server, views: &Arc<dyn Views>) {

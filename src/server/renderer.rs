@@ -1,10 +1,10 @@
-//! What all answers share: the compressor, and the agent's own row for the other agents, which is
+//! What all answers share: the permit to compress, and the agent's own row for the other agents, which is
 //! rendered once for all that ask within [`CACHE_TIME`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use super::on_the_handler;
 use crate::document::Chunks;
 use crate::gzip::{self, Level};
 
@@ -15,9 +15,6 @@ const MIN_CONTENT: usize = 1024;
 /// Longest compressed content, since it is held in memory as a whole: a matrix of as many cells as fit
 /// takes 1.5 MB. Longer content is sent as it is, piece by piece.
 const MAX_COMPRESSED: usize = 2 * 1024 * 1024;
-/// The compressor has 66 KB of state, which an unoptimized build copies five times; virtual memory
-/// until used.
-const COMPRESSOR_STACK: usize = 1024 * 1024;
 
 /// Shared by all threads of the server.
 #[derive(Debug, Default)]
@@ -36,16 +33,14 @@ pub(super) struct CachedRow {
 }
 
 impl Renderer {
-    /// Compresses content; `None` if it is to be sent as it is, also where no thread starts. One at a
-    /// time, on a thread of its own, whose stack is released afterwards.
+    /// Compresses content, one at a time; `None` if it is to be sent as it is. The thread that answers probes
+    /// compresses nothing.
     pub(super) fn gzip(&self, content: Chunks, level: Level) -> Option<Vec<u8>> {
+        if on_the_handler() {
+            return None;
+        }
         let _permit = lock(&self.compressing);
-        let thread = Builder::new().name("gzip".to_owned()).stack_size(COMPRESSOR_STACK);
-        let compress = || gzip::compress(content, level, MAX_COMPRESSED);
-        let compressed = std::thread::scope(|scope| {
-            let thread = thread.spawn_scoped(scope, compress).ok()?;
-            thread.join().unwrap_or_default()
-        })?;
+        let compressed = gzip::compress(content, level, MAX_COMPRESSED)?;
         let length = gzip::content_length(&compressed)?;
         (length >= MIN_CONTENT).then_some(compressed)
     }
@@ -179,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn the_compressor_needs_half_of_its_stack_in_an_unoptimized_build() {
+    fn compressing_needs_half_of_the_stack_in_an_unoptimized_build() {
         const HALF: u32 = 512 * 1024;
-        let thread = Builder::new().stack_size(usize::try_from(HALF).unwrap());
+        let thread = std::thread::Builder::new().stack_size(usize::try_from(HALF).unwrap());
         let compress =
             || gzip::compress(chunks(100_000), Level::Small, MAX_COMPRESSED).unwrap().len();
         // An overflow would end the process.
         assert!(thread.spawn(compress).unwrap().join().unwrap() > 1000);
-        assert!(f64::from(HALF) <= worst_case("COMPRESSOR_STACK"));
+        assert!(f64::from(HALF) <= worst_case("ANSWER_STACK"));
     }
 }

@@ -9,7 +9,7 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
 use super::renderer::CachedRow;
-use super::{HANDLER, HANDLER_STACK, Views};
+use super::{ANSWER_STACK, Views, on_the_handler};
 use crate::document::{Chunks, matrix_json, pair_json, peer_json, peers_json, row_json};
 use crate::gzip::{self, Level};
 use crate::metrics;
@@ -45,7 +45,7 @@ pub(super) fn answer(request: Request, views: &Arc<dyn Views>) {
     let given_route = route.clone();
     let thread = std::thread::Builder::new()
         .name(lane.as_str().to_owned())
-        .stack_size(HANDLER_STACK)
+        .stack_size(ANSWER_STACK)
         .spawn(move || {
             if let Some(request) = take(&given) {
                 answer_here(request, given_route, &*given_views);
@@ -281,11 +281,6 @@ fn respond<R: Read>(request: Request, response: Response<R>) {
     }
     // Fails only without the gate, and then the process is ending.
     let _ = request.respond(response);
-}
-
-/// Whether this thread answers `/keepalive` too, so that it must wait for no client.
-fn on_the_handler() -> bool {
-    std::thread::current().name() == Some(HANDLER)
 }
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
