@@ -15,6 +15,7 @@ pub struct FakePeers {
     pub port: u16,
     addresses: Vec<(String, IpAddr)>,
     answered: Arc<AtomicU64>,
+    fickle: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -49,16 +50,20 @@ impl FakePeers {
         let port = listener.local_addr().expect("a bound socket").port();
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
-        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&answered));
+        let fickle = Arc::new(AtomicBool::new(false));
+        let (stopped, count, is_fickle) =
+            (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&fickle));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
                 let (names, count) = (Arc::clone(&names), Arc::clone(&count));
+                let draining =
+                    is_fickle.load(Ordering::Relaxed) && count.load(Ordering::Relaxed) % 2 == 1;
                 let answer = move |stream, pause| {
                     std::thread::sleep(pause);
-                    if answer(stream, &names).is_some() {
+                    if answer(stream, &names, draining).is_some() {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                 };
@@ -71,7 +76,12 @@ impl FakePeers {
                 }
             }
         });
-        Self { port, addresses, answered, stop, threads: vec![thread] }
+        Self { port, addresses, answered, fickle, stop, threads: vec![thread] }
+    }
+
+    /// From now on every other answer says that its node is about to stop.
+    pub fn be_fickle(&self) {
+        self.fickle.store(true, Ordering::Relaxed);
     }
 
     /// The nodes' names and addresses.
@@ -143,7 +153,7 @@ fn pause(stream: &TcpStream, farthest: Duration) -> Duration {
     farthest * distance * (160 + jitter) / (1024 * 176)
 }
 
-fn answer(mut stream: TcpStream, names: &HashMap<IpAddr, String>) -> Option<()> {
+fn answer(mut stream: TcpStream, names: &HashMap<IpAddr, String>, draining: bool) -> Option<()> {
     stream.set_read_timeout(PATIENCE).ok()?;
     let name = names.get(&stream.local_addr().ok()?.ip())?;
     let head = read_head(&mut stream)?;
@@ -152,7 +162,8 @@ fn answer(mut stream: TcpStream, names: &HashMap<IpAddr, String>) -> Option<()> 
         let length = row.len();
         format!("HTTP/1.1 200 OK\r\nWylis-Node: {name}\r\nContent-Length: {length}\r\n\r\n{row}")
     } else {
-        format!("HTTP/1.1 204 No Content\r\nWylis-Node: {name}\r\n\r\n")
+        let draining = if draining { "Wylis-Draining: 1\r\n" } else { "" };
+        format!("HTTP/1.1 204 No Content\r\nWylis-Node: {name}\r\n{draining}\r\n")
     };
     stream.write_all(text.as_bytes()).ok()
 }
