@@ -286,9 +286,8 @@ impl MeshState {
             return changes;
         };
         let record = Arc::make_mut(record);
-        let own = self.settings.key.own(node, instance);
-        let is_proof = request.token.is_some_and(|token| token.echo == Some(own));
-        changes.extend(record.receive_request(now, request, (own, is_proof), terms));
+        let this_agent = (&self.settings.source, &self.settings.key);
+        changes.extend(record.receive_request(now, request, this_agent, terms));
         if let (Some(sender), Some(known)) = (instance, &record.peer.instance)
             && sender != known
             && record.responder.as_ref() != Some(sender)

@@ -5,21 +5,24 @@
 //! token is a keyed hash of the peer, and the key is random in each process.
 //!
 //! A request can claim any sender, so a forged one can bring a forged token. The answer to a probe cannot
-//! be forged off the path. It therefore carries the *seal* of the token that the answering agent shows to
+//! be forged off the path. It therefore carries a *seal* of the token that the answering agent shows to
 //! this one: only the true token fits it.
 
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 
 use ring::hmac;
+use ring::rand::SystemRandom;
 
 use crate::name::{Instance, NodeName};
 
-/// Symbols of a token: 60 bits. An agent gives its seal to any client, which can then test guesses without
-/// asking: half of 2^60 of them, at a billion a second, take 18 years.
+/// Symbols of a token: 60 bits. An agent gives a seal to any client, which can then test guesses without
+/// asking: half of 2^60 of them, at a billion a second, take 18 years. A guess tests one pair of nodes, since
+/// each seal contains their names.
 const SYMBOLS: usize = 10;
 /// Six bits each (RFC 4648, section 5).
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Between two names: no name contains it.
+const SEPARATOR: &str = "/";
 
 /// A token or a seal: ten symbols of base64url.
 //
@@ -56,10 +59,15 @@ impl Token {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The seal of this token for an agent that shows `shown`.
+    /// The seal of this token, which the agent of `answering` shows to that of `asking`, in the answer to
+    /// one that shows the token `shown`.
     #[must_use]
-    pub fn seal(self, shown: Self) -> Self {
-        Self::of(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), &shown.0))
+    pub fn seal(self, shown: Self, answering: &NodeName, asking: &NodeName) -> Self {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.0));
+        for part in [shown.as_str(), answering.as_str(), SEPARATOR, asking.as_str()] {
+            context.update(part.as_bytes());
+        }
+        Self::of(context.sign())
     }
 
     fn of(tag: hmac::Tag) -> Self {
@@ -81,15 +89,11 @@ impl PairToken {
 }
 
 impl TokenKey {
-    /// A random key, from the keys of the standard hasher, which the kernel made random.
+    /// A random key.
     #[must_use]
     pub fn random() -> Self {
-        let random = RandomState::new();
-        let mut key = [0; 32];
-        for (part, number) in key.chunks_exact_mut(8).zip(0_u8..) {
-            part.copy_from_slice(&random.hash_one(number).to_ne_bytes());
-        }
-        Self::new(&key)
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        Self(key.expect("the kernel gives random bytes, also to the standard hasher"))
     }
 
     /// This key, for tests.
@@ -102,22 +106,23 @@ impl TokenKey {
     #[must_use]
     pub fn own(&self, node: &NodeName, instance: Option<&Instance>) -> Token {
         let mut context = hmac::Context::with_key(&self.0);
-        context.update(node.as_str().as_bytes());
-        // No name contains it.
-        context.update(b"/");
-        context.update(instance.map_or("", Instance::as_str).as_bytes());
+        for part in [node.as_str(), SEPARATOR, instance.map_or("", Instance::as_str)] {
+            context.update(part.as_bytes());
+        }
         Token::of(context.sign())
     }
 
-    /// The seal for the answer to a request that does not show the own token.
+    /// The seal for the answer of `answering`, this agent's node, to a request of `asking` and its instance
+    /// that does not show the own token.
     #[must_use]
     pub fn seal(
         &self,
-        (node, instance): (&NodeName, Option<&Instance>),
+        answering: &NodeName,
+        (asking, instance): (&NodeName, Option<&Instance>),
         token: PairToken,
     ) -> Option<Token> {
-        let own = self.own(node, instance);
-        (token.echo != Some(own)).then(|| own.seal(token.own))
+        let own = self.own(asking, instance);
+        (token.echo != Some(own)).then(|| own.seal(token.own, answering, asking))
     }
 }
 
@@ -179,15 +184,26 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_fits_one_pair_of_tokens() {
+    fn a_seal_fits_one_pair_of_tokens_and_of_nodes() {
         let key = TokenKey::new(b"key");
-        let [a, b, c] = ["a", "b", "c"].map(|node| key.own(&name(node), None));
-        assert_eq!(a.seal(b), a.seal(b));
-        assert!(a.seal(b) != a.seal(c) && a.seal(b) != c.seal(b) && a.seal(b) != b.seal(a));
+        let nodes = ["a", "b", "c"].map(name);
+        let [a, b, c] = nodes.each_ref().map(|node| key.own(node, None));
+        let [answering, asking, other] = &nodes;
+        let seal = a.seal(b, answering, asking);
+        assert_eq!(seal, a.seal(b, answering, asking));
+        for wrong in [
+            a.seal(c, answering, asking),
+            c.seal(b, answering, asking),
+            b.seal(a, answering, asking),
+            // Otherwise a guess would test the seals of a whole mesh at once.
+            a.seal(b, asking, answering),
+            a.seal(b, other, asking),
+            a.seal(b, answering, other),
+        ] {
+            assert!(seal != wrong);
+        }
         // Releases that compute another one would never prove themselves to each other.
-        assert_eq!(
-            Token::read("AAAAAAAAAA").unwrap().seal(Token::read("BBBBBBBBBB").unwrap()).as_str(),
-            "6FOmZxScrV"
-        );
+        let [own, shown] = ["AAAAAAAAAA", "BBBBBBBBBB"].map(|text| Token::read(text).unwrap());
+        assert_eq!(own.seal(shown, answering, asking).as_str(), "iRWrvHqQvL");
     }
 }

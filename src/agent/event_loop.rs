@@ -286,7 +286,8 @@ impl EventLoop {
         });
     }
 
-    /// Makes the probe that decides on a claim, beside the schedule.
+    /// Makes the probe that decides on a claim, beside the schedule. Any host can cause it, so it waits
+    /// behind blank probes when workers are short.
     fn check(&mut self, now: Instant, node: NodeName) {
         if self.draining.is_some() {
             return;
@@ -294,8 +295,8 @@ impl EventLoop {
         self.next_id += 1;
         let id = self.next_id;
         let Some(record) = self.state.begin_check(&node, id) else { return };
-        let (priority, address) = (record.priority(), record.peer.address);
-        let kind = ProbeKind::Check;
+        let address = record.peer.address;
+        let (priority, kind) = (Priority::Suspect, ProbeKind::Check);
         self.submit(Probe { id, node, address, due: now, priority, token: None, kind });
     }
 

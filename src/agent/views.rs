@@ -53,7 +53,7 @@ impl Views for AgentViews {
     }
 
     fn seal(&self, request: &KeepAlive) -> Option<Token> {
-        self.key.seal((&request.node, request.instance.as_ref()), request.token?)
+        self.key.seal(&self.node, (&request.node, request.instance.as_ref()), request.token?)
     }
 
     fn draining(&self) -> bool {

@@ -6,11 +6,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::name::NodeName;
 use crate::probe::{Answer, Outcome, ProbeId, Report};
-use crate::token::{PairToken, Token};
+use crate::token::{Token, TokenKey};
+use crate::wire::KeepAlive;
 
-/// Longest drain that a goodbye can announce: no agent's grace period is longer. A peer that lies about
-/// itself hides itself no longer than this and one refresh.
+/// Longest drain that a goodbye can announce: the setting has the same limit. A goodbye hides a peer for
+/// this and one refresh at most.
 pub(super) const MAX_DRAIN: Duration = Duration::from_secs(300);
 /// Intervals for which an unproven goodbye of an agent without tokens holds when the check fails: the next
 /// list of peers normally shows within them that it has left. Once in a life.
@@ -50,7 +52,7 @@ pub(super) struct Claims {
     token: Option<Token>,
     /// The peer's last answer says that it shows tokens.
     can_prove: bool,
-    /// The peer has proven a request in this life: its others are forged, or their tokens too old.
+    /// The peer has proven a request in this life. Requests that are not proven are forged, or older.
     pub(super) has_proven: bool,
     /// `None` until the first claim, which most peers make when they stop.
     past: Option<Box<Past>>,
@@ -87,8 +89,8 @@ pub(super) struct Standing {
     pub(super) is_listed: bool,
     /// A goodbye is in effect.
     pub(super) is_draining: bool,
-    /// It is down.
-    pub(super) is_down: bool,
+    /// Its last probe failed.
+    pub(super) is_failing: bool,
 }
 
 /// What follows from a claim or an answer.
@@ -110,28 +112,25 @@ impl Claims {
         self.token
     }
 
-    /// Folds in the tokens of a request: `is_proof` if they show `own`, this agent's token for the peer.
-    /// Returns whether the peer has proven itself only now.
+    /// Folds in the tokens of a request to the agent of `own_node`, which has this key. Returns whether it
+    /// shows this agent's token, so that its sender is the peer.
     pub(super) fn identify(
         &mut self,
-        token: Option<PairToken>,
-        own: Token,
-        is_proof: bool,
+        request: &KeepAlive,
+        key: &TokenKey,
+        own_node: &NodeName,
     ) -> bool {
-        if let Some(token) = token {
-            self.take_token(token.own, own);
+        let Some(token) = request.token else { return false };
+        let own = key.own(&request.node, request.instance.as_ref());
+        let seal = |shown: Token| shown.seal(own, &request.node, own_node);
+        // The seal came from the peer itself, so that a forged request can neither set nor replace the token.
+        if self.token != Some(token.own) && self.seal.is_some_and(|known| known == seal(token.own))
+        {
+            self.token = Some(token.own);
         }
-        let is_first = is_proof && !self.has_proven;
+        let is_proof = token.echo == Some(own);
         self.has_proven |= is_proof;
-        is_first
-    }
-
-    /// Takes the token of a request, if it fits the seal that the peer itself gave to `own`. A forged
-    /// request can neither set nor replace it.
-    fn take_token(&mut self, shown: Token, own: Token) {
-        if self.token != Some(shown) && self.seal == Some(shown.seal(own)) {
-            self.token = Some(shown);
-        }
+        is_proof
     }
 
     /// Folds in who answers. Returns whether it is a new life of the peer.
@@ -142,7 +141,8 @@ impl Claims {
         }
         // With the known token, an agent that still has its key would have given no seal, or the same.
         let new_seal = answer.seal.is_some() && answer.seal != self.seal;
-        let is_new_life = is_other_instance || (new_seal && self.token.is_some());
+        let is_older = self.has_proven && !self.can_prove;
+        let is_new_life = is_other_instance || is_older || (new_seal && self.token.is_some());
         if is_new_life {
             self.token = None;
             self.has_proven = false;
@@ -177,13 +177,14 @@ impl Claims {
         standing: Standing,
         terms: Terms,
     ) -> Option<Ruling> {
-        let Standing { is_known, is_listed, is_draining, is_down } = standing;
+        let Standing { is_known, is_listed, is_draining, is_failing } = standing;
         let claim = match goodbye {
             Some(drain) if is_known && is_proof && !is_draining => {
                 return Some(self.pause(now, drain.min(MAX_DRAIN) + terms.refresh_within));
             }
-            // One that is down cannot be hidden any more.
-            Some(_) if is_known && !is_draining && !is_down => Claim::Goodbye,
+            // Its probes already show whether it has stopped: forged goodbyes of many dead peers must not
+            // occupy the workers.
+            Some(_) if is_known && !is_draining && !is_failing => Claim::Goodbye,
             // A new pod has another address, which only discovery can provide.
             None if is_draining && (is_known || !is_listed) => Claim::Return,
             _ => return None,

@@ -9,12 +9,12 @@ use super::rhythm::{Rhythm, longest_silence};
 use super::samples::{Histogram, RECENT, Sample};
 use super::verdict::{Evidence, Verdict};
 use super::{Change, Moment};
-use crate::name::Instance;
+use crate::name::{Instance, NodeName};
 use crate::peer::Peer;
 use crate::probe::{
     Answer, FailureReason, KernelView, Outcome, Priority, ProbeId, Report, Timings,
 };
-use crate::token::Token;
+use crate::token::TokenKey;
 use crate::wire::KeepAlive;
 
 /// The state of one peer.
@@ -248,17 +248,19 @@ impl PeerRecord {
         self.recent.push_back(Sample::new(now.wall, result, kernel.retransmits));
     }
 
-    /// Counts a request, and rules on what it claims: `is_proof` if it shows `own`, this agent's token.
+    /// Counts a request to the agent of `own_node`, which has this key, and rules on what it claims.
     pub(super) fn receive_request(
         &mut self,
         now: Moment,
         request: &KeepAlive,
-        (own, is_proof): (Token, bool),
+        (own_node, key): (&NodeName, &TokenKey),
         terms: Terms,
     ) -> Option<Change> {
         self.incoming += 1;
         self.last_incoming = Some(now);
-        if self.claims.identify(request.token, own, is_proof) {
+        let had_proven = self.claims.has_proven;
+        let is_proof = self.claims.identify(request, key, own_node);
+        if is_proof && !had_proven {
             self.rhythm.restart();
             self.announced_interval = None;
         }
@@ -272,7 +274,7 @@ impl PeerRecord {
             is_known: self.is_known_instance(request.instance.as_ref()),
             is_listed: self.peer.instance.is_some(),
             is_draining: self.draining_until.is_some(),
-            is_down: self.up == Some(false),
+            is_failing: self.consecutive_failures > 0,
         };
         let ruling = self.claims.claim(now.instant, request.goodbye, is_proof, standing, terms)?;
         self.follow(now.instant, ruling)

@@ -77,9 +77,61 @@ fn a_dead_peer_is_down_under_forged_goodbyes_as_soon_as_without_them() {
             assert_eq!(failed(&fixture), slot, "checks count nothing");
         }
         assert_eq!(fixture.verdict(1), Verdict::Down(FailureReason::Refused), "{uid}");
-        let changes = fixture.receive(1, uid, Some(DRAIN));
-        assert!(!changes.contains(&Change::Check(name(1))), "no check of a peer that is down");
     }
+}
+
+#[test]
+fn a_goodbye_of_a_failing_peer_makes_no_check() {
+    let mut fixture = proven();
+    for _ in 0..5 {
+        fixture.fail(1);
+        fixture.pass(settings().interval);
+        assert_eq!(fixture.receive(1, "a", Some(DRAIN)), []);
+    }
+    fixture.probe(1, capable("a"), 0);
+    assert_eq!(fixture.receive(1, "a", Some(DRAIN)), [Change::Check(name(1))]);
+}
+
+#[test]
+fn a_check_that_this_host_cannot_make_decides_nothing() {
+    for goodbye in [None, Some(DRAIN)] {
+        let mut fixture = older();
+        let before = match goodbye {
+            None => {
+                fixture.probe(1, draining("a"), 0);
+                Verdict::Draining
+            }
+            Some(_) => Verdict::Up,
+        };
+        for _ in 0..2 {
+            assert_eq!(fixture.receive(1, "a", goodbye), [Change::Check(name(1))]);
+            assert_eq!(fixture.check(1, Outcome::Local(LocalError::NotStarted)), []);
+            assert_eq!(fixture.verdict(1), before);
+            fixture.pass(settings().interval);
+        }
+    }
+}
+
+#[test]
+fn a_check_leaves_the_probe_in_flight_to_count() {
+    let mut fixture = proven();
+    let in_flight = fixture.begin(1);
+    assert_eq!(fixture.receive(1, "a", Some(DRAIN)), [Change::Check(name(1))]);
+    assert_eq!(fixture.check(1, capable("a")), []);
+    let record = fixture.state.get(&name(1)).unwrap();
+    assert_eq!((record.is_idle(), record.successes, record.recent.len()), (false, 1, 1));
+    fixture.state.report(fixture.now, &in_flight).unwrap();
+    let record = fixture.state.get(&name(1)).unwrap();
+    assert_eq!((record.is_idle(), record.successes), (true, 2));
+}
+
+#[test]
+fn a_check_at_an_old_address_decides_nothing() {
+    let mut fixture = proven();
+    assert_eq!(fixture.receive(1, "a", Some(DRAIN)), [Change::Check(name(1))]);
+    fixture.state.peers([peer(1, Some("b"))].into_iter().collect(), REFRESH);
+    assert_eq!(fixture.check(1, draining("a")), []);
+    assert_eq!(fixture.verdict(1), Verdict::Unknown);
 }
 
 #[test]

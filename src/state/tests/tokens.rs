@@ -41,7 +41,8 @@ impl Agent {
     fn restart(&mut self, other: Option<u8>) {
         self.lives += 1;
         let key = TokenKey::new(&[self.number, self.lives]);
-        let mut state = MeshState::new(StateSettings { key, ..settings() });
+        let source = name(self.number);
+        let mut state = MeshState::new(StateSettings { key, source, ..settings() });
         let other = self.peer_of(1 - self.number, other);
         state.peers([other].into_iter().collect(), REFRESH);
         let now = self.fixture.now;
@@ -92,7 +93,8 @@ fn happen(agents: &mut [Agent; 2], event: Event) {
             other.fixture.state.receive_request(other.fixture.now, Some(&request));
             let key = &other.fixture.state.settings.key;
             let sender = (&request.node, request.instance.as_ref());
-            let seal = token.and_then(|token| key.seal(sender, token));
+            let own = name(other.number);
+            let seal = token.and_then(|token| key.seal(&own, sender, token));
             let instance = Some(other.instance());
             let answer = Answer { instance, can_token: true, seal, ..Answer::default() };
             let outcome = match event {
@@ -220,6 +222,23 @@ fn a_token_shown_at_an_old_address_proves_nothing_for_the_successor() {
     let now = agents[0].fixture.now;
     let changes = agents[0].fixture.state.receive_request(now, Some(&request));
     assert!(!changes.contains(&Change::Pause(name(1))), "{changes:?}");
+}
+
+#[test]
+fn an_older_release_at_the_same_address_needs_no_token() {
+    let mut fixture = Fixture::new([peer(1, Some("a"))]);
+    fixture.probe(1, capable("a"), 0);
+    fixture.receive_proof(1, "a", None);
+    for _ in 0..20 {
+        fixture.probe(
+            1,
+            answered(Answer { instance: Some(instance("a")), ..Answer::default() }),
+            0,
+        );
+        fixture.receive(1, "a", None);
+        fixture.pass(settings().interval);
+        assert_eq!(fixture.verdict(1), Verdict::Up);
+    }
 }
 
 #[test]
