@@ -32,7 +32,7 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// since flash wears out.
 const REWRITE_AFTER: Duration = Duration::from_secs(3600);
 /// Longest file: [`MAX_PEERS`] peers with the longest names and addresses.
-const MAX_FILE: u64 = 3 << 20;
+const MAX_FILE: u64 = 3 << 19;
 /// Other addresses of a peer that are stored: a pod has one of each family.
 const MAX_OTHERS: usize = 3;
 

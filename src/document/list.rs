@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Most elements of one list: more than the names of any matrix, which are twice 5,000 and a few.
+/// Most elements of one list: more than the names of any matrix, which are twice 2,500 and a few.
 const MAX_LIST: usize = 16_384;
 
 /// A list of at most [`MAX_LIST`] elements, where it is read.

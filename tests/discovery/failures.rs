@@ -91,7 +91,7 @@ fn an_endless_body_is_cut_off() {
     fixture.settings.deadline = 4 * PATIENCE;
     // Many pods, or one that never ends: each has its limit, and both end at about 96 MiB.
     for (behaviour, bound) in
-        [(Behaviour::Endless, "10,000 pods"), (Behaviour::EndlessPod, "96 MiB")]
+        [(Behaviour::Endless, "5,000 pods"), (Behaviour::EndlessPod, "96 MiB")]
     {
         let before = fixture.server.bytes_sent();
         fixture.server.always(behaviour);

@@ -167,16 +167,16 @@ fn one_malformed_item_costs_itself_and_one_warning() {
 }
 
 #[test]
-fn five_thousand_pods_are_read() {
+fn as_many_peers_as_the_agent_holds_are_read() {
     let mut fixture = Fixture::new("127.62.8.1");
     // A debug build takes one or two seconds, more on a busy machine.
     fixture.settings.deadline = PATIENCE;
-    for number in 0..4997_u32 {
+    for number in 0..2498_u32 {
         let ip = format!("10.2.{}.{}", number / 250, number % 250 + 1);
         fixture.server.pods().put(TestPod::new(&format!("w{number}"), &format!("n{number}"), &ip));
     }
-    assert_eq!(listed(&mut fixture.source()).len(), 4999);
-    assert!(fixture.server.bytes_sent() > 20 << 20, "{}", fixture.server.bytes_sent());
+    assert_eq!(listed(&mut fixture.source()).len(), 2500);
+    assert!(fixture.server.bytes_sent() > 10 << 20, "{}", fixture.server.bytes_sent());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use wylis_harness::wait_until;
 use super::{FAST, binary};
 
 /// Bytes of each file: just below the longest that is read.
-const LENGTH: usize = (3 << 20) - 1024;
+const LENGTH: usize = (3 << 19) - 1024;
 /// The most that reading one may add to the peak: the file, and a text or a stack of brackets of its length,
 /// which grows by doubling.
 const MAX_KB: u64 = 10 * 1024;

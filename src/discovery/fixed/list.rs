@@ -10,7 +10,7 @@ use crate::host_port::{HostPort, HostPortError};
 use crate::name::{NameError, NodeName};
 use crate::peer::MAX_PEERS;
 
-/// Longest list: [`MAX_PEERS`] lines of 200 bytes.
+/// Longest list: [`MAX_PEERS`] lines of 400 bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 /// Characters of a wrong entry that its error shows.
 const MAX_SHOWN: usize = 80;

@@ -16,7 +16,7 @@ use super::decode::{self, Listing};
 use super::resolver::InlineResolver;
 use crate::discovery::error::{BoxError, DiscoveryError};
 
-/// Longest body: 10,000 pods of 8.8 KB each. It costs time, not memory, since items are decoded one by one.
+/// Longest body: 5,000 pods of 20 KB each. It costs time, not memory, since items are decoded one by one.
 const MAX_BODY: u64 = 96 << 20;
 /// Longest head of a response; the API server's has about 600 bytes.
 const MAX_HEAD: usize = 8192;
@@ -101,7 +101,7 @@ impl Client {
         let (mut listing, result) = decode::decode(body, target.own_name);
         listing.date = date;
         if listing.overflows() {
-            return Err(DiscoveryError::TooLarge { bound: "10,000 pods" });
+            return Err(DiscoveryError::TooLarge { bound: "5,000 pods" });
         }
         match result {
             Ok(()) => Ok(listing),

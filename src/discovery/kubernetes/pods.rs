@@ -192,7 +192,7 @@ pub(super) fn select(
     let peers = best.into_iter().filter(|(_, pod)| is_peer(pod));
     let mut set: PeerSet = peers.filter_map(|(node, pod)| criteria.peer(node, pod)).collect();
     if set.len() > MAX_PEERS {
-        return Err(DiscoveryError::TooLarge { bound: "5,000 peers" });
+        return Err(DiscoveryError::TooLarge { bound: "2,500 peers" });
     }
     counts.peer = set.pods.peer;
     counts.terminating = counts.terminating.saturating_sub(counts.peer);

@@ -37,12 +37,25 @@ impl FakePeers {
     /// As there.
     #[must_use]
     pub fn start_far(size: u16, second: u8, farthest: Duration) -> Self {
+        Self::start_named((0..size).map(|number| format!("p{number:04}")), second, farthest)
+    }
+
+    /// As [`FakePeers::start_far`], with these names.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn start_named(
+        nodes: impl Iterator<Item = String>,
+        second: u8,
+        farthest: Duration,
+    ) -> Self {
         let address = |number: u16| {
-            let [high, low] = (number + 256).to_be_bytes();
+            let [high, low] = number.to_be_bytes();
             IpAddr::V4(Ipv4Addr::new(127, second, high, low))
         };
         let addresses: Vec<(String, IpAddr)> =
-            (0..size).map(|number| (format!("p{number:04}"), address(number))).collect();
+            nodes.zip(256..).map(|(name, number)| (name, address(number))).collect();
         let names: HashMap<IpAddr, String> =
             addresses.iter().map(|(name, ip)| (*ip, name.clone())).collect();
         let names = Arc::new(names);
