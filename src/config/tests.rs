@@ -1,6 +1,7 @@
 //! Defaults, wrong settings and their errors.
 
 use super::*;
+use crate::wire;
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -196,5 +197,16 @@ fn help_lists_every_setting() {
     let help = help();
     for setting in SETTINGS {
         assert!(help.contains(setting.variable) && help.contains(&setting.flag()));
+    }
+}
+
+#[test]
+fn peers_believe_every_interval_that_an_agent_can_have() {
+    const STEP: Duration = Duration::from_millis(1);
+    let (min, max) = (wire::MIN_INTERVAL, wire::MAX_INTERVAL);
+    for (interval, is_valid) in [(min, true), (min - STEP, false), (max, true), (max + STEP, false)]
+    {
+        let interval = format!("{}ms", interval.as_millis());
+        assert_eq!(run(&["--interval", &interval], REQUIRED).is_ok(), is_valid, "{interval}");
     }
 }
