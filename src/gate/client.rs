@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
@@ -260,7 +260,7 @@ impl Client {
     }
 
     /// Sends the FIN. Returns the socket and the bytes that its kernel buffers may hold; `None` if the
-    /// connection has ended.
+    /// connection has ended, or ends here with a reset.
     pub(super) fn finish(self) -> Option<(OwnedFd, usize)> {
         let (how, bytes) = match self.lane {
             // From here on, data from the client is answered with a reset, as after a close.
@@ -271,7 +271,9 @@ impl Client {
             }
         };
         shutdown(&self.socket, how).ok()?;
-        Some((self.socket, bytes))
+        // What came after the head is held for nothing; the close of a socket with unread data is a reset.
+        let unread = self.lane == Lane::Small && ioctl_fionread(&self.socket) != Ok(0);
+        (!unread).then_some((self.socket, bytes))
     }
 
     /// Has the close send a RST instead of a FIN.

@@ -440,13 +440,12 @@ impl EventLoop {
         let readers = self.clients.iter().filter(|(_, client)| !client.unsent.is_empty());
         let oldest = readers.min_by_key(|(_, client)| client.progress);
         let Some((id, client)) = oldest else { return Ok(()) };
-        let (id, at) = (*id, fairness::yields_at(client.progress));
+        let (id, at) = (*id, fairness::yields_at(client.progress).max(self.now));
+        // The first of all lanes; if it is due, what waited goes on at once.
+        self.yields_at = Some(self.yields_at.map_or(at, |other| other.min(at)));
         if at > self.now {
-            self.yields_at = Some(at);
             return Ok(());
         }
-        // The lane that has waited is resumed at once.
-        self.yields_at = Some(self.now);
         self.apply(id, Step::Reset(Some(Rejection::Timeout)))
     }
 

@@ -172,3 +172,20 @@ fn responses_whose_end_is_buffered_are_bounded_together() {
     assert!(most as f64 <= worst_case("MAX_SHARED"), "{most} bytes");
     assert!(server.counters.rejected(Rejection::Timeout) > 0, "none had to make room");
 }
+
+#[test]
+fn answered_client_that_has_sent_more_is_not_held() {
+    let server = FakeServer::with(86, Limits::of_this_process());
+    let mut client = connect(server.address);
+    client.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let number = sequence(&server.small);
+    client.write_all(&[b'a'; 8 * 1024]).unwrap();
+    wylis_harness::wait_until(TIMEOUT, "it has arrived", || {
+        kernel_memory(server.address).buffers >= 8 * 1024
+    });
+    let mut small = &server.small;
+    small.write_all(head(number, "Content-Length: 0").as_bytes()).unwrap();
+    server.wait_for_connections(0);
+    // No other connection ends, which would examine it.
+    assert_eq!(kernel_memory(server.address).sockets, 0, "the kernel holds what it sent");
+}
