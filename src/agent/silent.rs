@@ -11,7 +11,8 @@ use crate::probe::FailureReason;
 
 /// How long: as long as the matrix is cached.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How many: each has cost its requester 2 s, one after another, so more are never remembered at once.
+/// How many: each has cost its requester half a second or more, one after another, so more are never remembered
+/// at once.
 const MAX_SILENT: usize = 16;
 
 struct Silent {

@@ -10,7 +10,7 @@ use crate::gzip::{self, Level};
 
 /// How long a row and a matrix are cached.
 pub const CACHE_TIME: Duration = Duration::from_secs(5);
-/// Content below this size is sent as it is: it fits one segment, and a head, in any case.
+/// Content below this size is sent as it is: it fits one segment together with its head.
 const MIN_CONTENT: usize = 1024;
 /// Longest compressed content, since it is held in memory as a whole: a matrix of as many cells as fit
 /// takes 1.5 MB. Longer content is sent as it is, piece by piece.
