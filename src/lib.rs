@@ -2,6 +2,7 @@
 //! them. ARCHITECTURE.md has the code map.
 
 pub mod agent;
+mod bounded_list;
 pub mod cli;
 pub mod config;
 pub mod discovery;

@@ -3,20 +3,18 @@
 //! Readiness is not stored, since it would be out of date. No error here ends the agent. Links on the way
 //! to the directory are followed, since its path is a setting; what lies in it is not trusted.
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
-use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{AddressRule, file, unix_seconds};
+use crate::bounded_list::BoundedList;
 use crate::name::{Instance, NodeName};
 use crate::peer::{MAX_PEERS, Peer, PeerSet};
 
@@ -55,20 +53,15 @@ struct StoredList {
     scope: String,
     /// Seconds since 1970.
     saved: i64,
-    #[serde(deserialize_with = "bounded::<_, _, MAX_PEERS>")]
-    peers: Vec<StoredPeer>,
+    peers: BoundedList<StoredPeer, MAX_PEERS>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredPeer {
     node: String,
     address: SocketAddr,
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "bounded::<_, _, MAX_OTHERS>"
-    )]
-    others: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "BoundedList::is_empty")]
+    others: BoundedList<IpAddr, MAX_OTHERS>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
 }
@@ -139,7 +132,7 @@ impl PeerCache {
         if age > MAX_AGE {
             return Err(CacheError::TooOld(age));
         }
-        list.peers.into_iter().map(|peer| restored(peer, &self.node, &self.rule)).collect()
+        list.peers.0.into_iter().map(|peer| restored(peer, &self.node, &self.rule)).collect()
     }
 
     /// Writes a list that differs from the cached one. Logs the first of several failures in a row.
@@ -172,7 +165,7 @@ impl PeerCache {
             node: self.node.to_string(),
             scope: self.scope.clone(),
             saved: unix_seconds(wall),
-            peers: set.iter().map(stored).collect(),
+            peers: BoundedList(set.iter().map(stored).collect()),
         };
         let text = serde_json::to_vec(&list)?;
         if text.len() as u64 > MAX_FILE {
@@ -187,7 +180,7 @@ fn stored(peer: &Peer) -> StoredPeer {
     StoredPeer {
         node: peer.node.to_string(),
         address: peer.address,
-        others: peer.other_addresses.iter().take(MAX_OTHERS).copied().collect(),
+        others: BoundedList(peer.other_addresses.iter().take(MAX_OTHERS).copied().collect()),
         instance: peer.instance.as_ref().map(ToString::to_string),
     }
 }
@@ -204,40 +197,10 @@ fn restored(peer: StoredPeer, own: &NodeName, rule: &AddressRule) -> Result<Peer
     Ok(Peer {
         node,
         address: peer.address,
-        other_addresses: peer.others,
+        other_addresses: peer.others.0,
         instance: instance.map_err(|_| CacheError::Invalid("instance"))?,
         ready: None,
     })
-}
-
-/// Decodes at most `MAX` elements, since an element may take much less space in the file than in memory.
-fn bounded<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct Bounded<T, const MAX: usize>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX} elements")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            let mut elements = Vec::new();
-            while let Some(element) = list.next_element()? {
-                if elements.len() == MAX {
-                    return Err(A::Error::invalid_length(MAX + 1, &self));
-                }
-                elements.push(element);
-            }
-            Ok(elements)
-        }
-    }
-
-    deserializer.deserialize_seq(Bounded::<T, MAX>(PhantomData))
 }
 
 /// Hash of what the file holds: readiness changes often and is not stored.

@@ -1,49 +1,12 @@
-//! Lists as they are read, within a bound: an element may take far less in a document than in memory.
+//! The lists of documents, bounded where they are read.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use crate::bounded_list::BoundedList;
 
 /// Most elements of one list: more than the names of any matrix, which are twice 2,500 and a few.
 const MAX_LIST: usize = 16_384;
 
-/// A list of at most [`MAX_LIST`] elements, where it is read.
-pub(super) struct List<T>(pub(super) Vec<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Elements<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
-            type Value = List<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
-                let mut list = Vec::new();
-                while let Some(element) = seq.next_element()? {
-                    if list.len() == MAX_LIST {
-                        return Err(A::Error::custom("too many elements"));
-                    }
-                    list.push(element);
-                }
-                Ok(List(list))
-            }
-        }
-
-        input.deserialize_seq(Elements(PhantomData))
-    }
-}
-
-impl<T: Serialize> Serialize for List<T> {
-    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(output)
-    }
-}
+/// A list of a document.
+pub(super) type List<T> = BoundedList<T, MAX_LIST>;
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,9 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::cell::{CellFields, Cells};
-use super::list::List;
 use super::{Chunks, ReadError, VERSION};
 use super::{duration, json, list, millis, optional, read, unix_seconds};
+use crate::bounded_list::BoundedList;
 use crate::matrix::{Matrix, Row, RowError};
 use crate::name::NodeName;
 
@@ -77,12 +77,12 @@ fn row_fields<'a>(
             error: Some(error.as_str()),
             at: None,
             age_seconds: None,
-            cells: List(Vec::new()),
+            cells: BoundedList(Vec::new()),
         },
         Ok(row) => {
             let cell = |cell: Option<_>| Some(Box::new(CellFields::new(None, &cell?, row.at())));
             let (at, cells) =
-                (Some(unix_seconds(row.at())), List(matrix.cells(row).map(cell).collect()));
+                (Some(unix_seconds(row.at())), BoundedList(matrix.cells(row).map(cell).collect()));
             let age_seconds = (row.age() > 0).then(|| unix_seconds(row.age()));
             RowFields { node, error: None, at, age_seconds, cells }
         }

@@ -9,7 +9,8 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 27] = [
+const MAY_IMPORT: [(&str, &[&str]); 28] = [
+    ("bounded_list", &[]),
     ("gzip", &[]),
     ("label", &[]),
     ("host_port", &[]),
@@ -26,11 +27,11 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
     ("schedule", &["name"]),
     ("state", &["name", "peer", "probe", "token", "wire"]),
     ("prober", &["gzip", "name", "probe", "tcp_info", "token", "wire"]),
-    ("discovery", &["heartbeat", "host_port", "label", "name", "peer", "shutdown"]),
+    ("discovery", &["bounded_list", "heartbeat", "host_port", "label", "name", "peer", "shutdown"]),
     ("config", &["discovery", "name"]),
     ("metrics", &["name", "peer", "probe", "state"]),
     ("matrix", &["name", "probe", "state"]),
-    ("document", &["matrix", "name", "probe", "state"]),
+    ("document", &["bounded_list", "matrix", "name", "probe", "state"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
     (
         "server",
@@ -56,7 +57,8 @@ const ONLY_IN: [(&str, &[&str], &str); 6] = [
     ("std::env", &["config.rs", "main.rs"], "the environment has one reader"),
 ];
 /// Where JSON is read or written.
-const JSON_IN: &[&str] = &["discovery/", "discovery.rs", "document/", "document.rs"];
+const JSON_IN: &[&str] =
+    &["bounded_list.rs", "discovery/", "discovery.rs", "document/", "document.rs"];
 /// The only file with `unsafe`.
 const UNSAFE_IN: &str = "tcp_info.rs";
 /// A file of this many lines has more than one job.
