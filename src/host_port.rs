@@ -99,15 +99,17 @@ impl FromStr for HostPort {
 /// its index).
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').map_or((text, None), |(a, zone)| (a, Some(zone)));
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let is_zone = |zone: &str| !zone.is_empty() && zone.len() < 16 && zone.bytes().all(plain);
+    let is_zone = |zone: &str| !zone.is_empty() && zone.len() < 16 && zone.bytes().all(is_plain);
     address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(is_zone)
 }
 
 /// Whether a text is a host name or an IPv4 address.
 fn is_name(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(plain)
+    (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
 
 impl fmt::Display for HostPort {
