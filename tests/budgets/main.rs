@@ -155,7 +155,12 @@ fn memory(binary: &Path, size: u16, bound: f64, scrape_bound: f64) {
     within(&format!("a scrape of {size} peers with its head"), kilobytes, scrape_bound, "KB");
     let (peak, anonymous) = (agent.status("VmHWM"), agent.status("RssAnon"));
     let threads = agent.status("Threads");
-    println!("budget: {size} peers: {threads} threads, anonymous {:.2} MiB", mebibytes(anonymous));
+    let file = agent.status("RssFile");
+    println!(
+        "budget: {size} peers: {threads} threads, anonymous {:.2} MiB, of the file {:.2} MiB",
+        mebibytes(anonymous),
+        mebibytes(file)
+    );
     within(&format!("peak RSS with {size} peers"), mebibytes(peak), bound, "MiB");
 }
 
