@@ -10,8 +10,9 @@ use std::net::IpAddr;
 use super::poll::ClientId;
 use super::request::RequestHead;
 
-/// Addresses whose standing is remembered: a scraper, and the people of a team.
-const MAX_KNOWN: usize = 64;
+/// Addresses whose standing is remembered, 20 bytes each: a crowd of 500 that reads in turns does not make a
+/// scraper unknown between two scrapes.
+const MAX_KNOWN: usize = 512;
 
 /// How the last response to an address ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +49,10 @@ impl FairQueue {
         self.waiting.iter().filter(|waiting| waiting.request.path == path).count()
     }
 
-    /// Appends a request. If more than `limit` wait, removes the newest of the address that stalled, or has
-    /// most in the queue, or is not known, and returns its client.
+    /// Appends a request. If more than `limit` wait, removes one and returns its client: of an address that
+    /// stalled, else of the one that has most in the queue, else of those that read or those that are not
+    /// known, whichever are more, the one served last. So neither crowd takes the places of the other, and a
+    /// scraper, which asks seldom, keeps its own.
     pub(super) fn push(
         &mut self,
         client: ClientId,
@@ -61,10 +64,14 @@ impl FairQueue {
         if self.waiting.len() <= limit {
             return None;
         }
+        let standings = self.waiting.iter().map(|waiting| self.standing(waiting.address));
+        let read = standings.filter(|standing| *standing == Standing::Read).count();
+        let crowd = if read * 2 > self.waiting.len() { Standing::Read } else { Standing::Unknown };
         let claim = |address: IpAddr| {
             let all = self.waiting.iter().filter(|waiting| waiting.address == address);
             let standing = self.standing(address);
-            (standing == Standing::Stalled, all.count(), standing)
+            let stalled = standing == Standing::Stalled;
+            (stalled, all.count(), standing == crowd, self.last_turn(address))
         };
         // The last of equals, so that requests which wait already stay.
         let worst = (0..self.waiting.len())
@@ -79,8 +86,7 @@ impl FairQueue {
                 Standing::Unknown if self.unknown_first => Standing::Read,
                 standing => standing,
             };
-            let last = self.known.iter().position(|(known, _)| *known == address);
-            (standing, last.map_or(0, |at| at + 1))
+            (standing, self.last_turn(address))
         };
         let next = (0..self.waiting.len())
             .min_by_key(|at| self.waiting.get(*at).map(|waiting| turn(waiting.address)))?;
@@ -111,6 +117,11 @@ impl FairQueue {
         self.known.push_back((address, standing));
     }
 
+    /// The higher, the later the address was served; 0 for one that is not known.
+    fn last_turn(&self, address: IpAddr) -> usize {
+        self.known.iter().position(|(known, _)| *known == address).map_or(0, |at| at + 1)
+    }
+
     fn standing(&self, address: IpAddr) -> Standing {
         let known = self.known.iter().find(|(known, _)| *known == address);
         known.map_or(Standing::Unknown, |(_, standing)| *standing)
@@ -137,7 +148,7 @@ mod tests {
         }
 
         /// Returns the number of the request that had to go.
-        fn push(&mut self, address: u8, limit: usize) -> Option<usize> {
+        fn push(&mut self, address: u16, limit: usize) -> Option<usize> {
             let head = HeadReader::default().read(b"GET /a HTTP/1.0\r\n\r\n").unwrap().unwrap();
             let id = self.next;
             self.numbers.push(id);
@@ -156,8 +167,9 @@ mod tests {
         }
     }
 
-    fn ip(last: u8) -> IpAddr {
-        [10, 0, 0, last].into()
+    fn ip(number: u16) -> IpAddr {
+        let [high, low] = number.to_be_bytes();
+        [10, 0, high, low].into()
     }
 
     #[test]
@@ -175,11 +187,11 @@ mod tests {
         let mut fixture = Fixture::new();
         fixture.queue.note(ip(1), Standing::Read);
         // More than are remembered.
-        for address in 2..100 {
+        for address in 2..700 {
             fixture.queue.note(ip(address), Standing::Stalled);
         }
         assert!(fixture.queue.known.len() as f64 <= worst_case("MAX_KNOWN"));
-        for address in [98, 99, 200, 201, 1] {
+        for address in [698, 699, 800, 801, 1] {
             assert_eq!(fixture.push(address, 9), None);
         }
         let order: Vec<_> = std::iter::from_fn(|| fixture.pop()).collect();
@@ -219,6 +231,26 @@ mod tests {
         assert_eq!(fixture.push(4, 4), Some(9), "it has more than the others");
         fixture.queue.note(ip(2), Standing::Stalled);
         assert_eq!(fixture.push(4, 4), Some(5), "one that stalled goes first");
+    }
+
+    #[test]
+    fn no_crowd_takes_the_place_of_a_scraper() {
+        const SCRAPER: u16 = 1;
+        // Addresses that read since the scraper did, and those that fill the queue: the same, or none that
+        // is known.
+        for (crowd, waiting) in [(30, 2..18), (300, 200..216), (700, 600..616), (300, 900..916)] {
+            let mut fixture = Fixture::new();
+            for address in SCRAPER..=1 + crowd {
+                fixture.queue.note(ip(address), Standing::Read);
+            }
+            for address in waiting {
+                assert_eq!(fixture.push(address, 16), None);
+            }
+            let refused = fixture.push(SCRAPER, 16);
+            assert!(refused.is_some_and(|number| number < 16), "{crowd}: {refused:?}");
+            let next = [fixture.pop(), fixture.pop()];
+            assert!(next.contains(&Some(16)), "{crowd}: {next:?}");
+        }
     }
 
     #[test]
