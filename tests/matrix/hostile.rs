@@ -193,6 +193,25 @@ const CASES: [Case; 18] = [
     ("second", honest, None),
 ];
 
+/// An agent among these peers, all of which are up.
+fn start_among(peers: &[String], address: SocketAddr, dir: &TempDir) -> Agent {
+    let pairs = [
+        ("WYLIS_NODE_NAME", "me".to_owned()),
+        ("WYLIS_LISTEN", address.to_string()),
+        ("WYLIS_PEERS", peers.join(",")),
+        ("WYLIS_INTERVAL", "1s".to_owned()),
+    ];
+    let agent = Agent::start(&Settings {
+        binary: binary(),
+        environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        address,
+        log: dir.path().join("log"),
+    });
+    let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 1.0).count();
+    wait_until(PATIENCE, "all peers are up", || up() == peers.len());
+    agent
+}
+
 #[test]
 fn every_misbehaviour_has_its_error_and_costs_only_its_row() {
     let (dir, net) = (TempDir::new("hostile"), Net::new());
@@ -202,20 +221,7 @@ fn every_misbehaviour_has_its_error_and_costs_only_its_row() {
     }
     let list: Vec<String> =
         (10..).zip(CASES).map(|(number, (node, ..))| format!("{node}={}", at(number))).collect();
-    let pairs = [
-        ("WYLIS_NODE_NAME", "me".to_owned()),
-        ("WYLIS_LISTEN", at(1).to_string()),
-        ("WYLIS_PEERS", list.join(",")),
-        ("WYLIS_INTERVAL", "1s".to_owned()),
-    ];
-    let mut agent = Agent::start(&Settings {
-        binary: binary(),
-        environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        address: at(1),
-        log: dir.path().join("log"),
-    });
-    let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 1.0).count();
-    wait_until(PATIENCE, "all peers are up", || up() == CASES.len());
+    let mut agent = start_among(&list, at(1), &dir);
     let before = agent.status("VmRSS");
     let (matrix, took) = document(agent.address, "/api/v1/cluster");
     assert!(took < DEADLINE + SLACK, "{took:?}");
@@ -263,21 +269,7 @@ fn rows_of_a_hostile_mesh_do_not_fill_the_memory() {
         peer(at(number), node, heavy);
         list.push(format!("{node}={}", at(number)));
     }
-    let pairs = [
-        ("WYLIS_NODE_NAME", "me".to_owned()),
-        ("WYLIS_LISTEN", at(1).to_string()),
-        ("WYLIS_PEERS", list.join(",")),
-        ("WYLIS_INTERVAL", "1s".to_owned()),
-        ("WYLIS_TIMEOUT", "5s".to_owned()),
-    ];
-    let mut agent = Agent::start(&Settings {
-        binary: binary(),
-        environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        address: at(1),
-        log: dir.path().join("log"),
-    });
-    let up = || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up == 1.0).count();
-    wait_until(PATIENCE, "all peers are up", || up() == usize::from(CROWD));
+    let mut agent = start_among(&list, at(1), &dir);
     std::fs::write(format!("/proc/{}/clear_refs", agent.pid()), "5").unwrap();
     let before = agent.status("VmRSS");
     let (matrix, _) = document(agent.address, "/api/v1/cluster");
