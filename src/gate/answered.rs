@@ -120,16 +120,29 @@ impl Answered {
         self.entries.iter().position(is_of_largest).is_some_and(|at| self.end(at))
     }
 
-    /// Ends a socket that is delivered or late; `false` if it stays.
+    /// Ends a socket that is delivered or late; `false` if it stays. One TCP_INFO for most of them.
     fn examine(&mut self, at: usize, now: Instant) -> bool {
         let Some(entry) = self.entries.get(at) else { return false };
-        let late = now.duration_since(entry.since) >= UNACKNOWLEDGED;
-        (late || entry.is_delivered()) && self.end(at)
+        if entry.is_delivered() {
+            return self.remove(at).is_some();
+        }
+        now.duration_since(entry.since) >= UNACKNOWLEDGED && self.end(at)
     }
 
     /// Closes a socket that is delivered, and resets any other; `false` if there is none.
     fn end(&mut self, at: usize) -> bool {
-        let Some(entry) = self.entries.remove(at) else { return false };
+        let Some(entry) = self.remove(at) else { return false };
+        if !entry.is_delivered() {
+            self.counters.reject(Rejection::ClientGone);
+            // Fails only on a socket that is no longer connected.
+            let _ = set_socket_linger(&entry.socket, Some(Duration::ZERO));
+        }
+        true
+    }
+
+    /// Takes a socket out of the queue and of the counts.
+    fn remove(&mut self, at: usize) -> Option<Entry> {
+        let entry = self.entries.remove(at)?;
         self.bytes -= entry.bytes;
         if let Some(share) = self.by_address.get_mut(&entry.address) {
             share.sockets -= 1;
@@ -141,12 +154,7 @@ impl Answered {
         if self.next > at {
             self.next -= 1;
         }
-        if !entry.is_delivered() {
-            self.counters.reject(Rejection::ClientGone);
-            // Fails only on a socket that is no longer connected.
-            let _ = set_socket_linger(&entry.socket, Some(Duration::ZERO));
-        }
-        true
+        Some(entry)
     }
 }
 
