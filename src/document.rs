@@ -75,7 +75,7 @@ use serde_json::value::RawValue;
 use crate::matrix::{RowError, unix_millis};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
-use crate::state::{Snapshot, Verdict};
+use crate::state::{Direction, Snapshot, Verdict};
 use cell::Cells;
 use list::List;
 use matrix::Rows;
@@ -204,24 +204,31 @@ fn list(
     Box::new(std::iter::once(opening).chain(items).chain(std::iter::once(b"\n]}\n".to_vec())))
 }
 
-/// The verdict with this text, and this reason where it is down.
-fn verdict(word: &str, reason: Option<&str>) -> Option<Verdict> {
-    let plain = [
-        Verdict::Unknown,
-        Verdict::Draining,
-        Verdict::OneWay,
-        Verdict::Lossy,
-        Verdict::Mtu,
-        Verdict::Up,
-    ];
+/// The verdict with this text, and this reason or direction where it has one.
+fn verdict(word: &str, reason: Option<&str>, direction: Option<&str>) -> Option<Verdict> {
+    let plain = [Verdict::Unknown, Verdict::Draining, Verdict::OneWay, Verdict::Lossy, Verdict::Up];
     match plain.into_iter().find(|verdict| verdict.as_str() == word) {
-        None if word == "down" => failure_reason(reason?).map(Verdict::Down),
-        plain => plain,
+        Some(plain) => Some(plain),
+        None => match word {
+            "down" => failure_reason(reason?).map(Verdict::Down),
+            "flaky" => failure_reason(reason?).map(Verdict::Flaky),
+            "mtu" => of_text(Direction::ALL, Direction::as_str, direction?).map(Verdict::Mtu),
+            _ => None,
+        },
     }
 }
 
+/// The value of a closed set with this text.
+fn of_text<T: Copy, const N: usize>(
+    all: [T; N],
+    text: fn(T) -> &'static str,
+    word: &str,
+) -> Option<T> {
+    all.into_iter().find(|value| text(*value) == word)
+}
+
 fn failure_reason(word: &str) -> Option<FailureReason> {
-    FailureReason::ALL.into_iter().find(|reason| reason.as_str() == word)
+    of_text(FailureReason::ALL, FailureReason::as_str, word)
 }
 
 /// Seconds as a duration, rounded to the microsecond.

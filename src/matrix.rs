@@ -1,6 +1,7 @@
 //! The matrix: what every node knows of every other, in a compact form. Pure.
 
 mod cell;
+mod findings;
 mod names;
 
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::name::NodeName;
 use crate::probe::FailureReason;
 use crate::state::{PeerRecord, Snapshot};
-pub use cell::{Cell, median};
+pub use cell::{Cell, CellFacts, median};
+pub use findings::{Finding, FindingKind, MAX_LISTED_PAIRS, findings};
 use names::Names;
 
-/// Maximum cells of one matrix, 12 bytes each: 418 nodes.
+/// Maximum cells of one matrix, 16 bytes each: 418 nodes.
 const MAX_CELLS: usize = 175_000;
 
 /// What one node knows of all others.

@@ -25,7 +25,7 @@ use large::BlankSuccess;
 pub use large::LargeProbes;
 pub use record::PeerRecord;
 pub use samples::{Histogram, RECENT, Sample};
-pub use verdict::Verdict;
+pub use verdict::{Direction, Incoming, Verdict};
 
 /// One moment on both clocks: deadlines use the monotonic one, people read the other.
 #[derive(Debug, Clone, Copy)]

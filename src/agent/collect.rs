@@ -271,11 +271,11 @@ mod tests {
 
     #[test]
     fn the_last_row_of_a_busy_peer_stands_in_for_30_seconds() {
-        use crate::matrix::{Cell, Row};
+        use crate::matrix::{Cell, CellFacts, Row};
         use crate::state::Verdict;
         let names = ["n1", "n2"].map(|text| NodeName::new(text).unwrap());
         let peer = names[1].clone();
-        let cell = Some(Cell::new(Verdict::Up, None, None, [0, 0, 20], false));
+        let cell = Some(Cell::new(CellFacts::of(Verdict::Up)));
         let matrix = || {
             let rows = [vec![None, cell], vec![cell, None]];
             let rows = rows.map(|cells| Ok(Row::new(7, 0, cells))).into();

@@ -363,7 +363,11 @@ impl Draining {
 /// use up those of an outage.
 fn log_verdict(node: &NodeName, from: Verdict, to: Verdict) {
     match to {
-        Verdict::Down(_) | Verdict::OneWay | Verdict::Lossy | Verdict::Mtu => {
+        Verdict::Down(_)
+        | Verdict::OneWay
+        | Verdict::Flaky(_)
+        | Verdict::Lossy
+        | Verdict::Mtu(_) => {
             log::warn!("peer {node:?} is {to}, was {from}");
         }
         Verdict::Up if from == Verdict::Unknown => log::info!("peer {node:?} is {to}, was {from}"),

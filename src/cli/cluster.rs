@@ -19,7 +19,7 @@ const WORD_WIDTH: usize = 6;
 /// Width of a cell with a symbol.
 const SYMBOL_WIDTH: usize = 3;
 /// The verdicts other than up, the worst first.
-const WORST_FIRST: [&str; 6] = ["down", "one-way", "mtu", "lossy", "draining", "unknown"];
+const WORST_FIRST: [&str; 7] = ["down", "one-way", "flaky", "lossy", "mtu", "draining", "unknown"];
 /// Fewest down pairs of one node that the list groups into one line.
 const MIN_GROUP: usize = 3;
 
@@ -162,7 +162,7 @@ impl<'a> View<'a> {
         text.push('\n');
         if !words {
             text.push_str(
-                "\n. up   X down   > one-way   M mtu   ~ lossy   d draining   ? unknown   - itself\n",
+                "\n. up   X down   > one-way   ! flaky   ~ lossy   M mtu\nd draining   ? unknown   - itself\n",
             );
         }
     }
@@ -234,7 +234,7 @@ impl<'a> View<'a> {
             self.name(pair.target),
             paint.cell(verdict.as_str(), 0, Some(Colour::of(verdict))),
         );
-        if is_down(pair.cell) {
+        if verdict.reason().is_some() {
             put!(text, " ({})", reason(pair.cell));
         }
         let (failures, probes) = pair.cell.failures();
@@ -257,10 +257,7 @@ fn is_down(cell: Cell) -> bool {
 }
 
 fn reason(cell: Cell) -> &'static str {
-    match cell.verdict() {
-        Verdict::Down(reason) => reason.as_str(),
-        _ => "",
-    }
+    cell.verdict().reason().map_or("", crate::probe::FailureReason::as_str)
 }
 
 /// A verdict in at most five columns; a latency for up.
@@ -280,7 +277,8 @@ fn symbol(cell: Cell) -> &'static str {
         Verdict::Up => ".",
         Verdict::Down(_) => "X",
         Verdict::OneWay => ">",
-        Verdict::Mtu => "M",
+        Verdict::Flaky(_) => "!",
+        Verdict::Mtu(_) => "M",
         Verdict::Lossy => "~",
         Verdict::Draining => "d",
         Verdict::Unknown => "?",

@@ -24,7 +24,7 @@ impl Colour {
         match verdict {
             Verdict::Up => Self::Green,
             Verdict::Down(_) => Self::Red,
-            Verdict::OneWay | Verdict::Lossy | Verdict::Mtu => Self::Yellow,
+            Verdict::OneWay | Verdict::Flaky(_) | Verdict::Lossy | Verdict::Mtu(_) => Self::Yellow,
             Verdict::Draining | Verdict::Unknown => Self::Grey,
         }
     }

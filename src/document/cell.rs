@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::list::List;
-use super::{duration, millis, optional, unix_seconds, verdict};
-use crate::matrix::Cell;
-use crate::state::{RECENT, Verdict};
+use super::{duration, millis, of_text, optional, unix_seconds, verdict};
+use crate::matrix::{Cell, CellFacts};
+use crate::probe::FailureReason;
+use crate::state::{Direction, Incoming, RECENT};
 
 /// The fields of a cell. What is usual is left out.
 #[derive(Serialize)]
@@ -17,6 +18,8 @@ pub(super) struct CellFields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     latency_seconds: Option<f64>,
     #[serde(skip_serializing_if = "is_default")]
     failures: u32,
@@ -26,7 +29,13 @@ pub(super) struct CellFields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     probes: Option<u32>,
     #[serde(skip_serializing_if = "is_default")]
-    incoming_syns_only: bool,
+    incoming_retransmits: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incoming: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_default")]
+    slow: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    intercepted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<f64>,
 }
@@ -34,7 +43,20 @@ pub(super) struct CellFields<'a> {
 read_object!(
     CellFields<'de>,
     required: [verdict],
-    optional: [node, reason, latency_seconds, failures, retransmits, probes, incoming_syns_only, at]
+    optional: [
+        node,
+        reason,
+        direction,
+        latency_seconds,
+        failures,
+        retransmits,
+        probes,
+        incoming_retransmits,
+        incoming,
+        slow,
+        intercepted,
+        at
+    ]
 );
 
 /// Cells as they are read. They are boxed because `null` takes 4 bytes in a document: a hostile row must
@@ -49,19 +71,20 @@ impl<'a> CellFields<'a> {
     /// `row_at` is when the row was taken, in Unix milliseconds.
     pub(super) fn new(node: Option<&'a str>, cell: &Cell, row_at: u64) -> Self {
         let (failures, probes) = cell.failures();
-        let reason = match cell.verdict() {
-            Verdict::Down(reason) => Some(reason.as_str()),
-            _ => None,
-        };
+        let verdict = cell.verdict();
         Self {
             node,
-            verdict: cell.verdict().as_str(),
-            reason,
+            verdict: verdict.as_str(),
+            reason: verdict.reason().map(FailureReason::as_str),
+            direction: verdict.direction().map(Direction::as_str),
             latency_seconds: cell.latency().map(|latency| latency.as_secs_f64()),
             failures: failures.into(),
             retransmits: cell.retransmits().into(),
             probes: (usize::from(probes) != RECENT).then_some(probes.into()),
-            incoming_syns_only: cell.is_incoming_syns_only(),
+            incoming_retransmits: cell.incoming_retransmits().into(),
+            incoming: cell.incoming().map(Incoming::as_str),
+            slow: cell.is_slow(),
+            intercepted: cell.is_intercepted(),
             at: cell.age().map(|age| unix_seconds(row_at.saturating_sub(age.into()))),
         }
     }
@@ -73,8 +96,19 @@ impl<'a> CellFields<'a> {
         let count = |count: u32, max| u8::try_from(count).ok().filter(|count| *count <= max);
         let all = u8::try_from(RECENT).unwrap_or(u8::MAX);
         let probes = count(self.probes.unwrap_or(all.into()), all)?;
-        let counts = [count(self.failures, probes)?, count(self.retransmits, probes)?, probes];
-        let verdict = verdict(self.verdict, self.reason)?;
-        Some(Cell::new(verdict, latency, age, counts, self.incoming_syns_only))
+        Some(Cell::new(CellFacts {
+            verdict: verdict(self.verdict, self.reason, self.direction)?,
+            latency,
+            age,
+            failures: count(self.failures, probes)?,
+            retransmits: count(self.retransmits, probes)?,
+            probes,
+            incoming_retransmits: count(self.incoming_retransmits, all)?,
+            incoming: optional(self.incoming, |word| {
+                of_text(Incoming::ALL, Incoming::as_str, word)
+            })?,
+            is_slow: self.slow,
+            is_intercepted: self.intercepted,
+        }))
     }
 }

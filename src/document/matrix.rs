@@ -104,16 +104,18 @@ impl TryFrom<RowFields<'_>> for MatrixRow {
                 return Some(Self(node, Err(RowError::from_text(error)?)));
             }
             let (at, age) = (millis(fields.at?)?, millis(fields.age_seconds.unwrap_or(0.0))?);
-            let cells = fields.cells.0.iter();
-            let cells = cells.map(|cell| optional(cell.as_ref(), |cell| cell.check(at)));
-            let cells = cells.collect::<Option<_>>()?;
+            // A collected vector would reserve up to twice as much.
+            let mut cells = Vec::with_capacity(fields.cells.0.len());
+            for cell in &fields.cells.0 {
+                cells.push(optional(cell.as_ref(), |cell| cell.check(at))?);
+            }
             Some(Self(node, Ok(Row::new(at, age, cells))))
         };
         row().ok_or("no row of a matrix")
     }
 }
 
-/// All rows, with a bound for their cells: `null` takes 5 bytes in a document and 12 in memory.
+/// All rows, with a bound for their cells: `null` takes 5 bytes in a document and 16 in memory.
 pub(super) struct Rows(Vec<MatrixRow>);
 
 impl<'de> Deserialize<'de> for Rows {

@@ -14,7 +14,7 @@ use super::{
 use crate::matrix::{RowError, median};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
-use crate::state::{PeerRecord, RECENT, Sample, Snapshot, Verdict};
+use crate::state::{Direction, PeerRecord, RECENT, Sample, Snapshot, Verdict};
 
 /// Deeper than any peer; readers of a pair may recurse.
 const MAX_DEPTH: usize = 16;
@@ -29,6 +29,7 @@ pub(super) struct PeerFields<'a> {
     ready: Option<bool>,
     verdict: &'a str,
     reason: Option<&'static str>,
+    direction: Option<&'static str>,
     up: Option<bool>,
     incoming_syns_only: Option<bool>,
     successes: u64,
@@ -92,7 +93,6 @@ impl<'a> PeerFields<'a> {
         let peer = &record.peer;
         let counted =
             FailureReason::ALL.iter().zip(record.failures).filter(|(_, count)| *count > 0);
-        let down = (record.up == Some(false)).then_some(record.last_failure).flatten();
         let large = &record.large;
         Self {
             node: peer.node.as_str(),
@@ -101,7 +101,8 @@ impl<'a> PeerFields<'a> {
             instance: peer.instance.as_ref().or(record.responder.as_ref()).map(Instance::as_str),
             ready: peer.ready,
             verdict: record.verdict.as_str(),
-            reason: down.map(|(reason, _)| reason.as_str()),
+            reason: record.verdict.reason().map(FailureReason::as_str),
+            direction: record.verdict.direction().map(Direction::as_str),
             up: record.up,
             incoming_syns_only: record.incoming_syns_only,
             successes: record.successes,
@@ -193,6 +194,7 @@ struct PeerInput<'a> {
     node: &'a str,
     verdict: &'a str,
     reason: Option<&'a str>,
+    direction: Option<&'a str>,
     rtt_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
@@ -202,7 +204,7 @@ struct PeerInput<'a> {
 read_object!(
     PeerInput<'de>,
     required: [node, verdict, recent],
-    optional: [reason, rtt_seconds, path_mtu_bytes, last_success]
+    optional: [reason, direction, rtt_seconds, path_mtu_bytes, last_success]
 );
 
 struct ProbeInput<'a> {
@@ -235,7 +237,7 @@ impl PeerInput<'_> {
         let probes = self.recent.0.len();
         let line = PeerLine {
             node: NodeName::new(self.node).ok()?,
-            verdict: verdict(self.verdict, self.reason)?,
+            verdict: verdict(self.verdict, self.reason, self.direction)?,
             failures: probes - times.len(),
             probes,
             retransmits,

@@ -138,15 +138,28 @@ fn peers_read_back_as_they_were_written() {
 
 #[test]
 fn every_verdict_reads_back() {
-    let plain = ["unknown", "draining", "one-way", "lossy", "mtu", "up"];
+    let plain = ["unknown", "draining", "one-way", "lossy", "up"];
     for word in plain {
-        assert_eq!(verdict(word, None).map(Verdict::as_str), Some(word));
+        assert_eq!(verdict(word, None, None).map(Verdict::as_str), Some(word));
     }
     for reason in FailureReason::ALL {
-        assert_eq!(verdict("down", Some(reason.as_str())), Some(Verdict::Down(reason)));
+        let read = |word| verdict(word, Some(reason.as_str()), None);
+        let known = [Verdict::Down(reason), Verdict::Flaky(reason)];
+        assert_eq!(["down", "flaky"].map(read), known.map(Some));
     }
-    let unknown = [("down", None), ("down", Some("bored")), ("well", None)];
-    assert_eq!(unknown.map(|(word, reason)| verdict(word, reason)), [None; 3]);
+    for direction in Direction::ALL {
+        let read = verdict("mtu", None, Some(direction.as_str()));
+        assert_eq!(read, Some(Verdict::Mtu(direction)));
+    }
+    for (word, detail) in [
+        ("down", None),
+        ("down", Some("bored")),
+        ("flaky", None),
+        ("mtu", Some("up")),
+        ("well", None),
+    ] {
+        assert_eq!(verdict(word, detail, detail), None, "{word} {detail:?}");
+    }
 }
 
 /// Readers refuse a row with an unknown word; only another version explains why.

@@ -2,48 +2,92 @@
 
 use std::time::Duration;
 
-use crate::state::{PeerRecord, RECENT, Sample, Verdict};
+use crate::state::{Incoming, PeerRecord, RECENT, Sample, Verdict};
 
-/// What one node knows of another.
+/// What one node knows of another, as it is packed into a [`Cell`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell {
-    /// Median total time of the successes among the recent probes, in microseconds; or [`NONE`].
-    latency: u32,
-    /// Time from the end of the last probe to the row, in milliseconds; or [`NONE`].
-    age: u32,
-    verdict: Verdict,
+pub struct CellFacts {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Median total time of the successes among the recent probes.
+    pub latency: Option<Duration>,
+    /// Time from the end of the last probe to the row, in milliseconds.
+    pub age: Option<u64>,
     /// Failures among the recent probes.
-    failures: u8,
+    pub failures: u8,
     /// Recent probes with a retransmit.
-    retransmits: u8,
-    /// Number of recent probes, and [`SYNS_ONLY`].
-    probes: u8,
+    pub retransmits: u8,
+    /// Number of recent probes.
+    pub probes: u8,
+    /// Recent requests of the peer whose SYN-ACK or answer needed a retransmit.
+    pub incoming_retransmits: u8,
+    /// What comes in from a peer that cannot be reached, or whose requests are missing.
+    pub incoming: Option<Incoming>,
+    /// Twice the round trip exceeds the timeout.
+    pub is_slow: bool,
+    /// Something completes handshakes in place of the peer.
+    pub is_intercepted: bool,
 }
 
-const _: () = assert!(size_of::<Option<Cell>>() == 12);
+impl CellFacts {
+    /// This verdict after [`RECENT`] probes, and nothing else.
+    #[must_use]
+    pub fn of(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            latency: None,
+            age: None,
+            failures: 0,
+            retransmits: 0,
+            probes: u8::try_from(RECENT).unwrap_or(u8::MAX),
+            incoming_retransmits: 0,
+            incoming: None,
+            is_slow: false,
+            is_intercepted: false,
+        }
+    }
+}
+
+/// What one node knows of another, in 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    /// In microseconds; or [`NONE`].
+    latency: u32,
+    /// In milliseconds; or [`NONE`].
+    age: u32,
+    verdict: Verdict,
+    failures: u8,
+    retransmits: u8,
+    probes: u8,
+    incoming_retransmits: u8,
+    incoming: Option<Incoming>,
+    /// [`SLOW`] and [`INTERCEPTED`].
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Option<Cell>>() == 16);
 
 const NONE: u32 = u32::MAX;
-const SYNS_ONLY: u8 = 0x80;
+const SLOW: u8 = 1;
+const INTERCEPTED: u8 = 2;
 
 impl Cell {
-    /// Packs a cell; `age` is in milliseconds.
+    /// Packs a cell.
     #[must_use]
-    pub fn new(
-        verdict: Verdict,
-        latency: Option<Duration>,
-        age: Option<u64>,
-        [failures, retransmits, probes]: [u8; 3],
-        incoming_syns_only: bool,
-    ) -> Self {
+    pub fn new(facts: CellFacts) -> Self {
         let number =
             |number: Option<u128>| number.map_or(NONE, |number| saturating(number).min(NONE - 1));
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         Self {
-            latency: number(latency.map(|latency| latency.as_micros())),
-            age: number(age.map(u128::from)),
-            verdict,
-            failures,
-            retransmits,
-            probes: probes | if incoming_syns_only { SYNS_ONLY } else { 0 },
+            latency: number(facts.latency.map(|latency| latency.as_micros())),
+            age: number(facts.age.map(u128::from)),
+            verdict: facts.verdict,
+            failures: facts.failures,
+            retransmits: facts.retransmits,
+            probes: facts.probes,
+            incoming_retransmits: facts.incoming_retransmits,
+            incoming: facts.incoming,
+            flags: flag(facts.is_slow, SLOW) | flag(facts.is_intercepted, INTERCEPTED),
         }
     }
 
@@ -53,15 +97,16 @@ impl Cell {
         let count = |counts: fn(&&Sample) -> bool| {
             u8::try_from(record.recent.iter().filter(counts).count()).unwrap_or(u8::MAX)
         };
-        let counts = [
-            count(|sample| sample.result().is_err()),
-            count(|sample| sample.retransmits > 0),
-            count(|_| true),
-        ];
         let times = record.recent.iter().filter_map(|sample| Some(sample.result().ok()?.1));
-        let age = record.recent.back().map(|sample| row_at.saturating_sub(sample.at_millis()));
-        let incoming_syns_only = record.incoming_syns_only == Some(true);
-        Self::new(record.verdict, median(times), age, counts, incoming_syns_only)
+        Self::new(CellFacts {
+            latency: median(times),
+            age: record.recent.back().map(|sample| row_at.saturating_sub(sample.at_millis())),
+            failures: count(|sample| sample.result().is_err()),
+            retransmits: count(|sample| sample.retransmits > 0),
+            probes: count(|_| true),
+            incoming: (record.incoming_syns_only == Some(true)).then_some(Incoming::Syns),
+            ..CellFacts::of(record.verdict)
+        })
     }
 
     /// The verdict.
@@ -85,7 +130,7 @@ impl Cell {
     /// Failures among the recent probes, and how many these are.
     #[must_use]
     pub fn failures(&self) -> (u8, u8) {
-        (self.failures, self.probes & !SYNS_ONLY)
+        (self.failures, self.probes)
     }
 
     /// Recent probes with a retransmit.
@@ -94,10 +139,29 @@ impl Cell {
         self.retransmits
     }
 
-    /// Whether the peer is down and its own SYNs arrive.
+    /// Recent requests of the peer whose SYN-ACK or answer needed a retransmit.
     #[must_use]
-    pub fn is_incoming_syns_only(&self) -> bool {
-        self.probes & SYNS_ONLY != 0
+    pub fn incoming_retransmits(&self) -> u8 {
+        self.incoming_retransmits
+    }
+
+    /// What comes in from a peer that cannot be reached, or whose requests are missing; `None` where
+    /// addresses are rewritten on the way.
+    #[must_use]
+    pub fn incoming(&self) -> Option<Incoming> {
+        self.incoming
+    }
+
+    /// Whether twice the round trip exceeds the timeout.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.flags & SLOW != 0
+    }
+
+    /// Whether something completes handshakes in place of the peer.
+    #[must_use]
+    pub fn is_intercepted(&self) -> bool {
+        self.flags & INTERCEPTED != 0
     }
 }
 

@@ -32,7 +32,7 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
 }
 
 fn up(names: &[&str]) -> NamedRow {
-    let cell = Cell::new(Verdict::Up, None, None, [0, 0, 20], false);
+    let cell = Cell::new(CellFacts::of(Verdict::Up));
     NamedRow { at: 1, age: 0, cells: names.iter().map(|node| (name(node), cell)).collect() }
 }
 

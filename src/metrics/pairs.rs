@@ -108,7 +108,7 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge(
         "wylis_peer_impaired",
         "pair,kind",
-        "1 while the peer is up and its path is impaired: one-way, lossy, or mtu (drops full-size packets); absent otherwise.",
+        "1 while the peer is up and its path is impaired: one-way, flaky, lossy, or mtu (drops full-size packets); absent otherwise.",
         |record| record.verdict.impairment().map(|kind| (kind, 1.0)).into_iter().collect(),
     ),
     gauge(

@@ -23,7 +23,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-psqF1xDtOcbOa36R5m9ij3qtN8BXw9jQh+Z1oR/NuFE='"
+        "'sha256-y1cz1o98US4YyKxl5YHURSU0sT5lDt2J2Yob9V6W5yA='"
     };
 }
 

@@ -296,7 +296,9 @@ fn a_peer_that_becomes_silent_is_one_way_and_one_without_any_request_is_not() {
 #[test]
 fn a_path_mtu_below_the_largest_so_far_is_an_mtu_fault() {
     let mut fixture = Fixture::new([peer(1, None)]);
-    for (path_mtu, verdict) in [(1370, Verdict::Up), (1280, Verdict::Mtu), (1370, Verdict::Up)] {
+    for (path_mtu, verdict) in
+        [(1370, Verdict::Up), (1280, Verdict::Mtu(Direction::Outgoing)), (1370, Verdict::Up)]
+    {
         let kernel = Some(KernelView { path_mtu: Some(path_mtu), ..KernelView::default() });
         let report = Report { kernel, ..fixture.begin(1) };
         fixture.state.report(fixture.now, &report);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::label::label_set;
 use crate::probe::FailureReason;
 
 /// The verdict on a peer; the first that applies. Readiness, as Kubernetes reports it, is separate.
@@ -15,12 +16,51 @@ pub enum Verdict {
     Down(FailureReason),
     /// Probes of it succeed, its own probes no longer arrive.
     OneWay,
+    /// Up, but its probes keep failing and succeeding in turns; the most frequent reason.
+    Flaky(FailureReason),
     /// Up, but the path loses packets.
     Lossy,
     /// Up, but the path drops full-size packets, or its path MTU has shrunk.
-    Mtu,
+    Mtu(Direction),
     /// Up, without an impairment.
     Up,
+}
+
+label_set! {
+    /// The direction of a fault, as the judging end sees it.
+    pub enum Direction {
+        /// From this node to the peer.
+        Outgoing = "outgoing",
+        /// From the peer to this node.
+        Incoming = "incoming",
+        /// Both.
+        Both = "both",
+    }
+}
+
+impl Direction {
+    /// The direction of faults that were found in each direction apart; `None` for none.
+    #[must_use]
+    pub const fn of(outgoing: bool, incoming: bool) -> Option<Self> {
+        match (outgoing, incoming) {
+            (true, true) => Some(Self::Both),
+            (true, false) => Some(Self::Outgoing),
+            (false, true) => Some(Self::Incoming),
+            (false, false) => None,
+        }
+    }
+}
+
+label_set! {
+    /// What comes in from a peer that is down, or whose requests are missing.
+    pub enum Incoming {
+        /// Whole requests.
+        Requests = "requests",
+        /// SYNs that lead to no connection: what this node sends does not arrive there.
+        Syns = "syns",
+        /// Nothing.
+        Nothing = "nothing",
+    }
 }
 
 /// What a verdict depends on.
@@ -45,14 +85,15 @@ impl Evidence {
             Self { up: Some(false), last_failure: Some(reason), .. } => Verdict::Down(reason),
             Self { silent: true, .. } => Verdict::OneWay,
             Self { lossy: true, .. } => Verdict::Lossy,
-            Self { drops_full_size: true, .. } | Self { path_mtu_shrunk: true, .. } => Verdict::Mtu,
-            Self { .. } => Verdict::Up,
+            Self { drops_full_size, path_mtu_shrunk, .. } => {
+                Direction::of(path_mtu_shrunk, drops_full_size).map_or(Verdict::Up, Verdict::Mtu)
+            }
         }
     }
 }
 
 impl Verdict {
-    /// The name in JSON and logs, without the reason of [`Verdict::Down`].
+    /// The name in JSON and logs, without a reason or a direction.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,9 +101,39 @@ impl Verdict {
             Self::Draining => "draining",
             Self::Down(_) => "down",
             Self::OneWay => "one-way",
+            Self::Flaky(_) => "flaky",
             Self::Lossy => "lossy",
-            Self::Mtu => "mtu",
+            Self::Mtu(_) => "mtu",
             Self::Up => "up",
+        }
+    }
+
+    /// The reason of a verdict that rests on failed probes.
+    #[must_use]
+    pub const fn reason(self) -> Option<FailureReason> {
+        match self {
+            Self::Down(reason) | Self::Flaky(reason) => Some(reason),
+            Self::Unknown
+            | Self::Draining
+            | Self::OneWay
+            | Self::Lossy
+            | Self::Mtu(_)
+            | Self::Up => None,
+        }
+    }
+
+    /// The direction of a verdict that has one.
+    #[must_use]
+    pub const fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Mtu(direction) => Some(direction),
+            Self::Unknown
+            | Self::Draining
+            | Self::Down(_)
+            | Self::OneWay
+            | Self::Flaky(_)
+            | Self::Lossy
+            | Self::Up => None,
         }
     }
 
@@ -70,7 +141,7 @@ impl Verdict {
     #[must_use]
     pub const fn impairment(self) -> Option<&'static str> {
         match self {
-            Self::OneWay | Self::Lossy | Self::Mtu => Some(self.as_str()),
+            Self::OneWay | Self::Flaky(_) | Self::Lossy | Self::Mtu(_) => Some(self.as_str()),
             Self::Unknown | Self::Draining | Self::Down(_) | Self::Up => None,
         }
     }
@@ -79,7 +150,8 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Down(reason) => write!(f, "down ({reason})"),
+            Self::Down(reason) | Self::Flaky(reason) => write!(f, "{} ({reason})", self.as_str()),
+            Self::Mtu(direction) => write!(f, "mtu ({direction})"),
             other => f.write_str(other.as_str()),
         }
     }
@@ -104,10 +176,10 @@ mod tests {
         let mut evidence = HEALTHY;
         assert_eq!(evidence.verdict(), Verdict::Up);
         evidence.drops_full_size = true;
-        assert_eq!(evidence.verdict(), Verdict::Mtu);
+        assert_eq!(evidence.verdict(), Verdict::Mtu(Direction::Incoming));
         evidence.drops_full_size = false;
         evidence.path_mtu_shrunk = true;
-        assert_eq!(evidence.verdict(), Verdict::Mtu);
+        assert_eq!(evidence.verdict(), Verdict::Mtu(Direction::Outgoing));
         evidence.lossy = true;
         assert_eq!(evidence.verdict(), Verdict::Lossy);
         evidence.silent = true;

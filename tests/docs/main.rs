@@ -27,7 +27,7 @@ use wylis::name::NodeName;
 use wylis::peer::{Peer, PodCounts};
 use wylis::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, ProbeKind};
 use wylis::probe::{Report, Timings};
-use wylis::state::{MeshState, Moment, RECENT, Snapshot, StateSettings, Verdict};
+use wylis::state::{Direction, MeshState, Moment, RECENT, Snapshot, StateSettings, Verdict};
 use wylis::wire::KeepAlive;
 
 use markdown::{Row, differences, row, table};
@@ -238,15 +238,16 @@ fn the_verdicts_are_those_of_the_code() {
         Verdict::Unknown,
         Verdict::Down(FailureReason::Refused),
         Verdict::OneWay,
+        Verdict::Flaky(FailureReason::Refused),
         Verdict::Lossy,
-        Verdict::Mtu,
+        Verdict::Mtu(Direction::Both),
         Verdict::Up,
     ];
     for verdict in all {
         // Fails to compile when a verdict is missing above.
         match verdict {
             Verdict::Draining | Verdict::Unknown | Verdict::Down(_) | Verdict::OneWay => {}
-            Verdict::Lossy | Verdict::Mtu | Verdict::Up => {}
+            Verdict::Flaky(_) | Verdict::Lossy | Verdict::Mtu(_) | Verdict::Up => {}
         }
     }
     let known =

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use wylis::discovery::DiscoveryReason;
 use wylis::probe::{FailureReason, LocalError};
-use wylis::state::Verdict;
 use wylis_harness::yaml;
 
 use super::markdown::{section, table};
@@ -58,7 +57,7 @@ fn values(metric: &str, label: &str) -> Option<Vec<String>> {
     let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Some(match (metric, label) {
         (_, "result") => own(&["success", "failure"]),
-        (_, "kind") => own(&[Verdict::OneWay, Verdict::Lossy, Verdict::Mtu].map(Verdict::as_str)),
+        (_, "kind") => own(&["one-way", "flaky", "lossy", "mtu"]),
         (_, "state") => {
             let rows = table(&read(METRICS), "Pod states", 0).unwrap();
             rows.into_iter().map(|mut row| row.remove(0)).collect()

@@ -76,12 +76,12 @@ function describe(m, i, j) {
   const [mark, kind] = verdict(cell), timed = isNumber(cell.latency_seconds);
   const words = [cell.verdict];
   if (cell.reason) words.push(cell.reason);
-  if (cell.incoming_syns_only) words.push("incoming SYNs only");
+  if (cell.incoming === "syns") words.push("incoming SYNs only");
   if (timed) words.push(latency(cell.latency_seconds));
   if (cell.failures) words.push(`${cell.failures} of the last ${cell.probes ?? 20} failed`);
   if (cell.retransmits) words.push(`${cell.retransmits} with retransmits`);
   return [
-    kind === "fine" ? `up d${timed ? depth(cell.latency_seconds) : 0}` : kind + (cell.incoming_syns_only ? " half" : ""),
+    kind === "fine" ? `up d${timed ? depth(cell.latency_seconds) : 0}` : kind + (cell.incoming === "syns" ? " half" : ""),
     mark, timed && kind !== "down" ? number(cell.latency_seconds) : "", pair + words.join(", "),
   ];
 }
@@ -102,7 +102,7 @@ function count(m) {
     c.bad[i] += weight; c.bad[j] += weight;
     if (weight > 1) c.faults++;
     if (weight !== 1) c.known[j]++;
-    if (weight === 100) { c.down[j]++; if (cell.incoming_syns_only) c.half[j]++; }
+    if (weight === 100) { c.down[j]++; if (cell.incoming === "syns") c.half[j]++; }
     const seconds = cell.latency_seconds;
     if (!isNumber(seconds) || weight === 100) continue;
     for (const times of [c.all, c.slow[i], c.slow[j]]) times.push(seconds);
@@ -137,9 +137,9 @@ function summarize(m, c) {
     const there = m.at(i, j), back = m.at(j, i);
     if (there) lookup(kinds, there.verdict)?.push([i, j]);
     if (!down(there) || whole.has(i) || whole.has(j)) continue;
-    if (there.incoming_syns_only && !back?.incoming_syns_only) pairs.push(`${arrow(i, j)} is broken, the reverse path works`);
+    if ((there.incoming === "syns") && !(back?.incoming === "syns")) pairs.push(`${arrow(i, j)} is broken, the reverse path works`);
     else if (!down(back)) pairs.push(`${arrow(i, j)} is down (${there.reason})`);
-    else if (i < j && !there.incoming_syns_only === !back.incoming_syns_only) pairs.push(`${short[i]} and ${short[j]} do not reach each other`);
+    else if (i < j && !(there.incoming === "syns") === !(back.incoming === "syns")) pairs.push(`${short[i]} and ${short[j]} do not reach each other`);
   }
   if (pairs.length) clauses.push(list(pairs, 3));
   for (const [kind, found] of Object.entries(kinds)) {

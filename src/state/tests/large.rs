@@ -84,7 +84,7 @@ fn a_path_that_drops_two_large_probes_but_no_blank_one_has_an_mtu_fault() {
     assert_eq!(fixture.verdict(1), Verdict::Up, "not before a blank probe succeeds");
     fixture.pass(Duration::from_secs(1));
     assert!(!sends_large(&fixture.probe(1, supporting(), 0)));
-    assert_eq!(fixture.verdict(1), Verdict::Mtu);
+    assert_eq!(fixture.verdict(1), Verdict::Mtu(Direction::Incoming));
     assert_eq!(fixture.state.get(&name(1)).unwrap().up, Some(true));
     let again = fixture.until_large(400).unwrap();
     assert!(again <= 61, "retried each minute: {again}");
@@ -133,7 +133,7 @@ fn a_peer_that_no_longer_supports_large_probes_has_no_mtu_fault() {
     fixture.until_large(400).unwrap();
     drop_large(&mut fixture);
     drop_large(&mut fixture);
-    assert_eq!(fixture.verdict(1), Verdict::Mtu);
+    assert_eq!(fixture.verdict(1), Verdict::Mtu(Direction::Incoming));
     fixture.probe(1, success(), 0);
     assert_eq!(fixture.verdict(1), Verdict::Up, "another release runs there now");
 }
