@@ -1,4 +1,4 @@
-//! One cell of the matrix: what one node knows of another, in 12 bytes.
+//! One cell of the matrix: what one node knows of another, in 16 bytes.
 
 use std::time::Duration;
 
