@@ -4,6 +4,7 @@
 
 mod alertmanager;
 mod cases;
+mod clusters;
 mod promtool;
 mod recording;
 mod rules;

@@ -10,7 +10,7 @@ use crate::recording::{Recording, Scraped};
 use crate::rules;
 
 /// Longer than any recording.
-const WHOLE: &str = "6h";
+pub(crate) const WHOLE: &str = "6h";
 
 pub(crate) fn is_installed(tool: &str) -> bool {
     let mut version = Command::new(tool);

@@ -125,6 +125,14 @@ impl Recording {
         self
     }
 
+    /// Adds a label to every series.
+    pub(crate) fn with_label(mut self, name: &str, value: &str) -> Self {
+        for series in &mut self.series {
+            series.labels.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
     /// promtool's `input_series`.
     pub(crate) fn input(&self, scraped: Scraped) -> Value {
         let jobs = scraped.jobs();
