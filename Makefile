@@ -1,6 +1,6 @@
 # Entry points for developers; the work is in scripts/ and tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test control-plane e2e cluster-up cluster-down tunnels-long lab-long withstand faults screenshots recordings build image budgets bench fmt lint setup clean
+.PHONY: help demo test control-plane e2e cluster-up cluster-down tunnels-long lab-long test-long withstand faults screenshots recordings build image budgets bench fmt lint setup clean
 
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -35,12 +35,15 @@ tunnels-long: build ## run the tests that wait for WireGuard's own timers (7 min
 
 lab-long: tunnels-long
 
+test-long: build ## run the slow rows of the truth table too, and what tunnels-long runs (8 minutes)
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented long truth::
+
 withstand: build ## attack an agent in a pod of 32 MiB with all hostile clients at once for ten minutes (root)
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo test --locked --test withstand -- --ignored --nocapture --test-threads=1 ten_minutes
 
 faults: build ## measure how soon each fault is reported, and write docs/faults.md
 	rm -rf $(faults)
-	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --nocapture --test-threads=10 --skip documented truth::
+	WYLIS_FAULTS=$(faults) WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --include-ignored --nocapture --test-threads=10 --skip documented truth::
 	WYLIS_FAULTS=$(faults) $(tunnels) -- --ignored write_the_documented_table
 
 screenshots: build ## take the screenshots in docs/, of a real mesh in a real browser (root)

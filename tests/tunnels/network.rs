@@ -33,7 +33,7 @@ pub(crate) struct Topology {
     pub(crate) overlay: Overlay,
     /// Host 1 is behind a router with NAT.
     pub(crate) nat: bool,
-    /// The host whose link is a [`Cable`] with an adjustable delay.
+    /// The host whose link is a [`Cable`].
     pub(crate) slow_link: Option<u8>,
 }
 
@@ -78,11 +78,11 @@ const WORKLOAD: u8 = 200;
 /// The last octets of agents' pods are above this.
 const FIRST_POD: u8 = 10;
 
-const fn underlay(number: u8) -> Ipv4Addr {
+pub(crate) const fn underlay(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, number)
 }
 
-const fn inner(number: u8) -> Ipv4Addr {
+pub(crate) const fn inner(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, 0, number)
 }
 
@@ -179,6 +179,12 @@ impl Network {
         });
     }
 
+    /// Another host, as hosts that know its endpoint reach it.
+    pub(crate) fn peer(&self, number: u8) -> Peer<'_> {
+        let at = SocketAddr::new(underlay(number).into(), wireguard::PORT);
+        Peer { end: &self.host(number).wireguard, endpoint: Some(at), inner: inner(number) }
+    }
+
     /// Makes a pod on a host, at an unused address.
     pub(crate) fn pod(&mut self, number: u8) -> Pod {
         let mtu = self.overlay.mtu();
@@ -244,9 +250,8 @@ impl Network {
             let peers: Vec<Peer<'_>> = others()
                 .map(|other| {
                     let hidden = topology.nat && other.number == 1;
-                    let at = SocketAddr::new(underlay(other.number).into(), wireguard::PORT);
-                    let endpoint = (!hidden).then_some(at);
-                    Peer { end: &other.wireguard, endpoint, inner: inner(other.number) }
+                    let peer = self.peer(other.number);
+                    Peer { endpoint: peer.endpoint.filter(|_| !hidden), ..peer }
                 })
                 .collect();
             host.wireguard.configure(&peers);

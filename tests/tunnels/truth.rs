@@ -1,29 +1,21 @@
-//! The truth table: for each injected fault, the verdicts of all agents, the time to them, and no false
-//! alarm about any other pair. `table` defines the cases, `trial` runs one, `observer` reads the agents,
-//! the other modules inject the faults.
+//! The truth table: for each injected fault, the verdicts of all agents, the finding of a third node, the
+//! time to them, and no false alarm about any other pair. `table` defines the cases with the words that
+//! `expect` compares, `trial` runs one, `observer` and `findings` read the agents, `document` writes
+//! docs/faults.md, the other modules inject the faults.
 
+mod document;
+mod expect;
+mod findings;
 mod host;
 mod observer;
+mod partial;
 mod path;
 mod peer;
 mod rolling;
 mod table;
 mod trial;
+mod weather;
 
-use std::time::Duration;
+use table::INTERVAL;
 
 use crate::mesh::TunnelMesh;
-
-/// The agents' settings in all cases.
-const SETTINGS: &[(&str, &str)] = &[
-    ("WYLIS_INTERVAL", "2s"),
-    ("WYLIS_TIMEOUT", "5s"),
-    ("WYLIS_FAILURE_THRESHOLD", "3"),
-    // As often as blank probes, so that a false alarm of large probes shows.
-    ("WYLIS_LARGE_INTERVAL", "2s"),
-    ("WYLIS_REFRESH_INTERVAL", "5s"),
-    ("WYLIS_DRAIN", "2s"),
-];
-const INTERVAL: Duration = Duration::from_secs(2);
-const TIMEOUT: Duration = Duration::from_secs(5);
-const THRESHOLD: u32 = 3;

@@ -84,6 +84,24 @@ impl WireGuard {
         feed("wg", &["setconf", &self.name, "/dev/stdin"], &text);
     }
 
+    /// Replaces one peer by this one, and leaves the others and their sessions alone. The key may be wrong.
+    pub(crate) fn replace(&self, peer: &Peer<'_>, wrong_key: Option<&str>) {
+        let inner = format!("{}/32", peer.inner);
+        let lines = feed("wg", &["show", &self.name, "allowed-ips"], "");
+        let known = lines.lines().filter_map(|line| line.split_once('\t'));
+        let known: Vec<&str> = known
+            .filter(|(key, ips)| *key == peer.end.public_key || *ips == inner)
+            .map(|(key, _)| key)
+            .collect();
+        for key in known {
+            feed("wg", &["set", &self.name, "peer", key, "remove"], "");
+        }
+        let key = wrong_key.unwrap_or(&peer.end.public_key);
+        let endpoint = peer.endpoint.expect("a known endpoint").to_string();
+        let peer = ["peer", key, "endpoint", &endpoint, "allowed-ips", &inner];
+        feed("wg", &[&["set", self.name.as_str()], &peer[..]].concat(), "");
+    }
+
     /// The number of peers with a completed handshake.
     pub(crate) fn sessions(&self) -> usize {
         let lines = feed("wg", &["show", &self.name, "latest-handshakes"], "");
@@ -106,6 +124,11 @@ impl Drop for WireGuard {
         let _ = self.child.wait();
         let _ = std::fs::remove_file(self.socket());
     }
+}
+
+/// A public key without an owner.
+pub(crate) fn another_key() -> String {
+    feed("wg", &["pubkey"], &feed("wg", &["genkey"], "")).trim().to_owned()
 }
 
 /// Removes the sockets of killed tests; their processes ended with them.

@@ -1,13 +1,13 @@
-//! TUN and TAP devices: IP-in-IP, and a cable with a delay. Each is one thread over descriptors opened inside
+//! TUN and TAP devices: IP-in-IP, and a cable that delays, loses and changes frames. Each is one thread over descriptors opened inside
 //! the namespaces. Thread and devices end with their owner or the process.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -143,11 +143,40 @@ fn carry(
     }
 }
 
-/// A cable between two namespaces, with an adjustable delay.
+/// What happens to frames on a cable; nothing by default. Shares are frames of 100.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Weather {
+    /// The delay of every frame.
+    pub delay: Duration,
+    /// A further delay by chance, up to this.
+    pub jitter: Duration,
+    /// The share of frames that others overtake, and by how much they are late.
+    pub late: (u32, Duration),
+    /// The share of frames that arrive twice.
+    pub duplicated: u32,
+    /// The share of frames with a flipped bit, behind all headers outside the tunnel.
+    pub corrupted: u32,
+    /// Dead for the first time of every second one.
+    pub dead: Option<(Duration, Duration)>,
+    /// Only frames from or to this address are affected.
+    pub only: Option<Ipv4Addr>,
+}
+
+impl Weather {
+    fn affects(&self, frame: &[u8]) -> bool {
+        // Source and target in an IPv4 header behind the Ethernet header.
+        let ends = frame.get(26..34);
+        self.only.is_none_or(|only| {
+            ends.is_some_and(|ends| ends.chunks(4).any(|end| end == only.octets()))
+        })
+    }
+}
+
+/// A cable between two namespaces, with adjustable weather.
 #[derive(Debug)]
 pub struct Cable {
     _pump: Pump,
-    micros: Arc<AtomicU64>,
+    weather: Arc<Mutex<Weather>>,
 }
 
 impl Cable {
@@ -157,42 +186,117 @@ impl Cable {
         let end =
             |(host, name): (&Namespace, &str)| host.entrance().within(|| open(name, libc::IFF_TAP));
         let ends = [end(one), end(other)];
-        let micros = Arc::new(AtomicU64::new(0));
-        let delay = Arc::clone(&micros);
-        let pump = Pump::start(move |stopped| transmit(&ends, &delay, &stopped));
-        Self { _pump: pump, micros }
+        let weather = Arc::<Mutex<Weather>>::default();
+        let shared = Arc::clone(&weather);
+        let pump = Pump::start(move |stopped| transmit(&ends, &shared, &stopped));
+        Self { _pump: pump, weather }
     }
 
     /// Sets the delay of each frame, in both directions.
     pub fn set_delay(&self, delay: Duration) {
-        let micros = u64::try_from(delay.as_micros()).expect("a short delay");
-        self.micros.store(micros, Ordering::Relaxed);
+        self.set(Weather { delay, ..Weather::default() });
+    }
+
+    /// Sets what happens to frames from now on.
+    pub fn set(&self, weather: Weather) {
+        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
     }
 }
 
-fn transmit(ends: &[File; 2], micros: &AtomicU64, stopped: &PipeReader) {
-    let mut in_flight: VecDeque<(Instant, usize, Vec<u8>)> = VecDeque::new();
+/// The bytes of a tunnel's frame before its content: Ethernet, IPv4, UDP, and WireGuard's header.
+const HEADERS: usize = 14 + 20 + 8 + 16;
+
+/// When a frame arrives, its number, its end, its bytes.
+type Frame = (Instant, u64, usize, Vec<u8>);
+
+/// Frames on their way, the next one first; a number keeps the order of simultaneous ones.
+struct InFlight {
+    frames: BinaryHeap<Reverse<Frame>>,
+    begun: Instant,
+    count: u64,
+    random: u64,
+}
+
+impl InFlight {
+    fn new() -> Self {
+        Self { frames: BinaryHeap::new(), begun: Instant::now(), count: 0, random: 0x9e37_79b9 }
+    }
+
+    /// Xorshift.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % limit.max(1)
+    }
+
+    fn chance(&mut self, share: u32) -> bool {
+        self.below(100) < u64::from(share)
+    }
+
+    /// Takes a frame that goes to this end.
+    fn take(&mut self, to: usize, mut frame: Vec<u8>, weather: &Weather) {
+        let now = Instant::now();
+        if !weather.affects(&frame) {
+            return self.push(now, to, frame);
+        }
+        let phase = |period: Duration| {
+            let period = period.as_nanos().max(1);
+            now.duration_since(self.begun).as_nanos() % period
+        };
+        if weather.dead.is_some_and(|(dead, period)| phase(period) < dead.as_nanos()) {
+            return;
+        }
+        let jitter = u64::try_from(weather.jitter.as_micros()).unwrap_or(u64::MAX);
+        let mut due = now + weather.delay + Duration::from_micros(self.below(jitter));
+        if self.chance(weather.late.0) {
+            due += weather.late.1;
+        }
+        if self.chance(weather.corrupted) && frame.len() > HEADERS {
+            let bits = (frame.len() - HEADERS) * 8;
+            let bit = usize::try_from(self.below(bits as u64)).unwrap_or(0);
+            frame[HEADERS + bit / 8] ^= 1 << (bit % 8);
+        }
+        if self.chance(weather.duplicated) {
+            self.push(due, to, frame.clone());
+        }
+        self.push(due, to, frame);
+    }
+
+    fn push(&mut self, due: Instant, to: usize, frame: Vec<u8>) {
+        self.count += 1;
+        self.frames.push(Reverse((due, self.count, to, frame)));
+    }
+
+    /// When the next frame arrives.
+    fn next(&self) -> Option<Instant> {
+        self.frames.peek().map(|Reverse((due, ..))| *due)
+    }
+}
+
+fn transmit(ends: &[File; 2], weather: &Mutex<Weather>, stopped: &PipeReader) {
+    let mut in_flight = InFlight::new();
     let mut buffer = vec![0; LARGEST];
     loop {
-        let next = in_flight.front().map(|(due, _, _)| *due);
-        let left = next.map(|due| due.saturating_duration_since(Instant::now()));
+        let left = in_flight.next().map(|due| due.saturating_duration_since(Instant::now()));
         // poll(2) ignores a negative descriptor: a full cable reads no more.
-        let full = in_flight.len() >= QUEUE;
+        let full = in_flight.frames.len() >= QUEUE;
         let end = |end: &File| if full { -1 } else { end.as_raw_fd() };
         let descriptors = [end(&ends[0]), end(&ends[1]), stopped.as_raw_fd()];
         let [first, second, stop] = readable(descriptors, left);
         if stop {
             return;
         }
-        let delay = Duration::from_micros(micros.load(Ordering::Relaxed));
+        let now = *weather.lock().unwrap_or_else(PoisonError::into_inner);
         for (from, ready) in [(0, first), (1, second)] {
             let mut end = &ends[from];
             if ready && let Ok(length) = end.read(&mut buffer) {
-                in_flight.push_back((Instant::now() + delay, 1 - from, buffer[..length].to_vec()));
+                in_flight.take(1 - from, buffer[..length].to_vec(), &now);
             }
         }
-        let now = Instant::now();
-        while let Some((_, to, frame)) = in_flight.pop_front_if(|(due, _, _)| *due <= now) {
+        while in_flight.next().is_some_and(|due| due <= Instant::now())
+            && let Some(Reverse((_, _, to, frame))) = in_flight.frames.pop()
+        {
             let mut end = &ends[to];
             // Frames to an end that is down are lost.
             let _ = end.write_all(&frame);

@@ -224,12 +224,13 @@ impl Agent {
     }
 
     fn get_within(&self, path: &str, limit: Duration) -> io::Result<http::Response> {
-        let connect = || TcpStream::connect_timeout(&self.address, limit);
-        let stream = match &self.requests_from {
-            Some(namespace) => namespace.within(connect),
-            None => connect(),
-        }?;
-        http::exchange_over(stream, http::request(self.address, path, &[]).as_bytes(), limit)
+        exchange(self.address, self.requests_from.as_ref(), path, limit)
+    }
+
+    /// A client of its routes, for another thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader { address: self.address, requests_from: self.requests_from.clone() }
     }
 
     /// Its metrics.
@@ -269,6 +270,33 @@ impl Agent {
             .cloned()
             .unwrap_or_default()
     }
+}
+
+/// A client of an agent's routes; it may outlive the agent.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    address: SocketAddr,
+    requests_from: Option<Entrance>,
+}
+
+impl Reader {
+    /// Status and body of a route; `None` without an answer within `limit`.
+    #[must_use]
+    pub fn get_within(&self, path: &str, limit: Duration) -> Option<(u16, String)> {
+        let response = exchange(self.address, self.requests_from.as_ref(), path, limit).ok()?;
+        Some((response.status, response.text()))
+    }
+}
+
+fn exchange(
+    address: SocketAddr,
+    from: Option<&Entrance>,
+    path: &str,
+    limit: Duration,
+) -> io::Result<http::Response> {
+    let connect = || TcpStream::connect_timeout(&address, limit);
+    let stream = from.map_or_else(connect, |namespace| namespace.within(connect))?;
+    http::exchange_over(stream, http::request(address, path, &[]).as_bytes(), limit)
 }
 
 /// A stopped thread; continues when dropped.

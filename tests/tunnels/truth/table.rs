@@ -1,38 +1,8 @@
-//! The cases: fault, expected verdicts, time limits. docs/faults.md lists them with measured times:
-//! `make faults` measures and writes it, and a test compares it with this table.
+//! The cases: fault, expected verdicts, expected finding, time limits. docs/faults.md lists them.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::{INTERVAL, THRESHOLD, TIMEOUT};
-
-/// Environment variable: the folder for measured times.
-pub(super) const MEASURED: &str = "WYLIS_FAULTS";
-
-/// The expected verdict of one agent on one peer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Expect {
-    Up,
-    /// Up, and the kernel's round-trip time is at least this long.
-    Slow(Duration),
-    Lossy,
-    Mtu,
-    OneWay,
-    /// With this reason.
-    Down(&'static str),
-    /// With one of these reasons.
-    DownByAny(&'static [&'static str]),
-    /// With `connect_timeout`; the flag says whether the peer's SYNs arrive.
-    DownWithIncomingSyns(bool),
-    /// Lossy, or down with one of these reasons.
-    LossyOrDown(&'static [&'static str]),
-    /// The agent at fault, or a verdict on it: not checked.
-    NotJudged,
-}
+use super::expect::{Expect, TIMEOUTS};
 
 /// The pairs that a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,34 +20,107 @@ pub(super) struct Case {
     pub(super) scope: Scope,
     pub(super) a_of_b: Expect,
     pub(super) b_of_a: Expect,
+    /// The finding that the third node must report, any of these; a `*` stands for any text. None: no finding.
+    pub(super) finding: &'static [&'static str],
+    pub(super) timing: Timing,
+    /// Each verdict must be seen once, not all at the same time.
+    pub(super) by_chance: bool,
     /// Limit: from the fault to the expected verdicts.
     pub(super) within: Duration,
     /// Limit: from the end of the fault to `up` everywhere.
     pub(super) up_within: Duration,
 }
 
-/// Threshold × interval + timeout + 1 s.
-pub(super) const VERDICT_WITHIN: Duration =
-    Duration::from_secs(THRESHOLD as u64 * INTERVAL.as_secs() + TIMEOUT.as_secs() + 1);
-/// Two intervals + timeout.
-const UP_WITHIN: Duration = Duration::from_secs(2 * INTERVAL.as_secs() + TIMEOUT.as_secs());
-/// A path stays lossy until no probe with a retransmit is among the last 20.
-const WINDOW: Duration = Duration::from_secs(21 * INTERVAL.as_secs() + TIMEOUT.as_secs());
+/// The agents' settings in a case.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    /// Whether the agents send large probes.
+    pub(super) large: bool,
+}
+
+const TIMING: Timing =
+    Timing { interval: Duration::from_secs(2), timeout: Duration::from_secs(5), large: true };
+pub(super) const INTERVAL: Duration = TIMING.interval;
+const THRESHOLD: u32 = 3;
+
+impl Timing {
+    pub(super) const fn of(interval: u64, timeout: u64) -> Self {
+        let (interval, timeout) = (Duration::from_millis(interval), Duration::from_millis(timeout));
+        Self { interval, timeout, large: true }
+    }
+
+    const fn without_large(self) -> Self {
+        Self { large: false, ..self }
+    }
+
+    /// This many slots, and a probe.
+    const fn slots(self, count: u32) -> Duration {
+        self.interval.saturating_mul(count).saturating_add(self.timeout)
+    }
+
+    pub(super) fn settings(self) -> Vec<(&'static str, String)> {
+        let millis = |time: Duration| format!("{}ms", time.as_millis());
+        vec![
+            ("WYLIS_INTERVAL", millis(self.interval)),
+            ("WYLIS_TIMEOUT", millis(self.timeout)),
+            ("WYLIS_FAILURE_THRESHOLD", THRESHOLD.to_string()),
+            // As often as blank probes at the usual interval, so that a false alarm of large probes shows.
+            ("WYLIS_LARGE_INTERVAL", if self.large { "2s" } else { "0s" }.to_owned()),
+            ("WYLIS_REFRESH_INTERVAL", "5s".to_owned()),
+            ("WYLIS_DRAIN", "2s".to_owned()),
+        ]
+    }
+}
+
 /// Random losses need many probes.
 const BY_CHANCE: Duration = Duration::from_secs(60);
+/// Slots within which a partial fault is reported.
+const PARTIAL: u32 = 40;
+/// Slots after which no probe of the fault is among the last 20.
+const WINDOW: u32 = 21;
 
 impl Case {
     const fn pair(name: &'static str, fault: &'static str, a_of_b: Expect, b_of_a: Expect) -> Self {
-        let (within, up_within) = (VERDICT_WITHIN, UP_WITHIN);
-        Self { name, fault, scope: Scope::Pair, a_of_b, b_of_a, within, up_within }
+        Self {
+            name,
+            fault,
+            scope: Scope::Pair,
+            a_of_b,
+            b_of_a,
+            finding: &[],
+            timing: TIMING,
+            by_chance: false,
+            within: TIMING.slots(THRESHOLD).saturating_add(Duration::from_secs(1)),
+            up_within: TIMING.slots(2),
+        }
     }
 
     const fn node(name: &'static str, fault: &'static str, a_of_b: Expect, b_of_a: Expect) -> Self {
         Self { scope: Scope::Node, ..Self::pair(name, fault, a_of_b, b_of_a) }
     }
 
+    const fn finding(self, finding: &'static [&'static str]) -> Self {
+        Self { finding, ..self }
+    }
+
     const fn within(self, within: Duration, up_within: Duration) -> Self {
         Self { within, up_within, ..self }
+    }
+
+    /// A fault that some probes meet, with these settings.
+    const fn partial(self, timing: Timing) -> Self {
+        Self { timing, ..self }.within(timing.slots(PARTIAL), timing.slots(WINDOW))
+    }
+
+    /// Without large probes, whose packets a rule would count too.
+    const fn without_large(self) -> Self {
+        Self { timing: self.timing.without_large(), ..self }
+    }
+
+    const fn by_chance(self) -> Self {
+        Self { by_chance: true, ..self }
     }
 
     /// The expectation for `source` on `target`. Node 1 is A, node 2 is B.
@@ -85,13 +128,23 @@ impl Case {
         match (self.scope, source, target) {
             (Scope::Pair, 1, 2) | (Scope::Node, _, 2) => self.a_of_b,
             (Scope::Pair, 2, 1) | (Scope::Node, 2, _) => self.b_of_a,
-            _ => Expect::Up,
+            _ => Expect::UP,
         }
     }
-}
 
-const TIMEOUTS: &[&str] = &["connect_timeout", "response_timeout", "closed", "reset"];
-const NO_WAY: &[&str] = &["connect_timeout", "unreachable"];
+    /// Whether the fault affects the pair, in either direction.
+    pub(super) fn concerns(&self, source: u8, target: u8) -> bool {
+        match self.scope {
+            Scope::Pair => source.max(target) <= 2,
+            Scope::Node => source == 2 || target == 2,
+        }
+    }
+
+    /// Whether a finding may name the node alone.
+    pub(super) fn accuses(&self, node: u8) -> bool {
+        self.scope == Scope::Node && node == 2
+    }
+}
 
 macro_rules! cases {
     ($($constant:ident = $make:expr;)*) => {
@@ -101,184 +154,135 @@ macro_rules! cases {
     };
 }
 
+/// One verdict.
+macro_rules! says {
+    ($($word:literal),*) => { Expect::says(&[$($word),*]) };
+}
+
+const UP: Expect = Expect::UP;
+const NOT_JUDGED: Expect = Expect::NOT_JUDGED;
+/// Whatever loss in both directions may lead to.
+const BAD: Expect = says!("lossy", "flaky (*)", "down (*)", "one-way").failures(TIMEOUTS);
+const UNREACHED: Expect = says!("down (connect_timeout)");
+/// A lossy path, on which probes may fail too.
+const LOSSY: Expect = says!("lossy").passing(&["flaky (*)"]).failures(TIMEOUTS);
+const LOSSY_OR_FLAKY: Expect = says!("lossy", "flaky (*)").failures(TIMEOUTS);
+/// Probes that do not connect; three in a row by chance are `down`.
+const UNCONNECTED: Expect = says!("flaky (connect_timeout)").passing(&["down (connect_timeout)"]);
+/// Enough slots for several probes of 5 s.
+const SEVERAL: Duration = TIMING.slots(12);
+const MILLIS_200: Duration = Duration::from_millis(200);
+const fn round_trip(from: u64, to: u64) -> Expect {
+    UP.rtt(Duration::from_millis(from), Duration::from_millis(to))
+}
+/// Failing probes end before the next slot, as by default.
+const SHORT: Timing = Timing::of(2000, 1500);
+const FAST: Timing = Timing::of(1000, 5000);
+const FASTER: Timing = Timing::of(500, 5000);
+/// A retry of WireGuard's handshake (5 s), and the usual limit.
+const AFTER_HANDSHAKE: Duration = Duration::from_secs(15);
+
 cases! {
-    FIRST_SYN = Case::pair("first_syn", "first SYN of each connection from A to B dropped", Expect::Lossy, Expect::Up)
-        .within(VERDICT_WITHIN, WINDOW);
-    LOSS = Case::pair("loss", "30 % of the packets lost, both ways", Expect::LossyOrDown(TIMEOUTS), Expect::LossyOrDown(TIMEOUTS))
-        .within(BY_CHANCE, WINDOW);
-    ONE_IN_FOUR = Case::pair("one_in_four", "exactly 1 in 4 packets of the connections from A to B lost", Expect::Lossy, Expect::Up)
-        .within(VERDICT_WITHIN, WINDOW);
-    ALL_DROPPED = Case::pair("all_dropped", "all packets dropped, both ways", Expect::DownWithIncomingSyns(false), Expect::DownWithIncomingSyns(false));
-    ONE_DIRECTION = Case::pair("one_direction", "all packets from A to B dropped", Expect::DownWithIncomingSyns(true), Expect::DownWithIncomingSyns(false));
-    FIREWALL_DROPS = Case::pair("firewall_drops", "new connections from A to B dropped by a firewall", Expect::Down("connect_timeout"), Expect::OneWay);
-    FIREWALL_RESETS = Case::pair("firewall_resets", "new connections from A to B reset by a firewall", Expect::Down("refused"), Expect::OneWay);
-    UNREACHABLE = Case::pair("unreachable", "new connections from A to B answered by ICMP unreachable", Expect::Down("unreachable"), Expect::OneWay);
-    KILLED = Case::node("killed", "agent of B killed", Expect::Down("refused"), Expect::NotJudged);
-    FROZEN = Case::node("frozen", "agent of B frozen (SIGSTOP)", Expect::Down("response_timeout"), Expect::Up);
-    TUNNEL_FROZEN = Case::node("tunnel_frozen", "WireGuard process of B frozen", Expect::Down("connect_timeout"), Expect::Down("connect_timeout"));
-    MTU = Case::pair("mtu", "packets above 1,200 bytes dropped, both ways", Expect::Mtu, Expect::Mtu);
-    TAKEN_BY_AGENT = Case::node("taken_by_agent", "pod IP of B taken over by another agent", Expect::Down("wrong_peer"), Expect::NotJudged);
-    TAKEN_BY_WEB_SERVER = Case::node("taken_by_web_server", "pod IP of B taken over by a foreign web server", Expect::Down("bad_response"), Expect::NotJudged);
-    DELAY = Case::node("delay", "100 ms delay on the link of B, each way", Expect::Slow(Duration::from_millis(200)), Expect::Slow(Duration::from_millis(200)));
-    STARVED = Case::node("starved", "agent of B starved of CPU", Expect::NotJudged, Expect::Up);
-    DESCRIPTORS = Case::node("descriptors", "descriptors of B's agent used up", Expect::NotJudged, Expect::Up);
-    PORTS = Case::node("ports", "local ports of B's pod used up", Expect::NotJudged, Expect::Up);
-    LINK_DOWN = Case::node("link_down", "link of B down", Expect::DownByAny(NO_WAY), Expect::DownByAny(NO_WAY));
-    ROLLING = Case::node("rolling", "node added, node removed, rolling update of all under load", Expect::Up, Expect::Up);
-}
-
-fn text(peer: &Value, field: &str) -> String {
-    peer[field].as_str().unwrap_or_default().to_owned()
-}
-
-impl Expect {
-    /// Whether a peer's entry in the agent's row meets the expectation.
-    pub(super) fn holds(self, peer: &Value) -> bool {
-        let (verdict, reason) = (text(peer, "verdict"), text(peer, "reason"));
-        let down = verdict == "down";
-        match self {
-            Self::Up => verdict == "up",
-            Self::Slow(rtt) => {
-                verdict == "up" && peer["rtt_seconds"].as_f64() >= Some(rtt.as_secs_f64())
-            }
-            Self::Lossy => verdict == "lossy",
-            Self::Mtu => verdict == "mtu",
-            Self::OneWay => verdict == "one-way",
-            Self::Down(expected) => down && reason == expected,
-            Self::DownByAny(reasons) => down && reasons.contains(&reason.as_str()),
-            Self::DownWithIncomingSyns(arrive) => {
-                down && reason == "connect_timeout" && peer["incoming_syns_only"] == arrive
-            }
-            Self::LossyOrDown(reasons) => {
-                verdict == "lossy" || (down && reasons.contains(&reason.as_str()))
-            }
-            Self::NotJudged => true,
-        }
-    }
-
-    /// Whether probes of the pair may fail with this reason.
-    pub(super) fn allows(self, reason: &str) -> bool {
-        match self {
-            Self::Up | Self::Slow(_) | Self::Mtu | Self::OneWay => false,
-            // A probe that starts before the fault may fail with another reason.
-            Self::Lossy => TIMEOUTS.contains(&reason),
-            Self::Down("connect_timeout") | Self::DownWithIncomingSyns(_) => {
-                matches!(reason, "connect_timeout" | "response_timeout")
-            }
-            // No listener exists between the old server and the new one.
-            Self::Down("wrong_peer" | "bad_response") => {
-                matches!(reason, "wrong_peer" | "bad_response" | "refused")
-            }
-            Self::Down(expected) => reason == expected || reason == "response_timeout",
-            Self::DownByAny(reasons) | Self::LossyOrDown(reasons) => {
-                reasons.contains(&reason) || reason == "response_timeout"
-            }
-            Self::NotJudged => true,
-        }
-    }
-
-    /// Whether the agent may ever log this verdict on the pair, for example `down (refused)`.
-    pub(super) fn permits(self, verdict: &str) -> bool {
-        let down = verdict.strip_prefix("down (").and_then(|rest| rest.strip_suffix(')'));
-        if let Some(reason) = down {
-            return matches!(
-                self,
-                Self::Down(_)
-                    | Self::DownByAny(_)
-                    | Self::DownWithIncomingSyns(_)
-                    | Self::LossyOrDown(_)
-                    | Self::NotJudged
-            ) && self.allows(reason);
-        }
-        match verdict {
-            "up" | "unknown" | "draining" => true,
-            "lossy" => matches!(self, Self::Lossy | Self::LossyOrDown(_) | Self::NotJudged),
-            "mtu" => matches!(self, Self::Mtu | Self::NotJudged),
-            "one-way" => matches!(self, Self::OneWay | Self::NotJudged),
-            _ => self == Self::NotJudged,
-        }
-    }
-
-    /// Whether the row may report that only SYNs arrive from the peer.
-    pub(super) fn permits_incoming_syns_only(self) -> bool {
-        matches!(self, Self::DownWithIncomingSyns(true) | Self::NotJudged)
-    }
-}
-
-impl fmt::Display for Expect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Up => f.write_str("up"),
-            Self::Slow(rtt) => write!(f, "up, RTT at least {rtt:?}"),
-            Self::Lossy => f.write_str("lossy"),
-            Self::Mtu => f.write_str("mtu"),
-            Self::OneWay => f.write_str("one-way"),
-            Self::Down(reason) => write!(f, "down ({reason})"),
-            Self::DownByAny(reasons) => write!(f, "down ({})", reasons.join(" or ")),
-            Self::DownWithIncomingSyns(true) => {
-                f.write_str("down (connect_timeout), incoming SYNs only")
-            }
-            Self::DownWithIncomingSyns(false) => {
-                f.write_str("down (connect_timeout), nothing incoming")
-            }
-            Self::LossyOrDown(reasons) => write!(f, "lossy, or down ({})", reasons.join(", ")),
-            Self::NotJudged => f.write_str("–"),
-        }
-    }
-}
-
-// ---- docs/faults.md
-
-/// docs/faults.md above the table.
-const HEAD: &str = include_str!("faults.head.md");
-
-fn document() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/faults.md")
-}
-
-/// The cells that come from the definition.
-fn defined(case: &Case) -> [String; 3] {
-    [case.fault.to_owned(), case.a_of_b.to_string(), case.b_of_a.to_string()]
-}
-
-/// `measured`: for each case, the times to the verdict and to `up` again.
-fn render(measured: &BTreeMap<String, (String, String)>) -> String {
-    let mut text = HEAD.to_owned();
-    text.push_str("| fault | A reports B as | B reports A as | verdict after | up again after |\n");
-    text.push_str("|---|---|---|---|---|\n");
-    for case in CASES {
-        let [fault, a, b] = defined(case);
-        let none = (String::new(), String::new());
-        let (verdict, up) = measured.get(case.name).unwrap_or(&none);
-        text.push_str(&format!("| {fault} | {a} | {b} | {verdict} | {up} |\n"));
-    }
-    text
-}
-
-#[test]
-fn the_documented_table_matches_the_code() {
-    let text = std::fs::read_to_string(document()).unwrap();
-    let table = text
-        .strip_prefix(HEAD)
-        .expect("docs/faults.md differs from faults.head.md: run make faults");
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .skip(2)
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).take(3).collect())
-        .collect();
-    let known: Vec<_> = CASES.iter().map(|case| defined(case)).collect();
-    assert_eq!(rows, known, "docs/faults.md is out of date: run make faults");
-}
-
-#[test]
-#[ignore = "writes docs/faults.md; called by make faults"]
-fn write_the_documented_table() {
-    let folder = std::env::var_os(MEASURED).expect("the folder of measured times");
-    let measured = CASES.iter().filter_map(|case| {
-        let line = std::fs::read_to_string(Path::new(&folder).join(case.name)).ok()?;
-        let (verdict, up) = line.trim_end().split_once('|')?;
-        Some((case.name.to_owned(), (verdict.to_owned(), up.to_owned())))
-    });
-    std::fs::create_dir_all(document().parent().unwrap()).unwrap();
-    std::fs::write(document(), render(&measured.collect())).unwrap();
+    FIRST_SYN = Case::pair("first_syn", "first SYN of each connection from A to B dropped", says!("lossy"), UP)
+        .finding(&["n1 → n2: lossy"])
+        .within(TIMING.slots(4), TIMING.slots(WINDOW));
+    LOSS = Case::pair("loss", "30 % of the packets lost, both ways", BAD, BAD)
+        .finding(&["n1 ↔ n2: *", "n1 → n2: *", "n2 → n1: *"])
+        .within(BY_CHANCE, TIMING.slots(WINDOW)).by_chance();
+    ONE_IN_FOUR = Case::pair("one_in_four", "exactly 1 in 4 packets of the connections from A to B lost", says!("lossy"), UP)
+        .finding(&["n1 → n2: lossy"])
+        .within(TIMING.slots(4), TIMING.slots(WINDOW)).without_large();
+    TEN_PER_CENT = Case::pair("ten_per_cent", "10 % of the packets from A to B lost", says!("lossy", "up").passing(&["flaky (*)"]).failures(TIMEOUTS), says!("lossy", "up").passing(&["flaky (*)"]).failures(TIMEOUTS))
+        .finding(&["n1 → n2: lossy"])
+        .partial(FAST);
+    ANSWERS = Case::pair("answers", "30 % of the answers from B to A lost", says!("up", "lossy").failures(TIMEOUTS), LOSSY)
+        .finding(&["n2 → n1: lossy"])
+        .partial(FAST);
+    CORRUPTED = Case::pair("corrupted", "10 % of the packets corrupted, both ways", LOSSY, LOSSY)
+        .finding(&["n1 ↔ n2: lossy", "n1 → n2: lossy", "n2 → n1: lossy"])
+        .partial(FAST).by_chance();
+    HALF_REFUSED = Case::pair("half_refused", "1 of 2 connections from A to B refused", says!("flaky (refused)"), UP)
+        .finding(&["n1 → n2: flaky (refused, * of *)"])
+        .partial(FAST).without_large();
+    QUARTER_REFUSED = Case::pair("quarter_refused", "1 of 4 connections from A to B refused", says!("flaky (refused)"), UP)
+        .finding(&["n1 → n2: flaky (refused, * of *)"])
+        .partial(FAST).without_large();
+    FEW_REFUSED = Case::pair("few_refused", "1 of 16 connections from A to B refused", UP.failures(&["refused"]), UP)
+        .partial(FASTER).without_large();
+    HALF_OF_PORTS = Case::pair("half_of_ports", "packets of 1 of 2 source ports dropped, from A to B", UNCONNECTED, UP)
+        .finding(&["n1 → n2: flaky (connect_timeout, * of *)"])
+        .partial(SHORT);
+    QUARTER_OF_PORTS = Case::pair("quarter_of_ports", "packets of 1 of 4 source ports dropped, from A to B", UNCONNECTED, UP)
+        .finding(&["n1 → n2: flaky (connect_timeout, * of *)"])
+        .partial(SHORT);
+    HALF_OF_PORTS_BACK = Case::pair("half_of_ports_back", "packets to 1 of 2 source ports dropped, from B to A", UNCONNECTED, UP)
+        .finding(&["n1 → n2: flaky (connect_timeout, * of *)"])
+        .partial(SHORT);
+    QUARTER_OF_PORTS_BACK = Case::pair("quarter_of_ports_back", "packets to 1 of 4 source ports dropped, from B to A", UNCONNECTED, UP)
+        .finding(&["n1 → n2: flaky (connect_timeout, * of *)"])
+        .partial(SHORT);
+    BURST = Case::node("burst", "link of B dead for 1 s of each 10 s", LOSSY_OR_FLAKY, LOSSY_OR_FLAKY)
+        .finding(&["n2's link: *", "n1 ↔ n2: *", "n1 → n2: *", "n2 → n1: *"])
+        .partial(FASTER).within(Duration::from_secs(60), FASTER.slots(WINDOW)).by_chance();
+    SHORT_BURST = Case::node("short_burst", "link of B dead for 0.4 s of each 2 s", LOSSY_OR_FLAKY, LOSSY_OR_FLAKY)
+        .finding(&["n2's link: *", "n1 ↔ n2: *", "n1 → n2: *", "n2 → n1: *"])
+        .partial(FAST).by_chance();
+    ALL_DROPPED = Case::pair("all_dropped", "all packets dropped, both ways", UNREACHED.incoming("nothing"), UNREACHED.incoming("nothing"))
+        .finding(&["n1 ↔ n2: down (connect_timeout)*"]);
+    ONE_DIRECTION = Case::pair("one_direction", "all packets from A to B dropped", UNREACHED.incoming("syns"), UNREACHED.incoming("nothing"))
+        .finding(&["n1 → n2: down (connect_timeout)*", "n1 ↔ n2: down (connect_timeout)*"]);
+    FIREWALL_DROPS = Case::pair("firewall_drops", "new connections from A to B dropped by a firewall", UNREACHED.incoming("requests"), says!("one-way").incoming("nothing"))
+        .finding(&["n1 → n2: down (connect_timeout); requests from n2 arrive"]);
+    FIREWALL_RESETS = Case::pair("firewall_resets", "new connections from A to B reset by a firewall", says!("down (refused)").incoming("requests"), says!("one-way").incoming("nothing"))
+        .finding(&["n1 → n2: down (refused); requests from n2 arrive"]);
+    UNREACHABLE = Case::pair("unreachable", "new connections from A to B answered by ICMP unreachable", says!("down (unreachable)").incoming("requests"), says!("one-way").incoming("nothing"))
+        .finding(&["n1 → n2: down (unreachable); requests from n2 arrive"]);
+    ALLOWED_IPS = Case::pair("allowed_ips", "WireGuard of A has a wrong address in AllowedIPs of B", UNREACHED.incoming("nothing"), UNREACHED.incoming("nothing"))
+        .finding(&["n1 ↔ n2: down (connect_timeout)*"])
+        .within(TIMING.slots(4), AFTER_HANDSHAKE);
+    WRONG_KEY = Case::pair("wrong_key", "WireGuard of A has a wrong key of B", UNREACHED.incoming("nothing"), UNREACHED.incoming("nothing"))
+        .finding(&["n1 ↔ n2: down (connect_timeout)*"])
+        .within(TIMING.slots(4), AFTER_HANDSHAKE);
+    KILLED = Case::node("killed", "agent of B killed", says!("down (refused)").incoming("nothing"), NOT_JUDGED)
+        .finding(&["n2 is down: none of 2 others reaches it (refused)"]);
+    FROZEN = Case::node("frozen", "agent of B frozen (SIGSTOP)", says!("down (response_timeout)").incoming("nothing"), UP)
+        .finding(&["n2 is down: none of 2 others reaches it (response_timeout)"]);
+    TUNNEL_FROZEN = Case::node("tunnel_frozen", "WireGuard process of B frozen", UNREACHED.incoming("nothing"), UNREACHED.incoming("nothing"))
+        .finding(&["n2 is down: none of 2 others reaches it (connect_timeout)"]);
+    MTU = Case::pair("mtu", "packets above 1,200 bytes dropped, both ways", says!("mtu (both)"), says!("mtu (both)"))
+        .finding(&["n1 ↔ n2: mtu"]);
+    MTU_OUT = Case::pair("mtu_out", "packets above 1,200 bytes from A to B dropped", says!("mtu (outgoing)"), says!("mtu (incoming)"))
+        .finding(&["n1 → n2: mtu"]);
+    MTU_BACK = Case::pair("mtu_back", "packets above 1,200 bytes from B to A dropped", says!("mtu (incoming)"), says!("mtu (outgoing)"))
+        .finding(&["n2 → n1: mtu"]);
+    MTU_HALF = Case::pair("mtu_half", "1 of 2 packets above 1,000 bytes lost, both ways", says!("mtu (*)"), says!("mtu (*)"))
+        .finding(&["n1 ↔ n2: mtu", "n1 → n2: mtu", "n2 → n1: mtu"])
+        .partial(TIMING).by_chance();
+    MTU_SMALLER = Case::pair("mtu_smaller", "MTU of 1,000 bytes on the way from A to B, reported by ICMP", says!("mtu (outgoing)"), UP)
+        .finding(&["n1 → n2: mtu"])
+        .within(TIMING.slots(4), Duration::from_secs(75));
+    TAKEN_BY_AGENT = Case::node("taken_by_agent", "pod IP of B taken over by another agent", says!("down (wrong_peer)").failures(&["refused"]), NOT_JUDGED)
+        .finding(&["n2 is down: none of 2 others reaches it (wrong_peer)"]);
+    TAKEN_BY_WEB_SERVER = Case::node("taken_by_web_server", "pod IP of B taken over by a foreign web server", says!("down (bad_response)").failures(&["refused"]), NOT_JUDGED)
+        .finding(&["n2 is down: none of 2 others reaches it (bad_response)"]);
+    DELAY = Case::node("delay", "100 ms delay on the link of B, each way", UP.rtt(MILLIS_200, TIMING.timeout), UP.rtt(MILLIS_200, TIMING.timeout));
+    RTT_1_2 = Case::node("rtt_1_2", "600 ms delay on the link of B, each way", round_trip(1200, 1700).fresh(), round_trip(1200, 1700).fresh())
+        .within(SEVERAL, TIMING.slots(4));
+    RTT_2_2 = Case::node("rtt_2_2", "1.1 s delay on the link of B, each way", round_trip(2200, 2700).fresh(), round_trip(2200, 2700).fresh())
+        .within(SEVERAL, TIMING.slots(4));
+    RTT_4 = Case::pair("rtt_4", "2 s delay between A and B, each way", says!("down (response_timeout)").failures(TIMEOUTS), says!("down (response_timeout)").failures(TIMEOUTS))
+        .finding(&["n1 ↔ n2: down (response_timeout), slower than WYLIS_TIMEOUT"])
+        .within(TIMING.slots(4), TIMING.slots(4));
+    JITTER = Case::pair("jitter", "0 to 100 ms delay between A and B, by chance, each way", UP, UP)
+        .partial(FASTER);
+    REORDERED = Case::pair("reordered", "1 of 10 packets between A and B late by 300 ms", UP, UP)
+        .partial(FASTER);
+    DUPLICATED = Case::pair("duplicated", "1 of 3 packets between A and B duplicated", UP, UP)
+        .partial(FASTER);
+    STARVED = Case::node("starved", "agent of B starved of CPU", NOT_JUDGED, UP);
+    DESCRIPTORS = Case::node("descriptors", "descriptors of B's agent used up", NOT_JUDGED, UP);
+    PORTS = Case::node("ports", "local ports of B's pod used up", NOT_JUDGED, UP);
+    LINK_DOWN = Case::node("link_down", "link of B down", says!("down (connect_timeout)", "down (unreachable)").incoming("nothing"), says!("down (connect_timeout)", "down (unreachable)").incoming("nothing"))
+        .finding(&["n2 is down: none of 2 others reaches it (*)"]);
+    ROLLING = Case::node("rolling", "node added, node removed, rolling update of all under load", UP, UP);
 }

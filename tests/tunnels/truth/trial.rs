@@ -3,23 +3,32 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::SETTINGS;
+use super::document::MEASURED;
+use super::expect::{Expect, matches};
+use super::findings::{ASKED, Findings};
 use super::observer::Observer;
-use super::table::{Case, Expect, MEASURED};
-use crate::mesh::TunnelMesh;
+use super::table::Case;
+use crate::binary;
+use crate::mesh::{TunnelMesh, node};
 use crate::network::{Topology, able};
 
 /// The pause between two observations.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Added to every limit: the longest time to read all rows on a busy machine.
 const OBSERVATION_TIME: Duration = Duration::from_secs(1);
-/// Longer than any limit, so that a failure shows by how much the limit was missed.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Added to a limit, so that a failure shows by how much the limit was missed.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The limit for findings after the verdicts: rows and the matrix are cached for 5 s each, a collection may
+/// take 5 s, and verdicts of two agents may alternate.
+const FOUND_WITHIN: Duration = Duration::from_secs(30);
+/// `wylis cluster` when something is wrong.
+const UNHEALTHY: i32 = 4;
 
 pub(super) struct Trial {
     pub(super) case: &'static Case,
     pub(super) mesh: TunnelMesh,
     pub(super) observer: Observer,
+    findings: Findings,
     size: u8,
     /// When the fault began, or ended.
     since: Instant,
@@ -30,32 +39,28 @@ pub(super) struct Trial {
 impl Trial {
     /// A mesh of three nodes with every pair up; `None` where it cannot be built.
     pub(super) fn begin(case: &'static Case) -> Option<Self> {
-        Self::begin_with(case, Topology::of(3), SETTINGS)
+        Self::begin_with(case, Topology::of(3))
     }
 
-    pub(super) fn begin_with(
-        case: &'static Case,
-        topology: Topology,
-        settings: &[(&str, &str)],
-    ) -> Option<Self> {
-        Self::begin_partly(case, topology, topology.size, settings)
+    pub(super) fn begin_with(case: &'static Case, topology: Topology) -> Option<Self> {
+        Self::begin_partly(case, topology, topology.size)
     }
 
     /// With agents on the first `size` nodes only.
-    pub(super) fn begin_partly(
-        case: &'static Case,
-        topology: Topology,
-        size: u8,
-        settings: &[(&str, &str)],
-    ) -> Option<Self> {
+    pub(super) fn begin_partly(case: &'static Case, topology: Topology, size: u8) -> Option<Self> {
         if !able() {
             return None;
         }
-        let mesh = TunnelMesh::with_agents(topology, size, settings)?;
+        let settings = case.timing.settings();
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mesh = TunnelMesh::with_agents(topology, size, &settings)?;
+        let asked = mesh.agents.agent(&node(ASKED)).reader();
         let mut trial = Self {
             case,
             mesh,
             observer: Observer::default(),
+            findings: Findings::watch(asked, case),
             size,
             since: Instant::now(),
             verdict_after: None,
@@ -69,17 +74,100 @@ impl Trial {
     pub(super) fn inject<T>(&mut self, fault: impl FnOnce(&mut TunnelMesh) -> T) -> T {
         let fault = fault(&mut self.mesh);
         self.since = Instant::now();
+        self.observer.begin();
         fault
     }
 
-    /// Waits for the expected verdicts of all agents.
+    /// Waits for the expected verdicts of all agents, then for the finding, metrics and command.
     pub(super) fn wait_for_verdicts(&mut self) {
         let case = self.case;
         let what = format!("{}: every verdict as expected", case.name);
-        let after = self.poll(&what, PATIENCE, |observer, nodes| {
-            observer.all(nodes, |source, target, peer| case.expects(source, target).holds(peer))
+        let after = self.poll(&what, case.within + PATIENCE, |observer, nodes| {
+            observer.all(nodes, |source, target, peer| {
+                case.expects(source, target).holds(peer)
+                    || (case.by_chance && observer.has_met(source, target))
+            })
         });
         self.verdict_after = Some(after);
+        self.wait_for_finding();
+    }
+
+    /// Waits until the third node reports the finding, and metrics and command say the same.
+    fn wait_for_finding(&mut self) {
+        let case = self.case;
+        let deadline = Instant::now() + FOUND_WITHIN;
+        loop {
+            self.observer.observe(&self.mesh, case);
+            let found = self.findings.are_as_expected(case);
+            let metrics = self.unexpected_metrics();
+            let command = if found && metrics.is_empty() && self.findings.are_known() {
+                self.command()
+            } else {
+                Ok(())
+            };
+            if found && metrics.is_empty() && command.is_ok() {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{}: not within {FOUND_WITHIN:?}: the finding {:?}, found: {found}, metrics: {metrics:?}, \
+                 command: {command:?}\n{}{}{}",
+                case.name,
+                case.finding,
+                self.findings.summary(),
+                self.observer.summary(),
+                self.mesh.agents.logs()
+            );
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The pairs whose metrics differ from the expected verdict.
+    fn unexpected_metrics(&self) -> Vec<String> {
+        let mut unexpected = Vec::new();
+        for source in (1..=self.size).filter(|source| !self.observer.unasked.contains(source)) {
+            let Some(agent) = self.mesh.agents.nodes.get(&node(source)) else { continue };
+            let metrics = agent.agent.metrics();
+            for target in (1..=self.size).filter(|target| *target != source) {
+                let label = format!("target_node=\"n{target}\"");
+                let value = |name: &str, kind: &str| metrics.sum(name, &[&label, kind]);
+                let kinds = ["one-way", "flaky", "lossy", "mtu"].into_iter().filter(|kind| {
+                    value("wylis_peer_impaired", &format!("kind=\"{kind}\"")) == 1.0
+                });
+                let down = metrics.get("wylis_peer_up", &[&label]) == Some(0.0);
+                let said = kinds.chain(down.then_some("down")).collect::<Vec<_>>().join(" and ");
+                let said = if said.is_empty() { "up" } else { &said };
+                if !self.case.expects(source, target).permits_metric(said) {
+                    unexpected.push(format!("n{source} on n{target}: {said}"));
+                }
+            }
+        }
+        unexpected
+    }
+
+    /// Checks `wylis cluster` on the third node: a line is the expected finding, and the exit code fits.
+    fn command(&self) -> Result<(), String> {
+        let case = self.case;
+        let address = self.mesh.agents.agent(&node(ASKED)).address.to_string();
+        let mut command = self.mesh.pods[&ASKED].namespace.command(binary());
+        let output = command.args(["cluster", "--agent", &address]).output().expect("wylis runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = text
+            .lines()
+            .any(|line| case.finding.iter().any(|finding| matches(finding, line.trim())));
+        // A path that only loses packets is no reason for 4.
+        let wrong = case.finding.iter().all(|f| f.contains("down") || f.contains("flaky"));
+        let code = output.status.code();
+        let fits = match (case.finding.is_empty(), wrong) {
+            (true, _) => code == Some(0),
+            (false, true) => code == Some(UNHEALTHY),
+            (false, false) => code == Some(0) || code == Some(UNHEALTHY),
+        };
+        if fits && (said || case.finding.is_empty()) {
+            return Ok(());
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Err(format!("exit code {code:?}: {text}{errors}"))
     }
 
     /// Asserts that the verdicts are still as expected.
@@ -98,16 +186,31 @@ impl Trial {
         mut done: impl FnMut(&Observer, Duration) -> bool,
     ) {
         let since = self.since;
-        self.poll(what, PATIENCE, |observer, _| done(observer, since.elapsed()));
+        let limit = self.case.within + PATIENCE;
+        self.poll(what, limit, |observer, _| done(observer, since.elapsed()));
+    }
+
+    /// Waits until the third node reports no finding.
+    fn wait_for_no_finding(&mut self) {
+        let deadline = Instant::now() + FOUND_WITHIN;
+        self.findings.ask(self.mesh.agents.agent(&node(ASKED)).reader());
+        while !self.findings.are_none() {
+            self.observer.observe(&self.mesh, self.case);
+            let (summary, case) = (self.findings.summary(), self.case.name);
+            assert!(Instant::now() < deadline, "{case}: a finding stays\n{summary}");
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Ends the fault, waits until every pair is up, and checks the whole run.
     pub(super) fn end(mut self, cure: impl FnOnce(&mut Self)) -> Self {
         cure(&mut self);
         self.since = Instant::now();
+        let limit = self.case.up_within + PATIENCE;
         let after = self
-            .poll("every pair is up again", PATIENCE, |observer, nodes| observer.all(nodes, is_up));
+            .poll("every pair is up again", limit, |observer, nodes| observer.all(nodes, is_up));
         self.up_after = Some(after);
+        self.wait_for_no_finding();
         self.observer.read_logs(&self.mesh, self.case);
         self.report();
         self
@@ -150,7 +253,8 @@ impl Trial {
             time.map_or_else(String::new, |time| format!("{:.1} s", time.as_secs_f64()))
         };
         let (verdict, up) = (seconds(self.verdict_after), seconds(self.up_after));
-        let false_alarms = self.observer.false_alarms();
+        let mut false_alarms = self.findings.false_alarms();
+        false_alarms.extend(self.observer.false_alarms().iter().cloned());
         println!(
             "truth: {}: verdicts after {verdict}, up again after {up}, {} observations, {} false alarms",
             case.fault,
@@ -174,5 +278,5 @@ impl Trial {
 }
 
 fn is_up(_: u8, _: u8, peer: &serde_json::Value) -> bool {
-    Expect::Up.holds(peer)
+    Expect::UP.holds(peer)
 }
