@@ -12,7 +12,6 @@ mod file;
 pub mod fixed;
 pub mod kubernetes;
 mod log_on_change;
-mod random;
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -29,10 +28,10 @@ pub use kubernetes::Own;
 
 use crate::heartbeat::Heartbeat;
 use crate::peer::PeerSet;
+use crate::random::Random;
 use crate::shutdown::StopToken;
 use cadence::Cadence;
 use log_on_change::LogOnChange;
-use random::Random;
 
 /// Stack for a TLS handshake and the frames of the decoder. A release build uses about 40 KiB, a
 /// debug build ten times that; the rest is only virtual.

@@ -19,6 +19,7 @@ pub mod name;
 pub mod peer;
 pub mod probe;
 pub mod prober;
+pub mod random;
 pub mod route;
 pub mod schedule;
 pub mod server;

@@ -50,7 +50,7 @@ pub struct Settings {
     pub node: NodeName,
     /// The agent's own instance.
     pub instance: Instance,
-    /// Spacing of one peer's probes; announced to the peer.
+    /// Longest time between two probes of one peer; announced to the peer.
     pub interval: Duration,
     /// One probe's whole budget: connect, send and receive together.
     pub timeout: Duration,

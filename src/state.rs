@@ -49,7 +49,7 @@ impl Moment {
 pub struct StateSettings {
     /// Consecutive slots without a success after which a peer is down.
     pub failure_threshold: u32,
-    /// Spacing of one peer's slots.
+    /// Longest time between two slots of one peer.
     pub interval: Duration,
     /// Spacing of one peer's large probes; zero for none.
     pub large_interval: Duration,

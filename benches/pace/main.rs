@@ -87,6 +87,9 @@ fn compare(
     println!("bench: {what}: {median:.2} times the minimum (median), budget {bound}");
 }
 
+/// The interval whose mean gap is 1 s: the pace of the C loop.
+const MEAN_OF_1_S: &str = "1111ms";
+
 /// A probing agent against the same system calls in a C loop.
 fn probes(binary: &Path) {
     let fake_peers = FakePeers::start(u16::try_from(PACE).unwrap(), FAKE_NET);
@@ -102,7 +105,7 @@ fn probes(binary: &Path) {
             binary,
             &dir,
             address,
-            &[("WYLIS_PEERS", peers(&fake_peers)), ("WYLIS_INTERVAL", "1s".to_owned())],
+            &[("WYLIS_PEERS", peers(&fake_peers)), ("WYLIS_INTERVAL", MEAN_OF_1_S.to_owned())],
         );
         let probed = || fake_peers.answered();
         let first = probed();

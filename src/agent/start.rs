@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::collect::Collector;
 use super::event_loop::{Event, EventLoop, Shared};
@@ -22,6 +22,7 @@ use crate::heartbeat::Heartbeat;
 use crate::logger::Losses;
 use crate::metrics::AgentMetrics;
 use crate::prober::{self, Prober};
+use crate::random::Random;
 use crate::route::Route;
 use crate::schedule::Schedule;
 use crate::server::{self, Renderer};
@@ -102,7 +103,7 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
             bounds: config.buckets.as_slice().into(),
             key,
         }),
-        schedule: Schedule::new(config.node.clone(), config.interval, epoch(now, config.interval)),
+        schedule: Schedule::new(config.node.clone(), config.interval, Random::new()),
         prober: Arc::clone(&prober),
         requests,
         refused: 0,
@@ -310,31 +311,4 @@ fn end(reason: &str) {
     log::error!("gate: {reason}; the process exits");
     log::logger().flush();
     std::process::exit(1);
-}
-
-/// The last moment when the wall clock was a multiple of the interval, so that phases survive a restart.
-fn epoch(now: Instant, interval: Duration) -> Instant {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let into = wall.as_nanos() % interval.as_nanos().max(1);
-    let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
-    now.checked_sub(into).unwrap_or(now)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phase_zero_falls_on_multiples_of_the_interval_on_the_wall_clock() {
-        // The clocks are read one after the other, on a machine that may be busy.
-        const TOLERANCE: Duration = Duration::from_secs(2);
-        let interval = Duration::from_secs(3600);
-        let now = Instant::now();
-        let epoch = epoch(now, interval);
-        assert!(now - epoch < interval);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let zero = (wall - (now - epoch)).as_nanos() % interval.as_nanos();
-        let off = zero.min(interval.as_nanos() - zero);
-        assert!(off < TOLERANCE.as_nanos(), "{off} ns off");
-    }
 }

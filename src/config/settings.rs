@@ -50,7 +50,7 @@ settings! {
     POD_UID "WYLIS_POD_UID" "none" "the UID of this agent's pod, used as its instance (downward API: metadata.uid); a random id if unset";
     LISTEN "WYLIS_LISTEN" "[::]:9050" "the listen address; the default serves IPv4 and IPv6, or 0.0.0.0:9050 on a host without IPv6";
     PEER_PORT "WYLIS_PEER_PORT" "the port of WYLIS_LISTEN" "the port on which peers listen";
-    INTERVAL "WYLIS_INTERVAL" "10s" "time between the probes of one peer, 100ms to 1h";
+    INTERVAL "WYLIS_INTERVAL" "10s" "longest time between two probes of one peer, 100ms to 1h; the mean is 0.9 of it";
     TIMEOUT "WYLIS_TIMEOUT" "5s" "time limit of a whole probe, 10ms to 1m";
     LARGE_INTERVAL "WYLIS_LARGE_INTERVAL" "5m" "time between the large probes of one peer, which find paths that drop full-size packets; 0s for none, else 1s to 24h";
     REFRESH_INTERVAL "WYLIS_REFRESH_INTERVAL" "30s" "minimum time between two refreshes of the pod list, 1s to 1h";

@@ -20,8 +20,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::random::Random;
 use crate::name::{Instance, NodeName};
+use crate::random::Random;
 
 /// The regular interval for `n` peers, in microseconds per `n²`: a pod of 8.8 KB at 27 MB/s.
 const REGULAR_MICROS: u64 = 330;

@@ -10,6 +10,7 @@ use prometheus::proto::{
 use super::Description;
 use crate::name::NodeName;
 use crate::probe::FailureReason;
+use crate::schedule::MEAN_GAP;
 use crate::state::{PeerRecord, Snapshot};
 
 /// The source node of requests from nodes that are no peers.
@@ -143,8 +144,11 @@ pub(super) static FAMILIES: &[Family] = &[
         ..gauge(
             "wylis_incoming_interval_seconds",
             "pair",
-            "Probe interval announced by the sender (source_node); absent until announced.",
-            |record| optional(record.announced_interval.map(|interval| interval.as_secs_f64())),
+            "Mean time between probes of the sender (source_node): 0.9 of the interval that it announces; absent until announced.",
+            |record| {
+                let mean = record.announced_interval.map(|longest| longest.mul_f64(MEAN_GAP));
+                optional(mean.map(|mean| mean.as_secs_f64()))
+            },
         )
     },
 ];

@@ -1,11 +1,15 @@
 //! The figures of docs/sizing.md: they follow from one probe and from a real scrape.
 
 use wylis::probe::FailureReason;
+use wylis::schedule::MEAN_GAP;
 
 use super::markdown::{Row, differences, table};
 use super::{SETTINGS_PAGE, assert_says, read, scrape, snapshot, success};
 
 const SIZING: &str = "docs/sizing.md";
+
+/// The mean time between two probes of a pair at the default interval, in seconds.
+const PACE: f64 = 10.0 * MEAN_GAP;
 
 /// 1234567.0 bytes are `1.2 MB`.
 fn bytes(count: f64) -> String {
@@ -55,9 +59,9 @@ impl Probe {
         Self { packets, bytes, large_bytes: figure("bytes of a large probe") }
     }
 
-    /// Bytes of one pair in a second: a blank probe each 10 s, a large one each 5 minutes.
+    /// Bytes of one pair in a second: blank probes at their mean pace, a large one each 5 minutes.
     fn bytes_each_second(&self) -> f64 {
-        self.bytes as f64 / 10.0 + self.large_bytes as f64 / 300.0
+        self.bytes as f64 / PACE + self.large_bytes as f64 / 300.0
     }
 }
 
@@ -78,13 +82,14 @@ fn cluster(nodes: u64, probe: &Probe, series: u64) -> Row {
     let squared = (nodes * nodes) as f64;
     let refresh = (squared * SPACING).max(30.0);
     let heads = nodes as f64 * HEAD;
+    let each_second = |count: u64| grouped(format!("{:.0}", count as f64 / PACE).parse().unwrap());
     let at_rest = heads + squared * (ROW + POD / ROWS_FOR_EACH_POD);
     let changing = heads + squared * (ROW + POD);
     vec![
         nodes.to_string(),
         grouped(pairs),
-        grouped(pairs / 10),
-        grouped(pairs * probe.packets / 10),
+        each_second(pairs),
+        each_second(pairs * probe.packets),
         bytes(pairs as f64 * probe.bytes_each_second()),
         grouped(pairs * series),
         format!("{refresh:.0} s"),
@@ -113,7 +118,7 @@ fn shares_and_series_follow_from_the_code() {
     let text = read(SIZING);
     let says = |phrase: String| assert_says(SIZING, &phrase);
     let (probe, series) = (Probe::read(&text), series_of_a_healthy_pair());
-    let share = probe.large_bytes as f64 / (30 * probe.bytes) as f64 * 100.0;
+    let share = probe.large_bytes as f64 / (300.0 / PACE * probe.bytes as f64) * 100.0;
     says(format!("the large probes add {share:.0} % to the bytes"));
     let second = probe.bytes_each_second();
     let month = second * 86_400.0 * 30.4 / 1e6;

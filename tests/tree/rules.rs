@@ -9,7 +9,7 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 28] = [
+const MAY_IMPORT: [(&str, &[&str]); 29] = [
     ("bounded_list", &[]),
     ("gzip", &[]),
     ("label", &[]),
@@ -24,12 +24,16 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("tcp_info", &["probe"]),
     ("wire", &["name", "token"]),
     ("route", &["label", "name", "wire"]),
-    ("schedule", &["name"]),
+    ("random", &[]),
+    ("schedule", &["name", "random"]),
     ("state", &["label", "name", "peer", "probe", "token", "wire"]),
     ("prober", &["gzip", "name", "probe", "tcp_info", "token", "wire"]),
-    ("discovery", &["bounded_list", "heartbeat", "host_port", "label", "name", "peer", "shutdown"]),
+    (
+        "discovery",
+        &["bounded_list", "heartbeat", "host_port", "label", "name", "peer", "random", "shutdown"],
+    ),
     ("config", &["discovery", "name"]),
-    ("metrics", &["name", "peer", "probe", "state"]),
+    ("metrics", &["name", "peer", "probe", "schedule", "state"]),
     ("matrix", &["label", "name", "probe", "state"]),
     ("document", &["bounded_list", "matrix", "name", "probe", "state"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
