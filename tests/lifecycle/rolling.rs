@@ -1,5 +1,7 @@
 //! Rolling restarts and new nodes, at default settings.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use wylis_harness::mesh::Mesh;
@@ -113,6 +115,64 @@ fn restarting_max_unavailable_nodes_at_once_counts_no_failure() {
     let at_once = manifest::max_unavailable(NODES);
     assert!((2..NODES).contains(&at_once), "{at_once} at a time");
     roll(at_once);
+}
+
+/// Two busy threads for each core, until dropped.
+struct Load(Arc<AtomicBool>);
+
+impl Load {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..2 * std::thread::available_parallelism().unwrap().get() {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_pod_that_probes_before_its_status_is_known_is_probed_soon() {
+    /// The delay of the kubelet's status on a busy node: the container runs before the API server knows.
+    const STATUS_DELAY: Duration = Duration::from_secs(3);
+    /// From then on: the next list, and the first slot of a new peer.
+    const FOUND_WITHIN: Duration = Duration::from_millis(3300 + 2000);
+    let mut mesh = Mesh::of(3, &binary(), &[]);
+    let mut counters = PairCounters::default();
+    let (_load, begun) = (Load::start(), Instant::now());
+    mesh.begin_delete("n3");
+    while mesh.finish_delete("n3", POLL).is_none() {
+        record(&mut counters, &mesh);
+    }
+    mesh.add("n3");
+    let pod = mesh.nodes["n3"].pod.clone();
+    let set_phase = |mesh: &Mesh, phase: &str| {
+        mesh.pods.edit(&pod, |pod| (pod.phase, pod.ready) = (phase.to_owned(), phase == "Running"));
+    };
+    set_phase(&mesh, "Pending");
+    record_until(&mut counters, &mesh, "the new agent is ready", |mesh| ready(mesh, "n3"));
+    let known = Instant::now() + STATUS_DELAY;
+    record_until(&mut counters, &mesh, "its status is late", |_| Instant::now() > known);
+    set_phase(&mesh, "Running");
+    let took = begun.elapsed();
+    record_until(&mut counters, &mesh, "the others probe it", |mesh| {
+        ["n1", "n2"].iter().all(|node| mesh.agent(node).peer("n3")["verdict"] == "up")
+    });
+    let gaps = counters.gaps();
+    let worst = gaps.iter().max_by_key(|(_, gap)| **gap).unwrap();
+    println!("late status: longest pair unprobed {:.1?} ({} to {})", worst.1, worst.0.0, worst.0.1);
+    let bound = took + FOUND_WITHIN + OBSERVATION_TIME;
+    assert!(*worst.1 <= bound, "{worst:?} against {bound:?}\n{}", mesh.logs());
 }
 
 #[test]

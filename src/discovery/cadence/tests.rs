@@ -148,8 +148,79 @@ fn an_early_list_does_not_put_off_the_next_one() {
     cadence.lists_starting(early, 2);
     let next = cadence.due() - early;
     assert!(next <= secs(11), "{next:?} after the early one");
-    cadence.lists_starting(early + secs(11), 2);
-    assert!(cadence.due() - (early + secs(11)) >= secs(18), "then less each time");
+    let later = early + AWAITED_FOR;
+    cadence.lists_starting(later, 2);
+    assert!(cadence.due() - later >= secs(18), "then less each time");
+}
+
+/// The time from the first request of a new pod until a list shows it as running, `delay` after that request,
+/// while another pod never starts. It sends a request every 9 s.
+fn found_after(delay: Duration, seed: u64) -> Duration {
+    let mut now = Instant::now();
+    let mut cadence = seeded(seed, now);
+    // Long enough for lists to have become rare.
+    for _ in 0..5 {
+        now = cadence.due();
+        cadence.lists_starting(now, 8);
+    }
+    let first = now + secs(seed % 30);
+    let (mut next_request, instance) = (first, Instance::new("i").unwrap());
+    loop {
+        if next_request <= cadence.due() {
+            now = next_request;
+            cadence.note(EarlyCause::NewInstance(node("n"), instance.clone()), now);
+            next_request += secs(9);
+            continue;
+        }
+        now = now.max(cadence.due());
+        let is_listed = now >= first + delay;
+        if is_listed && now >= first {
+            return now - first;
+        }
+        cadence.listed(now, now, 8, true, |_| is_listed);
+    }
+}
+
+#[test]
+fn a_pod_that_probes_before_it_is_listed_as_running_is_found_within_5_seconds() {
+    for delay in (0..=20).map(secs) {
+        let longest = (1..=100).map(|seed| found_after(delay, seed)).max().unwrap();
+        let late = longest - delay;
+        assert!(late <= secs(5), "listed after {delay:?}, found {late:?} later");
+    }
+}
+
+#[test]
+fn of_pods_that_start_one_after_the_other_each_is_found_within_4_seconds_of_its_request() {
+    let now = Instant::now();
+    let mut cadence = listed(8, now);
+    cadence.note(unknown("first"), now);
+    // The first one is listed, the second is not running yet.
+    cadence.listed(now, now, 9, true, |_| true);
+    let later = now + secs(3);
+    cadence.note(unknown("second"), later);
+    let wait = cadence.due() - later;
+    assert!(wait <= secs(1), "{wait:?}");
+    cadence.lists(cadence.due(), 10, true);
+    assert!(cadence.due() - later >= secs(27));
+}
+
+#[test]
+fn forged_requests_and_a_pod_that_never_starts_cause_few_lists() {
+    let mut now = Instant::now();
+    let (end, mut cadence) = (now + secs(3600), listed(8, now));
+    let (mut lists, mut number) = (0, 0);
+    while now < end {
+        number += 1;
+        cadence.note(unknown(&format!("n{number}")), now);
+        if now >= cadence.due() {
+            lists += 1;
+            cadence.lists_starting(now, 8);
+        }
+        now += secs(1);
+    }
+    // 120 without them.
+    assert!((110..=220).contains(&lists), "{lists}");
 }
 
 #[test]
