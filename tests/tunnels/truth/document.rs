@@ -20,8 +20,8 @@ fn document() -> PathBuf {
 /// The cells that come from the definition.
 fn defined(case: &Case) -> [String; DEFINED] {
     let findings: Vec<String> = case.finding.iter().map(|text| readable(text)).collect();
-    let finding = if findings.is_empty() { "–".to_owned() } else { findings.join(" or ") };
-    [case.fault.to_owned(), case.a_of_b.to_string(), case.b_of_a.to_string(), finding]
+    let (a, b) = (case.a_of_b.to_string(), case.b_of_a.to_string());
+    [case.fault.to_owned(), a, b, findings.join(" or ")]
 }
 
 /// A pattern with the names of the document.

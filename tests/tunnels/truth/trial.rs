@@ -7,7 +7,7 @@ use super::document::MEASURED;
 use super::expect::{Expect, matches};
 use super::findings::{ASKED, Findings};
 use super::observer::Observer;
-use super::table::Case;
+use super::table::{Case, NONE};
 use crate::binary;
 use crate::mesh::{TunnelMesh, node};
 use crate::network::{Topology, able};
@@ -157,26 +157,27 @@ impl Trial {
             .any(|line| case.finding.iter().any(|finding| matches(finding, line.trim())));
         // A path that only loses packets is no reason for 4.
         let wrong = case.finding.iter().all(|f| f.contains("down") || f.contains("flaky"));
-        let code = output.status.code();
-        let fits = match (case.finding.is_empty(), wrong) {
-            (true, _) => code == Some(0),
-            (false, true) => code == Some(UNHEALTHY),
-            (false, false) => code == Some(0) || code == Some(UNHEALTHY),
+        let fits = match output.status.code() {
+            Some(0) => !wrong,
+            Some(UNHEALTHY) => case.finding != [NONE],
+            _ => false,
         };
-        if fits && (said || case.finding.is_empty()) {
+        if fits && (said || case.finding.contains(&NONE)) {
             return Ok(());
         }
+        let code = output.status.code();
         let errors = String::from_utf8_lossy(&output.stderr);
         Err(format!("exit code {code:?}: {text}{errors}"))
     }
 
-    /// Asserts that the verdicts are still as expected.
-    pub(super) fn assert_verdicts(&self) {
+    /// Asserts that the verdicts are still as expected, and the finding.
+    pub(super) fn assert_verdicts(&mut self) {
         let (case, nodes) = (self.case, (1..=self.size).collect::<Vec<u8>>());
         let holds = self
             .observer
             .all(&nodes, |source, target, peer| case.expects(source, target).holds(peer));
         assert!(holds, "{}: no longer as expected\n{}", case.name, self.observer.summary());
+        self.wait_for_finding();
     }
 
     /// Observes until `done`, during the fault.

@@ -75,8 +75,18 @@ fn jitter() {
 #[test]
 #[ignore = "slow: make test-long"]
 fn packets_out_of_order() {
-    let late = (10, Duration::from_millis(300));
-    harmless(table::REORDERED, Weather { late, ..Weather::default() });
+    harmless(table::REORDERED, late(150));
+}
+
+#[test]
+#[ignore = "slow: make test-long"]
+fn packets_later_than_the_retransmission_timer() {
+    harmless(table::LATE, late(300));
+}
+
+/// One frame in ten late by so many milliseconds.
+fn late(millis: u64) -> Weather {
+    Weather { late: (10, Duration::from_millis(millis)), ..Weather::default() }
 }
 
 #[test]
