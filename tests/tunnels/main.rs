@@ -4,6 +4,7 @@
 //! Needs root, iproute2, nftables, wireguard-go, wireguard-tools and util-linux; skipped without them.
 #![cfg(test)]
 
+mod clusters;
 mod door;
 mod faults;
 mod long;

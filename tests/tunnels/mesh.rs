@@ -1,16 +1,17 @@
 //! The mesh on the network: the API server in the switch, an agent in a pod on every node.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wylis_harness::TempDir;
 use wylis_harness::mesh::{Mesh, PORT};
+use wylis_harness::netns::Namespace;
 use wylis_harness::process::{Agent, Settings};
 
 use super::binary;
-use super::network::{Network, Pod, SWITCH, Topology};
+use super::network::{Network, Pod, Topology};
 
 /// A network, its agents, and their pods.
 pub(crate) struct TunnelMesh {
@@ -29,7 +30,7 @@ impl TunnelMesh {
     pub(crate) fn without_agents(topology: Topology, environment: &[(&str, &str)]) -> Option<Self> {
         let network = Network::new(topology)?;
         let dir = TempDir::new("mesh");
-        let api = (network.switch.entrance(), SWITCH.into());
+        let api = (network.switch.entrance(), topology.switch());
         let agents = Mesh::with_api_at(api, &reachable(&binary(), dir.path()), environment);
         Some(Self { agents, pods: BTreeMap::new(), network, dir })
     }
@@ -55,7 +56,13 @@ impl TunnelMesh {
     /// Schedules a pod with an agent on a node, at a new address.
     pub(crate) fn add(&mut self, number: u8) {
         let pod = self.network.pod(number);
-        self.agents.add_at(&node(number), &pod.namespace, pod.address);
+        self.add_in(number, pod);
+    }
+
+    /// Starts an agent in a pod that was made before.
+    pub(crate) fn add_in(&mut self, number: u8, pod: Pod) {
+        let addresses: Vec<_> = [Some(pod.address), pod.second].into_iter().flatten().collect();
+        self.agents.add_at_all(&node(number), &pod.namespace, &addresses);
         self.pods.insert(number, pod);
     }
 
@@ -67,17 +74,22 @@ impl TunnelMesh {
     /// Starts an agent of another mesh in the node's pod.
     pub(crate) fn stranger(&self, number: u8) -> Agent {
         let pod = &self.pods[&number];
+        self.stranger_in(&pod.namespace, pod.address)
+    }
+
+    /// As [`Self::stranger`], in any pod.
+    pub(crate) fn stranger_in(&self, pod: &Namespace, address: IpAddr) -> Agent {
         let environment = [
             ("WYLIS_NODE_NAME", "stranger"),
             ("WYLIS_PEERS", "absent=10.244.1.250:9050"),
             ("WYLIS_INTERVAL", "1h"),
         ];
         Agent::start_in(
-            &pod.namespace,
+            pod,
             &Settings {
                 binary: self.dir.path().join("wylis"),
                 environment: environment.map(|(name, value)| (name.into(), value.into())).into(),
-                address: SocketAddr::new(pod.address, PORT),
+                address: SocketAddr::new(address, PORT),
                 log: self.dir.path().join("stranger.log"),
             },
         )

@@ -6,8 +6,9 @@
 //! | host 1 behind a NAT | 192.0.2.2, its router at 192.0.2.1 and 198.18.0.1 |
 //! | inside WireGuard | 10.99.0.N |
 //! | pods of host N | 10.244.N.0/24, the host itself at 10.244.N.1, the workload at 10.244.N.200 |
+//! | with IPv6 | the same numbers in fd00:198:18::/64 and fd00:10:244:N::/64 |
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -24,6 +25,17 @@ pub(crate) enum Overlay {
     Vxlan,
     /// IP protocol 4, as in Calico.
     IpInIp,
+    /// None: WireGuard itself routes the pods' prefixes.
+    Routed,
+}
+
+/// The addresses of the pods; IPv6 needs [`Overlay::Routed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    /// IPv6 first, IPv4 second.
+    Dual,
+    V6,
 }
 
 /// The network to build.
@@ -31,6 +43,9 @@ pub(crate) enum Overlay {
 pub(crate) struct Topology {
     pub(crate) size: u8,
     pub(crate) overlay: Overlay,
+    pub(crate) family: Family,
+    /// The host that all paths between the others lead through; needs [`Overlay::Routed`].
+    pub(crate) hub: Option<u8>,
     /// Host 1 is behind a router with NAT.
     pub(crate) nat: bool,
     /// The host whose link is a [`Cable`].
@@ -39,7 +54,23 @@ pub(crate) struct Topology {
 
 impl Topology {
     pub(crate) const fn of(size: u8) -> Self {
-        Self { size, overlay: Overlay::Vxlan, nat: false, slow_link: None }
+        let (overlay, family) = (Overlay::Vxlan, Family::V4);
+        Self { size, overlay, family, hub: None, nat: false, slow_link: None }
+    }
+
+    /// A star around host 1.
+    pub(crate) const fn star(size: u8) -> Self {
+        Self { overlay: Overlay::Routed, hub: Some(1), ..Self::of(size) }
+    }
+
+    /// The address of the switch for the pods.
+    pub(crate) fn switch(self) -> IpAddr {
+        if self.family == Family::V6 { underlay_v6(254).into() } else { SWITCH.into() }
+    }
+
+    /// Whether two hosts have a tunnel of their own.
+    fn joins(self, one: u8, other: u8) -> bool {
+        one != other && self.hub.is_none_or(|hub| hub == one || hub == other)
     }
 }
 
@@ -48,6 +79,8 @@ impl Topology {
 pub(crate) struct Pod {
     pub(crate) namespace: Namespace,
     pub(crate) address: IpAddr,
+    /// Its other address, in a dual-stack network.
+    pub(crate) second: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -67,7 +100,7 @@ pub(crate) struct Network {
     hosts: Vec<Host>,
     pub(crate) router: Option<Namespace>,
     pub(crate) switch: Namespace,
-    overlay: Overlay,
+    topology: Topology,
     dir: TempDir,
 }
 
@@ -89,6 +122,19 @@ pub(crate) const fn inner(number: u8) -> Ipv4Addr {
 /// The prefix of a host's pods.
 pub(crate) fn pods_of(number: u8) -> String {
     format!("10.244.{number}.0/24")
+}
+
+const fn underlay_v6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x198, 0x18, 0, 0, 0, 0, number as u16)
+}
+
+const fn pod_v6(number: u8, last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10, 0x244, number as u16, 0, 0, 0, last as u16)
+}
+
+/// The prefix of a host's pods in IPv6.
+fn pods_v6_of(number: u8) -> String {
+    format!("{}/64", pod_v6(number, 0))
 }
 
 /// The Ethernet address of a host's end of the VXLAN.
@@ -144,13 +190,16 @@ impl Network {
             hosts: Vec::new(),
             router: None,
             switch,
-            overlay: topology.overlay,
+            topology,
             dir,
         };
         for number in 1..=topology.size {
             network.add_host(number, topology)?;
         }
         network.join_hosts(topology);
+        if topology.overlay == Overlay::Routed {
+            network.route_pods();
+        }
         Some(network)
     }
 
@@ -173,9 +222,11 @@ impl Network {
                 later.for_each(|inner| drop(socket.send_to(b"", (inner, 9))));
             });
         }
-        let others = self.hosts.len() - 1;
-        wait_until(Duration::from_secs(30), "every pair of hosts has a session", || {
-            self.hosts.iter().all(|host| host.wireguard.sessions() == others)
+        wait_until(Duration::from_secs(30), "every tunnel has a session", || {
+            self.hosts.iter().all(|host| {
+                let joined = |other: &&Host| self.topology.joins(host.number, other.number);
+                host.wireguard.sessions() == self.hosts.iter().filter(joined).count()
+            })
         });
     }
 
@@ -187,11 +238,11 @@ impl Network {
 
     /// Makes a pod on a host, at an unused address.
     pub(crate) fn pod(&mut self, number: u8) -> Pod {
-        let mtu = self.overlay.mtu();
+        let topology = self.topology;
         let host = &mut self.hosts[usize::from(number) - 1];
         host.next_pod += 1;
         let last = host.next_pod;
-        pod(&host.namespace, number, last, mtu).expect("a namespace")
+        pod(&host.namespace, number, last, topology).expect("a namespace")
     }
 
     /// Adds a host with its link, pod bridge and workload; [`Self::join_hosts`] adds the tunnels.
@@ -238,9 +289,51 @@ impl Network {
              addr add 10.244.{number}.1/24 dev cni0\nlink set cni0 up\n"
         ));
         prepare(&namespace);
-        let workload = pod(&namespace, number, WORKLOAD, topology.overlay.mtu())?;
+        if topology.family != Family::V4 {
+            self.add_ipv6(&namespace, number);
+        }
+        let workload = pod(&namespace, number, WORKLOAD, topology)?;
         self.hosts.push(Host { number, next_pod: FIRST_POD, wireguard, workload, namespace });
         Some(())
+    }
+
+    /// IPv6 addresses of a host, and the switch's route to its pods.
+    fn add_ipv6(&self, host: &Namespace, number: u8) {
+        let own = underlay_v6(number);
+        host.ip(&format!(
+            "addr add {own}/64 dev eth0 nodad\naddr add {}/64 dev cni0 nodad\n",
+            pod_v6(number, 1)
+        ));
+        if number == 1 {
+            self.switch.ip(&format!("addr add {}/64 dev br0 nodad\n", underlay_v6(254)));
+        }
+        self.switch.ip(&format!("route add {} via {own}\n", pods_v6_of(number)));
+    }
+
+    /// Lets the tunnels carry the pods' packets as they are, and removes those that a star lacks.
+    fn route_pods(&self) {
+        let topology = self.topology;
+        for host in &self.hosts {
+            let device = host.wireguard.name();
+            for other in self.hosts.iter().filter(|other| other.number != host.number) {
+                let (own, number) = (host.number, other.number);
+                if !topology.joins(own, number) {
+                    host.wireguard.remove(&other.wireguard);
+                } else if topology.hub == Some(number) {
+                    let all = "10.99.0.0/24,10.244.0.0/16,fd00:10:244::/48";
+                    host.wireguard.allow(&other.wireguard, all);
+                } else {
+                    let (pods, pods_v6) = (pods_of(number), pods_v6_of(number));
+                    let prefixes = format!("{}/32,{pods},{pods_v6}", inner(number));
+                    host.wireguard.allow(&other.wireguard, &prefixes);
+                }
+                host.namespace.ip(&format!("route add {} dev {device}\n", pods_of(number)));
+                if topology.family != Family::V4 {
+                    let pods = pods_v6_of(number);
+                    host.namespace.ip(&format!("route add {pods} dev {device}\n"));
+                }
+            }
+        }
     }
 
     /// Tunnels and routes between all hosts.
@@ -277,6 +370,7 @@ impl Network {
                     }
                     host.namespace.ip(&lines);
                 }
+                Overlay::Routed => {}
             }
         }
     }
@@ -288,6 +382,7 @@ impl Overlay {
         match self {
             Self::Vxlan => 1370,
             Self::IpInIp => 1400,
+            Self::Routed => 1420,
         }
     }
 }
@@ -304,6 +399,7 @@ const MASQUERADE: &str = "table ip nat {
 /// Sets what new namespaces inherit differently from machine to machine.
 fn prepare(namespace: &Namespace) {
     namespace.sysctl("ipv4/ip_forward", "1");
+    namespace.sysctl("ipv6/conf/all/forwarding", "1");
     for name in ["ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"] {
         namespace.sysctl(name, "0");
     }
@@ -312,18 +408,30 @@ fn prepare(namespace: &Namespace) {
     let _ = namespace.entrance().within(|| std::fs::write(path, "0"));
 }
 
-fn pod(host: &Namespace, number: u8, last: u8, mtu: u32) -> Option<Pod> {
+fn pod(host: &Namespace, number: u8, last: u8, topology: Topology) -> Option<Pod> {
     let namespace = Namespace::new(&format!("h{number}p{last}"))?;
-    let address = Ipv4Addr::new(10, 244, number, last);
+    let (v4, v6) = (Ipv4Addr::new(10, 244, number, last), pod_v6(number, last));
+    let mtu = topology.overlay.mtu();
     host.ip(&format!(
         "link add pod{last} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}\n\
          link set pod{last} master cni0 up\n",
         namespace.name()
     ));
-    namespace.ip(&format!(
-        "addr add {address}/24 dev eth0\nlink set eth0 up\nroute add default via 10.244.{number}.1\n"
-    ));
-    Some(Pod { namespace, address: address.into() })
+    namespace.ip("link set eth0 up\n");
+    if topology.family != Family::V6 {
+        namespace
+            .ip(&format!("addr add {v4}/24 dev eth0\nroute add default via 10.244.{number}.1\n"));
+    }
+    if topology.family != Family::V4 {
+        let router = pod_v6(number, 1);
+        namespace.ip(&format!("addr add {v6}/64 dev eth0 nodad\nroute add default via {router}\n"));
+    }
+    let (address, second) = match topology.family {
+        Family::V4 => (v4.into(), None),
+        Family::Dual => (v6.into(), Some(v4.into())),
+        Family::V6 => (v6.into(), None),
+    };
+    Some(Pod { namespace, address, second })
 }
 
 fn join_by_vxlan(host: &Namespace, device: &str, own: u8, others: &[u8]) {

@@ -15,6 +15,7 @@ fn wire(overlay: Overlay, tunnel: &str) -> String {
     let encapsulated = match overlay {
         Overlay::Vxlan => "udp dport 8472",
         Overlay::IpInIp => "ip protocol 4",
+        Overlay::Routed => "tcp dport 9050",
     };
     format!(
         "counter encapsulated {{ }}

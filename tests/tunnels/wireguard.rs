@@ -113,6 +113,17 @@ impl WireGuard {
         process::signal(self.child.id(), signal);
     }
 
+    /// Replaces the prefixes that the tunnel to this peer accepts and is given.
+    pub(crate) fn allow(&self, end: &Self, prefixes: &str) {
+        let key = end.public_key.as_str();
+        feed("wg", &["set", &self.name, "peer", key, "allowed-ips", prefixes], "");
+    }
+
+    /// Removes the tunnel to this peer.
+    pub(crate) fn remove(&self, end: &Self) {
+        feed("wg", &["set", &self.name, "peer", &end.public_key, "remove"], "");
+    }
+
     fn socket(&self) -> PathBuf {
         Path::new(SOCKETS).join(format!("{}.sock", self.name))
     }

@@ -168,7 +168,16 @@ impl Mesh {
     /// Schedules a pod on a node, and starts its agent without privileges in the pod's namespace, which has
     /// this address.
     pub fn add_at(&mut self, node: &str, namespace: &Namespace, address: IpAddr) {
-        let pod = self.pod(node, address);
+        self.add_at_all(node, namespace, &[address]);
+    }
+
+    /// As [`Mesh::add_at`], with several addresses, the primary one first.
+    ///
+    /// # Panics
+    /// Without an address.
+    pub fn add_at_all(&mut self, node: &str, namespace: &Namespace, addresses: &[IpAddr]) {
+        let mut pod = self.pod(node, addresses[0]);
+        pod.ips = addresses.iter().map(ToString::to_string).collect();
         self.start(Some(namespace), node, pod, &[]);
     }
 
