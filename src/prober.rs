@@ -18,6 +18,8 @@ mod pool;
 
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::name::{Instance, NodeName};
 pub use exchange::{ProbeResult, probe_once};
 pub use fetch::{Fetch, FetchError, FetchJob, fetch, fetch_all};
@@ -33,6 +35,15 @@ pub const MAX_WORKERS: usize = 64;
 /// answer within milliseconds, so four workers make hundreds of their probes a second even while
 /// black holes hold all other workers for a whole timeout.
 pub const HEALTHY_RESERVE: usize = 4;
+
+/// Descriptors left to the rest of the process: at the least 24 of the gate, 32 rows of peers, the private
+/// server and its connections, the API server, files. A worker needs one for its probe. With more workers than
+/// descriptors, chance would decide which probe gets one; with fewer, healthy peers are probed first.
+const RESERVED_DESCRIPTORS: u64 = 96;
+
+/// Fewest workers, however low the limit of descriptors: rows of peers are rarely fetched, so that some of
+/// the reserve is free.
+const MIN_WORKERS: usize = 2 * HEALTHY_RESERVE;
 
 /// Idle time after which a worker exits: a few default intervals, so that a steady load neither ends
 /// nor starts threads.
@@ -58,7 +69,7 @@ pub struct Settings {
     pub listen_port: u16,
 }
 
-/// The bounds of the pool. The defaults are the agent's; tests shrink them.
+/// The bounds of the pool. The agent's are [`PoolLimits::of_this_process`]; tests shrink them.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolLimits {
     /// Most workers, at least one.
@@ -79,5 +90,32 @@ impl Default for PoolLimits {
             idle: WORKER_IDLE,
             stack: WORKER_STACK,
         }
+    }
+}
+
+impl PoolLimits {
+    /// The limits of this process, whose descriptors may be few.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self::with_descriptors(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+    }
+
+    fn with_descriptors(descriptors: u64) -> Self {
+        let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        Self { workers: left.clamp(MIN_WORKERS, MAX_WORKERS), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_descriptors_leave_few_workers_and_the_reserve() {
+        let workers = |descriptors| PoolLimits::with_descriptors(descriptors).workers;
+        assert_eq!([0, 64, 100, 128, 160, 1024, u64::MAX].map(workers), [8, 8, 8, 32, 64, 64, 64]);
+        let limits = PoolLimits::with_descriptors(0);
+        assert!(limits.reserve < limits.workers, "suspect probes have workers too");
     }
 }

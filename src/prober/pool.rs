@@ -77,10 +77,10 @@ impl Prober {
     /// ([`WORKER_STACK`](super::WORKER_STACK)). It must neither panic nor wait for the thread that submits.
     #[must_use]
     pub fn new(settings: Settings, report: impl Fn(Report) + Send + Sync + 'static) -> Self {
-        Self::with_limits(settings, PoolLimits::default(), report)
+        Self::with_limits(settings, PoolLimits::of_this_process(), report)
     }
 
-    /// A pool with other bounds than the defaults.
+    /// A pool with other bounds than those of this process.
     #[must_use]
     pub fn with_limits(
         settings: Settings,

@@ -1,6 +1,8 @@
 //! 200 black holes and two healthy peers, at default settings.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use wylis_harness::black_hole::BlackHole;
@@ -24,6 +26,64 @@ fn gaps(row: &serde_json::Value, target: &str) -> Vec<f64> {
     let ends = peer["recent"].as_array().unwrap().iter().rev().take(4);
     let ends: Vec<f64> = ends.map(|probe| probe["at"].as_f64().unwrap()).collect();
     ends.windows(2).map(|pair| pair[0] - pair[1]).collect()
+}
+
+/// An agent that runs with a soft and hard limit of `descriptors`.
+fn with_descriptors(descriptors: u32, dir: &TempDir) -> PathBuf {
+    let script = dir.path().join("limited");
+    let agent = binary();
+    let text = format!("#!/bin/sh\nulimit -n {descriptors}\nexec '{}' \"$@\"\n", agent.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+#[test]
+fn with_few_descriptors_healthy_peers_are_probed_and_black_holes_wait() {
+    /// Fewer than black holes and the agent's own, more than the agent's own and those of healthy peers.
+    const DESCRIPTORS: u32 = 64;
+    const HOLES: u8 = 60;
+    let (dir, net, other) = (TempDir::new("descriptors"), Net::new(), Net::new());
+    let hole = BlackHole::open();
+    let port = hole.port;
+    let mut peers: Vec<String> =
+        (1..=HOLES).map(|n| format!("hole{n}={}:{port}", net.host(n))).collect();
+    let at = |last| SocketAddr::new(other.host(last), 9050);
+    peers.extend([format!("n2={}", at(2)), format!("n3={}", at(3))]);
+    let agent = |binary: PathBuf, node: &str, address: SocketAddr, peers: &str| {
+        let pairs = [
+            ("WYLIS_NODE_NAME", node.to_owned()),
+            ("WYLIS_LISTEN", address.to_string()),
+            ("WYLIS_PEERS", peers.to_owned()),
+            ("WYLIS_INTERVAL", "1s".to_owned()),
+            ("WYLIS_TIMEOUT", "1500ms".to_owned()),
+        ];
+        Agent::start(&Settings {
+            binary,
+            environment: pairs.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            address,
+            log: dir.path().join(format!("{node}.log")),
+        })
+    };
+    let _healthy =
+        [2, 3].map(|n| agent(binary(), &format!("n{n}"), at(n), &format!("n1={}", at(1))));
+    let subject = agent(with_descriptors(DESCRIPTORS, &dir), "n1", at(1), &peers.join(","));
+    let successes = |node: &str| subject.peer(node)["successes"].as_u64().unwrap_or(0);
+    let skipped = || subject.metrics().sum("wylis_probes_skipped_total", &[]);
+    wait_until(Duration::from_secs(60), "healthy peers are probed, black holes skip slots", || {
+        ["n2", "n3"].iter().all(|node| successes(node) >= 5) && skipped() >= f64::from(HOLES)
+    });
+    let (row, metrics) = (subject.peers(), subject.metrics());
+    assert_eq!(metrics.sum("wylis_local_errors_total", &[]), 0.0, "chance decided");
+    for node in ["n2", "n3"] {
+        let longest = (Duration::from_secs(1) + ON_TIME).as_secs_f64();
+        let gaps = gaps(&row, node);
+        assert!(gaps.iter().all(|gap| *gap < longest), "{node}: probed in gaps of {gaps:?} s");
+        let label = format!("target_node=\"{node}\"");
+        assert_eq!(metrics.sum("wylis_probe_failures_total", &[&label]), 0.0);
+    }
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", subject.pid())).unwrap().count();
+    println!("{DESCRIPTORS} descriptors, {HOLES} black holes: {descriptors} in use");
 }
 
 #[test]
