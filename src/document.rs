@@ -61,6 +61,7 @@ macro_rules! read_object {
 }
 
 mod cell;
+mod finding;
 mod list;
 mod matrix;
 mod peer;
@@ -77,6 +78,7 @@ use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
 use crate::state::{Direction, Snapshot, Verdict};
 use cell::Cells;
+use finding::FindingFields;
 use list::List;
 use matrix::Rows;
 pub use matrix::{matrix_json, read_matrix};
@@ -127,13 +129,14 @@ struct Document<'a> {
     duration_seconds: Option<f64>,
     deadline_seconds: Option<f64>,
     nodes: Option<List<&'a str>>,
+    findings: Option<List<FindingFields<'a>>>,
     rows: Option<Rows>,
 }
 
 read_object!(
     Document<'de>,
     required: [version, node, at],
-    optional: [cells, peers, peer, duration_seconds, deadline_seconds, nodes, rows]
+    optional: [cells, peers, peer, duration_seconds, deadline_seconds, nodes, findings, rows]
 );
 
 /// Reads a document. Another version is reported as such, whatever else differs.

@@ -1,6 +1,7 @@
 //! The matrix: what every node knows of every other, in a compact form. Pure.
 
 mod cell;
+mod clock;
 mod findings;
 mod names;
 
@@ -11,7 +12,8 @@ use crate::name::NodeName;
 use crate::probe::FailureReason;
 use crate::state::{PeerRecord, Snapshot};
 pub use cell::{Cell, CellFacts, median};
-pub use findings::{Finding, FindingKind, MAX_LISTED_PAIRS, findings};
+pub use clock::ClockOffset;
+pub use findings::{Finding, FindingKind, MAX_LISTED_PAIRS};
 use names::Names;
 
 /// Maximum cells of one matrix, 16 bytes each: 418 nodes.
@@ -23,6 +25,7 @@ pub struct Row {
     at: u64,
     /// Milliseconds from its arrival to that of the other rows.
     age: u64,
+    clock: Option<ClockOffset>,
     /// By the number of the node; cells beyond the end are unknown.
     cells: Vec<Option<Cell>>,
 }
@@ -32,7 +35,19 @@ impl Row {
     /// whose cells are in the order of the names.
     #[must_use]
     pub fn new(at: u64, age: u64, cells: Vec<Option<Cell>>) -> Self {
-        Self { at, age, cells }
+        Self { at, age, clock: None, cells }
+    }
+
+    /// The same row, with what is known of the clock of its node.
+    #[must_use]
+    pub fn with_clock(self, clock: Option<ClockOffset>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The clock of its node; `None` where it is not known.
+    #[must_use]
+    pub fn clock(&self) -> Option<ClockOffset> {
+        self.clock
     }
 
     /// When it was taken, by the clock of its node, in Unix milliseconds.
@@ -62,6 +77,8 @@ pub struct NamedRow {
     pub at: u64,
     /// Milliseconds since it was received.
     pub age: u64,
+    /// The clock of its node; `None` where it is not known.
+    pub clock: Option<ClockOffset>,
     /// In any order.
     pub cells: Vec<(NodeName, Cell)>,
 }
@@ -117,6 +134,8 @@ pub struct Matrix {
     rows: Vec<Result<Row, RowError>>,
     /// Cells of all rows.
     cells: usize,
+    /// Of a finished matrix.
+    findings: Vec<Finding>,
 }
 
 impl Matrix {
@@ -134,15 +153,16 @@ impl Matrix {
             rows: vec![Err(RowError::Busy); names.len()],
             names,
             cells: 0,
+            findings: Vec::new(),
         };
         let cell = |record: &Arc<PeerRecord>| (record.peer.node.clone(), Cell::of(record, at));
         let cells = snapshot.peers.iter().map(cell).collect();
-        matrix.add(node, Ok(NamedRow { at, age: 0, cells }));
+        matrix.add(node, Ok(NamedRow { at, age: 0, clock: None, cells }));
         matrix
     }
 
     /// A finished matrix of these parts; `None` unless the names are in order. Each row belongs to the
-    /// name at its place.
+    /// name at its place. Findings that are not given are found.
     #[must_use]
     pub fn from_parts(
         node: NodeName,
@@ -150,9 +170,13 @@ impl Matrix {
         [duration, deadline]: [Duration; 2],
         names: Vec<NodeName>,
         rows: Vec<Result<Row, RowError>>,
+        known: Option<Vec<Finding>>,
     ) -> Option<Self> {
         let names = Names::all(names)?;
-        Some(Self { node, at, duration, deadline, names, rows, cells: 0 })
+        let findings = Vec::new();
+        let mut matrix = Self { node, at, duration, deadline, names, rows, cells: 0, findings };
+        matrix.findings = known.unwrap_or_else(|| findings::findings(&matrix));
+        Some(matrix)
     }
 
     /// Whether there is room for another row.
@@ -181,7 +205,8 @@ impl Matrix {
         let cell = |(name, number): (&NodeName, usize)| {
             Some((name.clone(), row.cells.get(number).copied().flatten()?))
         };
-        NamedRow { at: row.at, age: row.age, cells: self.names.iter().filter_map(cell).collect() }
+        let cells = self.names.iter().filter_map(cell).collect();
+        NamedRow { at: row.at, age: row.age, clock: row.clock, cells }
     }
 
     /// Orders the cells by number. A name without room is left out; one that occurs twice makes the
@@ -202,7 +227,7 @@ impl Matrix {
             RowError::TooLarge
         } else {
             self.cells += cells.len();
-            return Ok(Row { at: row.at, age: row.age, cells });
+            return Ok(Row { at: row.at, age: row.age, clock: row.clock, cells });
         };
         self.names.truncate(known);
         Err(refused)
@@ -245,9 +270,16 @@ impl Matrix {
         self.names.iter().map(|(_, number)| row.cells.get(number).copied().flatten())
     }
 
+    /// What is wrong, the gravest first.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
     /// Ends the collection, which took `duration`; documents give it in microseconds.
     #[must_use]
     pub fn finish(mut self, duration: Duration) -> Self {
+        self.findings = findings::findings(&self);
         self.duration = Duration::new(duration.as_secs(), duration.subsec_micros() * 1000);
         self
     }

@@ -7,6 +7,7 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::cell::{CellFields, Cells};
+use super::finding::FindingFields;
 use super::{Chunks, ReadError, VERSION};
 use super::{duration, json, list, millis, optional, read, unix_seconds};
 use crate::bounded_list::BoundedList;
@@ -25,6 +26,7 @@ struct MatrixHead<'a> {
     duration_seconds: f64,
     deadline_seconds: f64,
     nodes: Vec<&'a str>,
+    findings: Vec<FindingFields<'a>>,
 }
 
 #[derive(Serialize)]
@@ -45,13 +47,16 @@ read_object!(RowFields<'de>, required: [node, cells], optional: [error, at, age_
 /// The matrix, one row a chunk.
 #[must_use]
 pub fn matrix_json(matrix: &Arc<Matrix>) -> Chunks {
+    let nodes: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
+    let finding = |finding| FindingFields::new(finding, &nodes);
     let head = MatrixHead {
         version: VERSION,
         node: matrix.node().as_str(),
         at: unix_seconds(matrix.at()),
         duration_seconds: matrix.duration().as_secs_f64(),
         deadline_seconds: matrix.deadline().as_secs_f64(),
-        nodes: matrix.rows().map(|(name, _)| name.as_str()).collect(),
+        findings: matrix.findings().iter().map(finding).collect(),
+        nodes,
     };
     let (count, matrix) = (head.nodes.len(), Arc::clone(matrix));
     list(
@@ -157,11 +162,17 @@ pub fn read_matrix(document: &[u8]) -> Result<Matrix, ReadError> {
         let (nodes, rows) = (document.nodes?, document.rows?);
         let (nodes, rows) = (nodes.0, rows.0);
         let nodes_match = rows.iter().map(|row| row.0.as_str()).eq(nodes);
-        let (names, rows) = rows.into_iter().map(|MatrixRow(name, row)| (name, row)).unzip();
+        let (names, rows): (Vec<_>, _) =
+            rows.into_iter().map(|MatrixRow(name, row)| (name, row)).unzip();
         let [time, deadline] = [document.duration_seconds, document.deadline_seconds]
             .map(|seconds| duration(seconds.unwrap_or(0.0)));
         let node = NodeName::new(document.node).ok().filter(|_| nodes_match)?;
-        Matrix::from_parts(node, millis(document.at)?, [time?, deadline?], names, rows)
+        // An agent of an earlier release gives none.
+        let findings = optional(document.findings, |all| {
+            all.0.into_iter().map(|finding| finding.check(&names)).collect::<Option<Vec<_>>>()
+        })?;
+        let times = [time?, deadline?];
+        Matrix::from_parts(node, millis(document.at)?, times, names, rows, findings)
     };
     matrix().ok_or(ReadError::Malformed)
 }

@@ -411,8 +411,10 @@ fn a_matrix_reads_back_as_it_was_written() {
     for (from, to) in [
         ("\"n1\",", "\"n9\","),
         ("\"node\":\"n1\"", "\"node\":\"n2\""),
-        ("connect_timeout", "bored"),
-        ("refused", "bored"),
+        ("\"connect_timeout\"", "\"bored\""),
+        ("\"refused\"", "\"bored\""),
+        ("\"kind\":\"", "\"kind\":\"bored"),
+        ("\"pairs\":[[", "\"pairs\":[[9"),
         ("\n]}\n", "\n]}]\n"),
         ("\"version\":1", "\"version\":true"),
         ("[null,", "[nul,"),

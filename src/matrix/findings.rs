@@ -2,6 +2,7 @@
 
 use super::Matrix;
 use crate::label::label_set;
+use crate::state::Verdict;
 
 /// Most pairs that a finding lists; [`Finding::cells`] counts all of them.
 pub const MAX_LISTED_PAIRS: usize = 64;
@@ -50,7 +51,38 @@ pub struct Finding {
 }
 
 /// The findings of a matrix, the gravest first.
-#[must_use]
-pub fn findings(_matrix: &Matrix) -> Vec<Finding> {
-    Vec::new()
+pub(super) fn findings(matrix: &Matrix) -> Vec<Finding> {
+    let names: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
+    let name = |place: usize| names.get(place).copied().unwrap_or_default();
+    let mut found = Vec::new();
+    for (source, (_, row)) in matrix.rows().enumerate() {
+        match row {
+            Err(error) => found.push(Finding {
+                kind: FindingKind::MissingRow,
+                is_grave: false,
+                nodes: vec![source],
+                cells: 0,
+                pairs: Vec::new(),
+                text: format!("no row from {} ({})", name(source), error.as_str()),
+            }),
+            Ok(row) => {
+                for (target, cell) in matrix.cells(row).enumerate() {
+                    let Some(verdict) = cell.map(|cell| cell.verdict()) else { continue };
+                    if matches!(verdict, Verdict::Up | Verdict::Draining | Verdict::Unknown) {
+                        continue;
+                    }
+                    found.push(Finding {
+                        kind: FindingKind::Pair,
+                        is_grave: matches!(verdict, Verdict::Down(_)),
+                        nodes: vec![source.min(target), source.max(target)],
+                        cells: 1,
+                        pairs: vec![(source, target)],
+                        text: format!("{} → {}: {verdict}", name(source), name(target)),
+                    });
+                }
+            }
+        }
+    }
+    found.sort_by_key(|finding| finding.kind);
+    found
 }

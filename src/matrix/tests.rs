@@ -33,7 +33,12 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
 
 fn up(names: &[&str]) -> NamedRow {
     let cell = Cell::new(CellFacts::of(Verdict::Up));
-    NamedRow { at: 1, age: 0, cells: names.iter().map(|node| (name(node), cell)).collect() }
+    NamedRow {
+        at: 1,
+        age: 0,
+        clock: None,
+        cells: names.iter().map(|node| (name(node), cell)).collect(),
+    }
 }
 
 fn nodes(matrix: &Matrix) -> Vec<&str> {
