@@ -4,6 +4,7 @@
 //! reaches it through bounded channels, and it blocks on nothing else.
 
 mod collect;
+mod detour;
 mod event_loop;
 mod requests;
 mod silent;

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `row` | `/api/v1/row` | a snapshot | agents that collect the matrix |
 //! | `matrix` | `/api/v1/cluster` | the matrix | `wylis cluster`, the page |
+//! | `health` | `/api/v1/health` | the matrix | uptime monitors |
 //! | `peers` | `/api/v1/peers` | a snapshot | `wylis peers` |
 //! | `peer` | `/api/v1/peers/NODE` | a snapshot | agents that show a pair |
 //! | `peer` | `/api/v1/cluster/SOURCE/TARGET` | a peer document | the page |
@@ -62,6 +63,7 @@ macro_rules! read_object {
 
 mod cell;
 mod finding;
+mod health;
 mod list;
 mod matrix;
 mod peer;
@@ -79,6 +81,7 @@ use crate::probe::FailureReason;
 use crate::state::{Direction, Snapshot, Verdict};
 use cell::Cells;
 use finding::FindingFields;
+pub use health::{health_json, health_text};
 use list::List;
 use matrix::Rows;
 pub use matrix::{matrix_json, read_matrix};

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::name::NodeName;
 use crate::probe::FailureReason;
-use crate::state::{PeerRecord, Snapshot};
+use crate::state::{PeerRecord, Snapshot, Verdict};
 pub use cell::{Cell, CellFacts, median};
 pub use clock::ClockOffset;
 pub use findings::{Finding, FindingKind, MAX_LISTED_PAIRS};
@@ -26,6 +26,8 @@ pub struct Row {
     /// Milliseconds from its arrival to that of the other rows.
     age: u64,
     clock: Option<ClockOffset>,
+    /// The node that passed it on, if not its own.
+    through: Option<NodeName>,
     /// By the number of the node; cells beyond the end are unknown.
     cells: Vec<Option<Cell>>,
 }
@@ -35,7 +37,7 @@ impl Row {
     /// whose cells are in the order of the names.
     #[must_use]
     pub fn new(at: u64, age: u64, cells: Vec<Option<Cell>>) -> Self {
-        Self { at, age, clock: None, cells }
+        Self { at, age, clock: None, through: None, cells }
     }
 
     /// The same row, with what is known of the clock of its node.
@@ -50,6 +52,12 @@ impl Row {
         self.clock
     }
 
+    /// The same row, passed on by this node.
+    #[must_use]
+    pub fn passed_on(self, through: Option<NodeName>) -> Self {
+        Self { through, ..self }
+    }
+
     /// When it was taken, by the clock of its node, in Unix milliseconds.
     #[must_use]
     pub fn at(&self) -> u64 {
@@ -61,6 +69,12 @@ impl Row {
     #[must_use]
     pub fn age(&self) -> u64 {
         self.age
+    }
+
+    /// The node that passed it on, because it did not come from its own.
+    #[must_use]
+    pub fn through(&self) -> Option<&NodeName> {
+        self.through.as_ref()
     }
 
     /// The number of its cells, the unknown ones before the last known included.
@@ -79,6 +93,8 @@ pub struct NamedRow {
     pub age: u64,
     /// The clock of its node; `None` where it is not known.
     pub clock: Option<ClockOffset>,
+    /// The node that passed it on, if not its own.
+    pub through: Option<NodeName>,
     /// In any order.
     pub cells: Vec<(NodeName, Cell)>,
 }
@@ -157,7 +173,7 @@ impl Matrix {
         };
         let cell = |record: &Arc<PeerRecord>| (record.peer.node.clone(), Cell::of(record, at));
         let cells = snapshot.peers.iter().map(cell).collect();
-        matrix.add(node, Ok(NamedRow { at, age: 0, clock: None, cells }));
+        matrix.add(node, Ok(NamedRow { at, age: 0, clock: None, through: None, cells }));
         matrix
     }
 
@@ -206,7 +222,8 @@ impl Matrix {
             Some((name.clone(), row.cells.get(number).copied().flatten()?))
         };
         let cells = self.names.iter().filter_map(cell).collect();
-        NamedRow { at: row.at, age: row.age, clock: row.clock, cells }
+        let through = row.through.clone();
+        NamedRow { at: row.at, age: row.age, clock: row.clock, through, cells }
     }
 
     /// Orders the cells by number. A name without room is left out; one that occurs twice makes the
@@ -227,7 +244,8 @@ impl Matrix {
             RowError::TooLarge
         } else {
             self.cells += cells.len();
-            return Ok(Row { at: row.at, age: row.age, clock: row.clock, cells });
+            let NamedRow { at, age, clock, through, .. } = row;
+            return Ok(Row { at, age, clock, through, cells });
         };
         self.names.truncate(known);
         Err(refused)
@@ -274,6 +292,25 @@ impl Matrix {
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// How many cells are up, and how many there are.
+    #[must_use]
+    pub fn pairs(&self) -> (usize, usize) {
+        let rows = self.rows().filter_map(|(_, row)| row.ok());
+        let cells = rows.flat_map(|row| row.cells.iter().flatten());
+        cells.fold((0, 0), |(up, all), cell| {
+            (up + usize::from(cell.verdict() == Verdict::Up), all + 1)
+        })
+    }
+
+    /// The verdicts of all nodes on this one whose rows came from themselves, in the order of their names.
+    pub fn verdicts_on(&self, target: &NodeName) -> impl Iterator<Item = (&NodeName, Verdict)> {
+        let number = self.names.number(target);
+        self.rows().filter_map(move |(name, row)| {
+            let row = row.ok().filter(|row| row.through.is_none() && row.age == 0)?;
+            Some((name, row.cells.get(number?).copied().flatten()?.verdict()))
+        })
     }
 
     /// Ends the collection, which took `duration`; documents give it in microseconds.

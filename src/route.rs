@@ -22,8 +22,12 @@ pub enum Route {
     Peer(NodeName),
     /// `/api/v1/row`: this node's row of the matrix, which collectors read.
     Row,
+    /// `/api/v1/row/NODE`: the row of a peer, fetched from it for a collector that does not reach it.
+    RowOf(NodeName),
     /// `/api/v1/cluster`: the rows of all nodes.
     Matrix,
+    /// `/api/v1/health`: whether the matrix has no grave finding, for an uptime monitor.
+    Health,
     /// `/api/v1/cluster/SOURCE/TARGET`: one pair as its source sees it.
     Pair(NodeName, NodeName),
     /// `/`: the page.
@@ -80,9 +84,10 @@ impl<T> Lanes<T> {
 
 const MATRIX_PATH: &str = "/api/v1/cluster";
 const PEERS_PATH: &str = "/api/v1/peers";
+const HEALTH_PATH: &str = "/api/v1/health";
 
 /// The routes without names in their path.
-const PLAIN: [(&str, Route); 8] = [
+const PLAIN: [(&str, Route); 9] = [
     (wire::KEEPALIVE_PATH, Route::KeepAlive),
     ("/metrics", Route::Metrics),
     ("/healthz", Route::Healthz),
@@ -90,12 +95,13 @@ const PLAIN: [(&str, Route); 8] = [
     (PEERS_PATH, Route::Peers),
     (wire::ROW_PATH, Route::Row),
     (MATRIX_PATH, Route::Matrix),
+    (HEALTH_PATH, Route::Health),
     ("/", Route::Page),
 ];
 
 impl Route {
     /// All values of [`Route::label`].
-    pub const LABELS: [&str; 9] = [
+    pub const LABELS: [&str; 10] = [
         wire::KEEPALIVE_PATH,
         "/metrics",
         "/healthz",
@@ -103,6 +109,7 @@ impl Route {
         PEERS_PATH,
         wire::ROW_PATH,
         MATRIX_PATH,
+        HEALTH_PATH,
         "/",
         "other",
     ];
@@ -116,6 +123,9 @@ impl Route {
         }
         if let Some(node) = path.strip_prefix(wire::PEER_PATH).and_then(name) {
             return Self::Peer(node);
+        }
+        if let Some(node) = path.strip_prefix(wire::ROW_OF_PATH).and_then(name) {
+            return Self::RowOf(node);
         }
         let pair = path.strip_prefix(MATRIX_PATH).and_then(|rest| rest.strip_prefix('/'));
         if let Some((source, target)) = pair.and_then(|pair| pair.split_once('/'))
@@ -135,8 +145,9 @@ impl Route {
             Self::Healthz => "/healthz",
             Self::Readyz => "/readyz",
             Self::Peers | Self::Peer(_) => PEERS_PATH,
-            Self::Row => wire::ROW_PATH,
+            Self::Row | Self::RowOf(_) => wire::ROW_PATH,
             Self::Matrix | Self::Pair(..) => MATRIX_PATH,
+            Self::Health => HEALTH_PATH,
             Self::Page => "/",
             Self::Unknown => "other",
         }
@@ -147,8 +158,8 @@ impl Route {
     pub const fn lane(&self) -> Lane {
         match self {
             Self::Metrics | Self::Peers | Self::Peer(_) | Self::Row | Self::Page => Lane::Bulk,
-            Self::Matrix => Lane::Gathered,
-            Self::Pair(..) => Lane::Pair,
+            Self::Matrix | Self::Health => Lane::Gathered,
+            Self::Pair(..) | Self::RowOf(_) => Lane::Pair,
             Self::KeepAlive | Self::Healthz | Self::Readyz | Self::Unknown => Lane::Small,
         }
     }
@@ -187,11 +198,16 @@ mod tests {
         let pair = Route::of(&format!("/api/v1/cluster/{long}/n2"));
         assert_eq!((&pair, pair.label()), (&Route::Pair(name(&long), name("n2")), MATRIX_PATH));
         assert_eq!((pair.lane(), Route::Matrix.lane()), (Lane::Pair, Lane::Gathered));
+        let row = Route::of(&format!("/api/v1/row/{long}"));
+        assert_eq!((&row, row.label()), (&Route::RowOf(name(&long)), "/api/v1/row"));
+        assert_eq!((row.lane(), Route::Row.lane()), (Lane::Pair, Lane::Bulk));
         for path in [
             "/api/v1/peers/a~b",
             "/api/v1/peers/a/b",
             "/api/v1/cluster/a/b/c",
             "/api/v1/cluster//b",
+            "/api/v1/row/a/b",
+            "/api/v1/row/",
             &format!("/api/v1/peers/{long}n"),
         ] {
             assert_eq!(Route::of(path), Route::Unknown, "{path}");

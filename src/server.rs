@@ -63,6 +63,8 @@ pub trait Views: Send + Sync + 'static {
     fn agent_metrics(&self) -> Vec<MetricFamily>;
     /// The rows of all nodes, which may take seconds; `None` when the agent does not respond.
     fn matrix(&self) -> Option<Arc<Matrix>>;
+    /// The row that `peer` sends, which may take seconds; `None` if it is none in `snapshot`.
+    fn fetch_row(&self, snapshot: &Snapshot, peer: &NodeName) -> Option<Result<Vec<u8>, RowError>>;
     /// The document that `source`, a peer in `snapshot`, sends of its peer `target`, which may take
     /// seconds; `None` when either does not exist.
     fn fetch_peer(

@@ -14,6 +14,8 @@ use crate::token::PairToken;
 pub const KEEPALIVE_PATH: &str = "/keepalive";
 /// The route of a node's compact row, which its peers fetch for the matrix.
 pub const ROW_PATH: &str = "/api/v1/row";
+/// The start of the path of a peer's row, which this agent fetches for one that does not reach it.
+pub const ROW_OF_PATH: &str = "/api/v1/row/";
 /// The prefix of the route of one peer of a row; the peer's name follows.
 pub const PEER_PATH: &str = "/api/v1/peers/";
 /// The sending node: the source in a request, the answering node in an answer.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::detour::Detours;
 use crate::document::{MAX_ROW, read_row};
 use crate::matrix::{Matrix, NamedRow, RowError};
 use crate::name::NodeName;
@@ -17,6 +18,8 @@ use crate::wire;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// For a peer that is known to be down.
 const DOWN_DEADLINE: Duration = Duration::from_millis(500);
+/// For a row that another agent asks for, which does not wait longer: it has spent a part of its own deadline.
+const THIRD_DEADLINE: Duration = Duration::from_secs(1);
 /// Rows in flight at once. Each is a connection, and needs neither a thread nor a worker. A row takes
 /// three round trips: at 200 ms each, this many fetch a hundred rows in time.
 const MAX_IN_FLIGHT: usize = 32;
@@ -117,6 +120,14 @@ pub(super) fn fetch_peer(
     }
 }
 
+/// The row that `peer` sends for another agent that does not reach it; `None` if it does not exist.
+pub(super) fn fetch_row(snapshot: &Snapshot, peer: &NodeName) -> Option<Result<Vec<u8>, RowError>> {
+    let record = snapshot.peers.iter().find(|record| record.peer.node == *peer)?;
+    let fetch =
+        Fetch { timeout: THIRD_DEADLINE, ..request(record, wire::ROW_PATH.to_owned(), MAX_ROW) };
+    Some(prober::fetch(fetch).map_err(row_error))
+}
+
 fn request(record: &PeerRecord, path: String, max_bytes: usize) -> Fetch {
     Fetch {
         node: Some(record.peer.node.clone()),
@@ -168,7 +179,8 @@ fn collect(own: &NodeName, snapshot: &Snapshot, last: Option<Last>) -> Matrix {
     let of_rank = |wanted| snapshot.peers.iter().filter(move |record| rank(record) == wanted);
     let waiting = (0..3).flat_map(of_rank).cloned().collect();
     let matrix = Matrix::new(own, snapshot, DEADLINE);
-    let mut collection = Collection { waiting, matrix, bytes: 0, last };
+    let detours = Detours::default();
+    let mut collection = Collection { snapshot, waiting, detours, matrix, bytes: 0, last };
     prober::fetch_all(&mut collection, MAX_IN_FLIGHT, began + DEADLINE);
     for record in std::mem::take(&mut collection.waiting) {
         collection.add(&record.peer.node, Err(RowError::Busy));
@@ -177,8 +189,11 @@ fn collect(own: &NodeName, snapshot: &Snapshot, last: Option<Last>) -> Matrix {
 }
 
 /// A collection under way.
-struct Collection {
+struct Collection<'a> {
+    snapshot: &'a Snapshot,
     waiting: Vec<Arc<PeerRecord>>,
+    /// After them.
+    detours: Detours,
     matrix: Matrix,
     /// Bytes of the rows so far.
     bytes: usize,
@@ -186,7 +201,7 @@ struct Collection {
     last: Option<Last>,
 }
 
-impl Collection {
+impl Collection<'_> {
     fn has_room(&self) -> bool {
         self.bytes < MAX_ROWS && self.matrix.has_room()
     }
@@ -203,28 +218,52 @@ impl Collection {
         };
         self.matrix.add(peer, last.map_or(row, Ok));
     }
+
+    /// The row of `node` in a document, within the bound of all rows.
+    fn read(&mut self, node: &NodeName, document: &[u8]) -> Result<NamedRow, RowError> {
+        self.bytes = self.bytes.saturating_add(document.len());
+        if !self.has_room() {
+            return Err(RowError::TooLarge);
+        }
+        Ok(read_row(node, document)?)
+    }
+
+    /// The next request for a row that did not come from its own node.
+    fn detour(&mut self) -> Option<Fetch> {
+        let (peer, node) = self.detours.next(&self.matrix).filter(|_| self.has_room())?;
+        let record = self.snapshot.peers.iter().find(|record| record.peer.node == peer)?;
+        Some(request(record, format!("{}{node}", wire::ROW_OF_PATH), MAX_ROW))
+    }
 }
 
-impl FetchJob for Collection {
+impl FetchJob for Collection<'_> {
     fn next(&mut self) -> Option<Fetch> {
         if !self.has_room() {
             for record in self.waiting.drain(..) {
                 self.matrix.add(&record.peer.node, Err(RowError::TooLarge));
             }
         }
-        let record = self.waiting.pop()?;
-        Some(request(&record, wire::ROW_PATH.to_owned(), MAX_ROW))
+        match self.waiting.pop() {
+            Some(record) => Some(request(&record, wire::ROW_PATH.to_owned(), MAX_ROW)),
+            None => self.detour(),
+        }
     }
 
     fn finished(&mut self, fetch: Fetch, result: Result<Vec<u8>, FetchError>) {
         let Some(peer) = fetch.node else { return };
-        let row = result.map_err(row_error).and_then(|document| {
-            self.bytes = self.bytes.saturating_add(document.len());
-            if !self.has_room() {
-                return Err(RowError::TooLarge);
+        let passed_on = fetch.path.strip_prefix(wire::ROW_OF_PATH);
+        if let Some(node) = passed_on.and_then(|name| NodeName::new(name).ok()) {
+            let row = result.ok().and_then(|document| self.read(&node, &document).ok());
+            self.detours.finished(&node, row.is_some());
+            if let Some(row) = row {
+                self.matrix.add(&node, Ok(NamedRow { through: Some(peer), ..row }));
             }
-            Ok(read_row(&peer, &document)?)
-        });
+            return;
+        }
+        let row = result.map_err(row_error).and_then(|document| self.read(&peer, &document));
+        if let Err(error) = row {
+            self.detours.add(&peer, error);
+        }
         self.add(&peer, row);
     }
 }
@@ -304,8 +343,10 @@ mod tests {
             (Err(RowError::Unsupported), Err(RowError::Unsupported)),
         ] {
             let last = Some(Last { at: now, matrix: matrix() });
-            let mut collection =
-                Collection { waiting: Vec::new(), matrix: matrix(), bytes: 0, last };
+            let (snapshot, waiting, detours) =
+                (&snapshot().unwrap(), Vec::new(), Detours::default());
+            let matrix = matrix();
+            let mut collection = Collection { snapshot, waiting, detours, matrix, bytes: 0, last };
             collection.add(&peer, result);
             let (_, row) = collection.matrix.rows().find(|(name, _)| **name == peer).unwrap();
             assert_eq!(row.map(|_| ()), shown);
@@ -353,8 +394,9 @@ mod tests {
         {
             let (node, snapshot) = (NodeName::new("n1").unwrap(), snapshot().unwrap());
             let matrix = Matrix::new(&node, &snapshot, DEADLINE);
-            let waiting = Vec::new();
-            let mut collection = Collection { waiting, matrix, bytes, last: None };
+            let (waiting, detours, snapshot) = (Vec::new(), Detours::default(), &*snapshot);
+            let mut collection =
+                Collection { snapshot, waiting, detours, matrix, bytes, last: None };
             let address = "127.0.0.1:9050".parse().unwrap();
             let (path, timeout) = (wire::ROW_PATH.to_owned(), DEADLINE);
             let fetch = Fetch { node: Some(node), address, path, timeout, max_bytes: MAX_ROW };

@@ -106,12 +106,27 @@ impl Views for AgentViews {
         source: &NodeName,
         target: &NodeName,
     ) -> Option<Result<Vec<u8>, RowError>> {
-        if let Some(error) = self.silent.error(source, Instant::now()) {
+        self.unless_silent(source, || collect::fetch_peer(snapshot, source, target))
+    }
+
+    fn fetch_row(&self, snapshot: &Snapshot, peer: &NodeName) -> Option<Result<Vec<u8>, RowError>> {
+        self.unless_silent(peer, || collect::fetch_row(snapshot, peer))
+    }
+}
+
+impl AgentViews {
+    /// What a peer sends, unless it did not answer lately.
+    fn unless_silent(
+        &self,
+        peer: &NodeName,
+        fetch: impl FnOnce() -> Option<Result<Vec<u8>, RowError>>,
+    ) -> Option<Result<Vec<u8>, RowError>> {
+        if let Some(error) = self.silent.error(peer, Instant::now()) {
             return Some(Err(error));
         }
-        let fetched = collect::fetch_peer(snapshot, source, target);
+        let fetched = fetch();
         if let Some(Err(error)) = fetched {
-            self.silent.note(source, error, Instant::now());
+            self.silent.note(peer, error, Instant::now());
         }
         fetched
     }

@@ -38,11 +38,13 @@ struct RowFields<'a> {
     at: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    through: Option<&'a str>,
     /// In the order of the names; `null` where the row has no such peer.
     cells: Cells<'a>,
 }
 
-read_object!(RowFields<'de>, required: [node, cells], optional: [error, at, age_seconds]);
+read_object!(RowFields<'de>, required: [node, cells], optional: [error, at, age_seconds, through]);
 
 /// The matrix, one row a chunk.
 #[must_use]
@@ -73,7 +75,7 @@ pub fn matrix_json(matrix: &Arc<Matrix>) -> Chunks {
 fn row_fields<'a>(
     matrix: &Matrix,
     node: &'a NodeName,
-    row: Result<&Row, RowError>,
+    row: Result<&'a Row, RowError>,
 ) -> RowFields<'a> {
     let node = node.as_str();
     match row {
@@ -82,6 +84,7 @@ fn row_fields<'a>(
             error: Some(error.as_str()),
             at: None,
             age_seconds: None,
+            through: None,
             cells: BoundedList(Vec::new()),
         },
         Ok(row) => {
@@ -89,7 +92,8 @@ fn row_fields<'a>(
             let (at, cells) =
                 (Some(unix_seconds(row.at())), BoundedList(matrix.cells(row).map(cell).collect()));
             let age_seconds = (row.age() > 0).then(|| unix_seconds(row.age()));
-            RowFields { node, error: None, at, age_seconds, cells }
+            let through = row.through().map(NodeName::as_str);
+            RowFields { node, error: None, at, age_seconds, through, cells }
         }
     }
 }
@@ -114,7 +118,8 @@ impl TryFrom<RowFields<'_>> for MatrixRow {
             for cell in &fields.cells.0 {
                 cells.push(optional(cell.as_ref(), |cell| cell.check(at))?);
             }
-            Some(Self(node, Ok(Row::new(at, age, cells))))
+            let through = optional(fields.through, |name| NodeName::new(name).ok())?;
+            Some(Self(node, Ok(Row::new(at, age, cells).passed_on(through))))
         };
         row().ok_or("no row of a matrix")
     }

@@ -332,7 +332,7 @@ impl EventLoop {
         let route = Route::of(&request.path);
         client.wait(&route, &request, &self.limits, self.now);
         let address = client.address;
-        if route == Route::Row && !self.rows.take(address, self.now) {
+        if matches!(route, Route::Row | Route::RowOf(_)) && !self.rows.take(address, self.now) {
             return self.refuse(id, Rejection::Overload);
         }
         self.watch(id, Interest::Nothing)?;

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::counters::Rejection;
-use super::encoding::AcceptedEncodings;
+use super::encoding::{AcceptedEncodings, AcceptedTypes};
 use crate::wire;
 
 /// Longest request line: a path, and a query that is dropped.
@@ -37,6 +37,7 @@ pub(super) struct RequestHead {
     pub(super) path: String,
     passed: Vec<(&'static str, String)>,
     encodings: AcceptedEncodings,
+    types: AcceptedTypes,
 }
 
 /// A head that is incomplete.
@@ -161,7 +162,8 @@ impl RequestHead {
             return Err(Rejection::Path);
         }
         let (path, encodings) = (path.to_owned(), AcceptedEncodings::default());
-        Ok(Self { head_only, http_1_0, path, passed: Vec::new(), encodings })
+        let types = AcceptedTypes::default();
+        Ok(Self { head_only, http_1_0, path, passed: Vec::new(), encodings, types })
     }
 
     /// Reads a header line, or the start of one that is too long. `seen` has the earlier ones that may
@@ -183,6 +185,10 @@ impl RequestHead {
         if is("Accept-Encoding") {
             // The rest of a line that is too long might refuse what its start accepts.
             self.encodings.add(if whole { value } else { b"gzip;q=0" });
+        }
+        if is("Accept") {
+            // The rest of a line that is too long might refuse what its start accepts.
+            self.types.add(if whole { value } else { b"application/json;q=0" });
         }
         let Some(&known) = PASSED.iter().chain(&ONCE).find(|known| is(known)) else {
             return Ok(());
@@ -207,6 +213,9 @@ impl RequestHead {
         }
         if self.encodings.gzip() {
             text.push_str("Accept-Encoding: gzip\r\n");
+        }
+        if self.types.json() {
+            text.push_str("Accept: application/json\r\n");
         }
         let _ = write!(text, "{}: {sequence}\r\n\r\n", wire::SEQUENCE);
         text

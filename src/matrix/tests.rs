@@ -33,12 +33,8 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
 
 fn up(names: &[&str]) -> NamedRow {
     let cell = Cell::new(CellFacts::of(Verdict::Up));
-    NamedRow {
-        at: 1,
-        age: 0,
-        clock: None,
-        cells: names.iter().map(|node| (name(node), cell)).collect(),
-    }
+    let cells = names.iter().map(|node| (name(node), cell)).collect();
+    NamedRow { at: 1, age: 0, clock: None, through: None, cells }
 }
 
 fn nodes(matrix: &Matrix) -> Vec<&str> {

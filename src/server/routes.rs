@@ -10,7 +10,8 @@ use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
 use super::renderer::CachedRow;
 use super::{ANSWER_STACK, Views, on_the_handler};
-use crate::document::{Chunks, matrix_json, pair_json, peer_json, peers_json, row_json};
+use crate::document::{Chunks, health_json, health_text, matrix_json};
+use crate::document::{pair_json, peer_json, peers_json, read_row, row_json};
 use crate::gzip::{self, Level};
 use crate::metrics;
 use crate::route::{Lane, Route};
@@ -20,12 +21,14 @@ use crate::wire::{self, KeepAlive};
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const ACCEPT: &str = "Accept";
 const ACCEPT_ENCODING: &str = "Accept-Encoding";
 
 /// A status and a line of text in place of a document.
 type Refusal = (u16, &'static str);
 const NOT_FOUND: Refusal = (404, "not found\n");
 const UNRESPONSIVE: Refusal = (503, "the agent does not respond\n");
+const NO_ROW: Refusal = (503, "the peer sent no row\n");
 const NO_THREAD: Refusal = (503, "cannot start a thread\n");
 
 /// The longest response that the handler sends without a mark: it fits the socket and the gate's buffer.
@@ -80,10 +83,13 @@ fn answer_here(request: Request, route: Route, views: &dyn Views) {
         Route::Readyz => health(request, views.ready()),
         Route::Page => page(request, views),
         Route::Metrics => scrape(request, views),
+        Route::Health => monitor(request, views),
         route => match document(&route, accepts_gzip(&request), views) {
             Ok(content) => {
                 let headers = [("Content-Type", JSON), ("Cache-Control", "no-store")];
-                respond_content(request, content, &headers, |answer| introduced(answer, views));
+                respond_content(request, 200, content, &headers, |answer| {
+                    introduced(answer, views)
+                });
             }
             Err(refusal) => respond(request, text(refusal)),
         },
@@ -165,6 +171,12 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
             let snapshot = snapshot()?;
             peer_json(node, instance, &snapshot, peer).map(short).ok_or(NOT_FOUND)
         }
+        Route::RowOf(peer) => {
+            let fetched = views.fetch_row(&*snapshot()?, peer).ok_or(NOT_FOUND)?;
+            // Checked, so that nothing but a row passes in this agent's name.
+            let row = fetched.ok().filter(|row| read_row(peer, row).is_ok()).ok_or(NO_ROW)?;
+            Ok(Content::of(level, views, true, &|| Box::new(std::iter::once(row.clone()))))
+        }
         Route::Pair(source, target) => {
             let snapshot = snapshot()?;
             let peer = if source == node {
@@ -182,12 +194,13 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
 /// Answers with content that may be compressed.
 fn respond_content(
     request: Request,
+    code: u16,
     content: Content,
     headers: &[(&str, &str)],
     introduce: impl FnOnce(Response<Box<dyn Read + Send>>) -> Response<Box<dyn Read + Send>>,
 ) {
     let Content { reader, length, gzip, age } = content;
-    let response = Response::new(StatusCode(200), Vec::new(), reader, length, None);
+    let response = Response::new(StatusCode(code), Vec::new(), reader, length, None);
     // Above the default threshold tiny_http sends chunks without a length.
     let response =
         if length.is_some() { response.with_chunked_threshold(usize::MAX) } else { response };
@@ -247,12 +260,33 @@ fn health(request: Request, state: Result<(), String>) {
     }
 }
 
+/// The findings for an uptime monitor. An agent that drains answers as any other: a rolling update is no
+/// fault.
+fn monitor(request: Request, views: &dyn Views) {
+    if let (Err(reason), false) = (views.ready(), views.draining()) {
+        return health(request, Err(reason));
+    }
+    let Some(matrix) = views.matrix() else {
+        return respond(request, text(UNRESPONSIVE));
+    };
+    let findings = matrix.findings();
+    let code = if findings.iter().any(|finding| finding.is_grave) { 503 } else { 200 };
+    let (content_type, content) = match header(&request, ACCEPT) {
+        Some(JSON) => (JSON, health_json(&matrix, findings)),
+        _ => (PLAIN_TEXT, health_text(&matrix, findings).into_bytes()),
+    };
+    let render = || -> Chunks { Box::new(std::iter::once(content.clone())) };
+    let content = Content::of(accepted(&request), views, true, &render);
+    let headers = [("Content-Type", content_type), ("Cache-Control", "no-store"), ("Vary", ACCEPT)];
+    respond_content(request, code, content, &headers, |answer| introduced(answer, views));
+}
+
 fn page(request: Request, views: &dyn Views) {
     // Compressed each time, which costs less than keeping it: it is rarely asked for.
     let piece = |piece: &[u8]| piece.to_vec();
     let render = || -> Chunks { Box::new(PAGE.as_bytes().chunks(4096).map(piece)) };
     let content = Content::of(accepted(&request), views, true, &render);
-    respond_content(request, content, &PAGE_HEADERS, |answer| answer);
+    respond_content(request, 200, content, &PAGE_HEADERS, |answer| answer);
 }
 
 fn scrape(request: Request, views: &dyn Views) {
@@ -265,7 +299,7 @@ fn scrape(request: Request, views: &dyn Views) {
     };
     let content = Content::of(accepted(&request), views, false, &render);
     let headers = [("Content-Type", PROMETHEUS_TEXT)];
-    respond_content(request, content, &headers, |answer| answer);
+    respond_content(request, 200, content, &headers, |answer| answer);
 }
 
 fn text((code, text): (u16, &str)) -> Response<Cursor<Vec<u8>>> {

@@ -156,6 +156,9 @@ impl Views for Agent {
         let empty = MeshState::new(settings()).snapshot(Moment::now());
         Some(Arc::new(Matrix::new(&self.node, &empty, GATHERING_TIME)))
     }
+    fn fetch_row(&self, _: &Snapshot, _: &NodeName) -> Option<Result<Vec<u8>, RowError>> {
+        None
+    }
     /// Stands for a slow view.
     fn fetch_peer(
         &self,

@@ -18,7 +18,7 @@ const MAX_ROWS_MEMORY: u64 = 8 << 20;
 const CROWD: u8 = 80;
 
 /// Answers keep-alive requests as the agent of `node`, and all other requests by `behave`.
-fn peer(
+pub(crate) fn peer(
     address: SocketAddr,
     node: &'static str,
     behave: fn(&str, TcpStream) -> std::io::Result<()>,
@@ -44,14 +44,14 @@ fn peer(
 }
 
 /// Sends a document and closes.
-fn send(node: &str, mut stream: TcpStream, content: &str) -> std::io::Result<()> {
+pub(crate) fn send(node: &str, mut stream: TcpStream, content: &str) -> std::io::Result<()> {
     let length = content.len();
     let head = format!("HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     stream.write_all(content.as_bytes())
 }
 
-fn row_with(node: &str, rest: &str) -> String {
+pub(crate) fn row_with(node: &str, rest: &str) -> String {
     format!(r#"{{"version":1,"node":"{node}","at":1.5,"cells":[{rest}]}}"#)
 }
 

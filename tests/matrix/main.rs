@@ -3,7 +3,9 @@
 
 mod busy;
 mod collect;
+mod health;
 mod hostile;
+mod through;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

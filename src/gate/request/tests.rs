@@ -54,6 +54,18 @@ fn the_accepted_encodings_pass_as_one_plain_header() {
 }
 
 #[test]
+fn only_the_wish_for_json_passes_of_the_accepted_types() {
+    let passed = |headers: &str| {
+        let text = passes(&format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
+        assert!(!text.contains("html") && !text.contains("*/*"), "{text}");
+        text.contains("\r\nAccept: application/json\r\n")
+    };
+    assert!(passed("accept: application/json;q=0.9, text/html, */*;q=0.1\r\n"));
+    assert!(!passed("Accept: text/html, */*;q=0.1\r\n"));
+    assert!(!passed(&format!("Accept: application/json, {}\r\n", "x".repeat(400))));
+}
+
+#[test]
 fn each_invalid_request_has_its_rejection() {
     let cases = [
         ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Method),
@@ -252,6 +264,7 @@ fn near_miss() -> impl Strategy<Value = Vec<u8>> {
         "\u{e4}",
         "Wylis-Sequence: 1\r\n",
         "Accept-Encoding: gzip",
+        "Accept: application/json",
         ";q=0",
         "a,b",
         "Transfer-Encoding: chunked",
@@ -269,7 +282,7 @@ fn is_canonical(text: &str) -> bool {
         names.push(name);
         assert!(value.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
     }
-    let others = ["Host", "Accept-Encoding", wire::SEQUENCE];
+    let others = ["Host", "Accept-Encoding", "Accept", wire::SEQUENCE];
     let known = names.iter().all(|name| PASSED.contains(name) || others.contains(name));
     let count = names.len();
     names.sort_unstable();
@@ -297,14 +310,17 @@ fn by_httparse(bytes: &[u8]) -> RequestHead {
         let name = PASSED.iter().find(|name| name.eq_ignore_ascii_case(header.name))?;
         Some((*name, plain(header.value)?))
     });
-    let mut encodings = AcceptedEncodings::default();
+    let (mut encodings, mut types) = (AcceptedEncodings::default(), AcceptedTypes::default());
     for header in request.headers.iter() {
         if header.name.eq_ignore_ascii_case("Accept-Encoding") {
             encodings.add(header.value);
+        } else if header.name.eq_ignore_ascii_case("Accept") {
+            types.add(header.value);
         }
     }
     RequestHead {
         encodings,
+        types,
         head_only: request.method == Some("HEAD"),
         http_1_0: request.version == Some(0),
         path: if path.is_empty() { "/" } else { path }.to_owned(),
