@@ -36,6 +36,7 @@ pub use counters::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
 use crate::route::Lanes;
 use crate::shutdown::StopToken;
+use crate::wire::KeepAlive;
 use answered::{MAX_ANSWERED, MAX_ANSWERED_BYTES};
 use fairness::MAX_SHARED;
 
@@ -129,6 +130,10 @@ impl Limits {
     }
 }
 
+/// Takes the sender of a blank request, and how many segments of its answer had to be retransmitted. It
+/// must not block.
+pub type Retransmitted = Box<dyn Fn(KeepAlive, u32) + Send>;
+
 /// Ends the process for the given reason: a lane failed, and cannot be reopened.
 pub type Fatal = Box<dyn Fn(&str) + Send>;
 
@@ -146,6 +151,8 @@ pub struct Setup {
     pub heartbeat: Heartbeat,
     /// Ends the gate once it has answered all complete requests, within a second.
     pub stop: StopToken,
+    /// Called with the sender of an answered request and its retransmits.
+    pub retransmitted: Retransmitted,
     /// Called once at most, as the last act of the gate's thread.
     pub fatal: Fatal,
 }

@@ -298,6 +298,20 @@ impl MeshState {
         changes
     }
 
+    /// Counts segments that had to be retransmitted for a request. Only if the request is proven: another host
+    /// can name any sender, and acknowledge as late as it likes.
+    pub fn count_incoming_retransmits(
+        &mut self,
+        request: &KeepAlive,
+        segments: u32,
+    ) -> Option<Change> {
+        let own = self.settings.key.own(&request.node, request.instance.as_ref());
+        request.token.filter(|token| token.echo == Some(own))?;
+        let record = Arc::make_mut(self.records.get_mut(&request.node)?);
+        record.count_incoming_retransmits(segments);
+        record.update_verdict(self.settings.failure_threshold)
+    }
+
     /// Ends expired goodbyes, whose peers are probed and counted again, and finds peers that have
     /// been silent for too long.
     pub fn tick(&mut self, now: Instant) -> Vec<Change> {

@@ -36,11 +36,6 @@ pub(crate) struct Info {
 }
 
 impl Info {
-    /// Whether the peer has acknowledged all data and the FIN, or has reset the connection.
-    pub(crate) fn is_delivered(self) -> bool {
-        DELIVERED.contains(&self.state)
-    }
-
     /// Time since the peer's last ACK: right after the handshake, how late its end was noticed.
     pub(crate) fn since_last_ack(self) -> Duration {
         Duration::from_millis(self.last_ack.into())
@@ -91,6 +86,97 @@ pub(crate) fn view(established: Option<Info>, end: Info) -> KernelView {
     }
 }
 
+/// Words of 32 bits of the structure up to `tcpi_data_segs_out`, which exists since 4.6. An older kernel
+/// leaves the rest at zero.
+const SERVED_WORDS: usize = 40;
+/// The kernel sends a SYN-ACK again after 1 s, whether it was lost or not: half of that leaves room for
+/// jitter.
+const SLOW_HANDSHAKE_MICROS: u32 = 500_000;
+
+/// The kernel's statistics of an accepted socket whose answer of one segment is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Served {
+    state: u8,
+    total_retrans: u32,
+    /// Bytes that the peer has acknowledged.
+    acked: u64,
+    /// The shortest round trip, in microseconds.
+    min_rtt: u32,
+    /// Segments with data, retransmits included.
+    data_segments: u32,
+}
+
+impl Served {
+    /// Whether the peer has acknowledged all data and the FIN, or has reset the connection.
+    pub(crate) fn is_delivered(self) -> bool {
+        DELIVERED.contains(&self.state)
+    }
+
+    /// Retransmits that show loss on the way to the peer.
+    ///
+    /// A prober resets without an acknowledgement, so that a lost RST causes a retransmit as a lost answer
+    /// does; so does a duplicated SYN. But it acknowledges an answer that came late, which an answer before
+    /// the retransmit does not. A SYN-ACK is also sent again when the round trip is longer than its timer.
+    pub(crate) fn lost(self) -> u32 {
+        if self.acked == 0 {
+            return 0;
+        }
+        let answers = self.data_segments.saturating_sub(1).min(self.total_retrans);
+        let is_slow = self.min_rtt >= SLOW_HANDSHAKE_MICROS;
+        if is_slow { answers } else { self.total_retrans }
+    }
+}
+
+/// Reads TCP_INFO of an accepted socket; `None` if the kernel refuses or has fewer fields.
+pub(crate) fn read_served(socket: impl AsFd) -> Option<Served> {
+    let mut words = [0_u32; SERVED_WORDS];
+    let mut length = libc::socklen_t::try_from(size_of_val(&words)).ok()?;
+    // SAFETY: the descriptor is open while `socket` is borrowed; `words` is writable for `length` bytes,
+    // and any bytes are valid integers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 || usize::try_from(length).ok()? < NEEDED {
+        return None;
+    }
+    // By their numbers in include/uapi/linux/tcp.h: 64-bit fields have the byte order of this machine.
+    let [
+        first,
+        ..,
+        total_retrans,
+        _,
+        _,
+        _,
+        _,
+        acked_first,
+        acked_second,
+        _,
+        _,
+        _,
+        _,
+        _,
+        min_rtt,
+        _,
+        data_segments,
+    ] = words;
+    let bytes = |word: u32| word.to_ne_bytes();
+    let ([state, ..], [a, b, c, d], [e, f, g, h]) =
+        (bytes(first), bytes(acked_first), bytes(acked_second));
+    Some(Served {
+        state,
+        total_retrans,
+        acked: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        min_rtt,
+        data_segments,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -123,6 +209,40 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.64.2.1:0").unwrap();
         assert_eq!(read(&socket), None);
         assert_eq!(read(std::io::stdin()), None);
+    }
+
+    #[test]
+    fn only_retransmits_that_the_peer_needed_count_as_lost() {
+        let lost = |total_retrans, acked, min_rtt, data_segments| {
+            Served { state: 7, total_retrans, acked, min_rtt, data_segments }.lost()
+        };
+        assert_eq!(lost(0, 201, 250, 1), 0);
+        assert_eq!(lost(2, 201, 250, 3), 2, "the answer, twice");
+        assert_eq!(lost(1, 201, 1000, 1), 1, "the SYN-ACK");
+        assert_eq!(lost(2, 0, 250, 3), 0, "the RST");
+        assert_eq!(lost(1, 0, 250, 1), 0, "a duplicated SYN");
+        assert_eq!(lost(2, 201, 1_200_000, 1), 0, "a round trip above the timer of the SYN-ACK");
+        assert_eq!(lost(3, 201, 1_200_000, 2), 1, "the same, and the answer");
+        assert_eq!(lost(0, 201, 250, 2), 0, "a retransmit that this host dropped");
+    }
+
+    #[test]
+    fn an_accepted_socket_is_delivered_once_its_client_resets() {
+        let listener = TcpListener::bind("127.64.4.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let open = read_served(&socket).unwrap();
+        assert!(!open.is_delivered() && open.acked == 0 && open.data_segments == 0, "{open:?}");
+        assert!(open.min_rtt < 1_000_000, "{open:?}");
+        std::io::Write::write_all(&mut &socket, b"answer").unwrap();
+        let mut answer = [0; 6];
+        std::io::Read::read_exact(&mut &client, &mut answer).unwrap();
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&client).set_tcp_quickack(true).unwrap();
+        drop(client);
+        let end = read_served(&socket).unwrap();
+        assert!(end.is_delivered() && end.acked >= 6 && end.data_segments == 1, "{end:?}");
+        assert_eq!(read_served(std::net::UdpSocket::bind("127.64.4.2:0").unwrap()), None);
     }
 
     #[test]

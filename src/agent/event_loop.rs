@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::collect::Collector;
-use super::requests::{self, ReceivedRequest};
+use super::requests::{self, Received};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
@@ -53,7 +53,7 @@ pub(super) struct EventLoop {
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
     /// Keep-alive requests that are not counted yet.
-    pub(super) requests: Receiver<ReceivedRequest>,
+    pub(super) requests: Receiver<Received>,
     /// Connections refused for lack of descriptors, as of the last tick.
     pub(super) refused: u64,
     pub(super) early: EarlyRefresh,
@@ -163,9 +163,17 @@ impl EventLoop {
     /// Counts the queued requests, each as of its arrival.
     fn count_requests(&mut self) {
         for _ in 0..requests::CAPACITY {
-            let Ok(ReceivedRequest { at, keep_alive }) = self.requests.try_recv() else { return };
-            let changes = self.state.receive_request(at, keep_alive.as_ref());
-            self.apply(at.instant, changes);
+            let Ok(received) = self.requests.try_recv() else { return };
+            let (at, changes) = match received {
+                Received::Request(at, keep_alive) => {
+                    (at.instant, self.state.receive_request(at, keep_alive.as_ref()))
+                }
+                Received::Retransmits(sender, segments) => {
+                    let change = self.state.count_incoming_retransmits(&sender, segments);
+                    (Instant::now(), change.into_iter().collect())
+                }
+            };
+            self.apply(at, changes);
         }
     }
 

@@ -14,16 +14,17 @@ pub(super) const CAPACITY: usize = 256;
 /// next one, or for the loop's own tick.
 const WAKE_EVERY: u64 = 100;
 
-/// A keep-alive request that was answered.
-pub(super) struct ReceivedRequest {
-    pub(super) at: Moment,
-    /// `None` for one without a valid source.
-    pub(super) keep_alive: Option<KeepAlive>,
+/// What the queue holds.
+pub(super) enum Received {
+    /// A keep-alive request that was answered; `None` for one without a valid source.
+    Request(Moment, Option<KeepAlive>),
+    /// The answer to an earlier request, and so many segments that had to be retransmitted for it.
+    Retransmits(KeepAlive, u32),
 }
 
 /// The server's end of the queue.
 pub(super) struct RequestQueue {
-    queue: SyncSender<ReceivedRequest>,
+    queue: SyncSender<Received>,
     wake: Box<dyn Fn() + Send + Sync>,
     start: Instant,
     /// When the loop was woken last, in milliseconds since `start`.
@@ -33,7 +34,7 @@ pub(super) struct RequestQueue {
 impl RequestQueue {
     /// `wake` makes the loop read the other end of `queue`.
     pub(super) fn new(
-        queue: SyncSender<ReceivedRequest>,
+        queue: SyncSender<Received>,
         wake: impl Fn() + Send + Sync + 'static,
         start: Instant,
     ) -> Self {
@@ -44,7 +45,7 @@ impl RequestQueue {
     pub(super) fn push(&self, keep_alive: Option<KeepAlive>) {
         let at = Moment::now();
         let is_goodbye = keep_alive.as_ref().is_some_and(|request| request.goodbye.is_some());
-        match self.queue.try_send(ReceivedRequest { at, keep_alive }) {
+        match self.queue.try_send(Received::Request(at, keep_alive)) {
             Ok(()) => {}
             Err(TrySendError::Full(request)) => {
                 (self.wake)();
@@ -62,6 +63,15 @@ impl RequestQueue {
     }
 }
 
+/// The gate's end of the queue. It does not wake the loop, which reads within a second, and never blocks: a
+/// loop that is so far behind loses evidence of loss, and no request.
+pub(super) fn retransmits(queue: &SyncSender<Received>) -> impl Fn(KeepAlive, u32) + Send + use<> {
+    let queue = queue.clone();
+    move |sender, segments| {
+        let _ = queue.try_send(Received::Retransmits(sender, segments));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -73,7 +83,7 @@ mod tests {
     use crate::name::NodeName;
 
     /// A queue, its other end, and the number of times the loop was woken.
-    fn queue(capacity: usize) -> (RequestQueue, Receiver<ReceivedRequest>, Arc<AtomicUsize>) {
+    fn queue(capacity: usize) -> (RequestQueue, Receiver<Received>, Arc<AtomicUsize>) {
         let (sender, receiver) = sync_channel(capacity);
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
@@ -117,8 +127,11 @@ mod tests {
                 assert!(Instant::now() < deadline, "never woken");
                 std::thread::yield_now();
             }
-            assert!(receiver.recv().unwrap().keep_alive.is_some());
-            assert!(receiver.recv().unwrap().keep_alive.is_none(), "no request is lost");
+            assert!(matches!(receiver.recv(), Ok(Received::Request(_, Some(_)))));
+            assert!(
+                matches!(receiver.recv(), Ok(Received::Request(_, None))),
+                "no request is lost"
+            );
             second.join().unwrap();
         });
     }

@@ -86,9 +86,11 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
     ));
     let (queue, requests) = sync_channel(requests::CAPACITY);
     let wake = sender(&events);
+    let retransmitted = Box::new(requests::retransmits(&queue));
     let queue = RequestQueue::new(queue, move || wake(Event::RequestsReceived), now);
     let key = TokenKey::random();
-    let parts = Parts::start(config, stop, &events, (queue, key.clone()), lost, now)?;
+    let parts =
+        Parts::start(config, stop, &events, (queue, retransmitted, key.clone()), lost, now)?;
     let waker = events.clone();
     // Does not block: a loop with a full channel is awake.
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
@@ -154,7 +156,7 @@ impl Parts {
         config: &Config,
         stop: &StopToken,
         events: &SyncSender<Event>,
-        (requests, key): (RequestQueue, TokenKey),
+        (requests, retransmitted, key): (RequestQueue, gate::Retransmitted, TokenKey),
         lost: Arc<Losses>,
         now: Instant,
     ) -> Result<Self, AgentError> {
@@ -193,6 +195,7 @@ impl Parts {
             counters,
             heartbeat: gate_heartbeat,
             stop: gate_stop.clone(),
+            retransmitted,
             fatal: Box::new(end),
         })
         .map_err(|error| AgentError::Thread("gate", error))?;

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 
+use super::Retransmitted;
 use super::counters::{Counters, Rejection};
-use crate::tcp_info::{self, Info};
+use crate::tcp_info::{self, Served};
+use crate::wire::KeepAlive;
 
 /// Most sockets: 10 KiB of kernel memory each with an unacknowledged probe response. 1,000 peers 200 ms
 /// away keep 20.
@@ -35,15 +37,29 @@ const EXAMINED: usize = 2;
 struct Entry {
     socket: OwnedFd,
     address: IpAddr,
+    /// The sender of a blank request that may be proven.
+    sender: Option<KeepAlive>,
     /// What its buffers may occupy.
     bytes: usize,
     since: Instant,
 }
 
+/// The state of one socket.
+enum Delivery {
+    /// The kernel holds a response that the client has not acknowledged.
+    Pending,
+    /// A close leaves nothing to the kernel; so many segments were lost on their way to the client.
+    Delivered { lost: u32 },
+}
+
 impl Entry {
-    /// Whether a close leaves nothing to the kernel.
-    fn is_delivered(&self) -> bool {
-        tcp_info::read(&self.socket).is_none_or(Info::is_delivered)
+    fn delivery(&self) -> Delivery {
+        let served = tcp_info::read_served(&self.socket);
+        if served.is_none_or(Served::is_delivered) {
+            Delivery::Delivered { lost: served.map_or(0, Served::lost) }
+        } else {
+            Delivery::Pending
+        }
     }
 }
 
@@ -64,12 +80,13 @@ pub(super) struct Answered {
     /// The entry to examine next: one client that does not acknowledge hides no other.
     next: usize,
     counters: Arc<Counters>,
+    retransmitted: Retransmitted,
 }
 
 impl Answered {
-    pub(super) fn new(limit: usize, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(limit: usize, counters: Arc<Counters>, retransmitted: Retransmitted) -> Self {
         let (entries, by_address) = (VecDeque::new(), BTreeMap::new());
-        Self { entries, bytes: 0, by_address, limit, next: 0, counters }
+        Self { entries, bytes: 0, by_address, limit, next: 0, counters, retransmitted }
     }
 
     /// Examines the next few sockets, and makes room for another one.
@@ -84,13 +101,19 @@ impl Answered {
     }
 
     /// Adds a socket whose kernel buffers hold up to `bytes` of data; [`Self::make_room`] comes before.
-    pub(super) fn push(&mut self, socket: OwnedFd, address: IpAddr, bytes: usize, now: Instant) {
+    pub(super) fn push(
+        &mut self,
+        socket: OwnedFd,
+        (address, sender): (IpAddr, Option<KeepAlive>),
+        bytes: usize,
+        now: Instant,
+    ) {
         let bytes = bytes.next_multiple_of(PAGE) + PAGE;
         self.bytes += bytes;
         let share = self.by_address.entry(address).or_default();
         share.sockets += 1;
         share.bytes += bytes;
-        self.entries.push_back(Entry { socket, address, bytes, since: now });
+        self.entries.push_back(Entry { socket, address, sender, bytes, since: now });
         while self.bytes > MAX_ANSWERED_BYTES && self.end_oldest_of_largest(|share| share.bytes) {}
     }
 
@@ -123,19 +146,32 @@ impl Answered {
     /// Ends a socket that is delivered or late; `false` if it stays. One TCP_INFO for most of them.
     fn examine(&mut self, at: usize, now: Instant) -> bool {
         let Some(entry) = self.entries.get(at) else { return false };
-        if entry.is_delivered() {
-            return self.remove(at).is_some();
+        let is_late = now.duration_since(entry.since) >= UNACKNOWLEDGED;
+        match entry.delivery() {
+            Delivery::Pending => is_late && self.end(at),
+            Delivery::Delivered { lost } => self.finish(at, lost),
         }
-        now.duration_since(entry.since) >= UNACKNOWLEDGED && self.end(at)
     }
 
     /// Closes a socket that is delivered, and resets any other; `false` if there is none.
     fn end(&mut self, at: usize) -> bool {
+        let Some(entry) = self.entries.get(at) else { return false };
+        if let Delivery::Delivered { lost } = entry.delivery() {
+            return self.finish(at, lost);
+        }
         let Some(entry) = self.remove(at) else { return false };
-        if !entry.is_delivered() {
-            self.counters.reject(Rejection::ClientGone);
-            // Fails only on a socket that is no longer connected.
-            let _ = set_socket_linger(&entry.socket, Some(Duration::ZERO));
+        self.counters.reject(Rejection::ClientGone);
+        // Fails only on a socket that is no longer connected.
+        let _ = set_socket_linger(&entry.socket, Some(Duration::ZERO));
+        true
+    }
+
+    /// Closes a socket that is delivered, and reports what was lost on the way. One that never is says
+    /// nothing of the path: its client may have died, and its prober's own failures show it.
+    fn finish(&mut self, at: usize, lost: u32) -> bool {
+        let Some(entry) = self.remove(at) else { return false };
+        if let Some(sender) = entry.sender.filter(|_| lost > 0) {
+            (self.retransmitted)(sender, lost);
         }
         true
     }
@@ -181,13 +217,13 @@ mod tests {
     fn the_address_with_the_most_makes_room_the_oldest_first() {
         let listener = TcpListener::bind("127.64.9.1:0").unwrap();
         let now = Instant::now();
-        let mut queue = Answered::new(4, Arc::new(Counters::new(&[])));
+        let mut queue = Answered::new(4, Arc::new(Counters::new(&[])), Box::new(|_, _| ()));
         let mut clients = Vec::new();
         let mut push = |queue: &mut Answered, address: u8, bytes| {
             let (server, client) = socket(&listener);
             clients.push(client);
             queue.make_room(now);
-            queue.push(server, [10, 0, 0, address].into(), bytes, now);
+            queue.push(server, ([10, 0, 0, address].into(), None), bytes, now);
         };
         for address in [1, 2, 3, 4, 5] {
             push(&mut queue, address, 100);
@@ -213,10 +249,10 @@ mod tests {
         let listener = TcpListener::bind("127.64.9.2:0").unwrap();
         let now = Instant::now();
         let counters = Arc::new(Counters::new(&[]));
-        let mut queue = Answered::new(4, Arc::clone(&counters));
+        let mut queue = Answered::new(4, Arc::clone(&counters), Box::new(|_, _| ()));
         let ((open, _client), (ended, client)) = (socket(&listener), socket(&listener));
-        queue.push(open, [10, 0, 0, 1].into(), 100, now);
-        queue.push(ended, [10, 0, 0, 2].into(), 100, now);
+        queue.push(open, ([10, 0, 0, 1].into(), None), 100, now);
+        queue.push(ended, ([10, 0, 0, 2].into(), None), 100, now);
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
         drop(client);
         queue.make_room(now);

@@ -15,6 +15,7 @@ use super::poll::Interest;
 use super::request::{HeadReader, RequestHead};
 use super::{KERNEL_RECEIVE_BUFFER, KERNEL_SEND_BUFFER, Limits};
 use crate::route::{Lane, Route};
+use crate::wire::KeepAlive;
 
 /// Bytes discarded from a lingering connection; one that sends more is reset.
 const MAX_DISCARDED: usize = 64 * 1024;
@@ -69,6 +70,8 @@ pub(super) struct Client {
     /// The label of the request's route.
     pub(super) label: &'static str,
     head_only: bool,
+    /// The sender of a blank request that may be proven.
+    pub(super) sender: Option<KeepAlive>,
     /// How long to wait for the client's close after a refusal.
     linger: Option<Duration>,
 }
@@ -87,6 +90,7 @@ impl Client {
             lane: Lane::Small,
             label: "",
             head_only: false,
+            sender: None,
             linger: None,
         }
     }
@@ -160,6 +164,7 @@ impl Client {
         self.lane = route.lane();
         self.label = route.label();
         self.head_only = request.head_only;
+        self.sender = if *route == Route::KeepAlive { request.sender() } else { None };
     }
 
     /// Writes the next part of the response.

@@ -88,7 +88,11 @@ impl EventLoop {
             acceptor: Some(acceptor),
             clients: BTreeMap::new(),
             next_id: ClientId::FIRST,
-            answered: Answered::new(setup.limits.answered, Arc::clone(&setup.counters)),
+            answered: Answered::new(
+                setup.limits.answered,
+                Arc::clone(&setup.counters),
+                setup.retransmitted,
+            ),
             place_freed: false,
             backends,
             rows: RowBudget::default(),
@@ -355,15 +359,15 @@ impl EventLoop {
         if rejection.is_none() {
             self.note(id, Standing::Read);
         }
-        let Some(client) = self.remove(id, rejection)? else { return Ok(()) };
+        let Some(mut client) = self.remove(id, rejection)? else { return Ok(()) };
         self.answered.make_room(self.now);
         // Fails only on a socket that is not watched.
         if client.watched.is_some() && self.poll.remove(&client.socket).is_err() {
             return Ok(());
         }
-        let address = client.address;
+        let sent_to = (client.address, client.sender.take());
         if let Some((socket, bytes)) = client.finish() {
-            self.answered.push(socket, address, bytes, self.now);
+            self.answered.push(socket, sent_to, bytes, self.now);
         }
         Ok(())
     }

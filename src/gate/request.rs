@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::counters::Rejection;
 use super::encoding::{AcceptedEncodings, AcceptedTypes};
-use crate::wire;
+use crate::wire::{self, KeepAlive};
 
 /// Longest request line: a path, and a query that is dropped.
 const MAX_REQUEST_LINE: usize = 2048;
@@ -201,6 +201,14 @@ impl RequestHead {
             self.passed.push((known, value));
         }
         Ok(())
+    }
+
+    /// The sender of a blank request that shows a token back; any other proves nothing.
+    pub(super) fn sender(&self) -> Option<KeepAlive> {
+        let value = |name: &str| self.passed.iter().find(|(known, _)| *known == name);
+        let request = KeepAlive::read(|name| value(name).map(|(_, value)| value.as_str()))?;
+        let shows_echo = request.token.is_some_and(|token| token.echo.is_some());
+        (request.size.is_none() && shows_echo).then_some(request)
     }
 
     /// The request as forwarded, always in HTTP/1.1.

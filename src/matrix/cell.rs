@@ -104,6 +104,7 @@ impl Cell {
             failures: count(|sample| sample.result().is_err()),
             retransmits: count(|sample| sample.retransmits > 0),
             probes: count(|_| true),
+            incoming_retransmits: record.recent_incoming_retransmits(),
             incoming: (record.incoming_syns_only == Some(true)).then_some(Incoming::Syns),
             ..CellFacts::of(record.verdict)
         })

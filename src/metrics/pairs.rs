@@ -141,6 +141,18 @@ pub(super) static FAMILIES: &[Family] = &[
     },
     Family {
         incoming: true,
+        ..counter(
+            "wylis_incoming_retransmits_total",
+            "pair",
+            "TCP segments retransmitted to the sender (source_node) of proven requests; appears with the first.",
+            |record| {
+                let count = record.incoming_retransmits;
+                optional((count > 0).then(|| count.into()))
+            },
+        )
+    },
+    Family {
+        incoming: true,
         ..gauge(
             "wylis_incoming_interval_seconds",
             "pair",

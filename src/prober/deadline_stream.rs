@@ -61,6 +61,12 @@ impl DeadlineStream {
         Ok(())
     }
 
+    /// Has the kernel acknowledge what was received at once.
+    pub(super) fn acknowledge(&self) {
+        // Without it, the peer does not learn that its retransmit was needed.
+        let _ = SockRef::from(&self.stream).set_tcp_quickack(true);
+    }
+
     /// Waits first: the answer is at least one round trip away. The deadline is absolute, so a peer
     /// that drips its answer gains no time.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {

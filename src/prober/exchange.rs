@@ -30,6 +30,11 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// and 1.4 s) has proved enough.
 const MAX_LARGE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The kernel's first timeout of a SYN and of a SYN-ACK (TCP_TIMEOUT_INIT).
+const SYN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The kernel's shortest timeout of data, beyond the round trip (TCP_RTO_MIN).
+const MIN_RETRANSMIT_TIMEOUT: Duration = Duration::from_millis(200);
+
 const BAD_RESPONSE: Outcome = Outcome::Failure(FailureReason::BadResponse);
 const TOO_LATE: Outcome = Outcome::Local(LocalError::Late);
 
@@ -141,6 +146,9 @@ impl Attempt<'_> {
             response: received - established,
             total: received - self.started,
         };
+        if is_late(timings) {
+            stream.acknowledge();
+        }
         Ok((node, timings, answer))
     }
 
@@ -188,6 +196,13 @@ fn read(stream: &DeadlineStream, buffer: &mut [u8]) -> Result<usize, Outcome> {
         Ok(count) => Ok(count),
         Err(error) => Err(classify(Step::Exchange, &error)),
     }
+}
+
+/// Whether the peer's kernel may have sent something twice: then the answer is acknowledged before the
+/// reset, so that the peer can tell the loss of its own packets from that of the reset. An acknowledgement
+/// of each answer would be one packet more in each probe.
+fn is_late(timings: Timings) -> bool {
+    timings.connect >= SYN_TIMEOUT || timings.response >= timings.connect + MIN_RETRANSMIT_TIMEOUT
 }
 
 /// A success must come before the deadline, and a failure must not be this host's own delay.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::claims::{Claims, Ruling, Standing, Terms};
 use super::large::LargeProbes;
 use super::rhythm::{Rhythm, longest_silence};
-use super::samples::{Histogram, RECENT, Sample};
+use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
 use super::verdict::{Evidence, Verdict};
 use super::{Change, Moment};
 use crate::name::{Instance, NodeName};
@@ -52,6 +52,10 @@ pub struct PeerRecord {
     pub incoming: u64,
     /// When its last request arrived.
     pub last_incoming: Option<Moment>,
+    /// Segments that were retransmitted to it in answers to its proven requests, SYN-ACKs included.
+    pub incoming_retransmits: u32,
+    /// Its last proven requests.
+    incoming_window: IncomingWindow,
     /// The interval that it announces.
     pub announced_interval: Option<Duration>,
     /// Its requests that are signs of life.
@@ -85,6 +89,10 @@ pub struct PeerRecord {
 /// outage loses every packet, and has a verdict of its own.
 const LOSSY_PROBES: usize = 2;
 
+/// The same for requests of the peer whose SYN-ACK or answer needed a retransmit: what this node sends to it
+/// is lost. The peer's own probes show none of it.
+const LOSSY_REQUESTS: u8 = 2;
+
 /// Longest transit time of a SYN.
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
 /// The interval of a peer that never announced one.
@@ -110,6 +118,8 @@ impl PeerRecord {
             recent: VecDeque::new(),
             incoming: 0,
             last_incoming: None,
+            incoming_retransmits: 0,
+            incoming_window: IncomingWindow::default(),
             announced_interval: None,
             rhythm: Rhythm::default(),
             silent: false,
@@ -136,6 +146,7 @@ impl PeerRecord {
             last_success: self.last_success,
             last_failure: self.last_failure,
             incoming: self.incoming,
+            incoming_retransmits: self.incoming_retransmits,
             large: self.large.counters(),
             verdict: self.verdict,
             ..Self::new(peer, 0)
@@ -260,6 +271,9 @@ impl PeerRecord {
         self.last_incoming = Some(now);
         let had_proven = self.claims.has_proven;
         let is_proof = self.claims.identify(request, key, own_node);
+        if is_proof {
+            self.incoming_window.add();
+        }
         if is_proof && !had_proven {
             self.rhythm.restart();
             self.announced_interval = None;
@@ -278,6 +292,18 @@ impl PeerRecord {
         };
         let ruling = self.claims.claim(now.instant, request.goodbye, is_proof, standing, terms)?;
         self.follow(now.instant, ruling)
+    }
+
+    /// Counts retransmits to a peer that has proven the request.
+    pub(super) fn count_incoming_retransmits(&mut self, segments: u32) {
+        self.incoming_retransmits = self.incoming_retransmits.saturating_add(segments);
+        self.incoming_window.mark();
+    }
+
+    /// Of its last [`RECENT`] proven requests, those whose SYN-ACK or answer needed a retransmit.
+    #[must_use]
+    pub fn recent_incoming_retransmits(&self) -> u8 {
+        self.incoming_window.marked()
     }
 
     /// Folds in the answer to a probe: who speaks there, and whether the peer stays.
@@ -399,7 +425,7 @@ impl PeerRecord {
             last_failure: self.last_failure.map(|(reason, _)| reason),
             // A peer whose probes fail as well is on its way down.
             silent: self.silent && self.consecutive_failures == 0,
-            lossy: self.is_lossy(),
+            lossy: self.is_lossy() || self.incoming_window.marked() >= LOSSY_REQUESTS,
             drops_full_size: self.large.drops_full_size(),
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
         };

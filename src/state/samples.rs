@@ -84,3 +84,53 @@ impl Sample {
         }
     }
 }
+
+/// Which of the last [`RECENT`] requests of a peer needed retransmits: one bit each, the newest the lowest.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct IncomingWindow(u32);
+
+impl IncomingWindow {
+    const ALL: u32 = (1 << RECENT) - 1;
+
+    /// Adds a request, so far without retransmits.
+    pub(super) fn add(&mut self) {
+        self.0 = (self.0 << 1) & Self::ALL;
+    }
+
+    /// Marks the newest request that is not marked. The next ones may have arrived meanwhile: this one only
+    /// leaves the window so much later.
+    pub(super) fn mark(&mut self) {
+        self.0 = (self.0 | (self.0 + 1)) & Self::ALL;
+    }
+
+    /// The number of marked requests.
+    pub(super) fn marked(self) -> u8 {
+        u8::try_from(self.0.count_ones()).unwrap_or(u8::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marked_request_counts_until_as_many_others_have_come() {
+        let mut window = IncomingWindow::default();
+        window.add();
+        window.mark();
+        window.add();
+        assert_eq!(window.marked(), 1);
+        window.mark();
+        assert_eq!(window.marked(), 2);
+        for _ in 1..RECENT {
+            window.add();
+        }
+        assert_eq!(window.marked(), 1);
+        window.add();
+        assert_eq!(window.marked(), 0);
+        for _ in 0..2 * RECENT {
+            window.mark();
+        }
+        assert_eq!(usize::from(window.marked()), RECENT);
+    }
+}

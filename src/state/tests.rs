@@ -1,6 +1,7 @@
 //! The state with a virtual clock.
 
 mod goodbye;
+mod incoming_retransmits;
 mod incoming_syns;
 mod large;
 mod rhythm;

@@ -58,6 +58,7 @@ impl FakeServer {
             counters: Arc::clone(&counters),
             heartbeat: Heartbeat::new("gate", Instant::now()),
             stop: stop.clone(),
+            retransmitted: Box::new(|_, _| ()),
             fatal: Box::new(move |reason| sender.send(reason.to_owned()).unwrap()),
         };
         gate::start(setup).unwrap();

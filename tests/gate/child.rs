@@ -217,6 +217,9 @@ fn child() {
         counters: Arc::clone(&counters),
         heartbeat: Heartbeat::new("gate", Instant::now()),
         stop: stop.clone(),
+        retransmitted: Box::new(|sender, segments| {
+            print_line(&format!("RETRANSMITTED {} {segments}", sender.node));
+        }),
         fatal: Box::new(|reason| {
             print_line(&format!("FATAL {reason}"));
             std::process::exit(3);
@@ -314,6 +317,21 @@ impl GateProcess {
             if let Some(rest) = line.strip_prefix(prefix) {
                 return rest.to_owned();
             }
+        }
+    }
+
+    /// The senders to which the gate has retransmitted so far, with the number of segments.
+    pub(crate) fn retransmitted(&mut self) -> Vec<String> {
+        self.send("counters");
+        let end = Instant::now() + TIMEOUT;
+        let mut found = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
+            let line = line.unwrap();
+            if line.starts_with("COUNTERS ") {
+                return found;
+            }
+            found.extend(line.strip_prefix("RETRANSMITTED ").map(str::to_owned));
         }
     }
 

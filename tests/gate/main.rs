@@ -18,3 +18,4 @@ mod hostile;
 mod lanes;
 mod memory;
 mod responses;
+mod retransmits;
