@@ -15,6 +15,13 @@ pub(super) fn of_node(node: u8, out: &str, back: &str) -> String {
 /// No rule in this direction.
 pub(super) const NEVER: &str = "never";
 
+/// Nothing between n1 and n2 on one side, n3 and n4 on the other; for the hosts of one side.
+pub(super) fn halves() -> String {
+    let ways = [(1, 3), (1, 4), (2, 3), (2, 4)];
+    let ways: Vec<_> = ways.iter().flat_map(|(a, b)| [(*a, *b, ""), (*b, *a, "")]).collect();
+    faults::drops(&ways)
+}
+
 /// What the hub forwards between two other hosts.
 pub(super) fn hub(case: &'static Case, lost: &str) {
     let Some(mut trial) = Trial::begin(case, Topology::star(4)) else { return };
@@ -40,9 +47,7 @@ fn hub_that_forwards_nothing() {
 
 #[test]
 fn mesh_split_in_two_halves() {
-    let ways = [(1, 3), (1, 4), (2, 3), (2, 4)];
-    let ways: Vec<_> = ways.iter().flat_map(|(a, b)| [(*a, *b, ""), (*b, *a, "")]).collect();
-    Trial::by_rules(table::SPLIT, Topology::of(4), &[1, 2], &faults::drops(&ways));
+    Trial::by_rules(table::SPLIT, Topology::of(4), &[1, 2], &halves());
 }
 
 #[test]

@@ -150,11 +150,15 @@ pub(super) fn agrees(
     texts: &[&str],
 ) -> Result<(), String> {
     let agent = mesh.agents.agent(&node(number));
-    let grave = case.grave && !texts.is_empty();
+    let grave = case.grave.map(|grave| grave && !texts.is_empty());
     let (status, body) = agent.get("/api/v1/health").unwrap_or_default();
-    let expected = if grave { 503 } else { 200 };
-    if status != expected || !texts.iter().all(|text| body.contains(text)) {
-        return Err(format!("health: {status}, expected {expected} with {texts:?}: {body}"));
+    let expected = match grave {
+        Some(true) => status == 503,
+        Some(false) => status == 200,
+        None => matches!(status, 200 | 503),
+    };
+    if !expected || !texts.iter().all(|text| body.contains(text)) {
+        return Err(format!("health: {status}, grave {grave:?}, expected {texts:?}: {body}"));
     }
     let address = agent.address.to_string();
     let mut command = mesh.pods[&number].namespace.command(crate::binary());
@@ -163,9 +167,9 @@ pub(super) fn agrees(
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     let code = output.status.code();
     let as_expected = match (grave, texts.is_empty()) {
-        (true, _) => code == Some(UNHEALTHY),
-        (false, true) => code == Some(0),
-        (false, false) => matches!(code, Some(0 | UNHEALTHY)),
+        (Some(true), _) => code == Some(UNHEALTHY),
+        (_, true) => code == Some(0),
+        (_, false) => matches!(code, Some(0 | UNHEALTHY)),
     };
     if !as_expected || !texts.iter().all(|text| shown.contains(text)) {
         return Err(format!("wylis cluster: {code:?}, expected {texts:?}: {shown}"));

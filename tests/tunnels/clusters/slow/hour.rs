@@ -84,7 +84,7 @@ fn an_hour_of_healthy_pairs_says_nothing() {
     let lost: u64 = faults.iter().map(|fault| fault.packets("lost")).sum();
     let probes = mesh.agents.sum("wylis_probes_total", &["result=\"success\""]);
     let retransmits = mesh.agents.sum("wylis_probe_retransmits_total", &[]);
-    let failures = mesh.agents.sum("wylis_probe_failures_total", &[]);
+    let failures = mesh.agents.sum("wylis_probe_failures_total", &[]).abs();
     println!(
         "clusters: {time:?} of {SIZE} healthy nodes: {observations} observations, {probes} probes, \
          {lost} packets lost, {retransmits} retransmits, {failures} failures; said: {said:#?}"

@@ -1,6 +1,6 @@
 //! Faults of paths and links, some of them by chance.
 
-use super::super::paths::{NEVER, hub, of_node};
+use super::super::paths::{NEVER, halves, hub, of_node};
 use super::super::table::{self, Case};
 use super::super::trial::Trial;
 use crate::faults;
@@ -19,6 +19,12 @@ fn of_first(case: &'static Case, out: &str, back: &str) {
 #[ignore = "slow: make test-long"]
 fn hub_that_forwards_with_loss() {
     hub(table::HUB_LOSSY, "numgen random mod 100 < 30");
+}
+
+#[test]
+#[ignore = "slow: make test-long"]
+fn halves_that_a_fifth_node_reaches() {
+    Trial::by_rules(table::SPLIT_BRIDGED, Topology::of(5), &[1, 2], &halves());
 }
 
 #[test]
