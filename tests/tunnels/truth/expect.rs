@@ -122,9 +122,16 @@ impl Expect {
         }
     }
 
-    /// Whether the metrics of the pair may show this, `up`, `down` or the kind of an impairment.
-    pub(super) fn permits_metric(self, kind: &str) -> bool {
-        !self.is_judged() || self.says.iter().any(|word| word.split(' ').next() == Some(kind))
+    /// Whether the metrics of the pair may show this: `up`, `down` or the kind of an impairment, and what comes
+    /// in.
+    pub(super) fn permits_metrics(self, kind: &str, incoming: Option<&str>) -> bool {
+        let verdict = self.says.iter().any(|word| word.split(' ').next() == Some(kind));
+        let incoming = if self.incoming.is_some() || !self.is_concerned() {
+            self.incoming == incoming
+        } else {
+            true
+        };
+        !self.is_judged() || (verdict && incoming)
     }
 }
 
