@@ -1,27 +1,26 @@
-//! `wylis cluster`: the matrix as a picture if it fits, and a list of the pairs that are not up.
+//! `wylis cluster`: the matrix as a picture if it fits, and the findings as the agent words them. It judges
+//! nothing itself.
 
 use super::arguments::Options;
 use super::exit::Exit;
 use super::paint::{Colour, Paint};
 use super::{fetch, format_time, print};
 use crate::document::read_matrix;
-use crate::matrix::{Cell, Matrix, RowError};
+use crate::matrix::{Cell, Finding, FindingKind, Matrix, RowError};
 use crate::name::NodeName;
 use crate::state::Verdict;
 
 const PATH: &str = "/api/v1/cluster";
 /// Most nodes in a picture.
 const MAX_PICTURE_NODES: usize = 20;
-/// Most lines of the list.
-const MAX_LIST_LINES: usize = 60;
+/// Most findings that are printed: what fits a screen or two.
+const MAX_LINES: usize = 60;
 /// Width of a cell with a word and the space after it.
 const WORD_WIDTH: usize = 6;
 /// Width of a cell with a symbol.
 const SYMBOL_WIDTH: usize = 3;
-/// The verdicts other than up, the worst first.
-const WORST_FIRST: [&str; 7] = ["down", "one-way", "flaky", "lossy", "mtu", "draining", "unknown"];
-/// Fewest down pairs of one node that the list groups into one line.
-const MIN_GROUP: usize = 3;
+/// The verdicts other than up, in the order of the heading.
+const NOT_UP: [&str; 7] = ["down", "one-way", "flaky", "lossy", "mtu", "draining", "unknown"];
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     let document = fetch::document(&fetch::resolve(&options.target)?, PATH)?;
@@ -35,21 +34,16 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     Ok(View::new(&matrix).exit())
 }
 
-/// One pair that is not up.
-struct Pair {
-    source: usize,
-    target: usize,
-    cell: Cell,
-}
-
 /// A matrix, sorted for its output.
 pub(super) struct View<'a> {
     matrix: &'a Matrix,
     names: Vec<&'a NodeName>,
-    /// Nodes without a row, with the reason.
-    missing: Vec<(usize, RowError)>,
-    /// Pairs that are not up.
-    not_up: Vec<Pair>,
+    /// Why rows are missing.
+    missing: Vec<RowError>,
+    /// Rows that other nodes passed on.
+    passed_on: usize,
+    /// Of the pairs that are not up.
+    not_up: Vec<Verdict>,
     pairs: usize,
     up: usize,
 }
@@ -58,33 +52,33 @@ impl<'a> View<'a> {
     pub(super) fn new(matrix: &'a Matrix) -> Self {
         let names = matrix.rows().map(|(name, _)| name).collect();
         let (mut missing, mut not_up) = (Vec::new(), Vec::new());
-        let (mut pairs, mut up) = (0, 0);
-        for (source, (_, row)) in matrix.rows().enumerate() {
+        let (mut pairs, mut up, mut passed_on) = (0, 0, 0);
+        for (_, row) in matrix.rows() {
             let row = match row {
                 Ok(row) => row,
                 Err(error) => {
-                    missing.push((source, error));
+                    missing.push(error);
                     continue;
                 }
             };
-            for (target, cell) in matrix.cells(row).enumerate() {
-                let Some(cell) = cell else { continue };
+            passed_on += usize::from(row.through().is_some());
+            for cell in matrix.cells(row).flatten() {
                 pairs += 1;
-                if cell.verdict() == Verdict::Up {
-                    up += 1;
-                } else {
-                    not_up.push(Pair { source, target, cell });
+                match cell.verdict() {
+                    Verdict::Up => up += 1,
+                    other => not_up.push(other),
                 }
             }
         }
-        Self { matrix, names, missing, not_up, pairs, up }
+        Self { matrix, names, missing, passed_on, not_up, pairs, up }
     }
 
-    /// Unhealthy when a pair is down, or the row of a node is missing that should have one.
+    /// Unhealthy when there is a finding, unless rows are missing of nodes alone that only others know.
     pub(super) fn exit(&self) -> Exit {
-        let down = self.not_up.iter().any(|pair| is_down(pair.cell));
-        let incomplete = self.missing.iter().any(|(_, error)| *error != RowError::NoPeer);
-        if down || incomplete { Exit::Unhealthy } else { Exit::Healthy }
+        let wrong = |finding: &Finding| !matches!(finding.kind, FindingKind::MissingRow);
+        let incomplete = self.missing.iter().any(|error| *error != RowError::NoPeer);
+        let unhealthy = incomplete || self.matrix.findings().iter().any(wrong);
+        if unhealthy { Exit::Unhealthy } else { Exit::Healthy }
     }
 
     pub(super) fn render(&self, paint: Paint) -> String {
@@ -96,22 +90,24 @@ impl<'a> View<'a> {
             self.pairs,
             self.up,
         );
-        for verdict in WORST_FIRST {
-            let of = |pair: &&Pair| pair.cell.verdict().as_str() == verdict;
-            match self.not_up.iter().filter(of).count() {
+        for verdict in NOT_UP {
+            match self.not_up.iter().filter(|found| found.as_str() == verdict).count() {
                 0 => {}
                 count => put!(text, ", {count} {verdict}"),
             }
         }
-        match self.missing.len() {
-            0 => text.push('\n'),
-            1 => text.push_str("; 1 row missing\n"),
-            count => put!(text, "; {count} rows missing\n"),
+        for (count, what) in [(self.missing.len(), "missing"), (self.passed_on, "passed on")] {
+            match count {
+                0 => {}
+                1 => put!(text, "; 1 row {what}"),
+                count => put!(text, "; {count} rows {what}"),
+            }
         }
+        text.push('\n');
         if self.names.len() <= MAX_PICTURE_NODES {
             self.picture(&mut text, paint);
         }
-        self.list(&mut text, paint);
+        self.findings(&mut text, paint);
         text
     }
 
@@ -167,97 +163,30 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Appends a list of what is missing or not up; the down pairs of one node are grouped.
-    fn list(&self, text: &mut String, paint: Paint) {
-        let mut lines = Vec::new();
-        for (index, error) in &self.missing {
-            lines.push(format!("no row of {}: {}", self.name(*index), error.as_str()));
-        }
-        let mut listed = vec![false; self.not_up.len()];
-        for node in 0..self.names.len() {
-            lines.extend(self.group(&mut listed, node, |pair| pair.target, "is down for"));
-        }
-        for node in 0..self.names.len() {
-            lines.extend(self.group(&mut listed, node, |pair| pair.source, "finds down"));
-        }
-        for verdict in WORST_FIRST {
-            for (pair, listed) in self.not_up.iter().zip(&listed) {
-                if !listed && pair.cell.verdict().as_str() == verdict {
-                    lines.push(self.line(pair, paint));
-                }
-            }
-        }
-        if lines.is_empty() {
-            return;
-        }
-        text.push('\n');
-        let more = lines.len().saturating_sub(MAX_LIST_LINES);
-        for line in lines.into_iter().take(MAX_LIST_LINES) {
-            text.push_str(&line);
+    /// Appends the findings, word for word.
+    fn findings(&self, text: &mut String, paint: Paint) {
+        let findings = self.matrix.findings();
+        if !findings.is_empty() {
             text.push('\n');
         }
+        for finding in findings.iter().take(MAX_LINES) {
+            let colour = if finding.is_grave { Colour::Red } else { Colour::Yellow };
+            put!(text, "{}\n", paint.cell(&printable(&finding.text), 0, Some(colour)));
+        }
+        let more = findings.len().saturating_sub(MAX_LINES);
         if more > 0 {
-            put!(text, "{more} more lines; see wylis cluster --json\n");
+            put!(text, "{more} more findings; see wylis cluster --json\n");
         }
     }
+}
 
-    /// The line of a node that is at one end of [`MIN_GROUP`] down pairs, and of more than half of its pairs;
-    /// marks those pairs as listed.
-    fn group(
-        &self,
-        listed: &mut [bool],
-        node: usize,
-        end: fn(&Pair) -> usize,
-        what: &str,
-    ) -> Option<String> {
-        let of_node = |(pair, listed): &(&Pair, &mut bool)| {
-            !**listed && is_down(pair.cell) && end(pair) == node
-        };
-        let down: Vec<_> = self.not_up.iter().zip(listed).filter(of_node).collect();
-        let others = self.names.len() - 1;
-        if down.len() < MIN_GROUP || down.len() * 2 <= others {
-            return None;
-        }
-        let count = down.len();
-        let reason = down.first().map_or("", |(pair, _)| reason(pair.cell));
-        let same_reason = down.iter().all(|(pair, _)| self::reason(pair.cell) == reason);
-        down.into_iter().for_each(|(_, listed)| *listed = true);
-        let reason = if same_reason { format!(" ({reason})") } else { String::new() };
-        Some(format!("{} {what} {count} of {others}{reason}", self.name(node)))
-    }
-
-    fn line(&self, pair: &Pair, paint: Paint) -> String {
-        let verdict = pair.cell.verdict();
-        let mut text = format!(
-            "{} -> {}  {}",
-            self.name(pair.source),
-            self.name(pair.target),
-            paint.cell(verdict.as_str(), 0, Some(Colour::of(verdict))),
-        );
-        if verdict.reason().is_some() {
-            put!(text, " ({})", reason(pair.cell));
-        }
-        let (failures, probes) = pair.cell.failures();
-        if failures > 0 {
-            put!(text, ", {failures} of {probes} failed");
-        }
-        if let Some(latency) = pair.cell.latency() {
-            put!(text, ", {}", format_time(latency));
-        }
-        text
-    }
+/// A text from the network without what controls a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 fn trim(text: &mut String) {
     text.truncate(text.trim_end_matches(' ').len());
-}
-
-fn is_down(cell: Cell) -> bool {
-    matches!(cell.verdict(), Verdict::Down(_))
-}
-
-fn reason(cell: Cell) -> &'static str {
-    cell.verdict().reason().map_or("", crate::probe::FailureReason::as_str)
 }
 
 /// A verdict in at most five columns; a latency for up.

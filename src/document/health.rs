@@ -2,12 +2,14 @@
 
 use serde::Serialize;
 
+use super::finding::FindingFields;
 use super::{VERSION, json, unix_seconds};
-use crate::matrix::{Finding, Matrix};
+use crate::matrix::Matrix;
 
 /// The findings, word for word, one a line; without any, how many pairs are up.
 #[must_use]
-pub fn health_text(matrix: &Matrix, findings: &[Finding]) -> String {
+pub fn health_text(matrix: &Matrix) -> String {
+    let findings = matrix.findings();
     if findings.is_empty() {
         let (up, all) = matrix.pairs();
         return format!("No findings: {up} of {all} pairs are up\n");
@@ -24,32 +26,10 @@ struct HealthFields<'a> {
     findings: Vec<FindingFields<'a>>,
 }
 
-/// A finding without its pairs, which are places in the matrix.
-#[derive(Serialize)]
-struct FindingFields<'a> {
-    kind: &'a str,
-    grave: bool,
-    nodes: Vec<&'a str>,
-    cells: usize,
-    text: &'a str,
-}
-
-impl<'a> FindingFields<'a> {
-    fn new(finding: &'a Finding, names: &[&'a str]) -> Self {
-        let name = |place: &usize| names.get(*place).copied();
-        Self {
-            kind: finding.kind.as_str(),
-            grave: finding.is_grave,
-            nodes: finding.nodes.iter().filter_map(name).collect(),
-            cells: finding.cells,
-            text: &finding.text,
-        }
-    }
-}
-
 /// The same as JSON.
 #[must_use]
-pub fn health_json(matrix: &Matrix, findings: &[Finding]) -> Vec<u8> {
+pub fn health_json(matrix: &Matrix) -> Vec<u8> {
+    let findings = matrix.findings();
     let names: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
     let mut document = json(&HealthFields {
         version: VERSION,

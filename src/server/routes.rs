@@ -269,11 +269,10 @@ fn monitor(request: Request, views: &dyn Views) {
     let Some(matrix) = views.matrix() else {
         return respond(request, text(UNRESPONSIVE));
     };
-    let findings = matrix.findings();
-    let code = if findings.iter().any(|finding| finding.is_grave) { 503 } else { 200 };
+    let code = if matrix.findings().iter().any(|finding| finding.is_grave) { 503 } else { 200 };
     let (content_type, content) = match header(&request, ACCEPT) {
-        Some(JSON) => (JSON, health_json(&matrix, findings)),
-        _ => (PLAIN_TEXT, health_text(&matrix, findings).into_bytes()),
+        Some(JSON) => (JSON, health_json(&matrix)),
+        _ => (PLAIN_TEXT, health_text(&matrix).into_bytes()),
     };
     let render = || -> Chunks { Box::new(std::iter::once(content.clone())) };
     let content = Content::of(accepted(&request), views, true, &render);

@@ -105,3 +105,29 @@ fn an_agent_without_a_list_of_peers_is_not_healthy_yet() {
     std::fs::write(&peers, format!("n2={}\n", SocketAddr::new(net.host(2), PORT))).unwrap();
     wait_for_status(&agent, 200);
 }
+
+#[test]
+fn a_dead_node_is_told_and_its_return_too() {
+    let mut mesh = Mesh::of(3, &binary(), FAST);
+    wait_for_status(mesh.agent("n1"), 200);
+    let pod = mesh.kill("n3");
+    mesh.wait_for_verdict("n1", "n3", "down");
+    let ill = wait_for_status(mesh.agent("n1"), 503);
+    let agent = mesh.agent("n1");
+    let json = health(agent, &[("Accept", "application/json")]);
+    assert_eq!(json.status, 503);
+    let document: Value = serde_json::from_slice(&json.body).unwrap();
+    assert_eq!(document["healthy"], false);
+    let findings = document["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["grave"] == true), "{document}");
+    // The same within the time for which the matrix is cached, as a rule.
+    assert!(ill.text().contains("n3"), "{}", ill.text());
+    let texts: Vec<&str> =
+        findings.iter().map(|finding| finding["text"].as_str().unwrap()).collect();
+    assert!(texts.iter().any(|text| text.contains("n3")), "{texts:?}");
+    let head = format!("HEAD {PATH} HTTP/1.0\r\n\r\n");
+    let head = answer_to(std::net::TcpStream::connect(agent.address).unwrap(), &head);
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.ends_with("\r\n\r\n"), "{head}");
+    mesh.restart_in_place("n3", &pod);
+    wait_for_status(mesh.agent("n1"), 200);
+}
