@@ -4,6 +4,7 @@
 //! pointer a peer. Every method takes `now`; nothing here reads a clock.
 
 mod claims;
+mod flaky;
 mod large;
 mod record;
 mod rhythm;
@@ -247,7 +248,7 @@ impl MeshState {
                     let blank = BlankSuccess {
                         began: report.started,
                         supported: answer.can_large,
-                        lossy: record.is_lossy(),
+                        lossy: record.is_lossy() || record.is_flaky(),
                     };
                     let interval = settings.large_interval;
                     let offset = settings.source.share(&report.node, interval);

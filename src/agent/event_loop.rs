@@ -248,7 +248,10 @@ impl EventLoop {
                 Change::NewInstance(node, instance) => {
                     self.early.request(EarlyCause::NewInstance(node, instance));
                 }
-                Change::Verdict { node, from, to } => log_verdict(&node, from, to),
+                Change::Verdict { node, from, to } => {
+                    let share = self.state.get(&node).map(PeerRecord::recent_failures);
+                    log_verdict(&node, from, to, share.unwrap_or_default());
+                }
                 Change::IncomingSynsOnly(node) => log::warn!(
                     "peer {node:?} is down, but its SYNs arrive: the path to it is broken, the reverse \
                      path works"
@@ -369,13 +372,12 @@ impl Draining {
 
 /// Each of these places in the code may write so many lines: the first verdicts of a large mesh must not
 /// use up those of an outage.
-fn log_verdict(node: &NodeName, from: Verdict, to: Verdict) {
+fn log_verdict(node: &NodeName, from: Verdict, to: Verdict, (failed, probes): (usize, usize)) {
     match to {
-        Verdict::Down(_)
-        | Verdict::OneWay
-        | Verdict::Flaky(_)
-        | Verdict::Lossy
-        | Verdict::Mtu(_) => {
+        Verdict::Flaky(reason) => {
+            log::warn!("peer {node:?} is flaky ({reason}, {failed} of {probes}), was {from}");
+        }
+        Verdict::Down(_) | Verdict::OneWay | Verdict::Lossy | Verdict::Mtu(_) => {
             log::warn!("peer {node:?} is {to}, was {from}");
         }
         Verdict::Up if from == Verdict::Unknown => log::info!("peer {node:?} is {to}, was {from}"),

@@ -5,6 +5,7 @@ use super::exit::Exit;
 use super::paint::{Colour, Paint};
 use super::{fetch, format_age, format_time, print};
 use crate::document::{PeerLine, Peers};
+use crate::probe::FailureReason;
 use crate::state::Verdict;
 
 const PATH: &str = "/api/v1/peers";
@@ -20,8 +21,14 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     } else {
         print(&render(&peers, paint))?;
     }
-    let down = peers.lines.iter().any(|line| matches!(line.verdict, Verdict::Down(_)));
-    Ok(if down { Exit::Unhealthy } else { Exit::Healthy })
+    Ok(exit(&peers))
+}
+
+/// Unhealthy when probes of a peer fail, all or some of them.
+pub(super) fn exit(peers: &Peers) -> Exit {
+    let fails = |verdict| matches!(verdict, Verdict::Down(_) | Verdict::Flaky(_));
+    let unhealthy = peers.lines.iter().any(|line| fails(line.verdict));
+    if unhealthy { Exit::Unhealthy } else { Exit::Healthy }
 }
 
 /// Renders a heading and the table.
@@ -58,10 +65,7 @@ fn table(rows: &[(Cells, Option<Colour>)], paint: Paint) -> String {
 }
 
 fn cells(line: &PeerLine, at: u64) -> Cells {
-    let reason = match line.verdict {
-        Verdict::Down(reason) => reason.as_str(),
-        _ => "",
-    };
+    let reason = line.verdict.reason().map_or("", FailureReason::as_str);
     let ago = line.last_success.map(|last| format_age(at.saturating_sub(last)) + " ago");
     [
         line.node.to_string(),

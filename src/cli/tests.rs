@@ -224,6 +224,12 @@ node-3  down     connect_timeout           0/0   0                           nev
     let bare: String =
         coloured.replace("\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[0m", "");
     assert_eq!(bare, expected, "colours change no column");
+    assert_eq!(super::peers::exit(&peers), Exit::Unhealthy);
+    let flaky = document.replace("connect_timeout", "refused").replace("down", "flaky");
+    let flaky = Peers::read(flaky.as_bytes()).unwrap();
+    let shown = super::peers::render(&flaky, PLAIN);
+    assert!(shown.contains("node-3  flaky    refused"), "{shown}");
+    assert_eq!(super::peers::exit(&flaky), Exit::Unhealthy);
     let alone = br#"{"version":1,"node":"n1","at":1,"peers":[]}"#;
     assert_eq!(super::peers::render(&Peers::read(alone).unwrap(), PLAIN), "n1: 0 peers, 0 up\n");
 }

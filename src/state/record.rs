@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::claims::{Claims, Ruling, Standing, Terms};
+use super::flaky::{Failures, most_frequent};
 use super::large::LargeProbes;
 use super::rhythm::{Rhythm, longest_silence};
 use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
@@ -93,6 +94,10 @@ const LOSSY_PROBES: usize = 2;
 /// is lost. The peer's own probes show none of it.
 const LOSSY_REQUESTS: u8 = 2;
 
+/// How many times as long a peer that was flaky before must fail until it is down, and be silent until it is
+/// one-way, so that the words do not alternate.
+const FLAKY_PATIENCE: u32 = 2;
+
 /// Longest transit time of a SYN.
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
 /// The interval of a peer that never announced one.
@@ -170,6 +175,18 @@ impl PeerRecord {
     pub(super) fn is_lossy(&self) -> bool {
         let lossy = |sample: &&Sample| sample.result().is_ok() && sample.retransmits > 0;
         self.recent.iter().filter(lossy).count() >= LOSSY_PROBES
+    }
+
+    /// Whether its probes fail and succeed in turns.
+    pub(super) fn is_flaky(&self) -> bool {
+        matches!(self.verdict, Verdict::Flaky(_)) || Failures::of(&self.recent).alternate()
+    }
+
+    /// Failures among the recent probes, and how many these are.
+    #[must_use]
+    pub fn recent_failures(&self) -> (usize, usize) {
+        let failed = self.recent.iter().filter(|sample| sample.failure().is_some()).count();
+        (failed, self.recent.len())
     }
 
     /// Mean retransmits of the recent successful probes; `None` without any.
@@ -395,7 +412,9 @@ impl PeerRecord {
                 let since = last.max(due).max(listening_since.unwrap_or(due));
                 let proven = self.claims.has_proven;
                 let interval = self.rhythm.expected(announced, proven, own_interval);
-                now.saturating_duration_since(since) > longest_silence(interval)
+                // Of a peer that is reached now and then, requests are lost as well.
+                let times = if self.is_flaky() { FLAKY_PATIENCE } else { 1 };
+                now.saturating_duration_since(since) > longest_silence(interval) * times
             }
             _ => false,
         }
@@ -416,15 +435,25 @@ impl PeerRecord {
 
     /// Updates the verdict, and returns the change if there is one.
     pub(super) fn update_verdict(&mut self, failure_threshold: u32) -> Option<Change> {
-        if self.missed_slots >= failure_threshold {
+        let failures = Failures::of(&self.recent);
+        let patience = if failures.before_last_run().alternate() { FLAKY_PATIENCE } else { 1 };
+        if self.missed_slots >= failure_threshold.saturating_mul(patience) {
             self.up = Some(false);
         }
+        let known = match self.verdict {
+            Verdict::Flaky(reason) => Some(reason),
+            _ => None,
+        };
+        // Until the last failure has left the window: between the two failing runs of a rare fault, there may be
+        // one only.
+        let flaky = failures.alternate() || (known.is_some() && failures.any());
         let evidence = Evidence {
             draining: self.draining_until.is_some(),
             up: self.up,
             last_failure: self.last_failure.map(|(reason, _)| reason),
             // A peer whose probes fail as well is on its way down.
             silent: self.silent && self.consecutive_failures == 0,
+            flaky: flaky.then(|| most_frequent(self.recent.iter(), known)).flatten(),
             lossy: self.is_lossy() || self.incoming_window.marked() >= LOSSY_REQUESTS,
             drops_full_size: self.large.drops_full_size(),
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,

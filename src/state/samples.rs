@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::probe::{FailureReason, Timings};
 
-/// Number of recent probes that are stored for people and for the verdict `lossy`: three minutes at
+/// Number of recent probes that are stored for people and for the verdicts `flaky` and `lossy`: three minutes at
 /// the default interval, 480 bytes a peer.
 pub const RECENT: usize = 20;
 
@@ -70,6 +70,12 @@ impl Sample {
     #[must_use]
     pub fn at_millis(&self) -> u64 {
         self.ended_millis
+    }
+
+    /// Why it failed; `None` for a success.
+    #[must_use]
+    pub fn failure(&self) -> Option<FailureReason> {
+        self.failure
     }
 
     /// Connect time and total time.

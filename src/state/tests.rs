@@ -1,5 +1,6 @@
 //! The state with a virtual clock.
 
+mod flaky;
 mod goodbye;
 mod incoming_retransmits;
 mod incoming_syns;

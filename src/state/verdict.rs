@@ -70,6 +70,8 @@ pub(super) struct Evidence {
     pub(super) up: Option<bool>,
     pub(super) last_failure: Option<FailureReason>,
     pub(super) silent: bool,
+    /// Its probes fail and succeed in turns; the most frequent reason.
+    pub(super) flaky: Option<FailureReason>,
     /// Recent probes succeeded only after a retransmit.
     pub(super) lossy: bool,
     /// Large probes fail for their size.
@@ -84,6 +86,7 @@ impl Evidence {
             Self { up: None, .. } => Verdict::Unknown,
             Self { up: Some(false), last_failure: Some(reason), .. } => Verdict::Down(reason),
             Self { silent: true, .. } => Verdict::OneWay,
+            Self { flaky: Some(reason), .. } => Verdict::Flaky(reason),
             Self { lossy: true, .. } => Verdict::Lossy,
             Self { drops_full_size, path_mtu_shrunk, .. } => {
                 Direction::of(path_mtu_shrunk, drops_full_size).map_or(Verdict::Up, Verdict::Mtu)
@@ -166,6 +169,7 @@ mod tests {
         up: Some(true),
         last_failure: None,
         silent: false,
+        flaky: None,
         lossy: false,
         drops_full_size: false,
         path_mtu_shrunk: false,
@@ -182,6 +186,8 @@ mod tests {
         assert_eq!(evidence.verdict(), Verdict::Mtu(Direction::Outgoing));
         evidence.lossy = true;
         assert_eq!(evidence.verdict(), Verdict::Lossy);
+        evidence.flaky = Some(FailureReason::WrongPeer);
+        assert_eq!(evidence.verdict(), Verdict::Flaky(FailureReason::WrongPeer));
         evidence.silent = true;
         assert_eq!(evidence.verdict(), Verdict::OneWay);
         evidence.up = Some(false);

@@ -134,6 +134,7 @@ const CASES: &[Case] = &[
         afterwards: &[node("WylisAgentMissing", TO_N1)],
     },
     during("peer_missing_in_one_list", ALL, &[pair("WylisPairOneWay", N1_TO_N2)]),
+    during("half_refused", ALL, &[pair("WylisPairFlaky", N1_TO_N2)]),
     during("lossy", ALL, &[pair("WylisPairLossy", N1_TO_N2)]),
     during(
         "lossy_and_flapping",

@@ -150,6 +150,17 @@ fn recorded_firewall_one_way() {
 
 #[test]
 #[ignore = "make recordings"]
+fn recorded_half_refused() {
+    let half = "tcp dport 9050 tcp flags & (syn | ack) == syn numgen random mod 2 == 0";
+    rules(
+        ("half_refused", "Half of the connections from node n1 to node n2 are refused, by chance."),
+        (5, 30, 20),
+        &faults::rejects(1, 2, half, "tcp reset"),
+    );
+}
+
+#[test]
+#[ignore = "make recordings"]
 fn recorded_lossy() {
     // At random: every fourth packet would be the same packet of every probe.
     let lost = "tcp dport 9050 numgen random mod 100 < 25";
