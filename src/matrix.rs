@@ -209,6 +209,14 @@ impl Matrix {
         }
     }
 
+    /// Sets what is known of the clock of a node whose row is there.
+    pub fn set_clock(&mut self, node: &NodeName, clock: ClockOffset) {
+        let row = self.names.number(node).and_then(|number| self.rows.get_mut(number));
+        if let Some(Ok(row)) = row {
+            row.clock = Some(clock);
+        }
+    }
+
     /// Takes a row out, if there is one.
     pub fn take_row(&mut self, node: &NodeName) -> Option<Row> {
         let place = self.names.number(node).and_then(|number| self.rows.get_mut(number))?;

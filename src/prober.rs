@@ -22,7 +22,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::name::{Instance, NodeName};
 pub use exchange::{ProbeResult, probe_once};
-pub use fetch::{Fetch, FetchError, FetchJob, fetch, fetch_all};
+pub use fetch::{Fetch, FetchError, FetchJob, PeerTime, fetch, fetch_all};
 pub use half_open::HalfOpen;
 pub use pool::Prober;
 

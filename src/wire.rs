@@ -33,6 +33,8 @@ pub const TOKEN: &str = "Wylis-Token";
 pub const SIZE: &str = "Wylis-Size";
 /// In an answer, with the value `1`: the agent is about to stop.
 pub const DRAINING: &str = "Wylis-Draining";
+/// In the answer with the own row: the agent's clock, in Unix milliseconds.
+pub const TIME: &str = "Wylis-Time";
 /// In an answer: the agent's capabilities beyond the blank request, separated by commas.
 pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.

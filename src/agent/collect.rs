@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::detour::Detours;
 use crate::document::{MAX_ROW, read_row};
-use crate::matrix::{Matrix, NamedRow, RowError};
+use crate::matrix::{ClockOffset, Matrix, NamedRow, RowError, unix_millis};
 use crate::name::NodeName;
 use crate::probe::Priority;
-use crate::prober::{self, Fetch, FetchError, FetchJob};
+use crate::prober::{self, Fetch, FetchError, FetchJob, PeerTime};
 use crate::server::CACHE_TIME;
 use crate::state::{PeerRecord, Snapshot};
 use crate::wire;
@@ -265,6 +265,11 @@ impl FetchJob for Collection<'_> {
             self.detours.add(&peer, error);
         }
         self.add(&peer, row);
+    }
+
+    fn told_time(&mut self, node: &NodeName, time: PeerTime) {
+        let PeerTime { time, arrival, took } = time;
+        self.matrix.set_clock(node, ClockOffset::of(time, unix_millis(arrival), took));
     }
 }
 

@@ -1,11 +1,59 @@
 //! From the rows of all nodes to a short, ordered list of findings: one pure function.
+//!
+//! The largest unit that explains a part of the matrix comes first and takes the cells that it explains:
+//! nodes, the mesh as a whole, all pairs of a node, sets of nodes, single pairs. Each cell that is not up,
+//! draining or unknown goes to one finding. Names decide nothing but the order of what is equal.
+
+mod facts;
+mod fault;
+mod found;
+mod group;
+mod link;
+mod mesh;
+mod nodes;
+mod rest;
+mod text;
+
+use std::cmp::Reverse;
+use std::time::Duration;
 
 use super::Matrix;
 use crate::label::label_set;
-use crate::state::Verdict;
+use facts::Facts;
+use found::Found;
 
 /// Most pairs that a finding lists; [`Finding::cells`] counts all of them.
 pub const MAX_LISTED_PAIRS: usize = 64;
+/// Most findings of groups and pairs that are listed; the last one sums up the others. More are not read.
+const MAX_GROUPS: usize = 50;
+/// Fewest others that must fail to reach a node before it, and not the path of one, is at fault.
+const MIN_WITNESSES: usize = 2;
+/// Fewest nodes beside a relay: with two, the fault is one pair.
+const MIN_OTHERS_OF_RELAY: usize = 3;
+/// Fewest nodes of a part of the mesh: one alone is cut off.
+const MIN_PART: usize = 2;
+/// Fewest pairs of a node that share the fault of its link.
+const MIN_LINK: usize = 2;
+/// Fewest peers whose handshakes something else answers.
+const MIN_INTERCEPTED: usize = 2;
+/// Evidence of loss in one direction beyond this multiple of the other's is that of one direction: when
+/// both lose packets alike, 20 probes differ by less.
+const ONE_SIDED: u32 = 3;
+/// Largest difference of a clock, beyond the doubt: what NTP keeps is far below.
+const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(2);
+/// Fewest clocks of which the middle one is right; with fewer, the collecting agent's is.
+const MIN_CLOCKS: usize = 3;
+
+/// Whether a count is most of all: four of five, since one in twenty probes without a fault leaves a
+/// cell that is up.
+fn is_most(count: usize, all: usize) -> bool {
+    all > 0 && count * 5 >= all * 4
+}
+
+/// Whether a count is few of all: one of five at most.
+fn is_few(count: usize, all: usize) -> bool {
+    count * 5 <= all
+}
 
 label_set! {
     /// The kinds of findings, in the order in which they are listed.
@@ -52,37 +100,74 @@ pub struct Finding {
 
 /// The findings of a matrix, the gravest first.
 pub(super) fn findings(matrix: &Matrix) -> Vec<Finding> {
-    let names: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
-    let name = |place: usize| names.get(place).copied().unwrap_or_default();
-    let mut found = Vec::new();
-    for (source, (_, row)) in matrix.rows().enumerate() {
-        match row {
-            Err(error) => found.push(Finding {
-                kind: FindingKind::MissingRow,
-                is_grave: false,
-                nodes: vec![source],
-                cells: 0,
-                pairs: Vec::new(),
-                text: format!("no row from {} ({})", name(source), error.as_str()),
-            }),
-            Ok(row) => {
-                for (target, cell) in matrix.cells(row).enumerate() {
-                    let Some(verdict) = cell.map(|cell| cell.verdict()) else { continue };
-                    if matches!(verdict, Verdict::Up | Verdict::Draining | Verdict::Unknown) {
-                        continue;
-                    }
-                    found.push(Finding {
-                        kind: FindingKind::Pair,
-                        is_grave: matches!(verdict, Verdict::Down(_)),
-                        nodes: vec![source.min(target), source.max(target)],
-                        cells: 1,
-                        pairs: vec![(source, target)],
-                        text: format!("{} → {}: {verdict}", name(source), name(target)),
-                    });
-                }
-            }
-        }
-    }
-    found.sort_by_key(|finding| finding.kind);
+    let mut all = find(&mut Facts::new(matrix));
+    fold(&mut all);
+    all.into_iter().map(Found::finish).collect()
+}
+
+/// All findings, in order.
+fn find(facts: &mut Facts<'_>) -> Vec<Found> {
+    let (mut found, said) = if facts.is_well() { Default::default() } else { find_paths(facts) };
+    found.extend(rest::find_intercepted(facts));
+    found.extend(rest::find_clocks(facts));
+    found.extend(rest::find_missing(facts, &said));
+    found.sort_by(|one, other| {
+        let key = |found: &Found| (found.kind, Reverse(found.cells.len()));
+        key(one)
+            .cmp(&key(other))
+            .then_with(|| one.nodes.cmp(&other.nodes))
+            .then_with(|| one.cells.cmp(&other.cells))
+    });
     found
 }
+
+/// What is wrong with paths, the largest unit first; and the nodes whose rows need no further word.
+fn find_paths(facts: &mut Facts<'_>) -> (Vec<Found>, Vec<usize>) {
+    // Nodes that no finding explains as a whole yet.
+    let mut active = vec![true; facts.size()];
+    let mut found = nodes::find_down(facts, &mut active);
+    found.extend(nodes::find_cut_off(facts, &mut active));
+    let said = said(facts, &found);
+    found.extend(mesh::find_relay(facts, &active));
+    found.extend(mesh::find_split(facts, &active));
+    let mut faults = fault::all(facts);
+    found.extend(link::find_links(facts, &active, &mut faults));
+    found.extend(group::find_groups(facts, &faults));
+    (found, said)
+}
+
+/// The nodes whose rows a finding says to be missing, or explains as missing.
+fn said(facts: &Facts<'_>, found: &[Found]) -> Vec<usize> {
+    // An agent that is cut off has no other row.
+    let is_alone = |one: &&Found| {
+        one.kind == FindingKind::CutOff && facts.own.is_some_and(|own| one.nodes.contains(&own))
+    };
+    if found.iter().any(|one| is_alone(&one)) {
+        return (0..facts.size()).collect();
+    }
+    found.iter().flat_map(|one| one.nodes.iter().copied()).collect()
+}
+
+/// Sums the groups and pairs beyond the bound up in one finding.
+fn fold(all: &mut Vec<Found>) {
+    let is_small = |found: &Found| matches!(found.kind, FindingKind::Group | FindingKind::Pair);
+    let begin = all.iter().position(is_small).unwrap_or(all.len());
+    let end = all.iter().rposition(is_small).map_or(begin, |last| last + 1);
+    if end - begin <= MAX_GROUPS {
+        return;
+    }
+    let folded: Vec<Found> = all.drain(begin + MAX_GROUPS - 1..end).collect();
+    let (count, is_grave) = (folded.len(), folded.iter().any(|found| found.is_grave));
+    let mut nodes: Vec<usize> =
+        folded.iter().flat_map(|found| found.nodes.iter().copied()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let cells: Vec<_> = folded.into_iter().flat_map(|found| found.cells).collect();
+    let text =
+        format!("{count} more, which concern {} pairs of {} nodes", cells.len(), nodes.len());
+    let rest = Found { kind: FindingKind::Pair, is_grave, nodes, cells, text };
+    all.insert(begin + MAX_GROUPS - 1, rest);
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::name::{Instance, NodeName};
 use crate::probe::Answer;
 use crate::token::Token;
 use crate::wire::{
-    CAN, CAN_LARGE, CAN_TOKEN, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, TOKEN, can,
+    CAN, CAN_LARGE, CAN_TOKEN, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, TIME, TOKEN, can,
 };
 
 /// Most header fields of an answer; agents send fewer than 10.
@@ -57,6 +57,8 @@ pub(super) enum Parsed {
     TooLarge,
     /// The whole head.
     Complete {
+        /// The clock of the answering agent, in Unix milliseconds, with its row.
+        time: Option<u64>,
         /// The answering node.
         node: NodeName,
         /// The other fields.
@@ -98,7 +100,7 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     let Some(head) = head else {
         return if bytes.len() == MAX_ANSWER { Parsed::Bad } else { Parsed::Incomplete };
     };
-    let Some(Fields { node, answer, length, gzip }) = read_fields(response.headers, expected)
+    let Some(Fields { node, answer, time, length, gzip }) = read_fields(response.headers, expected)
     else {
         return Parsed::Bad;
     };
@@ -107,7 +109,7 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     }
     // Nothing may follow the content; a 204 has none (RFC 9110 section 15.3.5).
     match length.checked_sub(bytes.len() - head) {
-        Some(remaining) => Parsed::Complete { node, answer, head, remaining, gzip },
+        Some(remaining) => Parsed::Complete { time, node, answer, head, remaining, gzip },
         None => Parsed::Bad,
     }
 }
@@ -122,6 +124,7 @@ fn has_bare_lf(head: &[u8]) -> bool {
 struct Fields {
     node: NodeName,
     answer: Answer,
+    time: Option<u64>,
     /// Of the content.
     length: usize,
     gzip: bool,
@@ -129,7 +132,7 @@ struct Fields {
 
 /// Reads the fields; `None` when they are not an agent's.
 fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
-    let mut encoding = None;
+    let (mut encoding, mut time) = (None, None);
     let (mut node, mut instance, mut draining) = (None, None, None);
     let (mut length, mut seal, mut can_large, mut can_token) = (None, None, false, false);
     for field in fields {
@@ -147,6 +150,8 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
             can_token |= can(value, CAN_TOKEN);
         } else if is(TOKEN) {
             once(&mut seal, Token::read(value))?;
+        } else if is(TIME) {
+            once(&mut time, value.parse().ok())?;
         } else if is("Content-Length") {
             once(&mut length, content_length(value)?)?;
         } else if is("Content-Encoding") && matches!(expected, Expected::Document(_)) {
@@ -159,7 +164,8 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
     let length = length.unwrap_or(0);
     let (instance, draining) = (instance.flatten(), draining.unwrap_or(false));
     let answer = Answer { instance, draining, can_large, can_token, seal: seal.flatten() };
-    let fields = Fields { node: node?, answer, length, gzip: encoding.is_some() };
+    let time = time.flatten();
+    let fields = Fields { node: node?, answer, time, length, gzip: encoding.is_some() };
     expected.allows_length(length).then_some(fields)
 }
 

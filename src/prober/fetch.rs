@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -44,12 +44,25 @@ pub enum FetchError {
     Status(u16),
 }
 
+/// What an answer tells of the clock of its agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerTime {
+    /// By that clock, in Unix milliseconds.
+    pub time: u64,
+    /// When it arrived, by the clock of this host.
+    pub arrival: SystemTime,
+    /// From the request to its arrival.
+    pub took: Duration,
+}
+
 /// A source of fetches that receives their results.
 pub trait FetchJob {
     /// The next fetch; called when another one may start.
     fn next(&mut self) -> Option<Fetch>;
     /// Takes the result of a fetch.
     fn finished(&mut self, fetch: Fetch, result: Result<Vec<u8>, FetchError>);
+    /// Takes what the answer of a node told of its clock, after the result.
+    fn told_time(&mut self, _node: &NodeName, _time: PeerTime) {}
 }
 
 /// Runs all fetches of a job, at most `concurrency` at once. At the deadline, those in progress time
@@ -60,7 +73,7 @@ pub fn fetch_all(job: &mut dyn FetchJob, concurrency: usize, deadline: Instant) 
         while transfers.len() < concurrency.max(1) && Instant::now() < deadline {
             let Some(fetch) = job.next() else { break };
             match connect(&fetch, deadline) {
-                Ok(stream) => transfers.push(Transfer { fetch, stream, stage: Stage::Connecting }),
+                Ok(stream) => transfers.push(Transfer::new(fetch, stream)),
                 Err(error) => job.finished(fetch, Err(error)),
             }
         }
@@ -80,7 +93,11 @@ pub fn fetch_all(job: &mut dyn FetchJob, concurrency: usize, deadline: Instant) 
                 None => transfers.push(transfer),
                 Some(result) => {
                     drop(transfer.stream);
+                    let told = transfer.fetch.node.clone().zip(transfer.time);
                     job.finished(transfer.fetch, result);
+                    if let Some((node, time)) = told {
+                        job.told_time(&node, time);
+                    }
                 }
             }
         }
@@ -128,6 +145,9 @@ struct Transfer {
     fetch: Fetch,
     stream: DeadlineStream,
     stage: Stage,
+    /// When it began, and then when the request was sent.
+    sent: Instant,
+    time: Option<PeerTime>,
 }
 
 enum Stage {
@@ -145,6 +165,10 @@ enum Stage {
 }
 
 impl Transfer {
+    fn new(fetch: Fetch, stream: DeadlineStream) -> Self {
+        Self { fetch, stream, stage: Stage::Connecting, sent: Instant::now(), time: None }
+    }
+
     fn poll_fd(&self) -> PollFd<'_> {
         let events = match self.stage {
             Stage::Connecting | Stage::Sending(_) => PollFlags::OUT,
@@ -187,6 +211,7 @@ impl Transfer {
                     };
                     request.drain(..sent.min(request.len()));
                     if request.is_empty() {
+                        self.sent = Instant::now();
                         self.stage = Stage::Head(Vec::new());
                     }
                 }
@@ -195,8 +220,10 @@ impl Transfer {
                     if !receive(stream, head, room)? {
                         return Ok(None);
                     }
-                    if let Some(content) = content(head, &self.fetch)? {
+                    if let Some((content, time)) = content(head, &self.fetch)? {
                         self.stage = content;
+                        let (arrival, took) = (SystemTime::now(), self.sent.elapsed());
+                        self.time = time.map(|time| PeerTime { time, arrival, took });
                     }
                 }
                 Stage::Content { received, length, gzip } => {
@@ -216,8 +243,8 @@ impl Transfer {
     }
 }
 
-/// The next stage, once the head is complete.
-fn content(received: &[u8], fetch: &Fetch) -> Result<Option<Stage>, FetchError> {
+/// The next stage, once the head is complete, and the time in it.
+fn content(received: &[u8], fetch: &Fetch) -> Result<Option<(Stage, Option<u64>)>, FetchError> {
     match parse(received, Expected::Document(fetch.max_bytes)) {
         Parsed::Incomplete => Ok(None),
         Parsed::Bad => Err(FetchError::Failure(FailureReason::BadResponse)),
@@ -228,12 +255,12 @@ fn content(received: &[u8], fetch: &Fetch) -> Result<Option<Stage>, FetchError> 
         {
             Err(FetchError::Failure(FailureReason::WrongPeer))
         }
-        Parsed::Complete { head, remaining, gzip, .. } => {
+        Parsed::Complete { head, remaining, gzip, time, .. } => {
             let begun = received.get(head..).unwrap_or_default();
             let length = begun.len() + remaining;
             let mut received = Vec::with_capacity(length);
             received.extend_from_slice(begun);
-            Ok(Some(Stage::Content { received, length, gzip }))
+            Ok(Some((Stage::Content { received, length, gzip }, time)))
         }
     }
 }

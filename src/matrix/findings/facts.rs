@@ -1,0 +1,197 @@
+//! What the rows say, by the places of the nodes: cells, who is reached, and which cells are explained.
+
+use crate::matrix::{Cell, Matrix, Row, RowError};
+use crate::probe::FailureReason;
+use crate::state::{Incoming, Verdict};
+
+/// A cell by the places of its source and its target.
+pub(super) type Pair = (usize, usize);
+
+/// The rows of a matrix, and which of its cells are explained. A table of all pairs would be too large:
+/// names can be many while rows are few.
+pub(super) struct Facts<'a> {
+    /// Of all nodes, in order.
+    pub(super) names: Vec<&'a str>,
+    /// The place of the collecting node.
+    pub(super) own: Option<usize>,
+    /// The number of each node in the rows.
+    numbers: Vec<usize>,
+    rows: Vec<Result<&'a Row, RowError>>,
+    /// Nodes whose row came.
+    sources: Vec<usize>,
+    /// For each row that came, the marks of its cells, so that most passes read one byte a cell.
+    marks: Vec<Vec<u8>>,
+}
+
+/// The source reaches the target.
+const UP: u8 = 1;
+/// The source does not reach the target.
+const DOWN: u8 = 2;
+/// A finding must explain the cell, and none does yet.
+const OPEN: u8 = 4;
+
+fn mark(cell: Option<&Cell>) -> u8 {
+    match cell.map(Cell::verdict) {
+        None | Some(Verdict::Unknown | Verdict::Draining) => 0,
+        Some(Verdict::Up) => UP,
+        Some(Verdict::Down(_)) => DOWN | OPEN,
+        Some(Verdict::OneWay | Verdict::Flaky(_) | Verdict::Lossy | Verdict::Mtu(_)) => UP | OPEN,
+    }
+}
+
+/// Nodes that are reached and nodes that are not, counted at one node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    /// Nodes that reach it.
+    pub(super) in_up: usize,
+    /// Nodes that do not.
+    pub(super) in_down: usize,
+    /// Nodes that it reaches.
+    pub(super) out_up: usize,
+    /// Nodes that it does not.
+    pub(super) out_down: usize,
+}
+
+impl Counts {
+    /// Whether anything is known of it.
+    pub(super) fn any(self) -> bool {
+        self.in_up + self.in_down + self.out_up + self.out_down > 0
+    }
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn new(matrix: &'a Matrix) -> Self {
+        let names: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
+        let rows: Vec<_> = matrix.rows().map(|(_, row)| row).collect();
+        let size = names.len();
+        let mut facts = Self {
+            own: names.iter().position(|name| *name == matrix.node().as_str()),
+            names,
+            numbers: matrix.names.iter().map(|(_, number)| number).collect(),
+            sources: (0..size).filter(|node| matches!(rows.get(*node), Some(Ok(_)))).collect(),
+            rows,
+            marks: Vec::new(),
+        };
+        let marks = |source| (0..size).map(|target| mark(facts.cell((source, target)))).collect();
+        let of_row = |(source, row): (usize, &Result<_, _>)| {
+            row.as_ref().map_or(Vec::new(), |_| marks(source))
+        };
+        facts.marks = facts.rows.iter().enumerate().map(of_row).collect();
+        facts
+    }
+
+    /// Number of nodes.
+    pub(super) fn size(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The row of a node, or why it is missing.
+    pub(super) fn row(&self, node: usize) -> Result<&'a Row, RowError> {
+        self.rows.get(node).copied().unwrap_or(Err(RowError::NoPeer))
+    }
+
+    /// Nodes whose row came.
+    pub(super) fn sources(&self) -> &[usize] {
+        &self.sources
+    }
+
+    /// What the source knows of the target.
+    pub(super) fn cell(&self, (source, target): Pair) -> Option<&'a Cell> {
+        if source == target {
+            return None;
+        }
+        let number = self.numbers.get(target)?;
+        self.row(source).ok()?.cells.get(*number)?.as_ref()
+    }
+
+    fn mark(&self, pair: Pair) -> u8 {
+        self.marks.get(pair.0).and_then(|row| row.get(pair.1)).copied().unwrap_or(0)
+    }
+
+    /// Whether the source reaches the target; `None` if that is not known.
+    pub(super) fn reaches(&self, pair: Pair) -> Option<bool> {
+        match self.mark(pair) & (UP | DOWN) {
+            0 => None,
+            mark => Some(mark == UP),
+        }
+    }
+
+    /// The cell, if a finding must explain it and none does yet.
+    pub(super) fn open(&self, pair: Pair) -> Option<&'a Cell> {
+        if self.mark(pair) & OPEN == 0 { None } else { self.cell(pair) }
+    }
+
+    /// Whether no finding is needed for any path.
+    pub(super) fn is_well(&self) -> bool {
+        self.marks.iter().flatten().all(|mark| mark & OPEN == 0)
+    }
+
+    /// Explains those of the pairs that are open, and returns them.
+    pub(super) fn explain(&mut self, pairs: impl IntoIterator<Item = Pair>) -> Vec<Pair> {
+        let mut taken = Vec::new();
+        for pair in pairs {
+            let mark = self.marks.get_mut(pair.0).and_then(|row| row.get_mut(pair.1));
+            if let Some(mark) = mark.filter(|mark| **mark & OPEN != 0) {
+                *mark &= !OPEN;
+                taken.push(pair);
+            }
+        }
+        taken
+    }
+
+    /// All pairs with a row, among the nodes of a set.
+    pub(super) fn pairs_among<'b>(
+        &'b self,
+        set: &'b [bool],
+    ) -> impl Iterator<Item = Pair> + use<'a, 'b> {
+        let is_in = |node: &usize| set.get(*node) == Some(&true);
+        let sources = self.sources.iter().copied().filter(is_in);
+        sources.flat_map(move |source| (0..set.len()).filter(is_in).map(move |to| (source, to)))
+    }
+
+    /// The counts at each node, among the nodes of a set.
+    pub(super) fn counts(&self, set: &[bool]) -> Vec<Counts> {
+        let mut counts = vec![Counts::default(); self.size()];
+        for (source, target) in self.pairs_among(set) {
+            let Some(up) = self.reaches((source, target)) else { continue };
+            if let Some(counts) = counts.get_mut(source) {
+                *(if up { &mut counts.out_up } else { &mut counts.out_down }) += 1;
+            }
+            if let Some(counts) = counts.get_mut(target) {
+                *(if up { &mut counts.in_up } else { &mut counts.in_down }) += 1;
+            }
+        }
+        counts
+    }
+
+    /// Of these pairs, at how many sources something arrives from the target, and at how many nothing;
+    /// some do not know.
+    pub(super) fn arrivals(&self, pairs: &[Pair]) -> (usize, usize) {
+        let (mut some, mut none) = (0, 0);
+        for incoming in pairs.iter().filter_map(|pair| self.cell(*pair)?.incoming()) {
+            match incoming {
+                Incoming::Requests | Incoming::Syns => some += 1,
+                Incoming::Nothing => none += 1,
+            }
+        }
+        (some, none)
+    }
+
+    /// Whether whole requests arrive at the source of one of these pairs.
+    pub(super) fn whole_requests(&self, pairs: &[Pair]) -> bool {
+        let whole = |pair: &Pair| self.cell(*pair)?.incoming();
+        pairs.iter().filter_map(whole).any(|incoming| incoming == Incoming::Requests)
+    }
+
+    /// The reasons of the down cells among these pairs, each once, in order.
+    pub(super) fn reasons(&self, pairs: &[Pair]) -> Vec<FailureReason> {
+        let reason = |pair: &Pair| match self.cell(*pair)?.verdict() {
+            Verdict::Down(reason) => Some(reason),
+            _ => None,
+        };
+        let mut reasons: Vec<_> = pairs.iter().filter_map(reason).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        reasons
+    }
+}

@@ -1,0 +1,218 @@
+//! Nodes whose pairs all share a fault.
+
+use super::facts::{Facts, Pair};
+use super::fault::{Fault, PairFault, is_loss};
+use super::found::Found;
+use super::text::{Way, form, list, names};
+use super::{FindingKind, MIN_LINK, is_most};
+
+/// Faults that one cause may give to the pairs of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Down,
+    Slow,
+    OneWay,
+    /// Lossy, or flaky by timeouts.
+    Loss,
+    /// Flaky otherwise.
+    Flaky,
+    Mtu,
+}
+
+impl Class {
+    const ALL: [Self; 6] =
+        [Self::Down, Self::Slow, Self::OneWay, Self::Loss, Self::Flaky, Self::Mtu];
+
+    fn of(fault: Fault) -> Self {
+        match fault {
+            Fault::Down(_) => Self::Down,
+            Fault::Slow => Self::Slow,
+            Fault::OneWay => Self::OneWay,
+            loss if is_loss(loss) => Self::Loss,
+            Fault::Flaky(_) | Fault::Lossy => Self::Flaky,
+            Fault::Mtu => Self::Mtu,
+        }
+    }
+}
+
+/// What is counted at one node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    /// Pairs with the fault.
+    pairs: usize,
+    /// With a fault whose direction is known.
+    directed: usize,
+    outgoing: usize,
+    incoming: usize,
+}
+
+impl Tally {
+    fn way(self, class: Class) -> Option<Way> {
+        let Self { pairs, directed, outgoing, incoming } = self;
+        match class {
+            Class::Loss if directed == 0 => Some(Way::Both),
+            // Few retransmits leave the direction of some pairs open.
+            Class::Loss if incoming * 2 < directed => Some(Way::Outgoing),
+            Class::Loss if outgoing * 2 < directed => Some(Way::Incoming),
+            Class::Loss => Some(Way::Both),
+            _ => match (is_most(outgoing, pairs), is_most(incoming, pairs)) {
+                (true, false) => Some(Way::Outgoing),
+                (false, true) => Some(Way::Incoming),
+                (true, true) => Some(Way::Both),
+                (false, false) => None,
+            },
+        }
+    }
+}
+
+/// A node whose pairs share a fault.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    node: usize,
+    way: Way,
+    pairs: usize,
+    others: usize,
+}
+
+/// Finds them; takes the faults that they explain out of the list.
+pub(super) fn find_links(
+    facts: &mut Facts<'_>,
+    active: &[bool],
+    faults: &mut Vec<PairFault>,
+) -> Vec<Found> {
+    let others = others(facts, active);
+    let mut found = Vec::new();
+    for class in Class::ALL {
+        let links = links(class, &others, faults);
+        for way in Way::ALL {
+            let links: Vec<Link> = links.iter().filter(|link| link.way == way).copied().collect();
+            found.extend(claim(facts, class, &links, faults));
+        }
+    }
+    found
+}
+
+/// Of each node, how many others it has a known path to or from.
+fn others(facts: &Facts<'_>, active: &[bool]) -> Vec<usize> {
+    let mut others = vec![0; facts.size()];
+    for (source, target) in facts.pairs_among(active) {
+        let is_known = facts.reaches((source, target)).is_some();
+        // A pair of two rows counts once.
+        let is_second = source > target && facts.reaches((target, source)).is_some();
+        if is_known && !is_second {
+            for node in [source, target] {
+                others.get_mut(node).into_iter().for_each(|others| *others += 1);
+            }
+        }
+    }
+    others
+}
+
+fn links(class: Class, others: &[usize], faults: &[PairFault]) -> Vec<Link> {
+    let mut tallies = vec![Tally::default(); others.len()];
+    // Of a lossy link, some pairs may be down for a while.
+    let mut down = vec![0; others.len()];
+    for fault in faults {
+        let (one, other) = fault.ends();
+        for node in [one, other] {
+            if class == Class::Loss && Class::of(fault.fault) == Class::Down {
+                down.get_mut(node).into_iter().for_each(|down| *down += 1);
+            }
+            if Class::of(fault.fault) != class {
+                continue;
+            }
+            if let Some(tally) = tallies.get_mut(node) {
+                tally.pairs += 1;
+                // Timeouts tell nothing of the direction in which packets are lost.
+                if class != Class::Loss || fault.fault == Fault::Lossy {
+                    let [outgoing, incoming] = fault.ways_at(node);
+                    tally.directed += 1;
+                    tally.outgoing += usize::from(outgoing);
+                    tally.incoming += usize::from(incoming);
+                }
+            }
+        }
+    }
+    let link = |(node, tally): (usize, &Tally)| {
+        let (others, down) = (others.get(node).copied()?, down.get(node).copied()?);
+        let way = tally.way(class)?;
+        // Two faults of one pair may have the same class.
+        let pairs = tally.pairs.min(others);
+        let is_it =
+            pairs >= MIN_LINK && pairs * 2 > others && is_most((pairs + down).min(others), others);
+        is_it.then_some(Link { node, way, pairs, others })
+    };
+    tallies.iter().enumerate().filter_map(link).collect()
+}
+
+fn claim(
+    facts: &mut Facts<'_>,
+    class: Class,
+    links: &[Link],
+    faults: &mut Vec<PairFault>,
+) -> Option<Found> {
+    let way = links.first()?.way;
+    let nodes: Vec<usize> = links.iter().map(|link| link.node).collect();
+    let fits = |fault: &PairFault| {
+        let (one, other) = fault.ends();
+        let fits_at = |node: usize| {
+            let [outgoing, incoming] = fault.ways_at(node);
+            match way {
+                _ if class == Class::Loss => true,
+                Way::Both => true,
+                Way::Outgoing => outgoing && !incoming,
+                Way::Incoming => incoming && !outgoing,
+            }
+        };
+        let is_link = |node: &usize| nodes.binary_search(node).is_ok();
+        Class::of(fault.fault) == class && [one, other].into_iter().filter(is_link).any(fits_at)
+    };
+    let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(faults).into_iter().partition(fits);
+    *faults = left;
+    let cells: Vec<Pair> = facts.explain(taken.iter().flat_map(PairFault::cells));
+    if cells.is_empty() {
+        return None;
+    }
+    let names = names(&facts.names, &nodes);
+    let subject =
+        if nodes.len() == 1 { format!("{names}'s link") } else { format!("the links of {names}") };
+    let word = word(class, taken.iter().map(|fault| fault.fault));
+    let least = links.iter().map(|link| link.pairs).min().unwrap_or(0);
+    let others = links.iter().map(|link| link.others).max().unwrap_or(0);
+    let with = if links.iter().all(|link| link.pairs == link.others) {
+        format!("all {others} others")
+    } else {
+        format!("{} {least} of {others} others", form(&nodes, "", "at least")).trim().to_owned()
+    };
+    let text = format!("{subject}: {word} with {with}, {way}");
+    let is_grave = class == Class::Down;
+    Some(Found { kind: FindingKind::Link, is_grave, nodes, cells, text })
+}
+
+/// The word for faults of one class.
+fn word(class: Class, faults: impl Iterator<Item = Fault>) -> String {
+    let (mut reasons, mut lossy, mut flaky) = (Vec::new(), 0, 0);
+    for fault in faults {
+        match fault {
+            Fault::Down(reason) => reasons.push(reason),
+            Fault::Flaky(reason) => {
+                reasons.push(reason);
+                flaky += 1;
+            }
+            Fault::Lossy => lossy += 1,
+            Fault::Slow | Fault::OneWay | Fault::Mtu => {}
+        }
+    }
+    reasons.sort_unstable();
+    reasons.dedup();
+    let reasons: Vec<&str> = reasons.iter().map(|reason| reason.as_str()).collect();
+    let reasons = list(&reasons);
+    match class {
+        Class::Down => format!("down ({reasons})"),
+        Class::Slow => "slower than WYLIS_TIMEOUT".to_owned(),
+        Class::OneWay => "one-way".to_owned(),
+        Class::Loss if lossy >= flaky => "lossy".to_owned(),
+        Class::Loss | Class::Flaky => format!("flaky ({reasons})"),
+        Class::Mtu => "mtu".to_owned(),
+    }
+}

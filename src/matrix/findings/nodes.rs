@@ -1,0 +1,173 @@
+//! Nodes that are down, cut off from all others, or hear or are heard in one direction only; and a mesh
+//! of which only one side is seen.
+
+use super::facts::{Counts, Facts, Pair};
+use super::found::Found;
+use super::text::{form, list, names};
+use super::{FindingKind, MIN_WITNESSES};
+use crate::probe::FailureReason;
+
+/// How a node is cut off, with the pairs that show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// In both directions.
+    Off,
+    /// As the collecting agent sees it on its own node: no other row came.
+    OffFromInside,
+    /// What the others send arrives.
+    Unheard,
+    /// What it sends arrives at the others.
+    Deaf,
+}
+
+/// Finds nodes that are down, or one side of a split; takes them out of `active`.
+pub(super) fn find_down(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Found> {
+    let counts = facts.counts(active);
+    let is_down = |node: &usize| {
+        let known = counts.get(*node).copied().unwrap_or_default();
+        facts.row(*node).is_err()
+            && known.in_up == 0
+            && known.in_down >= MIN_WITNESSES
+            && facts.arrivals(&pairs_to(facts, *node)).0 == 0
+    };
+    let down: Vec<usize> = (0..facts.size()).filter(is_down).collect();
+    if down.is_empty() {
+        return Vec::new();
+    }
+    for node in &down {
+        if let Some(active) = active.get_mut(*node) {
+            *active = false;
+        }
+    }
+    let witnesses = down.iter().filter_map(|node| counts.get(*node)).map(|known| known.in_down);
+    let witnesses = witnesses.max().unwrap_or(0);
+    let cells =
+        facts.explain(down.iter().flat_map(|node| pairs_to(facts, *node)).collect::<Vec<_>>());
+    let reasons = facts.reasons(&cells);
+    let is_known = |node: &usize| {
+        active.get(*node) == Some(&true) && counts.get(*node).is_some_and(|known| known.any())
+    };
+    let side: Vec<usize> = (0..facts.size()).filter(is_known).collect();
+    // Half of the nodes or more, by timeouts alone: the path is the more likely cause.
+    let is_split = side.len() >= 2
+        && down.len() >= side.len()
+        && reasons.iter().all(|reason| is_of_the_path(*reason));
+    let reasons: Vec<&str> = reasons.iter().map(|reason| reason.as_str()).collect();
+    let (words, reasons) = (names(&facts.names, &down), list(&reasons));
+    let (kind, text) = if is_split {
+        let side = names(&facts.names, &side);
+        let rows = "the mesh is split: this side is";
+        (FindingKind::Split, format!("{rows} {{{side}}}; the rows of {words} are missing"))
+    } else if down.len() == 1 {
+        let text = format!("{words} is down: none of {witnesses} others reaches it ({reasons})");
+        (FindingKind::NodeDown, text)
+    } else {
+        let text = format!("{words} are down: no other node reaches them ({reasons})");
+        (FindingKind::NodeDown, text)
+    };
+    vec![Found { kind, is_grave: true, nodes: down, cells, text }]
+}
+
+/// Whether a fault of the path, rather than of the node, causes this.
+fn is_of_the_path(reason: FailureReason) -> bool {
+    use FailureReason::{ConnectTimeout, ResponseTimeout, Unreachable};
+    matches!(reason, ConnectTimeout | ResponseTimeout | Unreachable)
+}
+
+/// Finds nodes that are cut off, and takes them out of `active`.
+pub(super) fn find_cut_off(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Found> {
+    let counts = facts.counts(active);
+    let cut: Vec<(usize, Cut, Counts)> = (0..facts.size())
+        .filter(|node| active.get(*node) == Some(&true))
+        .filter_map(|node| {
+            let known = counts.get(node).copied()?;
+            Some((node, cut(facts, active, node, known)?, known))
+        })
+        .collect();
+    let mut found = Vec::new();
+    for kind in [Cut::Off, Cut::OffFromInside, Cut::Unheard, Cut::Deaf] {
+        let of_kind = || cut.iter().filter(|(_, cut, _)| *cut == kind);
+        let nodes: Vec<usize> = of_kind().map(|(node, ..)| *node).collect();
+        let pairs: Vec<Pair> = nodes
+            .iter()
+            .flat_map(|node| [pairs_to(facts, *node), pairs_from(facts, *node)].concat())
+            .collect();
+        let cells = facts.explain(pairs);
+        if cells.is_empty() {
+            continue;
+        }
+        let most = |count: fn(&Counts) -> usize| {
+            of_kind().map(|(.., known)| count(known)).max().unwrap_or(0)
+        };
+        let (ins, outs) = (most(|known| known.in_down), most(|known| known.out_down));
+        let text = sentence(&names(&facts.names, &nodes), &nodes, kind, [ins, outs]);
+        found.push(Found { kind: FindingKind::CutOff, is_grave: true, nodes, cells, text });
+    }
+    for (node, ..) in cut {
+        if let Some(active) = active.get_mut(node) {
+            *active = false;
+        }
+    }
+    found
+}
+
+/// How a node is cut off, if it is.
+fn cut(facts: &Facts<'_>, active: &[bool], node: usize, known: Counts) -> Option<Cut> {
+    if known.in_up + known.out_up > 0 {
+        return None;
+    }
+    let is_active =
+        |pair: &Pair| [pair.0, pair.1].into_iter().all(|node| active.get(node) == Some(&true));
+    let of =
+        |pairs: Vec<Pair>| facts.arrivals(&pairs.into_iter().filter(is_active).collect::<Vec<_>>());
+    let [heard, hears] = [of(pairs_to(facts, node)), of(pairs_from(facts, node))];
+    if facts.row(node).is_err() {
+        // It is known from the others alone.
+        let arrives = heard.0 > 0 && heard.1 == 0;
+        let whole = facts.whole_requests(&pairs_to(facts, node));
+        return (known.in_down >= MIN_WITNESSES && arrives && !whole).then_some(Cut::Deaf);
+    }
+    let alone = known.in_down == 0;
+    let is_inside = facts.own == Some(node) && facts.sources().iter().all(|source| *source == node);
+    if known.out_down < MIN_WITNESSES || alone && !is_inside {
+        return None;
+    }
+    Some(match (hears.0 > 0, heard.0 > 0) {
+        (true, false) => Cut::Unheard,
+        (false, true) => Cut::Deaf,
+        _ if is_inside => Cut::OffFromInside,
+        _ => Cut::Off,
+    })
+}
+
+fn sentence(words: &str, nodes: &[usize], cut: Cut, [ins, outs]: [usize; 2]) -> String {
+    let [is, hears, it, them, its] = if nodes.len() == 1 {
+        ["is", "hears", "it", "it", "its"]
+    } else {
+        ["are", "hear", "they", "them", "their"]
+    };
+    let reach = form(nodes, "reaches", "reach");
+    match cut {
+        Cut::Off => format!(
+            "{words} {is} cut off: {it} {reach} none of {outs}, and none of {ins} reaches {them}"
+        ),
+        Cut::OffFromInside => {
+            format!("{words} {is} cut off: this agent reaches none of {outs}; nothing reaches it")
+        }
+        Cut::Unheard => format!(
+            "{words} {hears} and {is} not heard: {its} answers and requests reach none of {outs}, theirs arrive"
+        ),
+        Cut::Deaf => format!(
+            "{words} {is} heard and {hears} nothing: answers and requests of none of {} reach {them}, {its} own arrive",
+            ins.max(outs)
+        ),
+    }
+}
+
+fn pairs_to(facts: &Facts<'_>, node: usize) -> Vec<Pair> {
+    facts.sources().iter().map(|source| (*source, node)).collect()
+}
+
+fn pairs_from(facts: &Facts<'_>, node: usize) -> Vec<Pair> {
+    (0..facts.size()).map(|target| (node, target)).collect()
+}
