@@ -5,6 +5,7 @@
 
 mod claims;
 mod flaky;
+mod gap;
 mod large;
 mod record;
 mod rhythm;
@@ -105,6 +106,8 @@ pub struct Snapshot {
     pub taken: Moment,
     /// The histogram bounds in seconds.
     pub bounds: Arc<[f64]>,
+    /// Longest time between two slots of one peer.
+    pub interval: Duration,
     /// One record a peer, ordered by name.
     pub peers: Vec<Arc<PeerRecord>>,
     /// The pods of the last list.
@@ -387,6 +390,7 @@ impl MeshState {
         Snapshot {
             taken,
             bounds: Arc::clone(&self.settings.bounds),
+            interval: self.settings.interval,
             peers: self.records.values().cloned().collect(),
             pods: self.set.pods,
             incoming_unknown: self.incoming_unknown,

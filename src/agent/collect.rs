@@ -285,6 +285,7 @@ mod tests {
         Some(Arc::new(Snapshot {
             taken: Moment::now(),
             bounds: [1.0].into(),
+            interval: Duration::from_secs(10),
             peers: Vec::new(),
             pods: PodCounts::default(),
             incoming_unknown: 0,

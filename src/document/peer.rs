@@ -1,7 +1,7 @@
 //! `/api/v1/peers/NODE`, one peer as its source sees it, and `/api/v1/cluster/SOURCE/TARGET`, which
 //! passes such a peer on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -48,6 +48,7 @@ pub(super) struct PeerFields<'a> {
     incoming_retransmits: u8,
     last_incoming: Option<f64>,
     announced_interval_seconds: Option<f64>,
+    longest_gap_seconds: Option<f64>,
     recent: Vec<Probe>,
 }
 
@@ -90,7 +91,7 @@ fn map<S: Serializer>(pairs: &[(&str, u64)], output: S) -> Result<S::Ok, S::Erro
 }
 
 impl<'a> PeerFields<'a> {
-    pub(super) fn new(record: &'a PeerRecord) -> Self {
+    pub(super) fn new(record: &'a PeerRecord, now: Instant) -> Self {
         let peer = &record.peer;
         let counted =
             FailureReason::ALL.iter().zip(record.failures).filter(|(_, count)| *count > 0);
@@ -133,6 +134,7 @@ impl<'a> PeerFields<'a> {
             incoming_retransmits: record.recent_incoming_retransmits(),
             last_incoming: record.last_incoming.map(|received| unix(received.wall)),
             announced_interval_seconds: record.announced_interval.map(|span| span.as_secs_f64()),
+            longest_gap_seconds: record.longest_gap(now).map(|gap| gap.as_secs_f64()),
             recent: record.recent.iter().map(Probe::new).collect(),
         }
     }
@@ -162,7 +164,7 @@ pub fn peer_json(
 ) -> Option<Vec<u8>> {
     let record = snapshot.peers.iter().find(|record| record.peer.node == *peer)?;
     let mut document = opening(&Head::new(node, instance, snapshot), "peer");
-    document.extend(json(&PeerFields::new(record)));
+    document.extend(json(&PeerFields::new(record, snapshot.taken.instant)));
     document.extend_from_slice(b"}\n");
     Some(document)
 }

@@ -18,8 +18,8 @@ pub fn peers_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>
         "peers",
         snapshot.peers.len(),
         Box::new(move |index| {
-            let record = snapshot.peers.get(index);
-            record.map(|record| json(&PeerFields::new(record))).unwrap_or_default()
+            let (record, now) = (snapshot.peers.get(index), snapshot.taken.instant);
+            record.map(|record| json(&PeerFields::new(record, now))).unwrap_or_default()
         }),
     )
 }

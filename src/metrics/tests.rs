@@ -168,6 +168,24 @@ fn a_healthy_pair_has_at_most_24_series_and_an_impaired_one_32() {
 }
 
 #[test]
+fn the_longest_gap_is_absent_while_it_is_usual_and_grows_afterwards() {
+    let mut state = state(1);
+    let begun = moment();
+    probe(&mut state, &name("n1"), success(30), 0);
+    let gap = |seconds: u64| {
+        let instant = begun.instant + Duration::from_secs(seconds);
+        let snapshot = Arc::new(state.snapshot(Moment { instant, ..begun }));
+        let parts: Vec<Vec<u8>> = render(name("me"), snapshot, Vec::new()).collect();
+        let text = String::from_utf8(parts.concat()).unwrap();
+        let mut lines = text.lines().filter(|line| line.starts_with("wylis_peer_longest_gap"));
+        lines.next().map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+    };
+    assert_eq!(gap(14), None);
+    // The probe ended a little after the start of the test.
+    assert!(gap(41).is_some_and(|gap| (20.0..=41.0).contains(&gap)), "{:?}", gap(41));
+}
+
+#[test]
 fn a_peer_that_left_has_no_series() {
     let mut state = state(2);
     let (one, two) = (name("n1"), name("n2"));

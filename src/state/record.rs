@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::claims::{Claims, Ruling, Standing, Terms};
 use super::flaky::{Failures, most_frequent};
+use super::gap::Gaps;
 use super::large::LargeProbes;
 use super::rhythm::{Rhythm, longest_silence};
 use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
@@ -61,6 +62,8 @@ pub struct PeerRecord {
     pub announced_interval: Option<Duration>,
     /// Its requests that are signs of life.
     rhythm: Rhythm,
+    /// The times without a packet that went through.
+    gaps: Gaps,
     /// Its requests arrived before, and have been missing for too long.
     pub silent: bool,
     /// While it is down because SYNs to it are not answered: whether its own SYNs arrive. Then only
@@ -127,6 +130,7 @@ impl PeerRecord {
             incoming_window: IncomingWindow::default(),
             announced_interval: None,
             rhythm: Rhythm::default(),
+            gaps: Gaps::default(),
             silent: false,
             incoming_syns_only: None,
             failing_since: None,
@@ -152,6 +156,7 @@ impl PeerRecord {
             last_failure: self.last_failure,
             incoming: self.incoming,
             incoming_retransmits: self.incoming_retransmits,
+            gaps: self.gaps,
             large: self.large.counters(),
             verdict: self.verdict,
             ..Self::new(peer, 0)
@@ -169,6 +174,13 @@ impl PeerRecord {
     pub fn priority(&self) -> Priority {
         let healthy = self.up == Some(true) && self.consecutive_failures == 0;
         if healthy { Priority::Healthy } else { Priority::Suspect }
+    }
+
+    /// The longest time without a packet that went through, in either direction, over about the last hour; it
+    /// grows while nothing does. `None` before the first.
+    #[must_use]
+    pub fn longest_gap(&self, now: Instant) -> Option<Duration> {
+        self.gaps.longest(now)
     }
 
     /// Whether so many recent probes needed a retransmit that the path loses packets.
@@ -213,6 +225,7 @@ impl PeerRecord {
         bounds: &[f64],
     ) {
         self.successes += 1;
+        self.gaps.pass(now.instant);
         self.latency.observe(bounds, timings.total);
         self.rtt = kernel.rtt.or(self.rtt);
         self.path_mtu = kernel.path_mtu.or(self.path_mtu);
@@ -299,6 +312,7 @@ impl PeerRecord {
             let known = self.announced_interval;
             self.announced_interval = Rhythm::announce(known, request.interval, is_proof);
             self.rhythm.hear(now.instant);
+            self.gaps.pass(now.instant);
             self.silent = false;
         }
         let standing = Standing {

@@ -65,6 +65,13 @@ const TO_N1: &[(&str, &str); 1] = &[("target_node", "n1")];
 const TO_N2: &[(&str, &str); 1] = &[("target_node", "n2")];
 const TO_N4: &[(&str, &str); 1] = &[("target_node", "n4")];
 
+const DOOR_NOT_HELD: &[Fires] = &[
+    pair("WylisDoorNotHeld", N1_TO_N2),
+    pair("WylisDoorNotHeld", N2_TO_N1),
+    pair("WylisDoorNotHeld", &[("source_node", "n1"), ("target_node", "n3")]),
+    pair("WylisDoorNotHeld", &[("source_node", "n3"), ("target_node", "n1")]),
+];
+
 const fn during(
     recording: &'static str,
     seen_from: &'static [&'static str],
@@ -142,6 +149,8 @@ const CASES: &[Case] = &[
         &[pair("WylisPairLossy", N1_TO_N2), pair("WylisPairLossy", N2_TO_N1)],
     ),
     during("mtu", ALL, &[pair("WylisPairMtu", N1_TO_N2), pair("WylisPairMtu", N2_TO_N1)]),
+    // Both ends of each pair of the suspended agent.
+    always("door_not_held", ALL, DOOR_NOT_HELD),
     // Agents.
     always("healthy", &["n1", "n3"], &[node("WylisAgentMissing", TO_N2)]),
     during("agent_pending", ALL, &[alone("WylisAgentPending")]),

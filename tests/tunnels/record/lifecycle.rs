@@ -13,9 +13,15 @@ use crate::binary;
 
 /// A mesh without agents.
 fn empty(stretch: u32) -> Mesh {
+    empty_with(stretch, &[])
+}
+
+/// The same with more environment.
+fn empty_with(stretch: u32, environment: &[(&str, &str)]) -> Mesh {
     let settings = settings(stretch);
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Mesh::new(&binary(), &settings)
+    let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
+    let all: Vec<_> = settings.chain(environment.iter().copied()).collect();
+    Mesh::new(&binary(), &all)
 }
 
 /// A mesh of `nodes` nodes, after the first probe of every pair.
@@ -113,6 +119,25 @@ fn recorded_agent_crashing() {
         recorder.scrapes(&mesh, 1);
     }
     recorder.minutes(&mesh, 20);
+    recorder.end();
+}
+
+#[test]
+#[ignore = "make recordings"]
+fn recorded_door_not_held() {
+    /// Shorter than a scrape's pause and the timeout of 20 slots, longer than three intervals.
+    const SUSPENDED: u32 = 2;
+    let mut mesh = empty_with(STRETCH, &[("WYLIS_FAILURE_THRESHOLD", "20")]);
+    (1..=PAIR).for_each(|number| mesh.add(&format!("n{number}")));
+    mesh.wait_for_all_pairs();
+    let about = "The agent on n1 is suspended for a minute; 20 failures in a row make a peer down.";
+    let mut recorder = Recorder::begin("door_not_held", about, STRETCH);
+    recorder.minutes(&mesh, 5);
+    recorder.mark("fault");
+    mesh.agent("n1").signal(libc::SIGSTOP);
+    recorder.scrapes(&mesh, SUSPENDED);
+    mesh.agent("n1").signal(libc::SIGCONT);
+    recorder.minutes(&mesh, 25);
     recorder.end();
 }
 

@@ -17,6 +17,8 @@ const FOLDER: &str = "WYLIS_RECORDINGS";
 const SCRAPE_TIMEOUT: u32 = 10;
 /// The pause between two polls of a condition.
 const POLL: Duration = Duration::from_millis(20);
+/// A time that the agent measures and no setting changes.
+const LONGEST_GAP: &str = "wylis_peer_longest_gap_seconds";
 /// Longer than any awaited condition takes.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -135,12 +137,15 @@ impl Recorder {
         }
     }
 
-    /// Converts timestamps to Prometheus' time, and rounds fractions to two digits.
+    /// Converts timestamps and gaps to Prometheus' time, and rounds fractions to two digits.
     fn value(&self, name: &str, value: f64) -> f64 {
         if name.ends_with("_timestamp_seconds") {
             let began = std::time::SystemTime::now() - self.begun.elapsed();
             let began = began.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
             return ((value - began) * f64::from(self.stretch)).round();
+        }
+        if name == LONGEST_GAP {
+            return (value * f64::from(self.stretch)).round();
         }
         if value.fract() == 0.0 { value } else { format!("{value:.1e}").parse().unwrap() }
     }
