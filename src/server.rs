@@ -11,6 +11,7 @@ mod renderer;
 mod routes;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
@@ -39,8 +40,9 @@ pub trait Views: Send + Sync + 'static {
     fn node(&self) -> &NodeName;
     /// The agent's instance.
     fn instance(&self) -> &Instance;
-    /// Takes a keep-alive request that was answered; `None` when it names no valid source.
-    fn request_received(&self, request: Option<KeepAlive>);
+    /// Takes a keep-alive request that was answered, and the client's address; `None` when it names no valid
+    /// source.
+    fn request_received(&self, request: Option<KeepAlive>, client: Option<IpAddr>);
     /// The seal for the answer to a request that does not show this agent's token.
     fn seal(&self, request: &KeepAlive) -> Option<Token>;
     /// Whether the agent is about to stop.

@@ -26,6 +26,7 @@ use claims::Terms;
 use large::BlankSuccess;
 pub use large::LargeProbes;
 pub use record::PeerRecord;
+use record::SynEvidence;
 pub use samples::{Histogram, RECENT, Sample};
 pub use verdict::{Direction, Incoming, Verdict};
 
@@ -91,8 +92,15 @@ pub enum Change {
         /// The verdict now.
         to: Verdict,
     },
-    /// The peer is down, and its SYNs arrive here: only the path to it is broken.
-    IncomingSynsOnly(NodeName),
+    /// What comes in from a peer that is down or one-way has changed.
+    Incoming {
+        /// The peer.
+        node: NodeName,
+        /// Its verdict.
+        verdict: Verdict,
+        /// What comes in.
+        incoming: Incoming,
+    },
     /// A request came from a node that is no peer.
     UnknownSender(NodeName, Option<Instance>),
     /// A request came from another instance of a peer than the known one.
@@ -275,8 +283,19 @@ impl MeshState {
         Some(changes)
     }
 
-    /// Folds in an incoming keep-alive request; `None` for one without a valid source.
+    /// As [`Self::receive_request_from`], from an unknown address.
     pub fn receive_request(&mut self, now: Moment, request: Option<&KeepAlive>) -> Vec<Change> {
+        self.receive_request_from(now, request, None)
+    }
+
+    /// Folds in an incoming keep-alive request, `None` for one without a valid source, and the address from
+    /// which it came.
+    pub fn receive_request_from(
+        &mut self,
+        now: Moment,
+        request: Option<&KeepAlive>,
+        client: Option<IpAddr>,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         let Some(request) = request else {
             self.incoming_unknown += 1;
@@ -291,7 +310,7 @@ impl MeshState {
         };
         let record = Arc::make_mut(record);
         let this_agent = (&self.settings.source, &self.settings.key);
-        changes.extend(record.receive_request(now, request, this_agent, terms));
+        changes.extend(record.receive_request(now, (request, client), this_agent, terms));
         if let (Some(sender), Some(known)) = (instance, &record.peer.instance)
             && sender != known
             && record.responder.as_ref() != Some(sender)
@@ -337,31 +356,38 @@ impl MeshState {
         changes
     }
 
-    /// Whether incoming SYNs matter for the verdict of any peer.
+    /// Whether it matters what comes in from any peer.
     #[must_use]
-    pub fn awaits_incoming_syns(&self) -> bool {
-        self.records.values().any(|record| record.incoming_syns_only.is_some())
+    pub fn awaits_incoming(&self) -> bool {
+        self.records.values().any(|record| record.awaits_incoming())
     }
 
-    /// Folds in the time of the last half-open SYN of each address.
-    pub fn update_incoming_syns(
+    /// Folds in the last scan for half-open connections: when it was made, and the time of the last SYN of
+    /// each address.
+    pub fn update_incoming(
         &mut self,
         now: Instant,
+        scanned: Option<Instant>,
         syns: &BTreeMap<IpAddr, Instant>,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
+        // The network rewrites the addresses of all its pods, or of none.
+        let rewrites = self.records.values().any(|record| record.is_rewritten == Some(true));
         for (node, shared) in &mut self.records {
-            let Some(before) = shared.incoming_syns_only else { continue };
-            let peer = &shared.peer;
-            let addresses = peer.other_addresses.iter().copied().chain([peer.address.ip()]);
-            let arrival = addresses.filter_map(|address| syns.get(&address)).max().copied();
-            let proved = arrival.is_some_and(|at| shared.proves_incoming_syns_only(now, at));
-            if proved != before {
-                Arc::make_mut(shared).incoming_syns_only = Some(proved);
+            let syn = shared.addresses().filter_map(|address| syns.get(&address)).max().copied();
+            let is_rewritten = shared.is_rewritten.unwrap_or(rewrites);
+            let seen = SynEvidence { scanned, syn, is_rewritten };
+            let incoming = shared.judge_incoming(now, self.listening_since, seen);
+            if incoming == shared.incoming_kind {
+                continue;
             }
-            if proved && !before {
-                changes.push(Change::IncomingSynsOnly(node.clone()));
-            }
+            Arc::make_mut(shared).incoming_kind = incoming;
+            let verdict = shared.verdict;
+            changes.extend(incoming.map(|incoming| Change::Incoming {
+                node: node.clone(),
+                verdict,
+                incoming,
+            }));
         }
         changes
     }

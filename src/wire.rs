@@ -46,6 +46,8 @@ pub const CAN_TOKEN: &str = "token";
 
 /// Only between gate and server: the number of a request, echoed in its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
+/// Only from gate to server, in a blank request: the client's address.
+pub const CLIENT: &str = "Wylis-Client";
 /// Only from server to gate: this response is sent by the thread that answers `/keepalive` too, so the gate
 /// must read it without a pause.
 pub const UNPAUSED: &str = "Wylis-Unpaused";

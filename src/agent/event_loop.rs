@@ -13,11 +13,11 @@ use crate::heartbeat::Heartbeat;
 use crate::metrics::{AgentMetrics, RefreshSample};
 use crate::name::NodeName;
 use crate::probe::{Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
-use crate::prober::Prober;
+use crate::prober::{HalfOpen, Prober};
 use crate::schedule::Schedule;
 use crate::server::Renderer;
 use crate::shutdown::StopToken;
-use crate::state::{Change, MeshState, Moment, PeerRecord, Snapshot, Verdict};
+use crate::state::{Change, Incoming, MeshState, Moment, PeerRecord, Snapshot, Verdict};
 
 /// An event that wakes the loop.
 pub(super) enum Event {
@@ -141,8 +141,11 @@ impl EventLoop {
             self.state.restart_listening(now);
         }
         let mut changes = self.state.tick(now);
-        if self.state.awaits_incoming_syns() {
-            changes.extend(self.state.update_incoming_syns(now, &self.prober.half_open()));
+        let awaits_incoming = self.state.awaits_incoming();
+        self.prober.watch_half_open(awaits_incoming);
+        if awaits_incoming {
+            let HalfOpen { scanned, syns } = self.prober.half_open();
+            changes.extend(self.state.update_incoming(now, scanned, &syns));
         }
         self.apply(now, changes);
         self.next_expiry = self.state.next_expiry();
@@ -165,8 +168,9 @@ impl EventLoop {
         for _ in 0..requests::CAPACITY {
             let Ok(received) = self.requests.try_recv() else { return };
             let (at, changes) = match received {
-                Received::Request(at, keep_alive) => {
-                    (at.instant, self.state.receive_request(at, keep_alive.as_ref()))
+                Received::Request(at, keep_alive, client) => {
+                    let request = keep_alive.as_ref();
+                    (at.instant, self.state.receive_request_from(at, request, client))
                 }
                 Received::Retransmits(sender, segments) => {
                     let change = self.state.count_incoming_retransmits(&sender, segments);
@@ -252,10 +256,9 @@ impl EventLoop {
                     let share = self.state.get(&node).map(PeerRecord::recent_failures);
                     log_verdict(&node, from, to, share.unwrap_or_default());
                 }
-                Change::IncomingSynsOnly(node) => log::warn!(
-                    "peer {node:?} is down, but its SYNs arrive: the path to it is broken, the reverse \
-                     path works"
-                ),
+                Change::Incoming { node, verdict, incoming } => {
+                    log_incoming(&node, verdict, incoming);
+                }
             }
         }
     }
@@ -367,6 +370,20 @@ impl Draining {
 
     fn next_check(&self, now: Instant) -> Instant {
         if now < self.until { self.until } else { self.until + GOODBYE_TIMEOUT }
+    }
+}
+
+fn log_incoming(node: &NodeName, verdict: Verdict, incoming: Incoming) {
+    let verdict = verdict.as_str();
+    match incoming {
+        Incoming::Requests => {
+            log::warn!("peer {node:?} is {verdict}, but its requests arrive");
+        }
+        Incoming::Syns => log::warn!(
+            "peer {node:?} is {verdict}, but its SYNs arrive: the path to it is broken, the reverse path \
+             works"
+        ),
+        Incoming::Nothing => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! Keep-alive requests on their way to the loop. They queue until it reads them, so that a busy
 //! agent is not woken for each.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Instant;
@@ -16,8 +17,8 @@ const WAKE_EVERY: u64 = 100;
 
 /// What the queue holds.
 pub(super) enum Received {
-    /// A keep-alive request that was answered; `None` for one without a valid source.
-    Request(Moment, Option<KeepAlive>),
+    /// A keep-alive request that was answered, `None` for one without a valid source; and its client.
+    Request(Moment, Option<KeepAlive>, Option<IpAddr>),
     /// The answer to an earlier request, and so many segments that had to be retransmitted for it.
     Retransmits(KeepAlive, u32),
 }
@@ -42,10 +43,10 @@ impl RequestQueue {
     }
 
     /// Queues a request. Wakes the loop when it is time, or when the sender is about to stop.
-    pub(super) fn push(&self, keep_alive: Option<KeepAlive>) {
+    pub(super) fn push(&self, keep_alive: Option<KeepAlive>, client: Option<IpAddr>) {
         let at = Moment::now();
         let is_goodbye = keep_alive.as_ref().is_some_and(|request| request.goodbye.is_some());
-        match self.queue.try_send(Received::Request(at, keep_alive)) {
+        match self.queue.try_send(Received::Request(at, keep_alive, client)) {
             Ok(()) => {}
             Err(TrySendError::Full(request)) => {
                 (self.wake)();
@@ -105,12 +106,12 @@ mod tests {
         let (queue, receiver, woken) = queue(CAPACITY);
         let began = Instant::now();
         for _ in 0..100 {
-            queue.push(request(None));
+            queue.push(request(None), None);
         }
         let intervals = began.elapsed().as_millis() / u128::from(WAKE_EVERY);
         let times = woken.load(Ordering::Relaxed);
         assert!(times >= 1 && times as u128 <= intervals + 1, "{times} in {intervals} intervals");
-        queue.push(request(Some(Duration::from_secs(5))));
+        queue.push(request(Some(Duration::from_secs(5))), None);
         assert_eq!(woken.load(Ordering::Relaxed), times + 1);
         assert_eq!(receiver.try_iter().count(), 101);
     }
@@ -118,18 +119,18 @@ mod tests {
     #[test]
     fn a_full_queue_wakes_the_loop_and_blocks() {
         let (queue, receiver, woken) = queue(1);
-        queue.push(request(None));
+        queue.push(request(None), None);
         let before = woken.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| queue.push(None));
+            let second = scope.spawn(|| queue.push(None, None));
             let deadline = Instant::now() + Duration::from_secs(30);
             while woken.load(Ordering::Relaxed) == before {
                 assert!(Instant::now() < deadline, "never woken");
                 std::thread::yield_now();
             }
-            assert!(matches!(receiver.recv(), Ok(Received::Request(_, Some(_)))));
+            assert!(matches!(receiver.recv(), Ok(Received::Request(_, Some(_), _))));
             assert!(
-                matches!(receiver.recv(), Ok(Received::Request(_, None))),
+                matches!(receiver.recv(), Ok(Received::Request(_, None, _))),
                 "no request is lost"
             );
             second.join().unwrap();
@@ -139,8 +140,8 @@ mod tests {
     #[test]
     fn without_the_loop_no_request_blocks() {
         let (queue, receiver, _) = queue(1);
-        queue.push(None);
+        queue.push(None, None);
         drop(receiver);
-        queue.push(None);
+        queue.push(None, None);
     }
 }

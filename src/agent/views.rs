@@ -1,5 +1,6 @@
 //! The agent as the server sees it: what the server reads, and what it reports.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -48,8 +49,8 @@ impl Views for AgentViews {
         &self.instance
     }
 
-    fn request_received(&self, request: Option<KeepAlive>) {
-        self.requests.push(request);
+    fn request_received(&self, request: Option<KeepAlive>, client: Option<IpAddr>) {
+        self.requests.push(request, client);
     }
 
     fn seal(&self, request: &KeepAlive) -> Option<Token> {

@@ -14,7 +14,7 @@ use super::{
 use crate::matrix::{RowError, median};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
-use crate::state::{Direction, PeerRecord, RECENT, Sample, Snapshot, Verdict};
+use crate::state::{Direction, Incoming, PeerRecord, RECENT, Sample, Snapshot, Verdict};
 
 /// Deeper than any peer; readers of a pair may recurse.
 const MAX_DEPTH: usize = 16;
@@ -31,7 +31,7 @@ pub(super) struct PeerFields<'a> {
     reason: Option<&'static str>,
     direction: Option<&'static str>,
     up: Option<bool>,
-    incoming_syns_only: Option<bool>,
+    incoming: Option<&'static str>,
     successes: u64,
     failures: u64,
     #[serde(serialize_with = "map")]
@@ -106,7 +106,7 @@ impl<'a> PeerFields<'a> {
             reason: record.verdict.reason().map(FailureReason::as_str),
             direction: record.verdict.direction().map(Direction::as_str),
             up: record.up,
-            incoming_syns_only: record.incoming_syns_only,
+            incoming: record.incoming_kind.map(Incoming::as_str),
             successes: record.successes,
             failures: record.failed(),
             failures_by_reason: counted.map(|(reason, count)| (reason.as_str(), count)).collect(),

@@ -4,6 +4,7 @@
 //! checked and dropped as it comes. Hostile bytes never reach tiny_http.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use super::counters::Rejection;
 use super::encoding::{AcceptedEncodings, AcceptedTypes};
@@ -209,6 +210,11 @@ impl RequestHead {
         let request = KeepAlive::read(|name| value(name).map(|(_, value)| value.as_str()))?;
         let shows_echo = request.token.is_some_and(|token| token.echo.is_some());
         (request.size.is_none() && shows_echo).then_some(request)
+    }
+
+    /// Adds the client's address, for the server alone. A client's own header of that name does not pass.
+    pub(super) fn add_client(&mut self, address: IpAddr) {
+        self.passed.push((wire::CLIENT, address.to_string()));
     }
 
     /// The request as forwarded, always in HTTP/1.1.

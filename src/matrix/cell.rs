@@ -105,7 +105,7 @@ impl Cell {
             retransmits: count(|sample| sample.retransmits > 0),
             probes: count(|_| true),
             incoming_retransmits: record.recent_incoming_retransmits(),
-            incoming: (record.incoming_syns_only == Some(true)).then_some(Incoming::Syns),
+            incoming: record.incoming_kind,
             ..CellFacts::of(record.verdict)
         })
     }

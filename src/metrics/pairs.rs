@@ -118,10 +118,10 @@ pub(super) static FAMILIES: &[Family] = &[
         |record| record.verdict.impairment().map(|kind| (kind, 1.0)).into_iter().collect(),
     ),
     gauge(
-        "wylis_peer_incoming_syns_only",
-        "pair",
-        "While the peer is down with connect_timeout: 1 if its own SYNs arrive but no handshake completes, else 0; absent otherwise.",
-        |record| optional(record.incoming_syns_only.map(flag)),
+        "wylis_peer_incoming",
+        "pair,kind",
+        "1 while the peer is down or one-way, by what comes in from it: requests, syns (without a connection) or nothing; absent otherwise, and while unknown.",
+        |record| record.incoming_kind.map(|kind| (kind.as_str(), 1.0)).into_iter().collect(),
     ),
     gauge(
         "wylis_peer_ready",

@@ -120,6 +120,22 @@ fn a_family_is_described_once_however_many_peers_it_has() {
 }
 
 #[test]
+fn what_comes_in_is_shown_only_while_something_is_wrong() {
+    let mut state = state(1);
+    let node = name("n1");
+    assert!(!scrape(&state).contains("wylis_peer_incoming{"));
+    (0..3).for_each(|_| probe(&mut state, &node, Outcome::Failure(FailureReason::Unreachable), 0));
+    let later = Instant::now() + Duration::from_secs(2);
+    let address = "10.0.0.1".parse().unwrap();
+    state.update_incoming(later, Some(later), &[(address, later)].into());
+    let series = r#"wylis_peer_incoming{kind="syns",source_node="me",target_node="n1"} 1"#;
+    let text = scrape(&state);
+    assert!(text.lines().any(|line| line == series), "{text}");
+    probe(&mut state, &node, success(30), 0);
+    assert!(!scrape(&state).contains("wylis_peer_incoming{"));
+}
+
+#[test]
 fn a_peer_named_unknown_owns_its_series() {
     let mut state = state(1);
     let peer = Peer { node: name("unknown"), ..peers(1).next().unwrap() };

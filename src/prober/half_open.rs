@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,11 +38,22 @@ const MAX_RETRANSMITS: u32 = 16;
 const USER_TICK: Duration = Duration::from_millis(10);
 
 /// Time of the last SYN of each address with a half-open connection.
-pub type HalfOpen = BTreeMap<IpAddr, Instant>;
+type Syns = BTreeMap<IpAddr, Instant>;
+
+/// The half-open connections of the last scan.
+#[derive(Debug, Clone, Default)]
+pub struct HalfOpen {
+    /// When it was made; `None` before the first one.
+    pub scanned: Option<Instant>,
+    /// Time of the last SYN of each address that has some.
+    pub syns: BTreeMap<IpAddr, Instant>,
+}
 
 /// The result of the last scan, shared by the workers that scan and the agent's loop.
 pub(super) struct HalfOpenWatch {
     port: u16,
+    /// What comes in matters for the verdict of a peer, so that every probe is followed by a scan.
+    watched: AtomicBool,
     state: Mutex<WatchState>,
 }
 
@@ -54,7 +66,19 @@ struct WatchState {
 impl HalfOpenWatch {
     /// Watches the listen port of this process.
     pub(super) fn new(port: u16) -> Self {
-        Self { port, state: Mutex::default() }
+        Self { port, watched: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    /// Starts or ends the scans after probes that did not time out.
+    pub(super) fn watch(&self, watched: bool) {
+        self.watched.store(watched, Ordering::Relaxed);
+    }
+
+    /// Scans the tables after a probe, if they are watched.
+    pub(super) fn scan_if_watched(&self) {
+        if self.watched.load(Ordering::Relaxed) {
+            self.scan();
+        }
     }
 
     /// Scans the tables, unless the last scan was just before.
@@ -67,12 +91,12 @@ impl HalfOpenWatch {
         // Keeps other threads away; the lock is not held while reading.
         state.next_scan = Some(began + Duration::from_secs(3600));
         drop(state);
-        let mut seen = HalfOpen::new();
+        let mut syns = Syns::new();
         let mut complete = true;
         for table in SOCKET_TABLES {
             match File::open(table) {
                 Ok(file) => {
-                    read(BufReader::new(file.take(MAX_TABLE_BYTES)), self.port, began, &mut seen);
+                    read(BufReader::new(file.take(MAX_TABLE_BYTES)), self.port, began, &mut syns);
                 }
                 Err(error) => complete &= error.kind() == ErrorKind::NotFound,
             }
@@ -83,7 +107,7 @@ impl HalfOpenWatch {
         state.next_scan = Some(began + (cost * COST_FACTOR).clamp(MIN_SPACING, MAX_SPACING));
         // A scan without a descriptor finds nothing, which does not mean that there is nothing.
         if complete {
-            state.seen = seen;
+            state.seen = HalfOpen { scanned: Some(began), syns };
         }
     }
 
@@ -104,7 +128,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Adds the half-open connections to a local port from one table; `now` is the time of the read.
-fn read(mut table: impl BufRead, port: u16, now: Instant, seen: &mut HalfOpen) {
+fn read(mut table: impl BufRead, port: u16, now: Instant, seen: &mut Syns) {
     let mut line = String::new();
     while table.read_line(&mut line).is_ok_and(|count| count > 0) {
         // Only complete lines: a truncated number is another number.
@@ -180,7 +204,7 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn only_half_open_connections_to_the_listen_port_count_with_the_time_of_the_last_syn() {
         let now = Instant::now() + Duration::from_secs(3600);
-        let mut seen = HalfOpen::new();
+        let mut seen = Syns::new();
         read(LIST.as_bytes(), 9050, now, &mut seen);
         let of =
             |text: &str| seen.get(&text.parse::<IpAddr>().unwrap()).map(|arrival| now - *arrival);

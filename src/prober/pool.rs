@@ -126,6 +126,12 @@ impl Prober {
         self.0.lock().workers.iter().filter_map(|worker| worker.running_since).min()
     }
 
+    /// Starts or ends the scans for half-open connections after probes of any outcome. Those whose connect
+    /// times out scan always.
+    pub fn watch_half_open(&self, watched: bool) {
+        self.0.half_open.watch(watched);
+    }
+
     /// The half-open incoming connections at the last scan. Workers scan while their own SYNs are
     /// unanswered.
     #[must_use]
@@ -244,6 +250,7 @@ impl Pool {
             drop(state);
             let result = perform(&self.settings, &self.half_open, &probe, started);
             (self.report)(report(probe, started, result));
+            self.half_open.scan_if_watched();
             state = self.lock();
             state.set_running(number, None);
             if priority == Priority::Suspect {

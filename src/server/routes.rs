@@ -232,6 +232,7 @@ fn accepted(request: &Request) -> Option<Level> {
 fn keepalive(request: Request, views: &dyn Views) {
     let is_get = *request.method() == Method::Get;
     let keep_alive = KeepAlive::read(|name| header(&request, name));
+    let client = header(&request, wire::CLIENT).and_then(|text| text.parse().ok());
     if let Some(size) = keep_alive.as_ref().and_then(|keep_alive| keep_alive.size) {
         let bytes = std::io::repeat(b'.').take(u64::try_from(size).unwrap_or(0));
         let large = Response::new(StatusCode(200), Vec::new(), bytes, Some(size), None);
@@ -244,7 +245,7 @@ fn keepalive(request: Request, views: &dyn Views) {
     respond(request, blank);
     // After the answer, so that counting adds nothing to the latency of the path.
     if is_get {
-        views.request_received(keep_alive);
+        views.request_received(keep_alive, client);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The state of one peer, and how each event changes it. Pure.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::claims::{Claims, Ruling, Standing, Terms};
@@ -9,7 +10,7 @@ use super::gap::Gaps;
 use super::large::LargeProbes;
 use super::rhythm::{Rhythm, longest_silence};
 use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
-use super::verdict::{Evidence, Verdict};
+use super::verdict::{Evidence, Incoming, Verdict};
 use super::{Change, Moment};
 use crate::name::{Instance, NodeName};
 use crate::peer::Peer;
@@ -66,9 +67,10 @@ pub struct PeerRecord {
     gaps: Gaps,
     /// Its requests arrived before, and have been missing for too long.
     pub silent: bool,
-    /// While it is down because SYNs to it are not answered: whether its own SYNs arrive. Then only
-    /// the path to it is broken.
-    pub incoming_syns_only: Option<bool>,
+    /// What comes in from it while it is down or one-way; `None` while unknown.
+    pub incoming_kind: Option<Incoming>,
+    /// Its requests come from an address that is not its own, so that its SYNs cannot be recognized.
+    pub(super) is_rewritten: Option<bool>,
     /// Start of the first failed probe since the last success.
     failing_since: Option<Instant>,
     /// Its large probes.
@@ -101,10 +103,23 @@ const LOSSY_REQUESTS: u8 = 2;
 /// one-way, so that the words do not alternate.
 const FLAKY_PATIENCE: u32 = 2;
 
+/// Intervals of a peer within which something of it arrives if it lives and its path does.
+const SILENT_INTERVALS: u32 = 2;
 /// Longest transit time of a SYN.
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
 /// The interval of a peer that never announced one.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a scan for half-open connections found of one peer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SynEvidence {
+    /// When the scan was made.
+    pub(super) scanned: Option<Instant>,
+    /// When the last SYN from one of the peer's addresses arrived.
+    pub(super) syn: Option<Instant>,
+    /// Its packets come from other addresses.
+    pub(super) is_rewritten: bool,
+}
 
 impl PeerRecord {
     /// The record of a new peer.
@@ -132,7 +147,8 @@ impl PeerRecord {
             rhythm: Rhythm::default(),
             gaps: Gaps::default(),
             silent: false,
-            incoming_syns_only: None,
+            incoming_kind: None,
+            is_rewritten: None,
             failing_since: None,
             large: LargeProbes::default(),
             responder: None,
@@ -293,7 +309,7 @@ impl PeerRecord {
     pub(super) fn receive_request(
         &mut self,
         now: Moment,
-        request: &KeepAlive,
+        (request, client): (&KeepAlive, Option<IpAddr>),
         (own_node, key): (&NodeName, &TokenKey),
         terms: Terms,
     ) -> Option<Change> {
@@ -314,6 +330,8 @@ impl PeerRecord {
             self.rhythm.hear(now.instant);
             self.gaps.pass(now.instant);
             self.silent = false;
+            let is_own = |client: IpAddr| self.addresses().any(|own| own == client.to_canonical());
+            self.is_rewritten = client.map(|client| !is_own(client)).or(self.is_rewritten);
         }
         let standing = Standing {
             is_known: self.is_known_instance(request.instance.as_ref()),
@@ -434,17 +452,50 @@ impl PeerRecord {
         }
     }
 
-    /// Whether a half-open SYN of it proves that only the path to it is broken. The SYN must have
-    /// arrived after probes began to fail: one that was in transit when both directions broke is
-    /// listed as well. And no complete request may have arrived since: it proves that the SYN-ACK
-    /// arrived, so that the path loses packets at random, or drops new connections only.
-    pub(super) fn proves_incoming_syns_only(&self, now: Instant, arrival: Instant) -> bool {
-        let Some(failing) = self.failing_since.map(|since| since + MAX_SYN_TRANSIT) else {
-            return false;
-        };
-        let complete = self.rhythm.last().is_some_and(|last| last > failing);
-        let longest = longest_silence(self.announced_interval.unwrap_or(DEFAULT_INTERVAL));
-        arrival > failing && !complete && now.saturating_duration_since(arrival) <= longest
+    /// Its known addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let peer = &self.peer;
+        let all = peer.other_addresses.iter().copied().chain([peer.address.ip()]);
+        all.map(|address| address.to_canonical())
+    }
+
+    /// Whether it matters what comes in from it: it is down, about to be, or one-way.
+    pub(super) fn awaits_incoming(&self) -> bool {
+        self.failing_since.is_some()
+            || self.verdict == Verdict::OneWay
+            || self.incoming_kind.is_some()
+    }
+
+    /// What comes in from it while it is down or one-way. It must have arrived after the fault began: a SYN
+    /// that was in transit when both directions broke is listed as well. A whole request proves that the
+    /// SYN-ACK arrived, so that the path loses packets at random, or drops new connections only. That nothing
+    /// comes in is known once a peer that lives would have sent something, and a scan was made since.
+    pub(super) fn judge_incoming(
+        &self,
+        now: Instant,
+        listening_since: Option<Instant>,
+        seen: SynEvidence,
+    ) -> Option<Incoming> {
+        let began = match self.verdict {
+            Verdict::Down(_) => self.failing_since,
+            Verdict::OneWay => self.rhythm.last(),
+            _ => None,
+        }?;
+        let began = listening_since.map_or(began, |since| since.max(began)) + MAX_SYN_TRANSIT;
+        let interval = self.announced_interval.unwrap_or(DEFAULT_INTERVAL);
+        let longest = longest_silence(interval);
+        let counts = |at: &Instant| *at > began && now.saturating_duration_since(*at) <= longest;
+        let SynEvidence { scanned, syn, is_rewritten } = seen;
+        if self.rhythm.last().filter(counts).is_some() {
+            Some(Incoming::Requests)
+        } else if is_rewritten {
+            None
+        } else if syn.filter(counts).is_some() {
+            Some(Incoming::Syns)
+        } else {
+            let is_known = scanned.is_some_and(|at| at >= began + interval * SILENT_INTERVALS);
+            is_known.then_some(Incoming::Nothing)
+        }
     }
 
     /// Updates the verdict, and returns the change if there is one.
@@ -473,8 +524,9 @@ impl PeerRecord {
             path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
         };
         let to = evidence.verdict();
-        let unanswered = to == Verdict::Down(FailureReason::ConnectTimeout);
-        self.incoming_syns_only = unanswered.then(|| self.incoming_syns_only.unwrap_or(false));
+        if !matches!(to, Verdict::Down(_) | Verdict::OneWay) {
+            self.incoming_kind = None;
+        }
         let from = std::mem::replace(&mut self.verdict, to);
         (from != to).then(|| Change::Verdict { node: self.peer.node.clone(), from, to })
     }

@@ -3,8 +3,8 @@
 mod flaky;
 mod gap;
 mod goodbye;
+mod incoming;
 mod incoming_retransmits;
-mod incoming_syns;
 mod large;
 mod rhythm;
 mod tokens;
@@ -84,13 +84,15 @@ struct Fixture {
     state: MeshState,
     now: Moment,
     next: ProbeId,
+    /// Of the last scan for half-open connections.
+    changes: Vec<Change>,
 }
 
 impl Fixture {
     fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
         let mut state = MeshState::new(settings());
         state.peers(peers.into_iter().collect(), REFRESH);
-        Self { state, now: Moment::now(), next: 0 }
+        Self { state, now: Moment::now(), next: 0, changes: Vec::new() }
     }
 
     fn pass(&mut self, time: Duration) -> Vec<Change> {

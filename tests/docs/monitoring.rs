@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use wylis::discovery::DiscoveryReason;
 use wylis::probe::{FailureReason, LocalError};
+use wylis::state::Incoming;
 use wylis_harness::yaml;
 
 use super::markdown::{section, table};
@@ -57,6 +58,7 @@ fn values(metric: &str, label: &str) -> Option<Vec<String>> {
     let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Some(match (metric, label) {
         (_, "result") => own(&["success", "failure"]),
+        ("wylis_peer_incoming", "kind") => own(&Incoming::ALL.map(Incoming::as_str)),
         (_, "kind") => own(&["one-way", "flaky", "lossy", "mtu"]),
         (_, "state") => {
             let rows = table(&read(METRICS), "Pod states", 0).unwrap();

@@ -1,7 +1,7 @@
 //! A process with a gate and a server: this test binary, run again for one of its tests.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -121,9 +121,9 @@ impl Views for Agent {
     fn instance(&self) -> &Instance {
         &self.instance
     }
-    fn request_received(&self, request: Option<KeepAlive>) {
+    fn request_received(&self, request: Option<KeepAlive>, client: Option<IpAddr>) {
         if request.is_some_and(|request| request.node.as_str() == "tell") {
-            print_line("RECEIVED tell");
+            print_line(&format!("RECEIVED tell from {}", client.unwrap()));
         }
     }
     fn seal(&self, _: &KeepAlive) -> Option<wylis::token::Token> {

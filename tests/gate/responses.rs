@@ -46,7 +46,7 @@ fn probe_gets_the_response_that_the_prober_expects() {
     );
     let request = "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: tell\r\n\r\n";
     assert_eq!(status_code(&send_request(gate.address, request.as_bytes())), Some(204));
-    gate.wait_for_line("RECEIVED tell");
+    gate.wait_for_line("RECEIVED tell from 127.");
 }
 
 #[test]

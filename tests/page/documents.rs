@@ -161,7 +161,7 @@ fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
         (_, 9) => Some(down()),
         (2, 3) => Some(json!({"verdict": "up", "latency_seconds": 0.4, "at": AT})),
         (1, 4) => Some(
-            json!({"verdict": "down", "reason": "connect_timeout", "incoming_syns_only": true, "at": AT}),
+            json!({"verdict": "down", "reason": "connect_timeout", "incoming": "syns", "at": AT}),
         ),
         (4, 1) => Some(down()),
         _ => None,

@@ -54,7 +54,7 @@ fn six_nodes_with_a_dead_and_a_lossy_pair() {
     pods.mesh.wait_for_verdict("n5", "n2", "down");
     pods.mesh.wait_for_verdict("n3", "n4", "lossy");
     wait_until(SYNS_ONLY, "n2 gets SYNs of n5 only", || {
-        pods.mesh.agent("n2").peer("n5")["incoming_syns_only"] == true
+        pods.mesh.agent("n2").peer("n5")["incoming"] == "syns"
     });
     // The verdict may rest on two probes; the plot needs more.
     wait_until(SOON, "n5 has probed n2 some times", || {
@@ -116,7 +116,7 @@ fn details_open_by_mouse_and_by_keys(browser: &Browser) {
         "{here}"
     );
     assert!(
-        there.contains("Incoming SYNs onlyits SYNs arrive") && !here.contains("Incoming SYNs only"),
+        there.contains("Incoming nowits SYNs arrive") && !here.contains("its SYNs arrive"),
         "{there}"
     );
     // Each probe has a bar, and each failed one a cross.

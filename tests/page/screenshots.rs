@@ -41,9 +41,8 @@ fn write_the_screenshots() {
         pods.mesh.wait_for_verdict(pair.0, pair.1, "down");
     }
     pods.mesh.wait_for_verdict("ash-2", "hel-2", "lossy");
-    let incoming_syns_only =
-        || pods.mesh.agent("fra-2").peer("hel-1")["incoming_syns_only"] == true;
-    wait_until(PATIENCE, "SYNs of hel-1 arrive", incoming_syns_only);
+    let syns_only = || pods.mesh.agent("fra-2").peer("hel-1")["incoming"] == "syns";
+    wait_until(PATIENCE, "SYNs of hel-1 arrive", syns_only);
     wait_until(PATIENCE, "probes of a faulty pair", || probes("fra-2", "hel-1") >= 20);
     let Some(browser) = Browser::start_in(&pods.router) else { return };
     let take = |name: &str| std::fs::write(folder.join(name), browser.screenshot()).unwrap();

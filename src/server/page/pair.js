@@ -50,7 +50,7 @@ function facts(peer, taken, whole) {
   if (large) fact("Large probes", `${peer.large.successes} succeeded, ${peer.large.failures} failed, last ${large.reason || latency(large.total_seconds)} `, age(large.at, taken));
   else fact("Large probes", "none yet");
   fact("Incoming requests", isNumber(peer.announced_interval_seconds) ? `every ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken));
-  if (peer.incoming_syns_only) fact("Incoming SYNs only", "its SYNs arrive, but no connection follows: the path to it is broken, the reverse path works");
+  if (lookup(INCOMING, peer.incoming)) fact("Incoming now", INCOMING[peer.incoming]);
   fact("Pod", `${peer.address}${peer.ready === true ? ", ready" : peer.ready === false ? ", not ready" : ""}`);
 }
 

@@ -24,6 +24,11 @@ const CAUSES = {
   unsupported: "the agent is of another release, or another program answers",
   no_peer: "only in the rows of other nodes, not in this agent's list of peers",
 };
+const INCOMING = {
+  requests: "its requests arrive: the way back works",
+  syns: "its SYNs arrive, but no connection follows: the path to it is broken, the reverse path works",
+  nothing: "nothing of it arrives",
+};
 const lookup = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
 const verdict = (cell) => lookup(VERDICTS, cell.verdict) || ["?", "dim", 1, ""];
 const isNumber = (value) => typeof value === "number" && isFinite(value);

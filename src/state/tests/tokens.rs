@@ -46,7 +46,7 @@ impl Agent {
         let other = self.peer_of(1 - self.number, other);
         state.peers([other].into_iter().collect(), REFRESH);
         let now = self.fixture.now;
-        self.fixture = Fixture { state, now, next: 0 };
+        self.fixture = Fixture { state, now, next: 0, changes: Vec::new() };
     }
 
     fn peer_of(&self, number: u8, uid: Option<u8>) -> Peer {
