@@ -38,13 +38,28 @@ pub enum ProbeKind {
     Blank,
     /// A blank request outside the schedule, whose answer decides on what a request claimed.
     Check,
-    /// A request for a large answer, which fills full-size segments.
-    Large,
+    /// A large probe: one whose messages fill full-size segments.
+    Large(Large),
     /// The last request of an agent that stops.
     Goodbye {
         /// How long the agent keeps answering.
         drain: Duration,
     },
+}
+
+/// A large probe: which of its messages fill a full-size segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Large {
+    /// Request and answer: its success proves both directions at once.
+    Both,
+    /// The request.
+    Request {
+        /// Bytes of the IP packet that the path carried before, if the kernel's cache has a smaller path MTU
+        /// now: the probe asks the path itself.
+        packet: Option<u32>,
+    },
+    /// The answer.
+    Answer,
 }
 
 /// The queue in which a probe waits for a worker: a black hole must not delay healthy peers.
@@ -155,9 +170,12 @@ pub enum Outcome {
 pub struct KernelView {
     /// Retransmitted segments, SYNs included.
     pub retransmits: u32,
+    /// Those after the handshake: segments of the request.
+    pub request_retransmits: u32,
     /// Smoothed round-trip time; `None` after a retransmit, which makes it ambiguous.
     pub rtt: Option<Duration>,
-    /// Path MTU in bytes; `None` before the connection is established.
+    /// Path MTU in bytes; `None` before the connection is established. Of a [`Large::Request`] that asked
+    /// the path itself: what it learned.
     pub path_mtu: Option<u32>,
 }
 

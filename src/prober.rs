@@ -14,6 +14,7 @@ mod exchange;
 mod failure;
 mod fetch;
 mod half_open;
+mod path_mtu;
 mod pool;
 
 use std::time::Duration;

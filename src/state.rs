@@ -19,12 +19,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
-use crate::probe::{Outcome, ProbeId, Report};
+use crate::probe::{Large, Outcome, ProbeId, ProbeKind, Report};
 use crate::token::{PairToken, TokenKey};
 use crate::wire::KeepAlive;
 use claims::Terms;
 use large::BlankSuccess;
-pub use large::LargeProbes;
+pub use large::{LargeDirection, LargeProbes};
 pub use record::PeerRecord;
 use record::SynEvidence;
 pub use samples::{Histogram, RECENT, Sample};
@@ -80,7 +80,7 @@ pub enum Change {
     /// Send the peer one more blank request at once: its answer decides on a claim.
     Check(NodeName),
     /// Send the peer a large probe.
-    SendLarge(NodeName),
+    SendLarge(NodeName, Large),
     /// The peer's last probe failed, the one before did not.
     FirstFailure(NodeName),
     /// The peer's verdict changed.
@@ -234,8 +234,11 @@ impl MeshState {
         let Some(record) = record.filter(|record| record.large.in_flight == Some(report.id)) else {
             return Vec::new();
         };
+        let ProbeKind::Large(large) = report.kind else { return Vec::new() };
         let record = Arc::make_mut(record);
-        record.large.end(now, &report.outcome, self.settings.large_interval);
+        let strain = record.strain_of(large, report);
+        record.large.end(now, large, &report.outcome, strain, self.settings.large_interval);
+        record.learn_path_mtu(large, report);
         record.update_verdict(self.settings.failure_threshold).into_iter().collect()
     }
 
@@ -259,12 +262,16 @@ impl MeshState {
                     let blank = BlankSuccess {
                         began: report.started,
                         supported: answer.can_large,
-                        lossy: record.is_lossy() || record.is_flaky(),
+                        lossy: record.is_lossy() || record.is_flaky() || record.is_slow_for_large(),
+                        shrunk: record.path_mtu < record.largest_path_mtu,
+                        packet: record.packet_to_ask(),
                     };
                     let interval = settings.large_interval;
                     let offset = settings.source.share(&report.node, interval);
-                    if record.large.is_due_after(now.instant, blank, interval, offset) {
-                        changes.push(Change::SendLarge(report.node.clone()));
+                    if let Some(large) =
+                        record.large.due_after(now.instant, blank, interval, offset)
+                    {
+                        changes.push(Change::SendLarge(report.node.clone(), large));
                     }
                 }
             }

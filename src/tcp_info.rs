@@ -33,9 +33,23 @@ pub(crate) struct Info {
     pmtu: u32,
     /// Milliseconds since the last ACK.
     last_ack: u32,
+    /// Bytes of data in a full-size segment to the peer.
+    send_mss: u32,
+    /// The same from the peer: the MSS announced to it, less the options that both sides agreed on.
+    announced_mss: u32,
 }
 
 impl Info {
+    /// Bytes of data in a full-size segment to the peer.
+    pub(crate) fn outgoing_segment(self) -> usize {
+        usize::try_from(self.send_mss).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of data in the largest segment that the peer may send.
+    pub(crate) fn incoming_segment(self) -> usize {
+        usize::try_from(self.announced_mss).unwrap_or(usize::MAX)
+    }
+
     /// Time since the peer's last ACK: right after the handshake, how late its end was noticed.
     pub(crate) fn since_last_ack(self) -> Duration {
         Duration::from_millis(self.last_ack.into())
@@ -68,6 +82,8 @@ pub(crate) fn read(socket: impl AsFd) -> Option<Info> {
         rtt: info.tcpi_rtt,
         pmtu: info.tcpi_pmtu,
         last_ack: info.tcpi_last_ack_recv,
+        send_mss: info.tcpi_snd_mss,
+        announced_mss: info.tcpi_advmss,
     })
 }
 
@@ -75,14 +91,19 @@ pub(crate) fn read(socket: impl AsFd) -> Option<Info> {
 /// one at the end.
 ///
 /// The round-trip time is the handshake's, from the first reading: later the kernel's average includes
-/// the peer's response time. The retransmits are those of the whole probe, from the second.
+/// the peer's response time. The retransmits are those of the whole probe, from the second; so is the path
+/// MTU, which a router may have lowered meanwhile.
 pub(crate) fn view(established: Option<Info>, end: Info) -> KernelView {
     let established = established.filter(|info| ESTABLISHED.contains(&info.state));
     let rtt = established.map(|info| info.rtt).filter(|rtt| *rtt > 0 && end.total_retrans == 0);
+    let current =
+        established.map(|early| if ESTABLISHED.contains(&end.state) { end } else { early });
+    let since = |early: Info| end.total_retrans.saturating_sub(early.total_retrans);
     KernelView {
         retransmits: end.total_retrans,
+        request_retransmits: established.map(since).unwrap_or_default(),
         rtt: rtt.map(|rtt| Duration::from_micros(rtt.into())),
-        path_mtu: established.map(|info| info.pmtu),
+        path_mtu: current.map(|info| info.pmtu),
     }
 }
 
@@ -211,6 +232,22 @@ mod tests {
         assert_eq!(read(std::io::stdin()), None);
     }
 
+    fn info(state: u8) -> Info {
+        let (send_mss, announced_mss) = (1448, 1448);
+        let (total_retrans, rtt, pmtu, last_ack) = (0, 250, 1500, 0);
+        Info { state, total_retrans, rtt, pmtu, last_ack, send_mss, announced_mss }
+    }
+
+    #[test]
+    fn retransmits_of_the_handshake_are_not_those_of_the_request() {
+        let early = Info { total_retrans: 1, ..info(1) };
+        let end = Info { total_retrans: 3, pmtu: 1300, ..early };
+        let view = |end| super::view(Some(early), end);
+        assert_eq!((view(end).retransmits, view(end).request_retransmits), (3, 2));
+        assert_eq!(view(end).path_mtu, Some(1300), "a router has answered meanwhile");
+        assert_eq!(view(Info { state: 7, ..end }).path_mtu, Some(1500));
+    }
+
     #[test]
     fn only_retransmits_that_the_peer_needed_count_as_lost() {
         let lost = |total_retrans, acked, min_rtt, data_segments| {
@@ -247,16 +284,15 @@ mod tests {
 
     #[test]
     fn there_is_a_round_trip_time_only_without_retransmits() {
-        let early = Info { state: 1, total_retrans: 0, rtt: 250, pmtu: 1500, last_ack: 0 };
+        let early = info(1);
         let clean = view(Some(early), early);
         assert_eq!((clean.retransmits, clean.rtt), (0, Some(Duration::from_micros(250))));
         // A FIN may arrive together with the end of the handshake.
         assert!(view(Some(Info { state: 8, ..early }), early).rtt.is_some());
         let late = view(Some(early), Info { total_retrans: 2, ..early });
         assert_eq!((late.retransmits, late.rtt, late.path_mtu), (2, None, Some(1500)));
-        let never =
-            view(None, Info { state: 2, total_retrans: 3, rtt: 0, pmtu: 1500, last_ack: 0 });
-        assert_eq!(never, KernelView { retransmits: 3, rtt: None, path_mtu: None });
+        let never = view(None, Info { total_retrans: 3, rtt: 0, ..info(2) });
+        assert_eq!(never, KernelView { retransmits: 3, ..KernelView::default() });
         assert_eq!(view(Some(Info { state: 7, ..early }), early).path_mtu, None);
     }
 }

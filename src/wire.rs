@@ -29,8 +29,11 @@ pub const GOODBYE: &str = "Wylis-Goodbye";
 /// In a request: the sender's token for the receiver, and the receiver's for the sender, if it is known:
 /// `OWN.ECHO`. In the answer to one that does not show the right echo: the seal of the right one.
 pub const TOKEN: &str = "Wylis-Token";
-/// In a request: the wanted size of the answer in bytes; its status is then 200.
+/// In a request: the wanted size of the answer in bytes, head included; its status is then 200. Above
+/// [`MAX_SEGMENT`], as older agents ask, the size of its content.
 pub const SIZE: &str = "Wylis-Size";
+/// In a request: nothing but bytes, so that the request fills a segment. Receivers ignore it.
+pub const PADDING: &str = "Wylis-Padding";
 /// In an answer, with the value `1`: the agent is about to stop.
 pub const DRAINING: &str = "Wylis-Draining";
 /// In the answer with the own row: the agent's clock, in Unix milliseconds.
@@ -38,7 +41,7 @@ pub const TIME: &str = "Wylis-Time";
 /// In an answer: the agent's capabilities beyond the blank request, separated by commas.
 pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.
-pub const CAPABILITIES: &str = "goodbye,large,token";
+pub const CAPABILITIES: &str = "large,token";
 /// The capability to answer with any [`SIZE`] up to [`LARGE`].
 pub const CAN_LARGE: &str = "large";
 /// The capability to show tokens.
@@ -56,8 +59,10 @@ pub const UNPAUSED: &str = "Wylis-Unpaused";
 pub const MAX_REQUEST_HEAD: usize = 64 * 1024;
 /// Longest head of an answer in bytes; an agent's takes about 400 with the longest names.
 pub const MAX_ANSWER: usize = 1024;
-/// Size of a large answer in bytes, and the largest that a request can ask for: more than one segment
-/// of any path up to jumbo frames of 9,000 bytes, and within the initial congestion window (RFC 6928).
+/// Largest size in bytes of a message that fills one segment: that of a path with jumbo frames of 9,000
+/// bytes. Where segments are longer, as on the loopback, no packet is lost for its size.
+pub const MAX_SEGMENT: usize = 9 * 1024;
+/// The largest answer in bytes that a request can ask for, within the initial congestion window (RFC 6928).
 pub const LARGE: usize = 10 * 1024;
 /// Longest time that a header can announce; longer ones are reduced to it.
 pub const MAX_ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
@@ -81,7 +86,7 @@ pub struct KeepAlive {
     pub goodbye: Option<Duration>,
     /// The tokens; `None` from an older agent.
     pub token: Option<PairToken>,
-    /// Wanted size of the answer in bytes, at most [`LARGE`]; `None` in a blank request.
+    /// Wanted size of the answer in bytes, at most [`LARGE`], see [`SIZE`]; `None` in a blank request.
     pub size: Option<usize>,
 }
 
@@ -122,6 +127,16 @@ impl KeepAlive {
                 .and_then(number)
                 .map(|size| usize::try_from(size).unwrap_or(LARGE).min(LARGE)),
         })
+    }
+}
+
+/// Adds padding to a rendered request, so that it has `size` bytes, at most [`MAX_SEGMENT`]; one that leaves
+/// no room for it stays as it is.
+pub fn pad(request: &mut String, size: usize) {
+    let room = size.min(MAX_SEGMENT).saturating_sub(request.len());
+    let padding = room.saturating_sub(PADDING.len() + ": \r\n".len());
+    if let Some(end) = request.len().checked_sub("\r\n".len()).filter(|_| padding > 0) {
+        request.insert_str(end, &format!("{PADDING}: {}\r\n", "x".repeat(padding)));
     }
 }
 
@@ -185,6 +200,32 @@ mod tests {
         // The smallest MTU of IPv6, less 60 bytes of headers and 12 of timestamps.
         assert!(text.len() <= 1280 - 72, "{}", text.len());
         assert!(text.contains("Wylis-Token: abcdefghij.0123456789\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_padded_request_has_the_wanted_size_and_the_same_fields() {
+        let blank = KeepAlive {
+            node: NodeName::new("n1").unwrap(),
+            instance: None,
+            interval: None,
+            goodbye: None,
+            token: None,
+            size: Some(0),
+        };
+        let rendered = blank.render("10.0.0.1:9050".parse().unwrap());
+        let shortest = rendered.len() + "Wylis-Padding: x\r\n".len();
+        for (wanted, size) in [
+            (0, rendered.len()),
+            (shortest - 1, rendered.len()),
+            (shortest, shortest),
+            (1448, 1448),
+            (usize::MAX, MAX_SEGMENT),
+        ] {
+            let mut text = rendered.clone();
+            pad(&mut text, wanted);
+            assert_eq!(text.len(), size, "{wanted}");
+            assert_eq!(parse(&text).as_ref(), Some(&blank), "{wanted}");
+        }
     }
 
     #[test]

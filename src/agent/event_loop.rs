@@ -12,7 +12,7 @@ use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
 use crate::metrics::{AgentMetrics, RefreshSample};
 use crate::name::NodeName;
-use crate::probe::{Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
+use crate::probe::{Large, Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
 use crate::prober::{HalfOpen, Prober};
 use crate::schedule::Schedule;
 use crate::server::Renderer;
@@ -225,7 +225,7 @@ impl EventLoop {
         if report.kind == ProbeKind::Check {
             return self.state.report_check(now, report);
         }
-        if report.kind == ProbeKind::Large {
+        if let ProbeKind::Large(_) = report.kind {
             self.large_in_flight = self.large_in_flight.saturating_sub(1);
             return self.state.report_large(now, report);
         }
@@ -243,7 +243,7 @@ impl EventLoop {
                 Change::Resume(node) => self.schedule.resume(now, &node),
                 Change::Pause(node) => self.pause(now, node),
                 Change::Forget(node) => self.schedule.leave(&node),
-                Change::SendLarge(node) => self.probe_large(now, node),
+                Change::SendLarge(node, large) => self.probe_large(now, node, large),
                 Change::Check(node) => self.check(now, node),
                 Change::FirstFailure(node) => self.early.request(EarlyCause::Failing(node)),
                 Change::UnknownSender(node, instance) => {
@@ -315,7 +315,7 @@ impl EventLoop {
     }
 
     /// Starts a large probe. It measures no latency, so it waits behind blank probes when workers are short.
-    fn probe_large(&mut self, now: Instant, node: NodeName) {
+    fn probe_large(&mut self, now: Instant, node: NodeName, large: Large) {
         // A probe beyond the limit is due again after the next blank one.
         if self.draining.is_some() || self.large_in_flight >= MAX_LARGE_IN_FLIGHT {
             return;
@@ -325,7 +325,7 @@ impl EventLoop {
         let Some(record) = self.state.begin_large(&node, id) else { return };
         let address = record.peer.address;
         self.large_in_flight += 1;
-        let (priority, kind) = (Priority::Suspect, ProbeKind::Large);
+        let (priority, kind) = (Priority::Suspect, ProbeKind::Large(large));
         self.submit(Probe { id, node, address, due: now, priority, token: None, kind });
     }
 

@@ -107,7 +107,7 @@ pub(super) fn render((result, kernel): &ProbeResult, address: SocketAddr, paint:
     match result {
         Ok((node, timings, answer)) => {
             let draining = if answer.draining { ", draining" } else { "" };
-            let KernelView { retransmits, rtt, path_mtu } = kernel;
+            let KernelView { retransmits, rtt, path_mtu, .. } = kernel;
             let rtt = rtt.map(|rtt| format!(", rtt {}", format_time(rtt))).unwrap_or_default();
             let mtu = path_mtu.map(|mtu| format!(", mtu {mtu}")).unwrap_or_default();
             format!(

@@ -361,7 +361,12 @@ fn each_probe_is_a_line_and_the_summary_another() {
     let time = Duration::from_micros;
     let timings = |total| Timings { connect: time(400), response: time(700), total: time(total) };
     let node = NodeName::new("n2").unwrap();
-    let kernel = KernelView { retransmits: 1, rtt: Some(time(300)), path_mtu: Some(1370) };
+    let kernel = KernelView {
+        retransmits: 1,
+        rtt: Some(time(300)),
+        path_mtu: Some(1370),
+        ..KernelView::default()
+    };
     let good = |total| (Ok((node.clone(), timings(total), Answer::default())), Some(kernel));
     let failure: ProbeResult = (
         Err(Outcome::Failure(FailureReason::ConnectTimeout)),

@@ -14,7 +14,7 @@ use super::{
 use crate::matrix::{RowError, median};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
-use crate::state::{Direction, Incoming, PeerRecord, RECENT, Sample, Snapshot, Verdict};
+use crate::state::{self, Direction, Incoming, PeerRecord, RECENT, Sample, Snapshot, Verdict};
 
 /// Deeper than any peer; readers of a pair may recurse.
 const MAX_DEPTH: usize = 16;
@@ -54,6 +54,15 @@ pub(super) struct PeerFields<'a> {
 
 #[derive(Serialize)]
 struct Large {
+    successes: u32,
+    failures: u32,
+    last: Option<LargeProbe>,
+    outgoing: LargeDirection,
+    incoming: LargeDirection,
+}
+
+#[derive(Serialize)]
+struct LargeDirection {
     successes: u32,
     failures: u32,
     last: Option<LargeProbe>,
@@ -124,11 +133,9 @@ impl<'a> PeerFields<'a> {
             large: Large {
                 successes: large.successes,
                 failures: large.failures,
-                last: large.last.map(|(at, result)| LargeProbe {
-                    at: unix(at),
-                    total_seconds: result.ok().map(|total| total.as_secs_f64()),
-                    reason: result.err().map(FailureReason::as_str),
-                }),
+                last: large.last().map(LargeProbe::new),
+                outgoing: LargeDirection::new(&large.outgoing),
+                incoming: LargeDirection::new(&large.incoming),
             },
             incoming_requests: record.incoming,
             incoming_retransmits: record.recent_incoming_retransmits(),
@@ -136,6 +143,24 @@ impl<'a> PeerFields<'a> {
             announced_interval_seconds: record.announced_interval.map(|span| span.as_secs_f64()),
             longest_gap_seconds: record.longest_gap(now).map(|gap| gap.as_secs_f64()),
             recent: record.recent.iter().map(Probe::new).collect(),
+        }
+    }
+}
+
+impl LargeDirection {
+    fn new(direction: &state::LargeDirection) -> Self {
+        let state::LargeDirection { successes, failures, last, .. } = *direction;
+        Self { successes, failures, last: last.map(LargeProbe::new) }
+    }
+}
+
+impl LargeProbe {
+    fn new(sample: Sample) -> Self {
+        let result = sample.result();
+        Self {
+            at: unix_seconds(sample.at_millis()),
+            total_seconds: result.ok().map(|(_, total)| total.as_secs_f64()),
+            reason: result.err().map(FailureReason::as_str),
         }
     }
 }

@@ -102,7 +102,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Round-trip time of the last successful probe without a retransmit, measured by the kernel.",
         |record| optional(record.rtt.map(|rtt| rtt.as_secs_f64())),
     ),
-    gauge("wylis_peer_path_mtu_bytes", "pair", "Path MTU known to the kernel.", |record| {
+    gauge("wylis_peer_path_mtu_bytes", "pair", "Path MTU to the peer.", |record| {
         optional(record.path_mtu.map(f64::from))
     }),
     gauge(

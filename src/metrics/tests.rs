@@ -49,6 +49,7 @@ fn probe(state: &mut MeshState, node: &NodeName, outcome: Outcome, retransmits: 
         retransmits,
         rtt: (retransmits == 0).then_some(Duration::from_micros(20_500)),
         path_mtu: Some(1370),
+        ..KernelView::default()
     });
     let report = Report {
         id: 7,

@@ -12,12 +12,13 @@ use super::answer::{Expected, Parsed, parse};
 use super::deadline_stream::{DeadlineStream, LATE};
 use super::failure::{Step, classify};
 use super::half_open::HalfOpenWatch;
+use super::path_mtu;
 use crate::name::NodeName;
 use crate::probe::{
-    Answer, FailureReason, KernelView, LocalError, Outcome, Probe, ProbeKind, Timings,
+    Answer, FailureReason, KernelView, Large, LocalError, Outcome, Probe, ProbeKind, Timings,
 };
 use crate::tcp_info::{self, Info};
-use crate::wire::{KEEPALIVE_PATH, KeepAlive, LARGE, MAX_ANSWER};
+use crate::wire::{self, KEEPALIVE_PATH, KeepAlive, MAX_ANSWER, MAX_SEGMENT};
 
 /// Longest delay on this host after which a failure is still the peer's: less than the time for which
 /// the peer's gate waits for a request.
@@ -46,12 +47,13 @@ pub(super) fn perform(
     started: Instant,
 ) -> (Outcome, Option<KernelView>) {
     let (budget, expected) = match probe.kind {
-        ProbeKind::Large => (settings.timeout.min(MAX_LARGE_TIMEOUT), Expected::Large),
+        ProbeKind::Large(_) => (settings.timeout.min(MAX_LARGE_TIMEOUT), Expected::Large),
         ProbeKind::Blank | ProbeKind::Check | ProbeKind::Goodbye { .. } => {
             (settings.timeout, Expected::Blank)
         }
     };
-    let (address, request) = (probe.address, &request(settings, probe));
+    let address = probe.address;
+    let request = &|handshake| request(settings, probe, handshake);
     let half_open = Some(half_open);
     let (result, kernel) = Attempt { address, request, expected, budget, started, half_open }.run();
     let outcome = match result {
@@ -59,14 +61,39 @@ pub(super) fn perform(
         Ok((_, timings, answer)) => Outcome::Success { timings, answer },
         Err(outcome) => outcome,
     };
-    (outcome, kernel)
+    (outcome, kernel.map(|kernel| ask_path(probe, kernel)))
 }
 
-fn request(settings: &Settings, probe: &Probe) -> String {
-    let (goodbye, size) = match probe.kind {
-        ProbeKind::Blank | ProbeKind::Check => (None, None),
-        ProbeKind::Large => (None, Some(LARGE)),
-        ProbeKind::Goodbye { drain } => (Some(drain), None),
+/// Where the cache has a smaller path MTU than there was, a full-size segment of TCP proves nothing.
+fn ask_path(probe: &Probe, kernel: KernelView) -> KernelView {
+    let ProbeKind::Large(Large::Request { packet: Some(packet) }) = probe.kind else {
+        return kernel;
+    };
+    let known = |cached: u32| match kernel
+        .rtt
+        .and_then(|rtt| path_mtu::carries(probe.address, packet, rtt))
+    {
+        Some(true) => Some(packet),
+        Some(false) => Some(cached),
+        None => None,
+    };
+    let path_mtu = match kernel.path_mtu {
+        Some(cached) if cached < packet => known(cached),
+        other => other,
+    };
+    KernelView { path_mtu, ..kernel }
+}
+
+/// The request of a probe, on a connection of which the kernel says this after the handshake.
+fn request(settings: &Settings, probe: &Probe, handshake: Option<Info>) -> Request {
+    let incoming = handshake.map_or(MAX_SEGMENT, Info::incoming_segment).min(MAX_SEGMENT);
+    let (goodbye, size, padded) = match probe.kind {
+        ProbeKind::Blank | ProbeKind::Check => (None, None, false),
+        ProbeKind::Large(Large::Both) => (None, Some(incoming), true),
+        // An answer of no size: it is as short as can be, and the request is not counted.
+        ProbeKind::Large(Large::Request { .. }) => (None, Some(0), true),
+        ProbeKind::Large(Large::Answer) => (None, Some(incoming), false),
+        ProbeKind::Goodbye { drain } => (Some(drain), None, false),
     };
     let request = KeepAlive {
         node: settings.node.clone(),
@@ -76,7 +103,11 @@ fn request(settings: &Settings, probe: &Probe) -> String {
         token: probe.token,
         size,
     };
-    request.render(probe.address)
+    let mut text = request.render(probe.address);
+    if padded {
+        wire::pad(&mut text, handshake.map_or(MAX_SEGMENT, Info::outgoing_segment));
+    }
+    Request { text, answer: size.unwrap_or_default() }
 }
 
 /// The answering node, the timings and the answer, or why there is none; and the kernel's view.
@@ -85,15 +116,26 @@ pub type ProbeResult = (Result<(NodeName, Timings, Answer), Outcome>, Option<Ker
 /// Sends one blank request, and accepts the answer of any node. It is a HEAD request that names no sender, so
 /// that the peer counts it for no node.
 pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
-    let request = &format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let request = &|_: Option<Info>| Request {
+        text: format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+        answer: 0,
+    };
     let (expected, started) = (Expected::Blank, Instant::now());
     Attempt { address, request, expected, budget, started, half_open: None }.run()
+}
+
+/// What is sent.
+struct Request {
+    text: String,
+    /// The least bytes of the answer.
+    answer: usize,
 }
 
 /// One request and its answer.
 struct Attempt<'a> {
     address: SocketAddr,
-    request: &'a str,
+    /// Renders the request, once the connection is established.
+    request: &'a dyn Fn(Option<Info>) -> Request,
     expected: Expected,
     budget: Duration,
     started: Instant,
@@ -134,12 +176,13 @@ impl Attempt<'_> {
             .map_err(|error| unless_delayed(classify(Step::Connect, &error), opening))?;
         let established = Instant::now();
         *handshake = tcp_info::read(&stream.stream);
-        stream.send(self.request.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
+        let Request { text, answer: least } = (self.request)(*handshake);
+        stream.send(text.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
         let sent = Instant::now();
         let since_ack = handshake.map(Info::since_last_ack).unwrap_or_default();
         let delay = opening + since_ack + (sent - established);
         let (node, answer) =
-            self.receive(stream).map_err(|outcome| unless_delayed(outcome, delay))?;
+            self.receive(stream, least).map_err(|outcome| unless_delayed(outcome, delay))?;
         let received = Instant::now();
         let timings = Timings {
             connect: established - self.started,
@@ -167,8 +210,12 @@ impl Attempt<'_> {
     }
 
     /// Reads until the answer is complete or bad: its head into [`MAX_ANSWER`] bytes, its content
-    /// into nothing.
-    fn receive(&self, stream: &DeadlineStream) -> Result<(NodeName, Answer), Outcome> {
+    /// into nothing. It has `least` bytes at least.
+    fn receive(
+        &self,
+        stream: &DeadlineStream,
+        least: usize,
+    ) -> Result<(NodeName, Answer), Outcome> {
         let mut buffer = [0; MAX_ANSWER];
         let mut filled = 0;
         loop {
@@ -179,6 +226,9 @@ impl Attempt<'_> {
                     return Err(BAD_RESPONSE);
                 }
                 Parsed::Complete { node, answer, mut remaining, .. } => {
+                    if filled + remaining < least {
+                        return Err(BAD_RESPONSE);
+                    }
                     while remaining > 0 {
                         let count = read(stream, &mut buffer)?;
                         remaining = remaining.checked_sub(count).ok_or(BAD_RESPONSE)?;

@@ -32,6 +32,11 @@ const UNRESPONSIVE: Refusal = (503, "the agent does not respond\n");
 const NO_ROW: Refusal = (503, "the peer sent no row\n");
 const NO_THREAD: Refusal = (503, "cannot start a thread\n");
 
+/// The head of a large answer as the gate sends it, without the headers that name the agent and the digits of
+/// the content's length.
+const LARGE_HEAD: &str = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: \r\n\
+                          Connection: close\r\n\r\n";
+
 /// The longest response that the handler sends without a mark: it fits the socket and the gate's buffer.
 const SHORT: usize = 16 * 1024;
 
@@ -234,6 +239,7 @@ fn keepalive(request: Request, views: &dyn Views) {
     let keep_alive = KeepAlive::read(|name| header(&request, name));
     let client = header(&request, wire::CLIENT).and_then(|text| text.parse().ok());
     if let Some(size) = keep_alive.as_ref().and_then(|keep_alive| keep_alive.size) {
+        let size = if size > wire::MAX_SEGMENT { size } else { content_of(size, views) };
         let bytes = std::io::repeat(b'.').take(u64::try_from(size).unwrap_or(0));
         let large = Response::new(StatusCode(200), Vec::new(), bytes, Some(size), None);
         return respond(request, introduced(large, views));
@@ -249,13 +255,28 @@ fn keepalive(request: Request, views: &dyn Views) {
     }
 }
 
+/// The size of the content that makes a large answer `size` bytes, head included; zero if the head alone is
+/// longer. One digit more in the length of the content may make it a byte more.
+fn content_of(size: usize, views: &dyn Views) -> usize {
+    let lines = introduction(views).map(|(name, value)| name.len() + value.len() + ": \r\n".len());
+    let rest = size.saturating_sub(LARGE_HEAD.len() + lines.sum::<usize>());
+    let digits = |number: usize| number.checked_ilog10().map_or(1, |log| log as usize + 1);
+    rest.saturating_sub(digits(rest.saturating_sub(digits(rest))))
+}
+
 /// Adds the headers that name the answering agent and its capabilities.
 fn introduced<R: Read>(response: Response<R>, views: &dyn Views) -> Response<R> {
-    let response = response
-        .with_header_of(wire::NODE, views.node().as_str())
-        .with_header_of(wire::INSTANCE, views.instance().as_str())
-        .with_header_of(wire::CAN, wire::CAPABILITIES);
-    if views.draining() { response.with_header_of(wire::DRAINING, "1") } else { response }
+    introduction(views)
+        .fold(response, |response, (name, value)| response.with_header_of(name, value))
+}
+
+fn introduction(views: &dyn Views) -> impl Iterator<Item = (&str, &str)> {
+    let always = [
+        (wire::NODE, views.node().as_str()),
+        (wire::INSTANCE, views.instance().as_str()),
+        (wire::CAN, wire::CAPABILITIES),
+    ];
+    always.into_iter().chain(views.draining().then_some((wire::DRAINING, "1")))
 }
 
 fn health(request: Request, state: Result<(), String>) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::claims::{Claims, Ruling, Standing, Terms};
 use super::flaky::{Failures, most_frequent};
 use super::gap::Gaps;
-use super::large::LargeProbes;
+use super::large::{LargeProbes, Strain};
 use super::rhythm::{Rhythm, longest_silence};
 use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
 use super::verdict::{Evidence, Incoming, Verdict};
@@ -15,7 +15,7 @@ use super::{Change, Moment};
 use crate::name::{Instance, NodeName};
 use crate::peer::Peer;
 use crate::probe::{
-    Answer, FailureReason, KernelView, Outcome, Priority, ProbeId, Report, Timings,
+    Answer, FailureReason, KernelView, Large, Outcome, Priority, ProbeId, Report, Timings,
 };
 use crate::token::TokenKey;
 use crate::wire::KeepAlive;
@@ -35,8 +35,10 @@ pub struct PeerRecord {
     pub latency: Histogram,
     /// The kernel's round-trip time in the last probe without a retransmit.
     pub rtt: Option<Duration>,
-    /// The kernel's path MTU, in bytes.
+    /// The path MTU in bytes: the kernel's, or what a large probe has learned of the path itself since.
     pub path_mtu: Option<u32>,
+    /// The kernel's, as it was last.
+    cached_path_mtu: Option<u32>,
     /// The largest path MTU so far.
     pub largest_path_mtu: Option<u32>,
     /// Time of the last success.
@@ -105,6 +107,12 @@ const FLAKY_PATIENCE: u32 = 2;
 
 /// Intervals of a peer within which something of it arrives if it lives and its path does.
 const SILENT_INTERVALS: u32 = 2;
+/// A probe that takes so long leaves a large one, which ends after 3 s, no time for three retransmits.
+const SLOW: Duration = Duration::from_secs(1);
+/// How much later an answer comes that was sent again: the kernel's shortest RTO (TCP_RTO_MIN, 200 ms), less
+/// what one answer varies more than the last 20.
+const LATE_ANSWER: Duration = Duration::from_millis(180);
+
 /// Longest transit time of a SYN.
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
 /// The interval of a peer that never announced one.
@@ -132,6 +140,7 @@ impl PeerRecord {
             latency: Histogram::new(bounds),
             rtt: None,
             path_mtu: None,
+            cached_path_mtu: None,
             largest_path_mtu: None,
             last_success: None,
             last_failure: None,
@@ -217,6 +226,74 @@ impl PeerRecord {
         (failed, self.recent.len())
     }
 
+    /// The longest total and response time of the recent successful probes.
+    fn longest_times(&self) -> Option<(Duration, Duration)> {
+        let times = self.recent.iter().filter_map(|sample| sample.result().ok());
+        let times = times.map(|(connect, total)| (total, total.saturating_sub(connect)));
+        times.reduce(|longest, (total, response)| (longest.0.max(total), longest.1.max(response)))
+    }
+
+    /// Whether the path is so slow that a large probe has no time for retransmits.
+    pub(super) fn is_slow_for_large(&self) -> bool {
+        self.longest_times().is_some_and(|(total, _)| total >= SLOW)
+    }
+
+    /// Whether a large probe that succeeded needed retransmits, and for its size. Of its request the kernel
+    /// tells; its answer was sent again if it came later than any recent one by nearly an RTO.
+    pub(super) fn strain_of(&self, large: Large, report: &Report) -> Strain {
+        let request = report.kernel.is_some_and(|kernel| kernel.request_retransmits > 0);
+        let answer = match (&report.outcome, self.longest_times()) {
+            (Outcome::Success { timings, .. }, Some((_, usual))) => {
+                timings.response >= usual + LATE_ANSWER
+            }
+            _ => false,
+        };
+        let strained = match large {
+            Large::Both => request || answer,
+            Large::Request { .. } => request,
+            Large::Answer => answer,
+        };
+        match (strained, self.recent.iter().all(|sample| sample.retransmits == 0)) {
+            (false, _) => Strain::None,
+            (true, true) => Strain::Size,
+            (true, false) => Strain::Unclear,
+        }
+    }
+
+    /// Takes the kernel's path MTU of a blank probe. That it is larger again shows only that its cache has
+    /// forgotten a router's word: the next large probe hears it again, or passes.
+    fn cache_path_mtu(&mut self, path_mtu: Option<u32>) {
+        let Some(cached) = path_mtu.filter(|_| path_mtu != self.cached_path_mtu) else { return };
+        self.cached_path_mtu = Some(cached);
+        let forgotten = self.path_mtu < self.largest_path_mtu && self.path_mtu < Some(cached);
+        if !forgotten || !self.large.are_supported() {
+            self.path_mtu = Some(cached);
+        }
+        self.largest_path_mtu = self.largest_path_mtu.max(self.path_mtu);
+    }
+
+    /// Bytes of the packet that a large probe sends past the kernel's cache, which has a smaller path MTU than
+    /// there was.
+    pub(super) fn packet_to_ask(&self) -> Option<u32> {
+        self.largest_path_mtu.filter(|_| self.cached_path_mtu < self.largest_path_mtu)
+    }
+
+    /// Takes the path MTU that a large probe of full-size requests has learned.
+    pub(super) fn learn_path_mtu(&mut self, large: Large, report: &Report) {
+        let is_success = matches!(report.outcome, Outcome::Success { .. });
+        let learned = report.kernel.and_then(|kernel| kernel.path_mtu).filter(|_| is_success);
+        let Some(learned) = learned else { return };
+        match large {
+            Large::Request { packet: Some(_) } => self.path_mtu = Some(learned),
+            Large::Answer => {}
+            Large::Both | Large::Request { packet: None } => {
+                self.cached_path_mtu = Some(learned);
+                self.path_mtu = Some(learned);
+            }
+        }
+        self.largest_path_mtu = self.largest_path_mtu.max(self.path_mtu);
+    }
+
     /// Mean retransmits of the recent successful probes; `None` without any.
     #[must_use]
     pub fn retransmits_per_probe(&self) -> Option<f64> {
@@ -244,8 +321,7 @@ impl PeerRecord {
         self.gaps.pass(now.instant);
         self.latency.observe(bounds, timings.total);
         self.rtt = kernel.rtt.or(self.rtt);
-        self.path_mtu = kernel.path_mtu.or(self.path_mtu);
-        self.largest_path_mtu = self.largest_path_mtu.max(kernel.path_mtu);
+        self.cache_path_mtu(kernel.path_mtu);
         self.last_success = Some(now.wall);
         if self.up != Some(true) || self.consecutive_failures > 0 {
             self.up = Some(true);
@@ -520,8 +596,7 @@ impl PeerRecord {
             silent: self.silent && self.consecutive_failures == 0,
             flaky: flaky.then(|| most_frequent(self.recent.iter(), known)).flatten(),
             lossy: self.is_lossy() || self.incoming_window.marked() >= LOSSY_REQUESTS,
-            drops_full_size: self.large.drops_full_size(),
-            path_mtu_shrunk: self.path_mtu < self.largest_path_mtu,
+            mtu: self.large.fault(self.path_mtu < self.largest_path_mtu),
         };
         let to = evidence.verdict();
         if !matches!(to, Verdict::Down(_) | Verdict::OneWay) {

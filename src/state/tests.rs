@@ -299,19 +299,6 @@ fn a_peer_that_becomes_silent_is_one_way_and_one_without_any_request_is_not() {
 }
 
 #[test]
-fn a_path_mtu_below_the_largest_so_far_is_an_mtu_fault() {
-    let mut fixture = Fixture::new([peer(1, None)]);
-    for (path_mtu, verdict) in
-        [(1370, Verdict::Up), (1280, Verdict::Mtu(Direction::Outgoing)), (1370, Verdict::Up)]
-    {
-        let kernel = Some(KernelView { path_mtu: Some(path_mtu), ..KernelView::default() });
-        let report = Report { kernel, ..fixture.begin(1) };
-        fixture.state.report(fixture.now, &report);
-        assert_eq!(fixture.verdict(1), verdict);
-    }
-}
-
-#[test]
 fn after_an_outage_in_both_directions_no_peer_is_one_way_or_lossy() {
     let mut fixture = Fixture::new([peer(1, None)]);
     fixture.probe(1, success(), 0);
@@ -461,6 +448,6 @@ proptest! {
 /// A large mesh has thousands of them, and readers briefly hold a second copy.
 #[test]
 fn a_record_is_small() {
-    assert!(size_of::<PeerRecord>() <= 640, "{}", size_of::<PeerRecord>());
+    assert!(size_of::<PeerRecord>() <= 704, "{}", size_of::<PeerRecord>());
     assert!(size_of::<Sample>() <= 24, "{}", size_of::<Sample>());
 }

@@ -74,9 +74,8 @@ pub(super) struct Evidence {
     pub(super) flaky: Option<FailureReason>,
     /// Recent probes succeeded only after a retransmit.
     pub(super) lossy: bool,
-    /// Large probes fail for their size.
-    pub(super) drops_full_size: bool,
-    pub(super) path_mtu_shrunk: bool,
+    /// The direction that loses full-size segments, or whose path MTU has shrunk.
+    pub(super) mtu: Option<Direction>,
 }
 
 impl Evidence {
@@ -88,9 +87,7 @@ impl Evidence {
             Self { silent: true, .. } => Verdict::OneWay,
             Self { flaky: Some(reason), .. } => Verdict::Flaky(reason),
             Self { lossy: true, .. } => Verdict::Lossy,
-            Self { drops_full_size, path_mtu_shrunk, .. } => {
-                Direction::of(path_mtu_shrunk, drops_full_size).map_or(Verdict::Up, Verdict::Mtu)
-            }
+            Self { mtu, .. } => mtu.map_or(Verdict::Up, Verdict::Mtu),
         }
     }
 }
@@ -171,19 +168,15 @@ mod tests {
         silent: false,
         flaky: None,
         lossy: false,
-        drops_full_size: false,
-        path_mtu_shrunk: false,
+        mtu: None,
     };
 
     #[test]
     fn the_worst_verdict_that_applies_wins() {
         let mut evidence = HEALTHY;
         assert_eq!(evidence.verdict(), Verdict::Up);
-        evidence.drops_full_size = true;
+        evidence.mtu = Some(Direction::Incoming);
         assert_eq!(evidence.verdict(), Verdict::Mtu(Direction::Incoming));
-        evidence.drops_full_size = false;
-        evidence.path_mtu_shrunk = true;
-        assert_eq!(evidence.verdict(), Verdict::Mtu(Direction::Outgoing));
         evidence.lossy = true;
         assert_eq!(evidence.verdict(), Verdict::Lossy);
         evidence.flaky = Some(FailureReason::WrongPeer);

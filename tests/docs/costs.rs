@@ -120,6 +120,9 @@ fn shares_and_series_follow_from_the_code() {
     let (probe, series) = (Probe::read(&text), series_of_a_healthy_pair());
     let share = probe.large_bytes as f64 / (300.0 / PACE * probe.bytes as f64) * 100.0;
     says(format!("the large probes add {share:.0} % to the bytes"));
+    // The budget of a probe, large ones included; the slots of a pair are 9 s apart on average.
+    let each = probe.bytes as f64 + probe.large_bytes as f64 * 9.0 / 300.0;
+    assert!(each <= 800.0, "{each}");
     let second = probe.bytes_each_second();
     let month = second * 86_400.0 * 30.4 / 1e6;
     says(format!("costs {second:.0} bytes/s, {:.0} MB a month", (month / 10.0).round() * 10.0));

@@ -25,7 +25,7 @@ use wylis::logger::Loss;
 use wylis::metrics::{AgentMetrics, GateCounts};
 use wylis::name::NodeName;
 use wylis::peer::{Peer, PodCounts};
-use wylis::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, ProbeKind};
+use wylis::probe::{Answer, FailureReason, KernelView, Large, LocalError, Outcome, ProbeKind};
 use wylis::probe::{Report, Timings};
 use wylis::state::{Direction, MeshState, Moment, RECENT, Snapshot, StateSettings, Verdict};
 use wylis::wire::KeepAlive;
@@ -113,11 +113,11 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
             ended: now.instant,
             kind: ProbeKind::Blank,
             outcome: outcome.clone(),
-            kernel: Some(KernelView { retransmits: 0, rtt, path_mtu: Some(1370) }),
+            kernel: Some(KernelView { rtt, path_mtu: Some(1370), ..KernelView::default() }),
         };
         state.report(now, &report);
         state.begin_large(&node, id);
-        state.report_large(now, &Report { kind: ProbeKind::Large, ..report });
+        state.report_large(now, &Report { kind: ProbeKind::Large(Large::Both), ..report });
     }
     let interval = Some(Duration::from_secs(10));
     let request =

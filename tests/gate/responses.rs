@@ -40,7 +40,7 @@ fn probe_gets_the_response_that_the_prober_expects() {
             "HTTP/1.1 204 No Content",
             "Wylis-Node: test-node",
             "Wylis-Instance: test-instance",
-            "Wylis-Can: goodbye,large,token",
+            "Wylis-Can: large,token",
             "Connection: close"
         ]
     );
@@ -52,7 +52,8 @@ fn probe_gets_the_response_that_the_prober_expects() {
 #[test]
 fn large_probe_gets_the_requested_size_up_to_the_limit() {
     let gate = GateProcess::start(&Options::new(8));
-    for (asked, size) in [(1, 1), (wylis::wire::LARGE, wylis::wire::LARGE), (1 << 30, 10_240)] {
+    // Of older releases, which ask for more than a segment: the size of the content.
+    for (asked, size) in [(wylis::wire::LARGE, wylis::wire::LARGE), (1 << 30, 10_240)] {
         let request = format!(
             "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: tell\r\nWylis-Size: {asked}\r\n\r\n"
         );
@@ -63,6 +64,31 @@ fn large_probe_gets_the_requested_size_up_to_the_limit() {
         assert!(head.contains("\r\nWylis-Node: test-node"), "{head}");
         assert_eq!(body.len(), size);
     }
+    for asked in [0, 1, 300, 1300, 1448, 8948, wylis::wire::MAX_SEGMENT] {
+        let request = format!(
+            "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: tell\r\nWylis-Size: {asked}\r\nWylis-Padding: \
+             {}\r\n\r\n",
+            "x".repeat(asked)
+        );
+        let response = send_request(gate.address, request.as_bytes());
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        let shortest = head.len() + 4;
+        assert_eq!(response.len(), asked.max(shortest), "{head}");
+        assert_eq!(body.is_empty(), asked <= shortest);
+    }
+    // Content of 999 bytes, or with one digit more in its length.
+    let sizes: Vec<usize> = (1160..1180)
+        .map(|asked| {
+            let request = format!(
+                "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Node: tell\r\nWylis-Size: {asked}\r\n\r\n"
+            );
+            let excess = send_request(gate.address, request.as_bytes()).len() - asked;
+            assert!(excess <= 1, "{asked} {excess}");
+            excess
+        })
+        .collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 1, "{sizes:?}");
     // Without a node it is a blank request.
     let nameless = b"GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Size: 100\r\n\r\n";
     assert_eq!(status_code(&send_request(gate.address, nameless)), Some(204));

@@ -106,7 +106,7 @@ fn requests_that_prove_nothing_and_large_ones_are_not_reported() {
     for (label, net, kind, token) in [
         ("unproven", 94, ProbeKind::Blank, Some("abcdefghij")),
         ("none", 95, ProbeKind::Blank, None),
-        ("large", 96, ProbeKind::Large, PROVEN),
+        ("large", 96, ProbeKind::Large(wylis::probe::Large::Both), PROVEN),
     ] {
         let Some(reported) = lose(label, net, kind, token, ANSWER) else { return };
         assert_eq!(reported, [""; 0], "{label}");

@@ -101,7 +101,8 @@ fn the_port_is_open_to_all_sources_and_the_service_is_headless() {
     assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
     let policy = object("NetworkPolicy");
     // No `from`, since sources may be rewritten on the path, and no egress rule.
-    assert_eq!(policy["spec"]["ingress"], json!([{"ports": [{"protocol": "TCP", "port": PORT}]}]));
+    let ports = ["TCP", "UDP"].map(|protocol| json!({"protocol": protocol, "port": PORT}));
+    assert_eq!(policy["spec"]["ingress"], json!([{"ports": ports}]));
     assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
     assert!(policy["spec"]["egress"].is_null());
 }

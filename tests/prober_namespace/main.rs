@@ -5,6 +5,8 @@
 //! [`role_prober`]. Namespaces carry the id of this process, and are removed once it is dead.
 #![cfg(test)]
 
+mod large;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -13,13 +15,13 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use wylis::name::{Instance, NodeName};
-use wylis::probe::{Outcome, Priority, Probe, ProbeKind, Report};
+use wylis::probe::{Large, Outcome, Priority, Probe, ProbeKind, Report};
 use wylis::prober::{Prober, Settings};
 
 const PEER_V4: &str = "198.18.0.2:9050";
 const PEER_V6: &str = "[fd00:18::2]:9050";
-/// The role of a child: the target, the number of probes, the timeout in milliseconds, and
-/// `sequential` or `parallel`.
+/// The role of a child: the target, the number of probes, the timeout in milliseconds, `sequential` or
+/// `parallel`, and the kind of the probes: `blank`, or a large one.
 const ROLE: &str = "WYLIS_TEST_ROLE";
 /// Tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
@@ -116,11 +118,15 @@ impl Link {
 
     /// Starts the peer and returns when it listens.
     fn serve(mut self) -> Self {
-        let mut server = self.enter(&self.peer, "role_peer", "peer").spawn().unwrap();
+        self.server = Some(self.serve_in(&self.peer));
+        self
+    }
+
+    fn serve_in(&self, namespace: &str) -> Child {
+        let mut server = self.enter(namespace, "role_peer", "peer").spawn().unwrap();
         let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
         while !lines.next().unwrap().unwrap().contains("listening") {}
-        self.server = Some(server);
-        self
+        server
     }
 
     fn enter(&self, namespace: &str, test: &str, role: &str) -> Command {
@@ -155,6 +161,16 @@ impl Link {
     }
 
     fn probe_as(&self, target: &str, count: usize, timeout: Duration, how: &str) -> Vec<Observed> {
+        self.probe_of_kind(target, count, timeout, &format!("{how} blank"))
+    }
+
+    fn probe_of_kind(
+        &self,
+        target: &str,
+        count: usize,
+        timeout: Duration,
+        how: &str,
+    ) -> Vec<Observed> {
         let role = format!("{target} {count} {} {how}", timeout.as_millis());
         let output = self.enter(&self.prober, "role_prober", &role).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
@@ -185,6 +201,8 @@ impl Drop for Link {
 struct Observed {
     outcome: String,
     retransmits: Option<u32>,
+    request_retransmits: u32,
+    path_mtu: u32,
     has_rtt: bool,
     connect: Duration,
     took: Duration,
@@ -202,7 +220,9 @@ impl Observed {
             report.kernel.map_or("-".to_owned(), |kernel| kernel.retransmits.to_string());
         let has_rtt = report.kernel.is_some_and(|kernel| kernel.rtt.is_some());
         let (connect, took) = (connect.as_micros(), took.as_micros());
-        format!("observed {outcome} {retransmits} {has_rtt} {connect} {took}")
+        let kernel = report.kernel.unwrap_or_default();
+        let (late, mtu) = (kernel.request_retransmits, kernel.path_mtu.unwrap_or_default());
+        format!("observed {outcome} {retransmits} {has_rtt} {connect} {took} {late} {mtu}")
     }
 
     fn read(line: &str) -> Option<Self> {
@@ -215,6 +235,8 @@ impl Observed {
             has_rtt: words[2] == "true",
             connect: micros(words[3]),
             took: micros(words[4]),
+            request_retransmits: words[5].parse().unwrap(),
+            path_mtu: words[6].parse().unwrap(),
         })
     }
 }
@@ -230,12 +252,17 @@ fn role_peer() {
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut buffer = [0; 2048];
-        if stream.read(&mut buffer).unwrap_or(0) > 0 {
-            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\n\r\n");
+        // One that is stuck must not delay the next.
+        std::thread::spawn(move || {
+            let (mut buffer, mut request) = ([0; 2048], String::new());
+            while !request.ends_with("\r\n\r\n") {
+                let Ok(count @ 1..) = stream.read(&mut buffer) else { return };
+                request += str::from_utf8(&buffer[..count]).unwrap();
+            }
+            let _ = stream.write_all(large::answer_to(&request).as_bytes());
             // Until the prober closes.
             let _ = stream.read(&mut buffer);
-        }
+        });
     }
 }
 
@@ -257,6 +284,15 @@ fn role_prober() {
     let prober = Prober::new(settings, move |report: Report| {
         let _ = sender.send(Observed::write(&report));
     });
+    let kind = match words[4].split_once(':') {
+        _ if words[4] == "blank" => ProbeKind::Blank,
+        _ if words[4] == "answer" => ProbeKind::Large(Large::Answer),
+        _ if words[4] == "both" => ProbeKind::Large(Large::Both),
+        packet => {
+            let packet = packet.map(|(_, packet)| packet.parse().unwrap());
+            ProbeKind::Large(Large::Request { packet })
+        }
+    };
     let count = words[1].parse().unwrap();
     let next_report = || reports.recv_timeout(Duration::from_secs(60)).unwrap();
     for id in 0..count {
@@ -269,7 +305,7 @@ fn role_prober() {
             due,
             priority: Priority::Healthy,
             token: None,
-            kind: ProbeKind::Blank,
+            kind,
         });
         if words[3] == "sequential" {
             print(&next_report());
