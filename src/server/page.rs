@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `head.html`, `body.html` | the page before the first document arrives |
 //! | `page.css` | the style: hue shows the verdict (red: down, amber: up with a fault, grey: unknown), depth the latency |
-//! | `words.js` | numbers and faults in words; pure, without document or network |
+//! | `words.js` | numbers and cells in words; pure, without document or network. What is wrong is in the agent's findings: the page judges nothing |
 //! | `grid.js` | the matrix on the screen; a refresh changes only the cells that differ, so that focus, scroll position and screen reader stay in place |
 //! | `pair.js` | one pair: both directions side by side, each as its source sees it |
 //! | `refresh.js` | when to request what: one request at a time, with backoff after failures, none while the page is hidden |
@@ -18,12 +18,12 @@
 
 macro_rules! style_hash {
     () => {
-        "'sha256-naWkqKni/YBoxRA2P53/SilQ+M4ALZ/Jls34GVYMfWU='"
+        "'sha256-HvyZ0qZsOQXuXtCnA9b0fj4UH0xIbfleYZefVisIyKw='"
     };
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-y1cz1o98US4YyKxl5YHURSU0sT5lDt2J2Yob9V6W5yA='"
+        "'sha256-cSJNqDSukDPrsfrPTiTKupwjpzd4TTCfGeXrTsLWkZc='"
     };
 }
 
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_page_is_small() {
         // With 3 KB of headers and code, the page adds at most 40 KB to the binary.
-        assert!(PAGE.len() <= 36 * 1024, "{} bytes", PAGE.len());
+        assert!(PAGE.len() <= 37 * 1024, "{} bytes", PAGE.len());
     }
 
     #[test]

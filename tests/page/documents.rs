@@ -48,6 +48,12 @@ fn hostile_names_and_reasons_are_shown_as_text() {
             _ => json!({"verdict": "constructor", "reason": "__proto__", "probes": IMAGE, "failures": SCRIPT}),
         })
     });
+    hostile["findings"] = json!([
+        {"grave": true, "text": IMAGE, "pairs": [[0, 1], ["__proto__", 9e9], IMAGE, null]},
+        {"grave": SCRIPT, "text": SCRIPT, "pairs": {"0": [0, 1]}, "kind": IMAGE},
+        {"text": {"toString": IMAGE}}, {"text": 7}, null, 7, [SCRIPT], {},
+        {"text": "x".repeat(1_000_000)},
+    ]);
     hostile["node"] = json!(IMAGE);
     hostile["rows"][2] = json!({"node": IMAGE, "error": IMAGE});
     let Some((agent, browser)) = shown(&hostile) else { return };
@@ -61,6 +67,13 @@ fn hostile_names_and_reasons_are_shown_as_text() {
         &json!({"version": 1, "source": "a", "target": SCRIPT, "at": AT, "peer": peer}),
     );
     assert_eq!(texts(&browser, "[role=rowheader]"), [IMAGE, SCRIPT, "a"]);
+    let shown = texts(&browser, "#summary > *");
+    assert_eq!((shown.len(), &shown[..2]), (3, &[IMAGE.to_owned(), SCRIPT.to_owned()][..]));
+    assert!(shown[2].len() <= 2000, "{}", shown[2].len());
+    assert_eq!(browser.run("return summary.querySelectorAll('img, script').length"), 0);
+    for _ in &shown {
+        browser.run("for (const one of summary.children) one.focus()");
+    }
     browser.click(&browser.find("[role=gridcell][aria-label^='a → <script>']"));
     browser.wait_for(SOON, "document.querySelector('dialog dl')");
     let dialog = text(&browser, "dialog");
@@ -98,7 +111,9 @@ fn two_hundred_nodes_are_drawn_in_under_a_second() {
     let nodes: Vec<String> = (0..200)
         .map(|n| format!("ip-10-0-{}-{}.eu-central-1.compute.internal", n / 20, n % 20 + 100))
         .collect();
-    let large = matrix(&nodes, |source, target| (target == 7 && source != 8).then(down));
+    let mut large = matrix(&nodes, |source, target| (target == 7 && source != 8).then(down));
+    let finding = |n| json!({"grave": n < 2, "text": format!("finding {n}"), "pairs": [[n, 7]]});
+    large["findings"] = (0..600).map(finding).collect();
     let Some((_agent, browser)) = shown(&large) else { return };
     // From the document to the laid-out page; the best of several, since the machine may be busy.
     let draw = "const { doc } = now.m, begun = performance.now();
@@ -111,7 +126,13 @@ fn two_hundred_nodes_are_drawn_in_under_a_second() {
     println!("page: 200 nodes drawn in {best:.0} ms");
     assert!(best < 1000.0, "{best} ms");
     assert_eq!(texts(&browser, "[role=gridcell]").len(), 40_000);
-    assert_eq!(text(&browser, "#summary"), "0-107 is down for 198 of 199 others");
+    let expected: Vec<String> = (0..6).map(|n| format!("finding {n}")).collect();
+    let shown = texts(&browser, "#summary > *");
+    assert_eq!((&shown[..6], &shown[6..]), (&expected[..], &["and 494 more".to_owned()][..]));
+    assert_eq!(texts(&browser, "#summary .grave").len(), 2);
+    // All that were read, on request.
+    browser.run("summary.lastChild.click()");
+    assert_eq!(texts(&browser, "#summary > *").len(), 500);
     // Names stay legible, and both headers stay in view when the matrix scrolls.
     let seen = "main.scrollTo(2000, 2000);
         const inside = (one) => { const a = one.getBoundingClientRect(), b = main.getBoundingClientRect();
@@ -148,15 +169,15 @@ fn a_malformed_matrix_is_reported_and_the_last_one_stays() {
     agent.serve("api/v1/cluster", &gaps);
     browser.press(&["r"]);
     browser.wait_for(SOON, "stale.hidden");
-    assert_eq!(text(&browser, "#summary"), "no row from b (none)");
+    assert_eq!(text(&browser, "#summary"), "No findings: 0 of 0 pairs are up");
     agent.serve("api/v1/cluster", &matrix(&[], |_, _| None));
     browser.press(&["r"]);
-    browser.wait_for(SOON, "summary.textContent === 'no nodes known' && !none.hidden");
+    browser.wait_for(SOON, "!none.hidden");
 }
 
 #[test]
 fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
-    // n10 is down for all others, n3 → n4 is slow, and n2 → n5 is broken in one direction.
+    // All others find n10 down, n3 → n4 is slow, and n2 → n5 is broken in one direction.
     let odd = |source, target| match (source, target) {
         (_, 9) => Some(down()),
         (2, 3) => Some(json!({"verdict": "up", "latency_seconds": 0.4, "at": AT})),
@@ -166,9 +187,30 @@ fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
         (4, 1) => Some(down()),
         _ => None,
     };
-    let Some((_agent, browser)) = shown(&matrix(&names(12), odd)) else { return };
-    let summary = "n10 is down for 11 of 11 others;n2 → n5 is broken, the reverse path works";
-    assert_eq!(text(&browser, "#summary"), summary);
+    let mut odd = matrix(&names(12), odd);
+    let sentences = ["of the agent, → word for word", "another"];
+    odd["findings"] = json!([{"grave": true, "text": sentences[0], "pairs": [[1, 4], [4, 1]]},
+        {"grave": false, "text": sentences[1], "pairs": []}]);
+    let Some((_agent, browser)) = shown(&odd) else { return };
+    assert_eq!(texts(&browser, "#summary button"), sentences);
+    assert_eq!(
+        browser.run("return [summary.dataset.bad, document.title]"),
+        json!(["down", "2 findings · Wylis"])
+    );
+    // The pairs of a finding are marked while it has the focus or the pointer.
+    let marked = || {
+        let labels =
+            "return [...grid.querySelectorAll('.hit')].map((one) => one.ariaLabel.split(':')[0])";
+        browser.run(labels)
+    };
+    assert_eq!(marked(), json!([]));
+    browser.run("summary.firstChild.focus()");
+    assert_eq!(marked(), json!(["n2 → n5", "n5 → n2"]));
+    browser.press(&["r"]);
+    browser.run("render()");
+    assert_eq!(marked(), json!(["n2 → n5", "n5 → n2"]), "after a refresh too");
+    browser.run("summary.lastChild.focus()");
+    assert_eq!(marked(), json!([]));
     let (rows, columns) = ("[role=rowheader]", "[role=columnheader] + [role=columnheader]");
     assert_eq!(texts(&browser, rows), names(12));
     let choose = |id: &str, value: &str| {

@@ -6,6 +6,7 @@ let places = []; // the elements of each row, and the last descriptions of its c
 let heads = []; // the column headers
 let focus = [], tabStop = null; // the pair that the Tab key reaches, by names, and its cell
 let hovered = null; // the place under the pointer
+let every = false, chosen = null; // whether all findings are shown, and the one whose pairs are marked
 
 function element(tag, role, parent, text) {
   const made = document.createElement(tag);
@@ -101,6 +102,27 @@ function render() {
   // The focused pair may have moved or left.
   setTabStop(placeOf(focus) || [0, Math.min(1, cols.length - 1)], focused);
   highlight();
+  mark();
+}
+
+// Marks the pairs of the finding under the pointer or the focus.
+function mark(event) {
+  if (event) chosen = event.type === "pointerover" || event.type === "focusin" ? event.target.finding : null;
+  grid.querySelectorAll(".hit").forEach((one) => one.classList.remove("hit"));
+  for (const [i, j] of chosen?.pairs || []) places[order.rows.indexOf(i)]?.cells[order.cols.indexOf(j)]?.classList.add("hit");
+}
+for (const type of ["pointerover", "pointerleave", "focusin", "focusout"]) $("summary").addEventListener(type, (event) => now && mark(event));
+
+// The findings, as text. Written only when they change, since a screen reader speaks them.
+function renderFindings({ m, c }) {
+  const shown = every ? m.findings : m.findings.slice(0, FEW), more = m.findings.length - shown.length, whole = $("summary");
+  const lines = shown.length ? shown.map(({ text }) => text) : [`No findings: ${grouped(c.verdicts.up)} of ${grouped(c.pairs)} pairs are up`];
+  if (more) lines.push(`and ${more} more`);
+  if (whole.textContent !== lines.join("")) whole.replaceChildren(...lines.map((line) => element(shown.length ? "button" : "span", "", null, line)));
+  shown.forEach((finding, k) => { whole.children[k].finding = finding; whole.children[k].className = finding.grave ? "grave" : ""; });
+  if (more) whole.lastChild.onclick = () => { every = true; renderFindings(now); };
+  chosen &&= m.findings.find(({ text }) => text === chosen.text);
+  whole.dataset.bad = m.findings.some(({ grave }) => grave) ? "down" : shown.length ? "warn" : "";
 }
 
 const nameAt = ([r, c]) => [now.m.names[order.rows[r]], now.m.names[order.cols[c]]];
@@ -158,18 +180,14 @@ new ResizeObserver(() => now && render()).observe(main);
 
 // Renders what is above the matrix.
 function renderHeader() {
-  const { m, c } = now, { doc, short, rows } = m, [bad, clauses] = summarize(m, c), [i, j, seconds] = c.slowest || [];
-  // Written only when it changes, since a screen reader speaks it.
-  if ($("summary").textContent !== clauses.join(";")) {
-    $("summary").replaceChildren(...clauses.map((clause, k) => element("span", "", null, clause + (clauses[k + 1] ? ";" : ""))));
-  }
-  $("summary").dataset.bad = bad;
+  const { m, c } = now, { doc, short, rows } = m, [i, j, seconds] = c.slowest || [];
+  renderFindings(now);
   $("from").textContent = `collected by ${doc.node}`;
   $("figures").textContent = [
     many(short.length, "node"), `${grouped(c.verdicts.up)} of ${many(c.pairs, "pair")} up`, `median ${latency(median(c.all))}`,
     c.slowest ? `slowest ${short[i]} → ${short[j]} ${latency(seconds)}` : "", many(rows.filter((row) => !row.error).length, "row"), `collected in ${latency(doc.duration_seconds)}`,
   ].filter(Boolean).join(" · ");
-  document.title = `${c.faults ? `${many(c.faults, "fault")} · ` : ""}Wylis`;
+  document.title = `${m.findings.length ? `${many(m.findings.length, "finding")} · ` : ""}Wylis`;
   const key = (kind, text, label) => {
     const entry = element("span"), box = element("i", "", entry, text);
     box.className = kind;

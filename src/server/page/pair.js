@@ -38,19 +38,25 @@ function age(at, taken) {
 }
 
 function facts(peer, taken, whole) {
-  const table = element("dl", "", whole), last = peer.last_failure, large = peer.large?.last, reasons = Object.entries(peer.failures_by_reason || {});
+  const table = element("dl", "", whole), last = peer.last_failure, large = peer.large, reasons = Object.entries(peer.failures_by_reason || {});
   const fact = (name, ...values) => { element("dt", "", table, name); element("dd", "", table).append(...values); };
-  fact("Kernel RTT", latency(peer.rtt_seconds));
+  fact("Kernel RTT", latency(peer.rtt_seconds), ...(isNumber(peer.rtt_age_seconds) ? [", ", age(taken - peer.rtt_age_seconds, taken)] : []));
+  if (peer.slow === true) fact("Slow", SLOW);
+  if (peer.intercepted === true) fact("Intercepted", INTERCEPTED);
   fact("Path MTU", isNumber(peer.path_mtu_bytes) ? `${peer.path_mtu_bytes} bytes` : "–");
   fact("Retransmits", isNumber(peer.retransmits_per_probe) ? `${+peer.retransmits_per_probe.toFixed(2)} per probe, ` : "", `${grouped(peer.retransmits ?? 0)} in total`);
   fact("Probes", `${grouped(peer.successes ?? 0)} succeeded, ${grouped(peer.failures ?? 0)} failed`, peer.consecutive_failures ? ` (${peer.consecutive_failures} consecutive)` : "");
   if (reasons.length) fact("Failures", reasons.map(([reason, count]) => `${reason} ${grouped(count)}`).join(", "));
   if (last) fact("Last failure", `${last.reason} in ${last.phase}, `, age(last.at, taken));
   fact("Last success", age(peer.last_success, taken));
-  if (large) fact("Large probes", `${peer.large.successes} succeeded, ${peer.large.failures} failed, last ${large.reason || latency(large.total_seconds)} `, age(large.at, taken));
-  else fact("Large probes", "none yet");
-  fact("Incoming requests", isNumber(peer.announced_interval_seconds) ? `every ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken));
-  if (lookup(INCOMING, peer.incoming)) fact("Incoming now", INCOMING[peer.incoming]);
+  for (const [name, one] of large?.outgoing ? [["Large there", large.outgoing], ["Large back", large.incoming]] : [["Large probes", large]]) {
+    const seen = one?.last;
+    if (seen) fact(name, `${one.successes} succeeded, ${one.failures} failed, last ${seen.reason || latency(seen.total_seconds)} `, age(seen.at, taken));
+    else fact(name, "none yet");
+  }
+  fact("Incoming requests", isNumber(peer.announced_interval_seconds) ? `every ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken), peer.incoming_retransmits ? `, ${peer.incoming_retransmits} of the last 20 with retransmits` : "");
+  if (incoming(peer)) fact("Reverse path", incoming(peer));
+  if (isNumber(peer.longest_gap_seconds)) fact("Longest gap", `${latency(peer.longest_gap_seconds)} without a packet, in about an hour`);
   fact("Pod", `${peer.address}${peer.ready === true ? ", ready" : peer.ready === false ? ", not ready" : ""}`);
 }
 
@@ -63,7 +69,9 @@ function direction(section, [source, target], doc, problem) {
   line.className = "verdict";
   chip.className = kind;
   if (cell.reason) line.append(cell.reason);
-  element("p", "", whole, lookup(CAUSES, cell.reason) || meaning);
+  const failed = peer ? peer.recent?.filter((probe) => probe.reason).length : cell.failures;
+  if (cell.verdict === "flaky" && failed) line.append(`, ${failed} of ${peer ? peer.recent.length : cell.probes ?? 20}`);
+  element("p", "", whole, lookup(DIRECTIONS, cell.direction) || lookup(CAUSES, cell.reason) || meaning);
   if (peer) {
     plot(peer.recent?.slice(-20) || [], whole);
     facts(peer, doc.at, whole);

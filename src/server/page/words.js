@@ -1,15 +1,20 @@
 "use strict";
+const MOST = 500, FEW = 6; // findings: read, and shown at first
 const BOUNDS = [0.3, 1, 3, 10, 30, 100, 300, 1000]; // ms
-// Mark, class, weight, meaning.
+// Mark, class, rank in the order "worst first", meaning.
 const VERDICTS = {
   up: ["", "fine", 0, "no fault"],
   down: ["×", "down", 100, "no success in several consecutive slots"],
+  flaky: ["!", "warn", 20, "probes fail and succeed in turns"],
   lossy: ["~", "warn", 10, "up, but several of the last 20 probes needed retransmits"],
   "one-way": ["→", "warn", 10, "up, but requests from it no longer arrive"],
   mtu: ["≤", "warn", 10, "up, but large packets are lost, or the path MTU has shrunk"],
   unknown: ["?", "dim", 1, "too few probes yet"],
   draining: ["…", "dim", 1, "it announced that it stops or is replaced"],
 };
+const DIRECTIONS = { outgoing: "large packets to it are lost", incoming: "large packets from it are lost", both: "large packets are lost both ways" };
+const INCOMING = { requests: "its requests arrive", syns: "its SYNs arrive and lead to nothing", nothing: "nothing arrives from it" };
+const SLOW = "slower than its timeout allows", INTERCEPTED = "something answers handshakes in its place";
 const CAUSES = {
   connect_timeout: "no answer to any SYN: a broken path, a dead node or a firewall that drops packets",
   refused: "the host is alive, but nothing listens on the port: the agent is down or restarting",
@@ -31,6 +36,9 @@ const INCOMING = {
 };
 const lookup = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
 const verdict = (cell) => lookup(VERDICTS, cell.verdict) || ["?", "dim", 1, ""];
+// What comes in from the target while it is down or one-way; agents of an earlier release know SYNs only.
+const arriving = (cell) => (cell.incoming_syns_only === true ? "syns" : cell.incoming);
+const incoming = (cell) => (["down", "one-way"].includes(cell.verdict) ? lookup(INCOMING, arriving(cell)) || "not known whether its requests arrive" : "");
 const isNumber = (value) => typeof value === "number" && isFinite(value);
 const median = (values) => values.slice().sort((a, b) => a - b)[values.length >> 1];
 const depth = (seconds) => BOUNDS.filter((bound) => seconds * 1000 >= bound).length;
@@ -47,8 +55,6 @@ function ago(seconds) {
 }
 const grouped = (count) => count.toLocaleString("en");
 const many = (count, thing) => `${grouped(count)} ${thing}${count === 1 ? "" : "s"}`;
-const list = (items, most) => (items.length <= most ? items.join(", ")
-  : `${items.slice(0, most - 1).join(", ")} and ${items.length - most + 1} more`);
 
 // Names without the prefix and the domain that all of them share.
 function shorten(names) {
@@ -70,7 +76,10 @@ function matrix(doc) {
   const names = doc.nodes.map(String);
   const rows = names.map((_, i) => doc.rows[i] || { error: "none" });
   const at = (i, j) => (i !== j && !rows[i].error && rows[i].cells?.[j]) || null;
-  return { doc, names, rows, at, short: shorten(names) };
+  // The agent's, word for word; the page judges nothing.
+  const findings = (Array.isArray(doc.findings) ? doc.findings : []).filter((one) => typeof one?.text === "string").slice(0, MOST)
+    .map(({ grave, text, pairs }) => ({ grave: grave === true, text: text.slice(0, 2000), pairs: Array.isArray(pairs) ? pairs.filter(Array.isArray).slice(0, 64) : [] }));
+  return { doc, names, rows, at, findings, short: shorten(names) };
 }
 
 // One cell: its class, its mark, its number, and all of it in words.
@@ -81,84 +90,35 @@ function describe(m, i, j) {
   const [mark, kind] = verdict(cell), timed = isNumber(cell.latency_seconds);
   const words = [cell.verdict];
   if (cell.reason) words.push(cell.reason);
-  if (cell.incoming === "syns") words.push("incoming SYNs only");
+  for (const one of [lookup(DIRECTIONS, cell.direction), incoming(cell), cell.slow === true && SLOW, cell.intercepted === true && INTERCEPTED]) if (one) words.push(one);
   if (timed) words.push(latency(cell.latency_seconds));
   if (cell.failures) words.push(`${cell.failures} of the last ${cell.probes ?? 20} failed`);
+  if (cell.incoming_retransmits) words.push(`${cell.incoming_retransmits} of its requests with retransmits`);
   if (cell.retransmits) words.push(`${cell.retransmits} with retransmits`);
+  if (m.rows[i].through) words.push(`row passed on by ${m.rows[i].through}`);
   return [
-    kind === "fine" ? `up d${timed ? depth(cell.latency_seconds) : 0}` : kind + (cell.incoming === "syns" ? " half" : ""),
+    kind === "fine" ? `up d${timed ? depth(cell.latency_seconds) : 0}` : kind + (kind === "down" && ["requests", "syns"].includes(arriving(cell)) ? " half" : ""),
     mark, timed && kind !== "down" ? number(cell.latency_seconds) : "", pair + words.join(", "),
   ];
 }
 
-// Counts for the summary, the order and the legend, in one pass over all cells.
+// Counts for the figures, the order and the legend, in one pass over all cells.
 function count(m) {
   const n = m.names.length, zeros = () => Array(n).fill(0);
-  const c = {
-    pairs: n * (n - 1), missing: 0, faults: 0, depths: Array(9).fill(0), verdicts: { up: 0 }, all: [], slowest: null,
-    bad: zeros(), known: zeros(), down: zeros(), half: zeros(), slow: zeros().map(() => []),
-  };
+  const c = { missing: 0, pairs: 0, depths: Array(9).fill(0), verdicts: { up: 0 }, all: [], slowest: null, bad: zeros(), slow: zeros().map(() => []) };
   for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) {
     if (i === j) continue;
     const cell = m.at(i, j);
     if (!cell) { c.missing++; c.bad[i] += 0.01; continue; }
-    const [, , weight] = verdict(cell), name = lookup(VERDICTS, cell.verdict) ? cell.verdict : "unknown";
+    const [, kind, rank] = verdict(cell), name = lookup(VERDICTS, cell.verdict) ? cell.verdict : "unknown";
+    c.pairs++;
     c.verdicts[name] = (c.verdicts[name] || 0) + 1;
-    c.bad[i] += weight; c.bad[j] += weight;
-    if (weight > 1) c.faults++;
-    if (weight !== 1) c.known[j]++;
-    if (weight === 100) { c.down[j]++; if (cell.incoming === "syns") c.half[j]++; }
+    c.bad[i] += rank; c.bad[j] += rank;
     const seconds = cell.latency_seconds;
-    if (!isNumber(seconds) || weight === 100) continue;
+    if (!isNumber(seconds) || kind === "down") continue;
     for (const times of [c.all, c.slow[i], c.slow[j]]) times.push(seconds);
-    if (!weight) c.depths[depth(seconds)]++;
+    if (!rank) c.depths[depth(seconds)]++;
     if (!c.slowest || seconds > c.slowest[2]) c.slowest = [i, j, seconds];
   }
   return c;
-}
-
-// The summary: how bad it is, and its clauses. First whole nodes, then pairs, then what is unknown.
-function summarize(m, c) {
-  const { short } = m, n = short.length, all = short.map((_, x) => x), clauses = [], whole = new Set();
-  const arrow = (i, j) => `${short[i]} → ${short[j]}`;
-  const down = (cell) => cell?.verdict === "down";
-  const dead = all.filter((x) => c.down[x] >= 2 && c.down[x] * 2 > c.known[x]);
-  dead.forEach((x) => whole.add(x));
-  if (dead.length > 2) clauses.push(`${dead.length} nodes are down for most others: ${list(dead.map((x) => short[x]), 6)}`);
-  else for (const x of dead) {
-    const back = c.half[x] * 2 > c.down[x] ? ", which still receive its SYNs" : "";
-    clauses.push(`${short[x]} is down for ${c.down[x]} of ${many(c.known[x], "other")}${back}`);
-  }
-  // Nodes that do not reach what others reach.
-  for (const i of all.filter((i) => !whole.has(i))) {
-    const cells = all.map((j) => !dead.includes(j) && m.at(i, j)).filter((cell) => cell && verdict(cell)[2] !== 1);
-    const lost = cells.filter(down).length;
-    if (lost < 2 || lost * 2 <= cells.length) continue;
-    whole.add(i);
-    clauses.push(`${short[i]} reaches ${cells.length - lost || "none"} of ${many(cells.length, "other")}`);
-  }
-  const pairs = [], kinds = { lossy: [], "one-way": [], mtu: [] };
-  for (const i of all) for (const j of all) {
-    const there = m.at(i, j), back = m.at(j, i);
-    if (there) lookup(kinds, there.verdict)?.push([i, j]);
-    if (!down(there) || whole.has(i) || whole.has(j)) continue;
-    if ((there.incoming === "syns") && !(back?.incoming === "syns")) pairs.push(`${arrow(i, j)} is broken, the reverse path works`);
-    else if (!down(back)) pairs.push(`${arrow(i, j)} is down (${there.reason})`);
-    else if (i < j && !(there.incoming === "syns") === !(back.incoming === "syns")) pairs.push(`${short[i]} and ${short[j]} do not reach each other`);
-  }
-  if (pairs.length) clauses.push(list(pairs, 3));
-  for (const [kind, found] of Object.entries(kinds)) {
-    const touched = all.map((x) => found.filter((pair) => pair.includes(x)).length), most = Math.max(...touched), x = touched.indexOf(most);
-    const common = most > 3 && most >= n - 1, left = common ? found.filter((pair) => !pair.includes(x)) : found;
-    if (common) clauses.push(`${short[x]} is ${kind} with most others`);
-    const both = ([i, j]) => m.at(j, i)?.verdict === kind;
-    const ways = left.filter((pair) => !both(pair) || pair[0] < pair[1]).map((pair) => (both(pair) ? `${short[pair[0]]} ↔ ${short[pair[1]]}` : arrow(...pair)));
-    if (ways.length) clauses.push(`${list(ways, 3)} ${kind}`);
-  }
-  const silent = all.filter((x) => m.rows[x].error && !whole.has(x));
-  if (silent.length) clauses.push(`no row from ${list(silent.map((x) => `${short[x]} (${m.rows[x].error})`), 4)}`);
-  if (clauses.length) return [whole.size || pairs.length ? "down" : "warn", clauses];
-  if (n < 2) return ["dim", [n ? `${short[0]} has no peers` : "no nodes known"]];
-  const rest = c.pairs - c.verdicts.up;
-  return rest ? ["dim", [`${grouped(c.verdicts.up)} of ${many(c.pairs, "pair")} up, ${grouped(rest)} unknown`]] : ["", [`All ${many(c.pairs, "pair")} up`]];
 }
