@@ -29,16 +29,10 @@ const CAUSES = {
   unsupported: "the agent is of another release, or another program answers",
   no_peer: "only in the rows of other nodes, not in this agent's list of peers",
 };
-const INCOMING = {
-  requests: "its requests arrive: the way back works",
-  syns: "its SYNs arrive, but no connection follows: the path to it is broken, the reverse path works",
-  nothing: "nothing of it arrives",
-};
 const lookup = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
 const verdict = (cell) => lookup(VERDICTS, cell.verdict) || ["?", "dim", 1, ""];
 // What comes in from the target while it is down or one-way; agents of an earlier release know SYNs only.
-const arriving = (cell) => (cell.incoming_syns_only === true ? "syns" : cell.incoming);
-const incoming = (cell) => (["down", "one-way"].includes(cell.verdict) ? lookup(INCOMING, arriving(cell)) || "not known whether its requests arrive" : "");
+const incoming = (cell) => (["down", "one-way"].includes(cell.verdict) ? lookup(INCOMING, cell.incoming) || "not known whether its requests arrive" : "");
 const isNumber = (value) => typeof value === "number" && isFinite(value);
 const median = (values) => values.slice().sort((a, b) => a - b)[values.length >> 1];
 const depth = (seconds) => BOUNDS.filter((bound) => seconds * 1000 >= bound).length;
@@ -97,7 +91,7 @@ function describe(m, i, j) {
   if (cell.retransmits) words.push(`${cell.retransmits} with retransmits`);
   if (m.rows[i].through) words.push(`row passed on by ${m.rows[i].through}`);
   return [
-    kind === "fine" ? `up d${timed ? depth(cell.latency_seconds) : 0}` : kind + (kind === "down" && ["requests", "syns"].includes(arriving(cell)) ? " half" : ""),
+    kind === "fine" ? `up d${timed ? depth(cell.latency_seconds) : 0}` : kind + (kind === "down" && ["requests", "syns"].includes(cell.incoming) ? " half" : ""),
     mark, timed && kind !== "down" ? number(cell.latency_seconds) : "", pair + words.join(", "),
   ];
 }

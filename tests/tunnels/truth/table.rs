@@ -227,7 +227,7 @@ cases! {
         .partial(SHORT);
     BURST = Case::node("burst", "link of B dead for 1 s of each 10 s", LOSSY_OR_FLAKY, LOSSY_OR_FLAKY)
         .finding(&["n2's link: *", "n1 ↔ n2: *", "n1 → n2: *", "n2 → n1: *"])
-        .partial(FASTER).within(Duration::from_secs(60), FASTER.slots(WINDOW)).by_chance();
+        .partial(FAST).within(BY_CHANCE, FAST.slots(WINDOW)).by_chance();
     SHORT_BURST = Case::node("short_burst", "link of B dead for 0.4 s of each 2 s", LOSSY_OR_FLAKY, LOSSY_OR_FLAKY)
         .finding(&["n2's link: *", "n1 ↔ n2: *", "n1 → n2: *", "n2 → n1: *"])
         .partial(FAST).by_chance();
