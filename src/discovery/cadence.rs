@@ -35,9 +35,9 @@ const EARLY_INTERVAL: Duration = Duration::from_secs(10);
 /// runs, and the API server learns of it late, up to ten seconds on a busy node. (With the intervals of other
 /// starting pods, up to the regular one, such a pod was not probed for 40 s.)
 const AWAITED_INTERVAL: Duration = Duration::from_secs(3);
-/// How long such a request counts. Its cause is then ignored for at least as long again, twice as long each
-/// time, so that a client that invents names while a pod never starts causes 80 lists an hour, most of them
-/// tables.
+/// How long such a request counts; further ones of its cause are ignored for longer each time. A client that
+/// invents names while a pod never starts causes five lists for each of [`NAMES_MAX`] names in 40 minutes, most
+/// of them tables.
 const AWAITED_FOR: Duration = Duration::from_secs(15);
 /// The first retry after a failure; each further failure doubles it.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
