@@ -209,11 +209,11 @@ impl Matrix {
         }
     }
 
-    /// Sets what is known of the clock of a node whose row is there.
-    pub fn set_clock(&mut self, node: &NodeName, clock: ClockOffset) {
+    /// Sets what the time of a row that is there tells of the clock of its node.
+    pub fn set_clock(&mut self, node: &NodeName, clock: impl FnOnce(u64) -> ClockOffset) {
         let row = self.names.number(node).and_then(|number| self.rows.get_mut(number));
         if let Some(Ok(row)) = row {
-            row.clock = Some(clock);
+            row.clock = Some(clock(row.at));
         }
     }
 

@@ -23,7 +23,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::name::{Instance, NodeName};
 pub use exchange::{ProbeResult, probe_once};
-pub use fetch::{Fetch, FetchError, FetchJob, PeerTime, fetch, fetch_all};
+pub use fetch::{Fetch, FetchError, FetchJob, Origin, fetch, fetch_all};
 pub use half_open::HalfOpen;
 pub use pool::Prober;
 

@@ -36,8 +36,8 @@ pub const SIZE: &str = "Wylis-Size";
 pub const PADDING: &str = "Wylis-Padding";
 /// In an answer, with the value `1`: the agent is about to stop.
 pub const DRAINING: &str = "Wylis-Draining";
-/// In the answer with the own row: the agent's clock, in Unix milliseconds.
-pub const TIME: &str = "Wylis-Time";
+/// In the answer with the own row: its age in milliseconds. Together with its time, it shows the clock.
+pub const AGE: &str = "Wylis-Age";
 /// In an answer: the agent's capabilities beyond the blank request, separated by commas.
 pub const CAN: &str = "Wylis-Can";
 /// The value of [`CAN`] in this release.

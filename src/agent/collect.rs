@@ -9,7 +9,7 @@ use crate::document::{MAX_ROW, read_row};
 use crate::matrix::{ClockOffset, Matrix, NamedRow, RowError, unix_millis};
 use crate::name::NodeName;
 use crate::probe::Priority;
-use crate::prober::{self, Fetch, FetchError, FetchJob, PeerTime};
+use crate::prober::{self, Fetch, FetchError, FetchJob, Origin};
 use crate::server::CACHE_TIME;
 use crate::state::{PeerRecord, Snapshot};
 use crate::wire;
@@ -267,9 +267,11 @@ impl FetchJob for Collection<'_> {
         self.add(&peer, row);
     }
 
-    fn told_time(&mut self, node: &NodeName, time: PeerTime) {
-        let PeerTime { time, arrival, took } = time;
-        self.matrix.set_clock(node, ClockOffset::of(time, unix_millis(arrival), took));
+    fn made(&mut self, node: &NodeName, origin: Origin) {
+        let Origin { age, arrival, took } = origin;
+        self.matrix.set_clock(node, |at| {
+            ClockOffset::of(at.saturating_add(age), unix_millis(arrival), took)
+        });
     }
 }
 

@@ -22,3 +22,21 @@ impl ClockOffset {
         Self { millis, doubt: half.saturating_add(1) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_doubt_is_half_a_round_trip() {
+        let of = |time, took| ClockOffset::of(time, 10_000, Duration::from_millis(took));
+        assert_eq!(of(10_000, 0), ClockOffset { millis: 0, doubt: 1 });
+        // Written half a second ago, if both ways take the same time.
+        assert_eq!(of(9500, 1000), ClockOffset { millis: 0, doubt: 501 });
+        assert_eq!(of(14_000, 200), ClockOffset { millis: 4100, doubt: 101 });
+        assert_eq!(of(0, 200), ClockOffset { millis: -9900, doubt: 101 });
+        for time in [u64::MAX, 0] {
+            assert!(ClockOffset::of(time, u64::MAX - time, Duration::MAX).doubt > 1 << 60);
+        }
+    }
+}

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::Matrix;
 use crate::label::label_set;
-use facts::Facts;
+use facts::{Cells, Facts};
 use found::Found;
 
 /// Most pairs that a finding lists; [`Finding::cells`] counts all of them.
@@ -162,7 +162,10 @@ fn fold(all: &mut Vec<Found>) {
         folded.iter().flat_map(|found| found.nodes.iter().copied()).collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let cells: Vec<_> = folded.into_iter().flat_map(|found| found.cells).collect();
+    let mut cells = Cells::default();
+    for found in &folded {
+        cells.extend(found.cells.iter());
+    }
     let text =
         format!("{count} more, which concern {} pairs of {} nodes", cells.len(), nodes.len());
     let rest = Found { kind: FindingKind::Pair, is_grave, nodes, cells, text };

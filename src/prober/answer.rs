@@ -10,7 +10,7 @@ use crate::name::{Instance, NodeName};
 use crate::probe::Answer;
 use crate::token::Token;
 use crate::wire::{
-    CAN, CAN_LARGE, CAN_TOKEN, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, TIME, TOKEN, can,
+    AGE, CAN, CAN_LARGE, CAN_TOKEN, DRAINING, INSTANCE, LARGE, MAX_ANSWER, NODE, TOKEN, can,
 };
 
 /// Most header fields of an answer; agents send fewer than 10.
@@ -57,8 +57,8 @@ pub(super) enum Parsed {
     TooLarge,
     /// The whole head.
     Complete {
-        /// The clock of the answering agent, in Unix milliseconds, with its row.
-        time: Option<u64>,
+        /// The age of the row that follows, in milliseconds.
+        age: Option<u64>,
         /// The answering node.
         node: NodeName,
         /// The other fields.
@@ -100,7 +100,7 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     let Some(head) = head else {
         return if bytes.len() == MAX_ANSWER { Parsed::Bad } else { Parsed::Incomplete };
     };
-    let Some(Fields { node, answer, time, length, gzip }) = read_fields(response.headers, expected)
+    let Some(Fields { node, answer, age, length, gzip }) = read_fields(response.headers, expected)
     else {
         return Parsed::Bad;
     };
@@ -109,7 +109,7 @@ pub(super) fn parse(bytes: &[u8], expected: Expected) -> Parsed {
     }
     // Nothing may follow the content; a 204 has none (RFC 9110 section 15.3.5).
     match length.checked_sub(bytes.len() - head) {
-        Some(remaining) => Parsed::Complete { time, node, answer, head, remaining, gzip },
+        Some(remaining) => Parsed::Complete { age, node, answer, head, remaining, gzip },
         None => Parsed::Bad,
     }
 }
@@ -124,7 +124,7 @@ fn has_bare_lf(head: &[u8]) -> bool {
 struct Fields {
     node: NodeName,
     answer: Answer,
-    time: Option<u64>,
+    age: Option<u64>,
     /// Of the content.
     length: usize,
     gzip: bool,
@@ -132,7 +132,7 @@ struct Fields {
 
 /// Reads the fields; `None` when they are not an agent's.
 fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
-    let (mut encoding, mut time) = (None, None);
+    let (mut encoding, mut age) = (None, None);
     let (mut node, mut instance, mut draining) = (None, None, None);
     let (mut length, mut seal, mut can_large, mut can_token) = (None, None, false, false);
     for field in fields {
@@ -150,8 +150,8 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
             can_token |= can(value, CAN_TOKEN);
         } else if is(TOKEN) {
             once(&mut seal, Token::read(value))?;
-        } else if is(TIME) {
-            once(&mut time, value.parse().ok())?;
+        } else if is(AGE) {
+            once(&mut age, value.parse().ok())?;
         } else if is("Content-Length") {
             once(&mut length, content_length(value)?)?;
         } else if is("Content-Encoding") && matches!(expected, Expected::Document(_)) {
@@ -164,8 +164,8 @@ fn read_fields(fields: &[Header<'_>], expected: Expected) -> Option<Fields> {
     let length = length.or((expected != Expected::Large).then_some(0))?;
     let (instance, draining) = (instance.flatten(), draining.unwrap_or(false));
     let answer = Answer { instance, draining, can_large, can_token, seal: seal.flatten() };
-    let time = time.flatten();
-    let fields = Fields { node: node?, answer, time, length, gzip: encoding.is_some() };
+    let age = age.flatten();
+    let fields = Fields { node: node?, answer, age, length, gzip: encoding.is_some() };
     expected.allows_length(length).then_some(fields)
 }
 
@@ -195,6 +195,21 @@ mod tests {
             Parsed::Complete { node, answer, remaining: 0, .. } => Some((node.to_string(), answer)),
             _ => None,
         }
+    }
+
+    #[test]
+    fn the_age_of_a_document_is_read_where_it_is_one() {
+        let age = |fields: &str| {
+            let text = format!("HTTP/1.1 200 OK\r\nWylis-Node: n1\r\n{fields}\r\n");
+            match super::parse(text.as_bytes(), Expected::Document(10)) {
+                Parsed::Complete { age, .. } => Some(age),
+                _ => None,
+            }
+        };
+        assert_eq!(age(""), Some(None));
+        assert_eq!(age("Wylis-Age: 4999\r\n"), Some(Some(4999)));
+        assert_eq!(age("Wylis-Age: -1\r\n"), Some(None));
+        assert_eq!(age("Wylis-Age: 1\r\nWylis-Age: 1\r\n"), None, "a repeated private header");
     }
 
     #[test]

@@ -44,11 +44,11 @@ pub enum FetchError {
     Status(u16),
 }
 
-/// What an answer tells of the clock of its agent.
+/// When a document was made that tells its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerTime {
-    /// By that clock, in Unix milliseconds.
-    pub time: u64,
+pub struct Origin {
+    /// Its age when it was sent, in milliseconds.
+    pub age: u64,
     /// When it arrived, by the clock of this host.
     pub arrival: SystemTime,
     /// From the request to its arrival.
@@ -61,8 +61,8 @@ pub trait FetchJob {
     fn next(&mut self) -> Option<Fetch>;
     /// Takes the result of a fetch.
     fn finished(&mut self, fetch: Fetch, result: Result<Vec<u8>, FetchError>);
-    /// Takes what the answer of a node told of its clock, after the result.
-    fn told_time(&mut self, _node: &NodeName, _time: PeerTime) {}
+    /// Takes when the document of a node was made, after the result.
+    fn made(&mut self, _node: &NodeName, _origin: Origin) {}
 }
 
 /// Runs all fetches of a job, at most `concurrency` at once. At the deadline, those in progress time
@@ -93,10 +93,10 @@ pub fn fetch_all(job: &mut dyn FetchJob, concurrency: usize, deadline: Instant) 
                 None => transfers.push(transfer),
                 Some(result) => {
                     drop(transfer.stream);
-                    let told = transfer.fetch.node.clone().zip(transfer.time);
+                    let origin = transfer.fetch.node.clone().zip(transfer.origin);
                     job.finished(transfer.fetch, result);
-                    if let Some((node, time)) = told {
-                        job.told_time(&node, time);
+                    if let Some((node, origin)) = origin {
+                        job.made(&node, origin);
                     }
                 }
             }
@@ -147,7 +147,7 @@ struct Transfer {
     stage: Stage,
     /// When it began, and then when the request was sent.
     sent: Instant,
-    time: Option<PeerTime>,
+    origin: Option<Origin>,
 }
 
 enum Stage {
@@ -166,7 +166,7 @@ enum Stage {
 
 impl Transfer {
     fn new(fetch: Fetch, stream: DeadlineStream) -> Self {
-        Self { fetch, stream, stage: Stage::Connecting, sent: Instant::now(), time: None }
+        Self { fetch, stream, stage: Stage::Connecting, sent: Instant::now(), origin: None }
     }
 
     fn poll_fd(&self) -> PollFd<'_> {
@@ -220,10 +220,10 @@ impl Transfer {
                     if !receive(stream, head, room)? {
                         return Ok(None);
                     }
-                    if let Some((content, time)) = content(head, &self.fetch)? {
+                    if let Some((content, age)) = content(head, &self.fetch)? {
                         self.stage = content;
                         let (arrival, took) = (SystemTime::now(), self.sent.elapsed());
-                        self.time = time.map(|time| PeerTime { time, arrival, took });
+                        self.origin = age.map(|age| Origin { age, arrival, took });
                     }
                 }
                 Stage::Content { received, length, gzip } => {
@@ -243,7 +243,7 @@ impl Transfer {
     }
 }
 
-/// The next stage, once the head is complete, and the time in it.
+/// The next stage, once the head is complete, and the age in it.
 fn content(received: &[u8], fetch: &Fetch) -> Result<Option<(Stage, Option<u64>)>, FetchError> {
     match parse(received, Expected::Document(fetch.max_bytes)) {
         Parsed::Incomplete => Ok(None),
@@ -255,12 +255,12 @@ fn content(received: &[u8], fetch: &Fetch) -> Result<Option<(Stage, Option<u64>)
         {
             Err(FetchError::Failure(FailureReason::WrongPeer))
         }
-        Parsed::Complete { head, remaining, gzip, time, .. } => {
+        Parsed::Complete { head, remaining, gzip, age, .. } => {
             let begun = received.get(head..).unwrap_or_default();
             let length = begun.len() + remaining;
             let mut received = Vec::with_capacity(length);
             received.extend_from_slice(begun);
-            Ok(Some((Stage::Content { received, length, gzip }, time)))
+            Ok(Some((Stage::Content { received, length, gzip }, age)))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tiny_http::{Header, Method, Request, Response, StatusCode};
 
@@ -13,7 +13,6 @@ use super::{ANSWER_STACK, Views, on_the_handler};
 use crate::document::{Chunks, health_json, health_text, matrix_json};
 use crate::document::{pair_json, peer_json, peers_json, read_row, row_json};
 use crate::gzip::{self, Level};
-use crate::matrix::unix_millis;
 use crate::metrics;
 use crate::route::{Lane, Route};
 use crate::wire::{self, KeepAlive};
@@ -218,9 +217,7 @@ fn respond_content(
     }
     if let Some(age) = age {
         response = response.with_header_of("Age", &age.as_secs().to_string());
-        // What is cached tells the clock no longer.
-        let time = unix_millis(SystemTime::now()).to_string();
-        response = response.with_header_of(wire::TIME, &time);
+        response = response.with_header_of(wire::AGE, &age.as_millis().to_string());
     }
     respond(request, introduce(response));
 }

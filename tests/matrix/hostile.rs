@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use wylis::gzip::{self, Level};
@@ -283,4 +284,31 @@ fn rows_of_a_hostile_mesh_do_not_fill_the_memory() {
     let added = added as f64;
     assert!(added <= worst_case("MAX_ROWS_MEMORY"), "{added} bytes");
     assert!(agent.is_alive(), "{}", agent.log());
+}
+
+/// Sends a row that was made 2 s ago, by a clock that is a minute ahead.
+fn ahead(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let row = row_with(node, "").replace("\"at\":1.5", &format!("\"at\":{:.3}", now + 58.0));
+    let length = row.len();
+    write!(stream, "HTTP/1.1 200 OK\r\nWylis-Node: {node}\r\nWylis-Age: 2000\r\n")?;
+    write!(stream, "Content-Length: {length}\r\n\r\n{row}")
+}
+
+#[test]
+fn a_row_with_its_age_shows_the_clock_of_its_node() {
+    let (dir, net) = (TempDir::new("clock"), Net::new());
+    let [me, late, silent] = [1, 10, 11].map(|last| SocketAddr::new(net.host(last), PORT));
+    peer(late, "late", ahead);
+    // Its row is of 1970, but nothing tells when it was made.
+    peer(silent, "silent", honest);
+    let agent = start_among(&[format!("late={late}"), format!("silent={silent}")], me, &dir);
+    let (matrix, _) = document(agent.address, "/api/v1/cluster");
+    let texts: Vec<&str> = matrix["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["text"].as_str())
+        .collect();
+    assert_eq!(texts, ["the clock of late is 60 s ahead"]);
 }

@@ -7,6 +7,50 @@ use crate::state::{Incoming, Verdict};
 /// A cell by the places of its source and its target.
 pub(super) type Pair = (usize, usize);
 
+/// The same in 4 bytes: places are below the longest list of a document, 16,384.
+pub(super) fn pack((source, target): Pair) -> [u16; 2] {
+    [source, target].map(|place| u16::try_from(place).unwrap_or(u16::MAX))
+}
+
+/// A pair from 4 bytes.
+pub(super) fn unpack([source, target]: [u16; 2]) -> Pair {
+    (source.into(), target.into())
+}
+
+/// Many cells, packed: a finding may explain all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cells(Vec<[u16; 2]>);
+
+impl Cells {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Pair> {
+        self.0.iter().copied().map(unpack)
+    }
+
+    pub(super) fn sort(&mut self) {
+        self.0.sort_unstable();
+    }
+}
+
+impl Extend<Pair> for Cells {
+    fn extend<T: IntoIterator<Item = Pair>>(&mut self, pairs: T) {
+        self.0.extend(pairs.into_iter().map(pack));
+    }
+}
+
+impl FromIterator<Pair> for Cells {
+    fn from_iter<T: IntoIterator<Item = Pair>>(pairs: T) -> Self {
+        Self(pairs.into_iter().map(pack).collect())
+    }
+}
+
 /// The rows of a matrix, and which of its cells are explained. A table of all pairs would be too large:
 /// names can be many while rows are few.
 pub(super) struct Facts<'a> {
@@ -127,13 +171,13 @@ impl<'a> Facts<'a> {
     }
 
     /// Explains those of the pairs that are open, and returns them.
-    pub(super) fn explain(&mut self, pairs: impl IntoIterator<Item = Pair>) -> Vec<Pair> {
-        let mut taken = Vec::new();
+    pub(super) fn explain(&mut self, pairs: impl IntoIterator<Item = Pair>) -> Cells {
+        let mut taken = Cells::default();
         for pair in pairs {
             let mark = self.marks.get_mut(pair.0).and_then(|row| row.get_mut(pair.1));
             if let Some(mark) = mark.filter(|mark| **mark & OPEN != 0) {
                 *mark &= !OPEN;
-                taken.push(pair);
+                taken.0.push(pack(pair));
             }
         }
         taken
@@ -184,8 +228,8 @@ impl<'a> Facts<'a> {
     }
 
     /// The reasons of the down cells among these pairs, each once, in order.
-    pub(super) fn reasons(&self, pairs: &[Pair]) -> Vec<FailureReason> {
-        let reason = |pair: &Pair| match self.cell(*pair)?.verdict() {
+    pub(super) fn reasons(&self, pairs: &Cells) -> Vec<FailureReason> {
+        let reason = |pair: Pair| match self.cell(pair)?.verdict() {
             Verdict::Down(reason) => Some(reason),
             _ => None,
         };

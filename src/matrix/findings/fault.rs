@@ -1,7 +1,7 @@
 //! The faults of single pairs, each from the cells of both ends, with its direction.
 
 use super::ONE_SIDED;
-use super::facts::{Facts, Pair};
+use super::facts::{Facts, Pair, pack, unpack};
 use crate::matrix::Cell;
 use crate::probe::FailureReason;
 use crate::state::{Direction, Incoming, Verdict};
@@ -54,8 +54,7 @@ pub(super) struct PairFault {
 
 impl PairFault {
     pub(super) fn ends(&self) -> Pair {
-        let [one, other] = self.ends.map(usize::from);
-        (one, other)
+        unpack(self.ends)
     }
 
     /// The paths at fault.
@@ -92,8 +91,7 @@ pub(super) struct Path {
 impl Path {
     /// Its source and its target.
     pub(super) fn ends(self) -> Pair {
-        let [source, target] = self.ends.map(usize::from);
-        (source, target)
+        unpack(self.ends)
     }
 
     /// The cells that tell of it.
@@ -126,17 +124,12 @@ fn add(
     there: Option<&Cell>,
     back: Option<&Cell>,
 ) {
-    let Ok(ends) = [one, other].map(u16::try_from).into_iter().collect::<Result<Vec<_>, _>>()
-    else {
-        return;
-    };
-    let [one, other] = [0, 1].map(|place| ends.get(place).copied().unwrap_or_default());
+    let ends = pack((one, other));
     let mut push = |fault, ways, cells| {
-        faults.push(PairFault { fault, ends: [one, other], ways, cells });
+        faults.push(PairFault { fault, ends, ways, cells });
     };
     let tells = [there.and_then(Fault::of), back.and_then(Fault::of)];
-    let known = [(one, other), (other, one)]
-        .map(|(source, target)| facts.cell((source.into(), target.into())));
+    let known = [facts.cell((one, other)), facts.cell((other, one))];
     match tells {
         [Some(first), Some(second)] => match same(first, second, known) {
             Some((fault, ways)) => push(fault, ways, [true; 2]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::FindingKind;
-use super::facts::{Facts, Pair};
+use super::facts::{Cells, Facts, Pair, pack, unpack};
 use super::fault::{Fault, PairFault, Path};
 use super::found::Found;
 use super::text::names;
@@ -13,9 +13,9 @@ use crate::state::Incoming;
 #[derive(Debug, Clone)]
 struct Group {
     fault: Fault,
-    sources: Vec<usize>,
-    targets: Vec<usize>,
-    cells: Vec<Pair>,
+    sources: Vec<u16>,
+    targets: Vec<u16>,
+    cells: Cells,
     /// The way back has it too.
     mutual: bool,
 }
@@ -31,7 +31,7 @@ pub(super) fn find_groups(facts: &mut Facts<'_>, faults: &[PairFault]) -> Vec<Fo
         let mut paths: Vec<Path> = of_kind.flat_map(PairFault::paths).collect();
         paths.sort_unstable_by_key(|path| path.ends());
         for group in unite(groups(fault, &paths)) {
-            let cells = facts.explain(group.cells.iter().copied());
+            let cells = facts.explain(group.cells.iter());
             // All cells of a fault in both ways may be those of the other way.
             if !cells.is_empty() {
                 found.push(finding(facts, &Group { cells, ..group }));
@@ -44,22 +44,18 @@ pub(super) fn find_groups(facts: &mut Facts<'_>, faults: &[PairFault]) -> Vec<Fo
 /// Divides the paths: each goes with the targets that have the same sources as its target, or with the
 /// sources that have the same targets as its source, whichever makes more paths. Names play no part.
 fn groups(fault: Fault, paths: &[Path]) -> Vec<Group> {
-    let forward: Vec<Pair> = paths.iter().map(|path| path.ends()).collect();
-    let by_target = sizes(&forward.iter().map(flip).collect::<Vec<_>>());
-    let by_source = sizes(&forward);
-    let size = |sizes: &BTreeMap<usize, usize>, node: usize| sizes.get(&node).copied().unwrap_or(0);
-    let (many_to_one, one_to_many): (Vec<Pair>, Vec<Pair>) = forward
-        .into_iter()
-        .partition(|(source, target)| size(&by_target, *target) >= size(&by_source, *source));
-    let many_to_one: Vec<Pair> = many_to_one.iter().map(flip).collect();
-    let targets_first =
-        classes(&many_to_one).into_iter().map(|(sources, targets)| (sources, targets));
-    let sources_first =
-        classes(&one_to_many).into_iter().map(|(targets, sources)| (sources, targets));
-    let group = |(sources, targets): (Vec<usize>, Vec<usize>)| {
-        let all = sources.iter().flat_map(|source| targets.iter().map(move |to| (*source, *to)));
-        let path = |ends: Pair| {
-            let place = paths.binary_search_by_key(&ends, |path| path.ends()).ok()?;
+    let forward = || paths.iter().map(|path| path.ends());
+    let size = forward().map(|(source, target)| source.max(target) + 1).max().unwrap_or(0);
+    let by_source = sizes(size, &classes(forward()));
+    let by_target = sizes(size, &classes(forward().map(flip)));
+    let is_of_target = |(source, target): &Pair| by_target.get(*target) >= by_source.get(*source);
+    let targets_first = classes(forward().filter(is_of_target).map(flip)).into_iter();
+    let sources_first = classes(forward().filter(|path| !is_of_target(path))).into_iter();
+    let sources_first = sources_first.map(|(targets, sources)| (sources, targets));
+    let group = |(sources, targets): (Vec<u16>, Vec<u16>)| {
+        let all = sources.iter().flat_map(|source| targets.iter().map(move |to| [*source, *to]));
+        let path = |ends: [u16; 2]| {
+            let place = paths.binary_search_by_key(&unpack(ends), |path| path.ends()).ok()?;
             paths.get(place).copied()
         };
         let cells = all.filter_map(path).flat_map(Path::cells).collect();
@@ -68,42 +64,43 @@ fn groups(fault: Fault, paths: &[Path]) -> Vec<Group> {
     targets_first.chain(sources_first).map(group).collect()
 }
 
-fn flip(pair: &Pair) -> Pair {
-    (pair.1, pair.0)
+fn flip((source, target): Pair) -> Pair {
+    (target, source)
 }
 
 /// The first nodes of the pairs, united by the sets of their second nodes: each such set with its nodes.
-fn classes(pairs: &[Pair]) -> BTreeMap<Vec<usize>, Vec<usize>> {
-    let mut seconds: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (first, second) in pairs {
-        seconds.entry(*first).or_default().push(*second);
-    }
-    let mut classes: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
-    for (first, mut seconds) in seconds {
-        seconds.sort_unstable();
-        classes.entry(seconds).or_default().push(first);
+fn classes(pairs: impl Iterator<Item = Pair>) -> BTreeMap<Vec<u16>, Vec<u16>> {
+    let mut pairs: Vec<[u16; 2]> = pairs.map(pack).collect();
+    pairs.sort_unstable();
+    let mut classes: BTreeMap<Vec<u16>, Vec<u16>> = BTreeMap::new();
+    for pairs in pairs.chunk_by(|one, next| one.first() == next.first()) {
+        let seconds = pairs.iter().map(|[_, second]| *second).collect();
+        classes.entry(seconds).or_default().extend(pairs.first().map(|[first, _]| *first));
     }
     classes
 }
 
-/// For each first node, how many pairs its class has.
-fn sizes(pairs: &[Pair]) -> BTreeMap<usize, usize> {
-    let classes = classes(pairs).into_iter();
-    let sizes = classes.flat_map(|(seconds, firsts)| {
-        let size = seconds.len() * firsts.len();
-        firsts.into_iter().map(move |first| (first, size))
-    });
-    sizes.collect()
+/// For each node, how many pairs its class has.
+fn sizes(nodes: usize, classes: &BTreeMap<Vec<u16>, Vec<u16>>) -> Vec<usize> {
+    let mut sizes = vec![0; nodes];
+    for (seconds, firsts) in classes {
+        for first in firsts {
+            if let Some(size) = sizes.get_mut(usize::from(*first)) {
+                *size = seconds.len() * firsts.len();
+            }
+        }
+    }
+    sizes
 }
 
 /// Unites groups that are each other's way back.
 fn unite(groups: Vec<Group>) -> Vec<Group> {
-    let mut united: BTreeMap<(Vec<usize>, Vec<usize>), Group> = BTreeMap::new();
+    let mut united: BTreeMap<(Vec<u16>, Vec<u16>), Group> = BTreeMap::new();
     for group in groups {
         match united.get_mut(&(group.targets.clone(), group.sources.clone())) {
             Some(back) => {
                 back.mutual = true;
-                back.cells.extend(group.cells);
+                back.cells.extend(group.cells.iter());
             }
             None => {
                 united.insert((group.sources.clone(), group.targets.clone()), group);
@@ -116,11 +113,13 @@ fn unite(groups: Vec<Group>) -> Vec<Group> {
 fn finding(facts: &Facts<'_>, group: &Group) -> Found {
     let Group { fault, sources, targets, cells, mutual } = group;
     let is_pair = sources.len() == 1 && targets.len() == 1;
-    // Whichever name comes first.
+    // The one whose names come first.
     let (sources, targets) =
         if *mutual && targets < sources { (targets, sources) } else { (sources, targets) };
+    let [sources, targets] =
+        [sources, targets].map(|nodes| nodes.iter().copied().map(usize::from).collect::<Vec<_>>());
     let arrow = if *mutual { "↔" } else { "→" };
-    let [from, to] = [sources, targets].map(|nodes| names(&facts.names, nodes));
+    let [from, to] = [&sources, &targets].map(|nodes| names(&facts.names, nodes));
     let word = word(facts, *fault, cells);
     let mut text = format!("{from} {arrow} {to}: {word}");
     if let (true, false, [source], [target]) = (is_pair, *mutual, &sources[..], &targets[..])
@@ -144,7 +143,7 @@ fn finding(facts: &Facts<'_>, group: &Group) -> Found {
     Found { kind, is_grave, nodes, cells: cells.clone(), text }
 }
 
-fn word(facts: &Facts<'_>, fault: Fault, cells: &[Pair]) -> String {
+fn word(facts: &Facts<'_>, fault: Fault, cells: &Cells) -> String {
     match fault {
         Fault::Down(reason) => format!("down ({reason})"),
         Fault::Slow => "down (response_timeout), slower than WYLIS_TIMEOUT".to_owned(),
@@ -152,7 +151,7 @@ fn word(facts: &Facts<'_>, fault: Fault, cells: &[Pair]) -> String {
         Fault::Lossy => "lossy".to_owned(),
         Fault::Mtu => "mtu".to_owned(),
         Fault::Flaky(reason) => {
-            let shares = || cells.iter().filter_map(|pair| Some(facts.cell(*pair)?.failures()));
+            let shares = || cells.iter().filter_map(|pair| Some(facts.cell(pair)?.failures()));
             let worst = shares().max_by_key(|(failures, probes)| {
                 (u32::from(*failures) * 1000 / u32::from((*probes).max(1)), *probes)
             });

@@ -1,6 +1,6 @@
 //! Nodes whose pairs all share a fault.
 
-use super::facts::{Facts, Pair};
+use super::facts::Facts;
 use super::fault::{Fault, PairFault, is_loss};
 use super::found::Found;
 use super::text::{Way, form, list, names};
@@ -47,6 +47,19 @@ struct Tally {
 }
 
 impl Tally {
+    /// Counts the faults of one pair with this node.
+    fn count(&mut self, class: Class, node: usize, faults: &[PairFault]) {
+        let of_class = || faults.iter().filter(|fault| Class::of(fault.fault) == class);
+        // Timeouts tell nothing of the direction in which packets are lost.
+        let directed =
+            || of_class().filter(|fault| class != Class::Loss || fault.fault == Fault::Lossy);
+        let goes = |way: usize| directed().any(|fault| fault.ways_at(node).get(way) == Some(&true));
+        self.pairs += 1;
+        self.directed += usize::from(directed().next().is_some());
+        self.outgoing += usize::from(goes(0));
+        self.incoming += usize::from(goes(1));
+    }
+
     fn way(self, class: Class) -> Option<Way> {
         let Self { pairs, directed, outgoing, incoming } = self;
         match class {
@@ -69,6 +82,7 @@ impl Tally {
 #[derive(Debug, Clone, Copy)]
 struct Link {
     node: usize,
+    class: Class,
     way: Way,
     pairs: usize,
     others: usize,
@@ -81,11 +95,12 @@ pub(super) fn find_links(
     faults: &mut Vec<PairFault>,
 ) -> Vec<Found> {
     let others = others(facts, active);
+    let links = links(&others, faults);
     let mut found = Vec::new();
     for class in Class::ALL {
-        let links = links(class, &others, faults);
         for way in Way::ALL {
-            let links: Vec<Link> = links.iter().filter(|link| link.way == way).copied().collect();
+            let of = |link: &&Link| link.class == class && link.way == way;
+            let links: Vec<Link> = links.iter().filter(of).copied().collect();
             found.extend(claim(facts, class, &links, faults));
         }
     }
@@ -108,41 +123,37 @@ fn others(facts: &Facts<'_>, active: &[bool]) -> Vec<usize> {
     others
 }
 
-fn links(class: Class, others: &[usize], faults: &[PairFault]) -> Vec<Link> {
-    let mut tallies = vec![Tally::default(); others.len()];
-    // Of a lossy link, some pairs may be down for a while.
-    let mut down = vec![0; others.len()];
-    for fault in faults {
-        let (one, other) = fault.ends();
-        for node in [one, other] {
-            if class == Class::Loss && Class::of(fault.fault) == Class::Down {
-                down.get_mut(node).into_iter().for_each(|down| *down += 1);
-            }
-            if Class::of(fault.fault) != class {
+fn links(others: &[usize], faults: &[PairFault]) -> Vec<Link> {
+    let mut tallies = vec![[Tally::default(); Class::ALL.len()]; others.len()];
+    for faults in faults.chunk_by(|one, next| one.ends() == next.ends()) {
+        let Some((one, other)) = faults.first().map(PairFault::ends) else { continue };
+        for (place, class) in faults.iter().map(|fault| Class::of(fault.fault)).enumerate() {
+            // Two faults of a pair may have the same class.
+            if faults.iter().take(place).any(|fault| Class::of(fault.fault) == class) {
                 continue;
             }
-            if let Some(tally) = tallies.get_mut(node) {
-                tally.pairs += 1;
-                // Timeouts tell nothing of the direction in which packets are lost.
-                if class != Class::Loss || fault.fault == Fault::Lossy {
-                    let [outgoing, incoming] = fault.ways_at(node);
-                    tally.directed += 1;
-                    tally.outgoing += usize::from(outgoing);
-                    tally.incoming += usize::from(incoming);
+            for node in [one, other] {
+                let tallies = tallies.get_mut(node);
+                if let Some(tally) = tallies.and_then(|all| all.get_mut(class as usize)) {
+                    tally.count(class, node, faults);
                 }
             }
         }
     }
-    let link = |(node, tally): (usize, &Tally)| {
-        let (others, down) = (others.get(node).copied()?, down.get(node).copied()?);
-        let way = tally.way(class)?;
-        // Two faults of one pair may have the same class.
-        let pairs = tally.pairs.min(others);
-        let is_it =
-            pairs >= MIN_LINK && pairs * 2 > others && is_most((pairs + down).min(others), others);
-        is_it.then_some(Link { node, way, pairs, others })
+    let link = |(node, tallies): (usize, &[Tally; Class::ALL.len()])| {
+        let others = others.get(node).copied().unwrap_or(0);
+        let down = tallies.get(Class::Down as usize).map_or(0, |tally| tally.pairs);
+        let link = move |(class, tally): (Class, &Tally)| {
+            let pairs = tally.pairs;
+            // Of a lossy link, some pairs may be down for a while.
+            let affected = if class == Class::Loss { (pairs + down).min(others) } else { pairs };
+            let is_it = pairs >= MIN_LINK && pairs * 2 > others && is_most(affected, others);
+            let way = tally.way(class).filter(|_| is_it)?;
+            Some(Link { node, class, way, pairs, others })
+        };
+        Class::ALL.into_iter().zip(tallies).filter_map(link).collect::<Vec<_>>()
     };
-    tallies.iter().enumerate().filter_map(link).collect()
+    tallies.iter().enumerate().flat_map(link).collect()
 }
 
 fn claim(
@@ -169,7 +180,7 @@ fn claim(
     };
     let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(faults).into_iter().partition(fits);
     *faults = left;
-    let cells: Vec<Pair> = facts.explain(taken.iter().flat_map(PairFault::cells));
+    let cells = facts.explain(taken.iter().flat_map(PairFault::cells));
     if cells.is_empty() {
         return None;
     }

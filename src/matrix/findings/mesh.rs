@@ -1,6 +1,6 @@
 //! Faults of the whole mesh: a relay that does not forward, and parts that do not reach each other.
 
-use super::facts::{Counts, Facts, Pair};
+use super::facts::{Cells, Counts, Facts, Pair};
 use super::fault::{Fault, is_loss};
 use super::found::Found;
 use super::text::names;
@@ -19,16 +19,14 @@ struct Paths {
 
 /// Finds the only node that is reached, where all paths between the others fail or are lossy.
 pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
-    let nodes: Vec<usize> = {
-        let counts = facts.counts(active);
-        let is_known = |node: &usize| counts.get(*node).is_some_and(|known| known.any());
-        (0..facts.size()).filter(is_known).collect()
-    };
+    let counts = facts.counts(active);
+    let is_known = |node: &usize| counts.get(*node).is_some_and(|known| known.any());
+    let nodes: Vec<usize> = (0..facts.size()).filter(is_known).collect();
     let others = nodes.len().saturating_sub(1);
     if others < MIN_OTHERS_OF_RELAY {
         return Vec::new();
     }
-    let dead = dead_relay(facts, active, &nodes);
+    let dead = dead_relay(facts, &counts, &nodes);
     let (relay, is_dead) = match dead.or_else(|| lossy_relay(facts, active, &nodes)) {
         Some(relay) => (relay, dead.is_some()),
         None => return Vec::new(),
@@ -39,9 +37,11 @@ pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     }
     let pairs = || facts.pairs_among(&set);
     let known = pairs().filter(|pair| facts.reaches(*pair).is_some()).count();
-    let affected: Vec<Pair> = pairs().filter(|pair| is_affected(facts, *pair)).collect();
+    let is_affected =
+        |pair: &Pair| facts.open(*pair).and_then(Fault::of).is_some_and(is_loss_for_now);
+    let affected: Cells = pairs().filter(is_affected).collect();
     let lossy = affected.len();
-    let cells = facts.explain(affected);
+    let cells = facts.explain(affected.iter());
     let name = names(&facts.names, &[relay]);
     let text = if is_dead {
         let which = if known == others * (others - 1) { "" } else { "known " };
@@ -56,13 +56,12 @@ pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     vec![Found { kind: FindingKind::Relay, is_grave: true, nodes: vec![relay], cells, text }]
 }
 
-fn is_affected(facts: &Facts<'_>, pair: Pair) -> bool {
-    let fault = facts.cell(pair).and_then(Fault::of);
-    fault.is_some_and(|fault| is_loss(fault) || matches!(fault, Fault::Down(_)))
+/// Whether loss may cause it for a while.
+fn is_loss_for_now(fault: Fault) -> bool {
+    is_loss(fault) || matches!(fault, Fault::Down(_))
 }
 
-fn dead_relay(facts: &Facts<'_>, active: &[bool], nodes: &[usize]) -> Option<usize> {
-    let counts = facts.counts(active);
+fn dead_relay(facts: &Facts<'_>, counts: &[Counts], nodes: &[usize]) -> Option<usize> {
     let of = |node: &usize| counts.get(*node).copied().unwrap_or_default();
     let up: usize = nodes.iter().map(|node| of(node).in_up).sum();
     let is_relay = |node: &&usize| {
@@ -83,8 +82,9 @@ fn lossy_relay(facts: &Facts<'_>, active: &[bool], nodes: &[usize]) -> Option<us
         if facts.reaches(pair).is_none() {
             continue;
         }
-        let is_lossy = facts.cell(pair).and_then(Fault::of).is_some_and(is_loss);
-        let affected = usize::from(is_affected(facts, pair));
+        let fault = facts.open(pair).and_then(Fault::of);
+        let is_lossy = fault.is_some_and(is_loss);
+        let affected = usize::from(fault.is_some_and(is_loss_for_now));
         let mut count = |paths: &mut Paths| {
             paths.known += 1;
             paths.lossy += usize::from(is_lossy);
@@ -127,8 +127,8 @@ pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
         let down = facts.cell(*pair).is_some_and(|cell| matches!(cell.verdict(), Verdict::Down(_)));
         one != other && is_part(one) && is_part(other) && down
     };
-    let pairs: Vec<Pair> = facts.pairs_among(active).filter(across).collect();
-    let cells = facts.explain(pairs);
+    let pairs: Cells = facts.pairs_among(active).filter(across).collect();
+    let cells = facts.explain(pairs.iter());
     if cells.is_empty() {
         return Vec::new();
     }

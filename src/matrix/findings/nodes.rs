@@ -1,7 +1,7 @@
 //! Nodes that are down, cut off from all others, or hear or are heard in one direction only; and a mesh
 //! of which only one side is seen.
 
-use super::facts::{Counts, Facts, Pair};
+use super::facts::{Cells, Counts, Facts, Pair};
 use super::found::Found;
 use super::text::{form, list, names};
 use super::{FindingKind, MIN_WITNESSES};
@@ -88,11 +88,12 @@ pub(super) fn find_cut_off(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Fo
     for kind in [Cut::Off, Cut::OffFromInside, Cut::Unheard, Cut::Deaf] {
         let of_kind = || cut.iter().filter(|(_, cut, _)| *cut == kind);
         let nodes: Vec<usize> = of_kind().map(|(node, ..)| *node).collect();
-        let pairs: Vec<Pair> = nodes
-            .iter()
-            .flat_map(|node| [pairs_to(facts, *node), pairs_from(facts, *node)].concat())
-            .collect();
-        let cells = facts.explain(pairs);
+        // A pair of two such nodes comes twice, and counts once.
+        let mut cells = Cells::default();
+        for node in &nodes {
+            let pairs = [pairs_to(facts, *node), pairs_from(facts, *node)].concat();
+            cells.extend(facts.explain(pairs).iter());
+        }
         if cells.is_empty() {
             continue;
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Facts, Pair};
+use super::facts::{Cells, Facts, Pair};
 use super::found::Found;
 use super::text::names;
 use super::{FindingKind, MAX_CLOCK_OFFSET, MIN_CLOCKS, MIN_INTERCEPTED};
@@ -69,7 +69,7 @@ pub(super) fn find_clocks(facts: &Facts<'_>) -> Vec<Found> {
             kind: FindingKind::Clock,
             is_grave: false,
             nodes: vec![node],
-            cells: Vec::new(),
+            cells: Cells::default(),
             text: format!("the clock of {name} is {time} {direction}"),
         });
     }
@@ -99,7 +99,13 @@ pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
     }
     let found = by_error.into_iter().map(|(error, nodes)| {
         let text = format!("no row from {} ({error})", names(&facts.names, &nodes));
-        Found { kind: FindingKind::MissingRow, is_grave: false, nodes, cells: Vec::new(), text }
+        Found {
+            kind: FindingKind::MissingRow,
+            is_grave: false,
+            nodes,
+            cells: Cells::default(),
+            text,
+        }
     });
     found.collect()
 }

@@ -2,6 +2,7 @@
 
 mod picture;
 mod property;
+mod recorded;
 
 use picture::picture;
 

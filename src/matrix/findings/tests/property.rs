@@ -132,8 +132,8 @@ proptest! {
             prop_assert!(!finding.text.is_empty());
             let paths = !matches!(finding.kind, FindingKind::Clock | FindingKind::MissingRow);
             prop_assert_eq!(paths, !finding.cells.is_empty(), "{:?}", finding);
-            for pair in &finding.cells {
-                *explained.entry(*pair).or_default() += 1;
+            for pair in finding.cells.iter() {
+                *explained.entry(pair).or_default() += 1;
             }
         }
         let size = mesh.rows.len();
