@@ -6,7 +6,7 @@ use super::exit::Exit;
 use super::paint::{Colour, Paint};
 use super::{fetch, format_time, print};
 use crate::document::read_matrix;
-use crate::matrix::{Cell, Finding, FindingKind, Matrix, RowError};
+use crate::matrix::{Cell, Matrix};
 use crate::name::NodeName;
 use crate::state::Verdict;
 
@@ -38,8 +38,7 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
 pub(super) struct View<'a> {
     matrix: &'a Matrix,
     names: Vec<&'a NodeName>,
-    /// Why rows are missing.
-    missing: Vec<RowError>,
+    missing: usize,
     /// Rows that other nodes passed on.
     passed_on: usize,
     /// Of the pairs that are not up.
@@ -51,15 +50,12 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(matrix: &'a Matrix) -> Self {
         let names = matrix.rows().map(|(name, _)| name).collect();
-        let (mut missing, mut not_up) = (Vec::new(), Vec::new());
-        let (mut pairs, mut up, mut passed_on) = (0, 0, 0);
+        let mut not_up = Vec::new();
+        let (mut pairs, mut up, mut missing, mut passed_on) = (0, 0, 0, 0);
         for (_, row) in matrix.rows() {
-            let row = match row {
-                Ok(row) => row,
-                Err(error) => {
-                    missing.push(error);
-                    continue;
-                }
+            let Ok(row) = row else {
+                missing += 1;
+                continue;
             };
             passed_on += usize::from(row.through().is_some());
             for cell in matrix.cells(row).flatten() {
@@ -73,12 +69,9 @@ impl<'a> View<'a> {
         Self { matrix, names, missing, passed_on, not_up, pairs, up }
     }
 
-    /// Unhealthy when there is a finding, unless rows are missing of nodes alone that only others know.
+    /// Unhealthy when there is a finding.
     pub(super) fn exit(&self) -> Exit {
-        let wrong = |finding: &Finding| !matches!(finding.kind, FindingKind::MissingRow);
-        let incomplete = self.missing.iter().any(|error| *error != RowError::NoPeer);
-        let unhealthy = incomplete || self.matrix.findings().iter().any(wrong);
-        if unhealthy { Exit::Unhealthy } else { Exit::Healthy }
+        if self.matrix.findings().is_empty() { Exit::Healthy } else { Exit::Unhealthy }
     }
 
     pub(super) fn render(&self, paint: Paint) -> String {
@@ -96,7 +89,7 @@ impl<'a> View<'a> {
                 count => put!(text, ", {count} {verdict}"),
             }
         }
-        for (count, what) in [(self.missing.len(), "missing"), (self.passed_on, "passed on")] {
+        for (count, what) in [(self.missing, "missing"), (self.passed_on, "passed on")] {
             match count {
                 0 => {}
                 1 => put!(text, "; 1 row {what}"),

@@ -121,7 +121,11 @@ fn a_dead_node_is_told_and_its_return_too() {
     let findings = document["findings"].as_array().unwrap();
     assert!(findings.iter().any(|finding| finding["grave"] == true), "{document}");
     // The same within the time for which the matrix is cached, as a rule.
-    assert!(ill.text().contains("n3"), "{}", ill.text());
+    let sentence = "n3 is down: none of 2 others reaches it (refused)\n";
+    assert!(ill.text().contains("n3") && !ill.text().starts_with("No findings"), "{}", ill.text());
+    wait_until(PATIENCE, "both others find it down", || {
+        health(agent, &[]).text().starts_with(sentence)
+    });
     let texts: Vec<&str> =
         findings.iter().map(|finding| finding["text"].as_str().unwrap()).collect();
     assert!(texts.iter().any(|text| text.contains("n3")), "{texts:?}");

@@ -58,6 +58,8 @@ fn a_row_that_does_not_come_is_fetched_by_a_peer_that_reaches_its_node() {
     assert_eq!(cell(&matrix, "n3", "n1")["verdict"], "up", "{matrix}");
     assert!(matrix["duration_seconds"].as_f64().unwrap() < DEADLINE.as_secs_f64());
     assert_eq!(row(&matrix, "n2")["through"], Value::Null);
+    let findings = matrix["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|one| one["kind"] != "missing_row"), "{findings:?}");
     // Word for word, within the time for which the third caches it.
     let rows = || {
         let row = |agent: &Agent, path: &str| http::get(agent.address, path).unwrap().body;

@@ -176,22 +176,12 @@ fn a_malformed_matrix_is_reported_and_the_last_one_stays() {
 }
 
 #[test]
-fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
-    // All others find n10 down, n3 → n4 is slow, and n2 → n5 is broken in one direction.
-    let odd = |source, target| match (source, target) {
-        (_, 9) => Some(down()),
-        (2, 3) => Some(json!({"verdict": "up", "latency_seconds": 0.4, "at": AT})),
-        (1, 4) => Some(
-            json!({"verdict": "down", "reason": "connect_timeout", "incoming": "syns", "at": AT}),
-        ),
-        (4, 1) => Some(down()),
-        _ => None,
-    };
-    let mut odd = matrix(&names(12), odd);
+fn findings_are_shown_word_for_word_and_mark_their_pairs() {
+    let mut ill = matrix(&names(5), |_, _| None);
     let sentences = ["of the agent, → word for word", "another"];
-    odd["findings"] = json!([{"grave": true, "text": sentences[0], "pairs": [[1, 4], [4, 1]]},
+    ill["findings"] = json!([{"grave": true, "text": sentences[0], "pairs": [[1, 4], [4, 1]]},
         {"grave": false, "text": sentences[1], "pairs": []}]);
-    let Some((_agent, browser)) = shown(&odd) else { return };
+    let Some((_agent, browser)) = shown(&ill) else { return };
     assert_eq!(texts(&browser, "#summary button"), sentences);
     assert_eq!(
         browser.run("return [summary.dataset.bad, document.title]"),
@@ -211,6 +201,21 @@ fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
     assert_eq!(marked(), json!(["n2 → n5", "n5 → n2"]), "after a refresh too");
     browser.run("summary.lastChild.focus()");
     assert_eq!(marked(), json!([]));
+}
+
+#[test]
+fn rows_and_columns_are_sorted_filtered_and_navigable_by_keys() {
+    // All others find n10 down, n3 → n4 is slow, and n2 → n5 is broken in one direction.
+    let odd = |source, target| match (source, target) {
+        (_, 9) => Some(down()),
+        (2, 3) => Some(json!({"verdict": "up", "latency_seconds": 0.4, "at": AT})),
+        (1, 4) => Some(
+            json!({"verdict": "down", "reason": "connect_timeout", "incoming": "syns", "at": AT}),
+        ),
+        (4, 1) => Some(down()),
+        _ => None,
+    };
+    let Some((_agent, browser)) = shown(&matrix(&names(12), odd)) else { return };
     let (rows, columns) = ("[role=rowheader]", "[role=columnheader] + [role=columnheader]");
     assert_eq!(texts(&browser, rows), names(12));
     let choose = |id: &str, value: &str| {
