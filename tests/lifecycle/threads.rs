@@ -140,7 +140,7 @@ fn refreshes(agent: &Agent) -> f64 {
 }
 
 /// Every route, with the statuses that are right while there is no thread.
-const ROUTES: [(&str, &[u16]); 11] = [
+const ROUTES: [(&str, &[u16]); 13] = [
     ("/keepalive", &[204]),
     ("/metrics", &[200]),
     ("/healthz", &[200]),
@@ -150,6 +150,8 @@ const ROUTES: [(&str, &[u16]); 11] = [
     ("/api/v1/row", &[200]),
     ("/api/v1/cluster", &[200, 503]),
     ("/api/v1/cluster/peer/none", &[200, 503]),
+    ("/api/v1/row/peer", &[200, 503]),
+    ("/api/v1/health", &[200, 503]),
     ("/", &[200]),
     ("/nothing", &[404]),
 ];
