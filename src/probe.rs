@@ -112,6 +112,9 @@ label_set! {
         NoPorts = "no_ports",
         /// The kernel had no memory for a socket (ENOBUFS, ENOMEM).
         NoMemory = "no_memory",
+        /// This host has no route to any peer (ENETUNREACH and the like): its interface is down, or its
+        /// routes are missing.
+        NoRoute = "no_route",
         /// This host forbids it (EPERM, EACCES): a local firewall or a policy.
         Denied = "denied",
         /// No thread could be started for the probe.

@@ -16,6 +16,7 @@ mod fetch;
 mod half_open;
 mod path_mtu;
 mod pool;
+mod routes;
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
 use crate::metrics::{AgentMetrics, RefreshSample};
 use crate::name::NodeName;
-use crate::probe::{Large, Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
+use crate::probe::{Large, LocalError, Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
 use crate::prober::{HalfOpen, Prober};
 use crate::schedule::Schedule;
 use crate::server::Renderer;
@@ -67,6 +67,8 @@ pub(super) struct EventLoop {
     pub(super) next_id: ProbeId,
     /// Large probes submitted and not reported.
     pub(super) large_in_flight: usize,
+    /// The last probe found no route to any peer.
+    pub(super) no_route: bool,
     pub(super) next_tick: Instant,
     /// A loop that runs later than this was suspended.
     pub(super) awake_by: Instant,
@@ -209,6 +211,8 @@ impl EventLoop {
         let Ok(set) = refresh.result else { return Vec::new() };
         self.shared.listed.store(true, Ordering::Release);
         self.shared.metrics.set_peers(set.len(), set.pods);
+        let addresses: Vec<_> = set.iter().map(|peer| peer.address).collect();
+        self.prober.set_peers(&addresses);
         self.state.peers(set, refresh.next_within)
     }
 
@@ -222,6 +226,7 @@ impl EventLoop {
         if let Outcome::Local(error) = report.outcome {
             self.shared.metrics.add_local_error(error);
         }
+        self.watch_routes(now.instant, &report.outcome);
         if report.kind == ProbeKind::Check {
             return self.state.report_check(now, report);
         }
@@ -234,6 +239,26 @@ impl EventLoop {
         let Some(changes) = self.state.report(now, report) else { return Vec::new() };
         self.schedule.finished(&report.node);
         changes
+    }
+
+    /// Without a route, requests of peers cannot arrive either, so that their silence proves nothing.
+    fn watch_routes(&mut self, now: Instant, outcome: &Outcome) {
+        let no_route = match outcome {
+            Outcome::Local(LocalError::NoRoute) => true,
+            Outcome::Local(_) => return,
+            Outcome::Success { .. } | Outcome::Failure(_) => false,
+        };
+        if no_route {
+            self.state.restart_listening(now);
+        }
+        match (std::mem::replace(&mut self.no_route, no_route), no_route) {
+            (false, true) => log::error!(
+                "no route to any peer: this pod's interface is down, or its routes are missing. No verdict \
+                 changes meanwhile"
+            ),
+            (true, false) => log::info!("there are routes to peers again"),
+            _ => {}
+        }
     }
 
     fn apply(&mut self, now: Instant, changes: Vec<Change>) {

@@ -117,6 +117,7 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
         drain: config.drain,
         next_id: 0,
         large_in_flight: 0,
+        no_route: false,
         next_tick: now,
         awake_by: now + START_TIMEOUT,
         next_expiry: None,

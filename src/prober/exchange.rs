@@ -10,9 +10,10 @@ use rustix::event::PollFlags;
 use super::Settings;
 use super::answer::{Expected, Parsed, parse};
 use super::deadline_stream::{DeadlineStream, LATE};
-use super::failure::{Step, classify};
+use super::failure::{Step, classify, is_missing_route};
 use super::half_open::HalfOpenWatch;
 use super::path_mtu;
+use super::routes::Routes;
 use crate::name::NodeName;
 use crate::probe::{
     Answer, FailureReason, KernelView, Large, LocalError, Outcome, Probe, ProbeKind, Timings,
@@ -42,7 +43,7 @@ const TOO_LATE: Outcome = Outcome::Local(LocalError::Late);
 /// Makes one probe that started at `started`; returns its outcome and the kernel's view.
 pub(super) fn perform(
     settings: &Settings,
-    half_open: &HalfOpenWatch,
+    (half_open, routes): (&HalfOpenWatch, &Routes),
     probe: &Probe,
     started: Instant,
 ) -> (Outcome, Option<KernelView>) {
@@ -54,8 +55,9 @@ pub(super) fn perform(
     };
     let address = probe.address;
     let request = &|handshake| request(settings, probe, handshake);
-    let half_open = Some(half_open);
-    let (result, kernel) = Attempt { address, request, expected, budget, started, half_open }.run();
+    let (half_open, routes) = (Some(half_open), Some(routes));
+    let attempt = Attempt { address, request, expected, budget, started, half_open, routes };
+    let (result, kernel) = attempt.run();
     let outcome = match result {
         Ok((node, ..)) if node != probe.node => Outcome::Failure(FailureReason::WrongPeer),
         Ok((_, timings, answer)) => Outcome::Success { timings, answer },
@@ -121,7 +123,7 @@ pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
         answer: 0,
     };
     let (expected, started) = (Expected::Blank, Instant::now());
-    Attempt { address, request, expected, budget, started, half_open: None }.run()
+    Attempt { address, request, expected, budget, started, half_open: None, routes: None }.run()
 }
 
 /// What is sent.
@@ -140,6 +142,8 @@ struct Attempt<'a> {
     budget: Duration,
     started: Instant,
     half_open: Option<&'a HalfOpenWatch>,
+    /// `None` if no peers are known.
+    routes: Option<&'a Routes>,
 }
 
 impl Attempt<'_> {
@@ -154,7 +158,7 @@ impl Attempt<'_> {
         let opening = self.started.elapsed();
         let mut handshake = None;
         let result = connecting
-            .map_err(|error| classify(Step::Open, &error))
+            .map_err(|error| self.classify_open(&error))
             .and_then(|()| self.exchange(&stream, opening, &mut handshake));
         let result = unless_late(result, Instant::now().saturating_duration_since(deadline));
         if result == Err(Outcome::Failure(FailureReason::ConnectTimeout)) {
@@ -162,6 +166,14 @@ impl Attempt<'_> {
         }
         let kernel = tcp_info::read(&stream.stream).map(|end| tcp_info::view(handshake, end));
         (result, kernel)
+    }
+
+    /// A missing route is the peer's only if there is one to another peer.
+    fn classify_open(&self, error: &io::Error) -> Outcome {
+        if is_missing_route(error) && self.routes.is_some_and(Routes::has_none) {
+            return Outcome::Local(LocalError::NoRoute);
+        }
+        classify(Step::Open, error)
     }
 
     /// Connects, sends, receives; `handshake` becomes the kernel's view right after the handshake.

@@ -47,6 +47,12 @@ pub(super) fn classify(step: Step, error: &io::Error) -> Outcome {
     }
 }
 
+/// Whether connect(2) found no route in this host's table. A route that refuses its target (unreachable,
+/// blackhole) has another errno.
+pub(super) fn is_missing_route(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(os::ENETUNREACH | os::ENETDOWN))
+}
+
 /// Whether the errno means that there is no route: reported by a router through ICMP
 /// (icmp_err_convert in net/ipv4/icmp.c, icmpv6_err_convert in net/ipv6/icmp.c), or by this host's
 /// routing table.

@@ -8,3 +8,4 @@ mod fetch;
 mod large;
 mod peer;
 mod pool;
+mod routes;
