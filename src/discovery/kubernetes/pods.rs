@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::discovery::address::{AddressClass, AddressRule};
+use crate::discovery::address::AddressRule;
 use crate::discovery::error::DiscoveryError;
 use crate::name::{Instance, NodeName};
 use crate::peer::{MAX_PEERS, Peer, PeerSet, PodCounts};
@@ -15,6 +15,8 @@ pub(super) const MAX_PODS: usize = 2 * MAX_PEERS;
 /// kubelet removes a pod within seconds of its deadline.
 const ABANDONED_AFTER: i64 = 30;
 
+/// Why a pod is no peer although it runs, beside the classes of addresses.
+const OTHER_FAMILY: &str = "of an address family that this pod lacks";
 /// Pods with an address that is not probed that the log shows.
 const MAX_EXAMPLES: usize = 3;
 
@@ -86,20 +88,37 @@ pub(super) struct Criteria<'a> {
     pub(super) now: i64,
 }
 
-impl Criteria<'_> {
-    /// Why the primary address of a pod is not probed.
-    fn refusal(&self, pod: &Pod) -> Option<AddressClass> {
-        let primary = pod.ips.first()?;
-        self.rule.refusal(SocketAddr::new(*primary, self.port))
+/// Applies the criteria, once the own pod is found.
+struct Selector<'a> {
+    criteria: &'a Criteria<'a>,
+    /// The addresses of the own pod; none if the list does not show them.
+    own_ips: &'a [IpAddr],
+}
+
+impl Selector<'_> {
+    /// The address at which a pod is probed: the first one of a family that the own pod has, or why there is
+    /// none. `None` without any address.
+    fn address(&self, pod: &Pod) -> Option<Result<SocketAddr, (IpAddr, &'static str)>> {
+        let is_v4 = |ip: &IpAddr| ip.to_canonical().is_ipv4();
+        let is_common = |ip: &&IpAddr| {
+            self.own_ips.is_empty() || self.own_ips.iter().any(|own| is_v4(own) == is_v4(ip))
+        };
+        let primary = *pod.ips.first()?;
+        let Some(ip) = pod.ips.iter().copied().find(|ip| is_common(&ip)) else {
+            return Some(Err((primary, OTHER_FAMILY)));
+        };
+        let address = SocketAddr::new(ip, self.criteria.port);
+        let refusal = self.criteria.rule.refusal(address);
+        Some(refusal.map_or(Ok(address), |class| Err((ip, class.as_str()))))
     }
 
     fn standing(&self, pod: &Pod) -> Standing {
         if pod.phase == PodPhase::Ended {
             return Standing::Terminating;
         }
-        let refused = self.refusal(pod).is_some();
+        let refused = matches!(self.address(pod), Some(Err(_)));
         if let Some(deadline) = pod.deadline {
-            let overdue = self.now.saturating_sub(deadline) > ABANDONED_AFTER;
+            let overdue = self.criteria.now.saturating_sub(deadline) > ABANDONED_AFTER;
             let reachable = pod.node.is_some() && !pod.ips.is_empty() && !refused;
             return if overdue && reachable { Standing::Abandoned } else { Standing::Terminating };
         }
@@ -121,17 +140,20 @@ impl Criteria<'_> {
 
     /// Why the address of a pod is not probed, for the log.
     fn example(&self, pod: &Pod) -> Option<String> {
-        let (node, ip) = (pod.node.as_ref()?, pod.ips.first()?);
-        Some(format!("{ip} of node {node:?} ({})", self.refusal(pod)?))
+        let node = pod.node.as_ref()?;
+        let (ip, reason) = self.address(pod)?.err()?;
+        Some(format!("{ip} of node {node:?} ({reason})"))
     }
 
     fn peer(&self, node: &NodeName, pod: &Pod) -> Option<Peer> {
-        let is_probed = |ip: IpAddr| self.rule.refusal(SocketAddr::new(ip, self.port)).is_none();
-        let (primary, others) = pod.ips.split_first()?;
+        let Criteria { rule, port, .. } = self.criteria;
+        let is_probed = |ip: &IpAddr| rule.refusal(SocketAddr::new(*ip, *port)).is_none();
+        let address = self.address(pod)?.ok()?;
+        let others = pod.ips.iter().copied().filter(|ip| *ip != address.ip());
         Some(Peer {
             node: node.clone(),
-            address: SocketAddr::new(*primary, self.port),
-            other_addresses: others.iter().copied().filter(|ip| is_probed(*ip)).collect(),
+            address,
+            other_addresses: others.filter(is_probed).collect(),
             instance: Some(pod.uid.clone()),
             ready: Some(pod.ready),
         })
@@ -161,6 +183,7 @@ pub(super) fn select(
     }
     let own = criteria.own;
     let own_pod = find_own(pods, own).ok_or(DiscoveryError::WithoutSelf)?;
+    let selector = Selector { criteria, own_ips: &own_pod.ips };
     let siblings = pods.iter().filter(|pod| is_sibling(own_pod, pod));
     let (mut counts, mut refused) = (PodCounts::default(), Vec::new());
     let mut best: BTreeMap<&NodeName, &Pod> = BTreeMap::new();
@@ -169,13 +192,13 @@ pub(super) fn select(
             counts.own += 1;
             continue;
         }
-        match criteria.standing(pod) {
+        match selector.standing(pod) {
             Standing::Pending => counts.pending += 1,
             Standing::NoIp => counts.no_ip += 1,
             Standing::BadAddress => {
                 counts.bad_address += 1;
                 if refused.len() < MAX_EXAMPLES {
-                    refused.extend(criteria.example(pod));
+                    refused.extend(selector.example(pod));
                 }
             }
             // Corrected below for those that become peers.
@@ -183,14 +206,14 @@ pub(super) fn select(
         }
         let Some(node) = &pod.node else { continue };
         let best = best.entry(node).or_insert(pod);
-        if criteria.rank(best) < criteria.rank(pod) {
+        if selector.rank(best) < selector.rank(pod) {
             *best = pod;
         }
     }
     let is_peer =
-        |pod: &Pod| matches!(criteria.standing(pod), Standing::Candidate | Standing::Abandoned);
+        |pod: &Pod| matches!(selector.standing(pod), Standing::Candidate | Standing::Abandoned);
     let peers = best.into_iter().filter(|(_, pod)| is_peer(pod));
-    let mut set: PeerSet = peers.filter_map(|(node, pod)| criteria.peer(node, pod)).collect();
+    let mut set: PeerSet = peers.filter_map(|(node, pod)| selector.peer(node, pod)).collect();
     if set.len() > MAX_PEERS {
         return Err(DiscoveryError::TooLarge { bound: "2,500 peers" });
     }
@@ -219,267 +242,4 @@ fn find_own<'a>(pods: &'a [Pod], own: &Own) -> Option<&'a Pod> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const NOW: i64 = 1_800_000_000;
-
-    fn pod(uid: &str, node: &str, ip: &str) -> Pod {
-        Pod {
-            uid: Instance::new(uid).unwrap(),
-            has_own_name: false,
-            node: Some(NodeName::new(node).unwrap()),
-            controller: Some("ds".into()),
-            created: NOW - 1000,
-            deadline: None,
-            phase: PodPhase::Running,
-            ready: true,
-            ips: vec![ip.parse().unwrap()],
-        }
-    }
-
-    fn own() -> Own {
-        Own {
-            node: NodeName::new("me").unwrap(),
-            pod_name: Some("wylis-me".to_owned()),
-            pod_uid: Some(Instance::new("uid-me").unwrap()),
-        }
-    }
-
-    fn me() -> Pod {
-        pod("uid-me", "me", "10.0.0.1")
-    }
-
-    /// What an agent selects that listens on all addresses.
-    fn select_at(
-        now: i64,
-        pods: &[Pod],
-        malformed: usize,
-    ) -> Result<(PeerSet, Vec<String>), DiscoveryError> {
-        let (own, rule) = (own(), AddressRule::pods(None, ("10.96.0.1", 9050), 9050));
-        select(pods, malformed, &Criteria { own: &own, port: 9050, rule: &rule, now })
-    }
-
-    fn selected(pods: &[Pod]) -> PeerSet {
-        select_at(NOW, pods, 0).unwrap().0
-    }
-
-    fn instances(set: &PeerSet) -> Vec<&str> {
-        set.iter().filter_map(|peer| peer.instance.as_ref().map(Instance::as_str)).collect()
-    }
-
-    #[test]
-    fn a_peer_is_a_pod_of_the_same_daemon_set_on_another_node() {
-        let mut dual = pod("a", "node-a", "10.0.0.2");
-        dual.ips.push("fd00::2".parse().unwrap());
-        let mut foreign = pod("b", "node-b", "10.0.0.3");
-        foreign.controller = Some("other".into());
-        let mut orphan = pod("c", "node-c", "10.0.0.4");
-        orphan.controller = None;
-        let own_node = pod("d", "me", "10.0.0.5");
-        let set = selected(&[me(), dual, foreign, orphan, own_node]);
-        assert_eq!(instances(&set), ["a"]);
-        let peer = set.iter().next().unwrap();
-        assert_eq!(peer.address, "10.0.0.2:9050".parse().unwrap());
-        assert_eq!(peer.other_addresses, ["fd00::2".parse::<IpAddr>().unwrap()]);
-        assert_eq!(set.pods, PodCounts { peer: 1, own: 2, ..PodCounts::default() });
-    }
-
-    #[test]
-    fn without_a_controller_the_selector_decides() {
-        let mut alone = me();
-        alone.controller = None;
-        assert_eq!(selected(&[alone, pod("a", "node-a", "10.0.0.2")]).len(), 1);
-    }
-
-    #[test]
-    fn the_own_pod_is_found_by_the_best_known_identity_only() {
-        let mut renamed = pod("x", "elsewhere", "10.0.0.9");
-        renamed.has_own_name = true;
-        renamed.controller = Some("by-name".into());
-        let mut here = pod("y", "me", "10.0.0.8");
-        here.controller = Some("by-node".into());
-        let found =
-            |pods: &[Pod], own: &Own| find_own(pods, own).map(|pod| pod.uid.as_str().to_owned());
-        let named = Own { pod_uid: None, ..own() };
-        let nameless = Own { pod_uid: None, pod_name: None, ..own() };
-        let all = [here.clone(), renamed, me()];
-        assert_eq!(found(&all, &own()).as_deref(), Some("uid-me"));
-        assert_eq!(found(&all[..2], &own()), None, "an outdated list");
-        assert_eq!(found(&all[..2], &named).as_deref(), Some("x"));
-        assert_eq!(found(&[here.clone()], &named), None);
-        assert_eq!(found(&[here], &nameless).as_deref(), Some("y"));
-        assert_eq!(found(&[pod("a", "node-a", "10.0.0.2")], &nameless), None);
-    }
-
-    #[test]
-    fn the_newest_ready_pod_of_a_node_is_its_peer_or_else_the_newest() {
-        let mut old = pod("old", "node-a", "10.0.0.2");
-        let mut new = pod("new", "node-a", "10.0.0.3");
-        new.created += 60;
-        assert_eq!(instances(&selected(&[me(), old.clone(), new.clone()])), ["new"]);
-        new.ready = false;
-        assert_eq!(instances(&selected(&[me(), new.clone(), old.clone()])), ["old"]);
-        old.ready = false;
-        let set = selected(&[me(), new, old]);
-        assert_eq!(instances(&set), ["new"]);
-        assert_eq!((set.pods.peer, set.pods.terminating), (1, 1));
-    }
-
-    #[test]
-    fn a_terminating_pod_is_no_peer_until_it_is_abandoned() {
-        let mut terminating = pod("a", "node-a", "10.0.0.2");
-        for (late, peers) in [(-30, 0), (0, 0), (30, 0), (31, 1), (100_000, 1)] {
-            terminating.deadline = Some(NOW - late);
-            let set = selected(&[me(), terminating.clone()]);
-            assert_eq!(set.len(), peers, "{late}");
-            assert_eq!(set.pods.terminating, 1 - peers as u64, "{late}");
-        }
-    }
-
-    #[test]
-    fn the_same_pods_make_the_same_peers_until_one_is_abandoned() {
-        let mut terminating = pod("a", "node-a", "10.0.0.2");
-        terminating.deadline = Some(NOW + 10);
-        let mut later = pod("b", "node-b", "10.0.0.3");
-        later.deadline = Some(NOW + 20);
-        let pods = [me(), terminating, later];
-        let peers = |now: i64| select_at(now, &pods, 0).unwrap().0;
-        for begin in [NOW, NOW + 41, NOW + 51] {
-            let until = same_until(&pods, begin);
-            assert_eq!(peers(begin), peers(until.min(NOW + 1_000_000)), "{begin}");
-            assert!(until == i64::MAX || peers(begin) != peers(until + 1), "{begin}");
-        }
-        assert_eq!(same_until(&pods, NOW + 51), i64::MAX);
-    }
-
-    #[test]
-    fn a_successor_replaces_a_terminating_pod() {
-        let mut terminating = pod("old", "node-a", "10.0.0.2");
-        terminating.deadline = Some(NOW - 500);
-        let mut next = pod("next", "node-a", "10.0.0.3");
-        next.ready = false;
-        assert_eq!(instances(&selected(&[me(), terminating.clone(), next.clone()])), ["next"]);
-        next.phase = PodPhase::Pending;
-        next.ips.clear();
-        let set = selected(&[me(), terminating, next]);
-        assert!(set.is_empty(), "a pending successor shows that the node lives");
-        assert_eq!((set.pods.pending, set.pods.terminating), (1, 1));
-    }
-
-    #[test]
-    fn pods_without_a_peer_are_counted_by_state() {
-        let mut pending = pod("a", "node-a", "10.0.0.2");
-        pending.phase = PodPhase::Pending;
-        let mut unscheduled = pod("b", "node-b", "10.0.0.3");
-        unscheduled.node = None;
-        let mut bare = pod("c", "node-c", "10.0.0.4");
-        bare.ips.clear();
-        let mut ended = pod("d", "node-d", "10.0.0.5");
-        ended.phase = PodPhase::Ended;
-        let set = selected(&[me(), pending, unscheduled, bare, ended]);
-        let expected =
-            PodCounts { own: 1, pending: 2, no_ip: 1, terminating: 1, ..PodCounts::default() };
-        assert_eq!(set.pods, expected);
-        assert!(set.is_empty());
-    }
-
-    #[test]
-    fn a_pod_at_an_address_that_is_not_probed_is_counted_and_no_peer() {
-        let at = |uid: &str, node: &str, ip: &str| pod(uid, node, ip);
-        let mut foreign = at("f", "node-f", "127.0.0.1");
-        foreign.controller = Some("other".into());
-        let mut dual = at("c", "node-c", "10.0.0.4");
-        dual.ips.extend(["127.0.0.1", "fd00::4"].map(|ip| ip.parse::<IpAddr>().unwrap()));
-        let mut newer = at("d2", "node-d", "169.254.169.254");
-        newer.created += 60;
-        let mut abandoned = at("e", "node-e", "10.96.0.1");
-        abandoned.deadline = Some(NOW - 1000);
-        let mut own = me();
-        own.ips = vec!["127.0.0.1".parse().unwrap()];
-        let pods = [
-            own,
-            foreign,
-            at("a", "node-a", "::ffff:127.0.0.1"),
-            at("b", "node-b", "224.0.0.1"),
-            dual,
-            at("d1", "node-d", "10.0.0.5"),
-            newer,
-            abandoned,
-        ];
-        let (set, refused) = select_at(NOW, &pods, 0).unwrap();
-        let peers: Vec<_> = set.iter().map(|peer| peer.address.to_string()).collect();
-        assert_eq!(peers, ["10.0.0.4:9050", "10.0.0.5:9050"], "the other pod of a node");
-        let others = &set.iter().next().unwrap().other_addresses;
-        assert_eq!(others, &["fd00::4".parse::<IpAddr>().unwrap()]);
-        let expected =
-            PodCounts { peer: 2, own: 1, bad_address: 3, terminating: 1, ..PodCounts::default() };
-        assert_eq!(set.pods, expected);
-        let expected = [
-            "::ffff:127.0.0.1 of node \"node-a\" (loopback)",
-            "224.0.0.1 of node \"node-b\" (multicast)",
-            "169.254.169.254 of node \"node-d\" (link-local)",
-        ];
-        assert_eq!(refused, expected);
-    }
-
-    #[test]
-    fn a_list_without_the_own_pod_or_with_too_many_peers_is_refused() {
-        let refused = |pods: &[Pod], malformed| {
-            select_at(NOW, pods, malformed).unwrap_err().reason().as_str()
-        };
-        assert_eq!(refused(&[], 0), "empty");
-        assert_eq!(refused(&[], 1), "without_self");
-        assert_eq!(refused(&[pod("a", "node-a", "10.0.0.2")], 0), "without_self");
-        let many = |count: usize| {
-            let names = (0..count).map(|n| pod(&format!("u{n}"), &format!("n{n}"), "10.0.0.2"));
-            names.chain([me()]).collect::<Vec<_>>()
-        };
-        assert_eq!(refused(&many(MAX_PEERS + 1), 0), "too_large");
-        assert_eq!(selected(&many(MAX_PEERS)).len(), MAX_PEERS);
-    }
-
-    fn any_pod() -> impl Strategy<Value = Pod> {
-        let deadline = proptest::option::of(-200_i64..200);
-        (0_u32..40, 0_u32..6, 0_u8..3, deadline, any::<bool>(), 0_u8..4, 0_i64..100).prop_map(
-            |(uid, node, phase, deadline, ready, address, age)| {
-                let ip = if address == 1 { "127.0.0.1" } else { "10.1.1.1" };
-                let mut pod = pod(&format!("u{uid}"), &format!("n{node}"), ip);
-                pod.phase = match phase {
-                    0 => PodPhase::Pending,
-                    1 => PodPhase::Ended,
-                    _ => PodPhase::Running,
-                };
-                pod.deadline = deadline.map(|late| NOW + late);
-                (pod.ready, pod.created) = (ready, NOW - age);
-                if address == 0 {
-                    pod.ips.clear();
-                }
-                pod
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn every_pod_counts_once_in_any_order(
-            mut pods in proptest::collection::vec(any_pod(), 0..60),
-        ) {
-            pods.dedup_by_key(|pod| pod.uid.clone());
-            pods.push(me());
-            let set = selected(&pods);
-            let counts = set.pods;
-            let PodCounts { peer, own, pending, no_ip, bad_address, terminating } = counts;
-            let sum = peer + own + pending + no_ip + bad_address + terminating;
-            prop_assert_eq!(sum, pods.len() as u64);
-            prop_assert_eq!(counts.peer, set.len() as u64);
-            pods.reverse();
-            let reversed = selected(&pods);
-            prop_assert_eq!(reversed.pods, counts);
-            let nodes = |set: &PeerSet| set.iter().map(|p| p.node.clone()).collect::<Vec<_>>();
-            prop_assert_eq!(nodes(&reversed), nodes(&set));
-        }
-    }
-}
+mod tests;
