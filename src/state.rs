@@ -236,7 +236,7 @@ impl MeshState {
         };
         let ProbeKind::Large(large) = report.kind else { return Vec::new() };
         let record = Arc::make_mut(record);
-        let strain = record.strain_of(large, report);
+        let strain = record.strain_of(report);
         record.large.end(now, large, &report.outcome, strain, self.settings.large_interval);
         record.learn_path_mtu(large, report);
         record.update_verdict(self.settings.failure_threshold).into_iter().collect()

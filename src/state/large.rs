@@ -1,7 +1,7 @@
 //! The large probes of one peer: whether its path carries full-size segments, each direction apart. Pure.
 //!
-//! While all is well, one probe fills both its request and its answer. Once it fails or strains, probes that
-//! fill one of them alone tell which direction is at fault.
+//! While all is well, one probe fills both its request and its answer. Once it fails, or needs retransmits,
+//! probes that fill one of them alone tell which direction is at fault.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::probe::{FailureReason, Large, Outcome, ProbeId};
 /// Dropped large probes, each followed by a blank success, that make an MTU fault: one is chance.
 const DROPPED_THRESHOLD: u8 = 2;
 /// Strained large probes among the last 8 of one direction that make an MTU fault, while no blank probe needed a
-/// retransmit: with 0.1 % of all packets lost, once in 10,000 hours of a pair.
+/// retransmit: with 0.1 % of all packets lost, less than once in 100,000 hours of a pair at the defaults.
 const STRAINED_THRESHOLD: u32 = 3;
 /// Probes of one direction that must pass, one after the other, until a strained one counts as chance: of a
 /// path that loses every other full-size segment, one in 16 does.
@@ -39,6 +39,8 @@ pub struct LargeProbes {
     supported: bool,
     /// Of two directions to follow, the incoming one is next.
     answer_next: bool,
+    /// The direction at fault, as far as each has been tested.
+    fault: Option<Direction>,
     /// When the next one may start, after a blank success; while `unconfirmed`, when the last one
     /// ended.
     due: Option<Instant>,
@@ -79,15 +81,12 @@ pub(super) struct BlankSuccess {
     pub(super) packet: Option<u32>,
 }
 
-/// How hard a large probe that succeeded went through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Strain {
-    /// Like a blank one.
-    None,
-    /// It needed retransmits, as no blank one did.
-    Size,
-    /// It needed retransmits, and so do blank ones.
-    Unclear,
+/// Whether a large probe that succeeded needed retransmits in a direction as no blank one did; `None` if that
+/// cannot be told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strain {
+    pub(super) outgoing: Option<bool>,
+    pub(super) incoming: Option<bool>,
 }
 
 impl LargeDirection {
@@ -119,11 +118,13 @@ impl LargeDirection {
         self.follow = if self.is_faulty() { 0 } else { FOLLOW_UPS };
     }
 
-    fn end(&mut self, strain: Strain) {
-        match strain {
-            Strain::None => self.pass(),
-            Strain::Size => self.strain(),
-            Strain::Unclear => self.follow = self.follow.saturating_sub(1),
+    fn succeed(&mut self, sample: Sample, strained: Option<bool>) {
+        self.successes = self.successes.saturating_add(1);
+        self.last = Some(sample);
+        match strained {
+            Some(false) => self.pass(),
+            Some(true) => self.strain(),
+            None => self.follow = self.follow.saturating_sub(1),
         }
     }
 
@@ -167,6 +168,7 @@ impl LargeProbes {
             due = if blank.lossy { retry } else { now + interval };
             // On a path with random loss, size proves nothing.
             self.directions(large).filter(|_| !blank.lossy).for_each(LargeDirection::drop_one);
+            self.judge();
         }
         if blank.shrunk || self.is_faulty() {
             due = due.min(retry);
@@ -202,16 +204,13 @@ impl LargeProbes {
         let mut next = interval;
         match outcome {
             Outcome::Success { timings, .. } => {
-                let sample = Some(Sample::new(now.wall, Ok(*timings), 0));
+                let sample = Sample::new(now.wall, Ok(*timings), 0);
                 self.successes = self.successes.saturating_add(1);
-                for direction in self.directions(large) {
-                    direction.successes = direction.successes.saturating_add(1);
-                    direction.last = sample;
-                    if large != Large::Both || strain == Strain::None {
-                        direction.end(strain);
-                    } else if strain == Strain::Size {
-                        direction.suspect();
-                    }
+                if large != Large::Answer {
+                    self.outgoing.succeed(sample, strain.outgoing);
+                }
+                if matches!(large, Large::Both | Large::Answer) {
+                    self.incoming.succeed(sample, strain.incoming);
                 }
             }
             Outcome::Failure(reason) => {
@@ -227,6 +226,7 @@ impl LargeProbes {
                 next = next.min(RETRY_INTERVAL);
             }
         }
+        self.judge();
         // Those that follow wait for a blank success, not for their time.
         if self.due.is_some_and(|due| due > now.instant) {
             return;
@@ -270,8 +270,32 @@ impl LargeProbes {
     /// The direction that carries blank probes and loses large ones; outgoing as well if the path MTU is
     /// smaller than before.
     pub(super) fn fault(&self, shrunk: bool) -> Option<Direction> {
-        let faulty = |direction: &LargeDirection| self.supported && direction.is_faulty();
-        Direction::of(shrunk || faulty(&self.outgoing), faulty(&self.incoming))
+        match self.fault.filter(|_| self.supported) {
+            None => Direction::of(shrunk, false),
+            Some(Direction::Incoming) if shrunk => Some(Direction::Both),
+            fault => fault,
+        }
+    }
+
+    /// Names no direction while the other one may be at fault as well, and calls none well of two before both
+    /// were tested again.
+    fn judge(&mut self) {
+        let (outgoing, incoming) = (self.outgoing.is_faulty(), self.incoming.is_faulty());
+        let found = Direction::of(outgoing, incoming);
+        let doubtful = |direction: &LargeDirection| direction.dropped > 0 && !direction.is_faulty();
+        let is_settled = match (self.fault, found) {
+            (None, _) => !doubtful(&self.outgoing) && !doubtful(&self.incoming),
+            (Some(Direction::Both), Some(_)) => self.follows() == (false, false),
+            _ => true,
+        };
+        if !is_settled {
+            return;
+        }
+        if self.fault.is_none() && found.is_some() {
+            let others = self.directions(Large::Both).filter(|direction| !direction.is_faulty());
+            others.for_each(LargeDirection::suspect);
+        }
+        self.fault = found;
     }
 
     fn is_faulty(&self) -> bool {

@@ -238,25 +238,20 @@ impl PeerRecord {
         self.longest_times().is_some_and(|(total, _)| total >= SLOW)
     }
 
-    /// Whether a large probe that succeeded needed retransmits, and for its size. Of its request the kernel
-    /// tells; its answer was sent again if it came later than any recent one by nearly an RTO.
-    pub(super) fn strain_of(&self, large: Large, report: &Report) -> Strain {
+    /// How a large probe that succeeded went through in each direction. Of its request the kernel tells; an
+    /// answer was sent again if it comes later than any recent one by nearly an RTO, and the request was not.
+    pub(super) fn strain_of(&self, report: &Report) -> Strain {
         let request = report.kernel.is_some_and(|kernel| kernel.request_retransmits > 0);
-        let answer = match (&report.outcome, self.longest_times()) {
+        let late = match (&report.outcome, self.longest_times()) {
             (Outcome::Success { timings, .. }, Some((_, usual))) => {
                 timings.response >= usual + LATE_ANSWER
             }
             _ => false,
         };
-        let strained = match large {
-            Large::Both => request || answer,
-            Large::Request { .. } => request,
-            Large::Answer => answer,
-        };
-        match (strained, self.recent.iter().all(|sample| sample.retransmits == 0)) {
-            (false, _) => Strain::None,
-            (true, true) => Strain::Size,
-            (true, false) => Strain::Unclear,
+        let clean = self.recent.iter().all(|sample| sample.retransmits == 0);
+        Strain {
+            outgoing: if request { clean.then_some(true) } else { Some(false) },
+            incoming: if late { (clean && !request).then_some(true) } else { Some(false) },
         }
     }
 
