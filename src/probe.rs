@@ -173,13 +173,33 @@ pub enum Outcome {
 pub struct KernelView {
     /// Retransmitted segments, SYNs included.
     pub retransmits: u32,
-    /// Those after the handshake: segments of the request.
-    pub request_retransmits: u32,
-    /// Smoothed round-trip time; `None` after a retransmit, which makes it ambiguous.
+    /// The SYNs among them.
+    pub syn_retransmits: u32,
+    /// From the start to the established connection, also of a probe that failed later.
+    pub connect: Option<Duration>,
+    /// Round-trip time of the handshake; `None` if it is ambiguous.
     pub rtt: Option<Duration>,
     /// Path MTU in bytes; `None` before the connection is established. Of a [`Large::Request`] that asked
     /// the path itself: what it learned.
     pub path_mtu: Option<u32>,
+}
+
+impl KernelView {
+    /// Retransmitted segments of the request.
+    #[must_use]
+    pub const fn request_retransmits(self) -> u32 {
+        self.retransmits.saturating_sub(self.syn_retransmits)
+    }
+
+    /// With the timings of a success. After a retransmitted SYN, the kernel's round-trip time may include its
+    /// timer: handshake and exchange bound it, and without an exchange it is ambiguous.
+    pub(crate) fn bounded_by(self, timings: Option<Timings>) -> Self {
+        if self.syn_retransmits == 0 {
+            return self;
+        }
+        let bound = timings.map(|timings| timings.connect.min(timings.response));
+        Self { rtt: bound.map(|bound| self.rtt.map_or(bound, |rtt| rtt.min(bound))), ..self }
+    }
 }
 
 /// The report of one probe.

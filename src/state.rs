@@ -7,6 +7,7 @@ mod claims;
 mod flaky;
 mod gap;
 mod large;
+mod path;
 mod record;
 mod rhythm;
 mod samples;
@@ -281,8 +282,8 @@ impl MeshState {
                 if record.consecutive_failures == 0 {
                     changes.push(Change::FirstFailure(report.node.clone()));
                 }
-                record.fail(now, *reason, kernel);
                 let took = report.ended.saturating_duration_since(report.started);
+                record.fail(now, *reason, took, kernel);
                 record.miss_slots(*reason, report.started, took, settings.interval);
             }
         }
@@ -432,4 +433,4 @@ impl MeshState {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

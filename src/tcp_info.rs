@@ -88,20 +88,23 @@ pub(crate) fn read(socket: impl AsFd) -> Option<Info> {
 }
 
 /// Combines two readings: one right after the connection was established (`None` if it never was),
-/// one at the end.
+/// with the time until then, one at the end.
 ///
 /// The round-trip time is the handshake's, from the first reading: later the kernel's average includes
-/// the peer's response time. The retransmits are those of the whole probe, from the second; so is the path
-/// MTU, which a router may have lowered meanwhile.
-pub(crate) fn view(established: Option<Info>, end: Info) -> KernelView {
-    let established = established.filter(|info| ESTABLISHED.contains(&info.state));
-    let rtt = established.map(|info| info.rtt).filter(|rtt| *rtt > 0 && end.total_retrans == 0);
+/// the peer's response time. With timestamps (RFC 7323) there is one after a retransmitted SYN as well. The
+/// retransmits are those of the whole probe, from the second; so is the path MTU, which a router may have
+/// lowered meanwhile.
+pub(crate) fn view(established: Option<(Info, Duration)>, end: Info) -> KernelView {
+    let established = established.filter(|(info, _)| ESTABLISHED.contains(&info.state));
+    let connect = established.map(|(_, connect)| connect);
+    let established = established.map(|(info, _)| info);
+    let rtt = established.map(|info| info.rtt).filter(|rtt| *rtt > 0);
     let current =
         established.map(|early| if ESTABLISHED.contains(&end.state) { end } else { early });
-    let since = |early: Info| end.total_retrans.saturating_sub(early.total_retrans);
     KernelView {
         retransmits: end.total_retrans,
-        request_retransmits: established.map(since).unwrap_or_default(),
+        syn_retransmits: established.map_or(end.total_retrans, |info| info.total_retrans),
+        connect,
         rtt: rtt.map(|rtt| Duration::from_micros(rtt.into())),
         path_mtu: current.map(|info| info.pmtu),
     }
@@ -203,13 +206,14 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::probe::Timings;
 
     #[test]
     fn an_established_connection_has_a_round_trip_and_a_path_mtu() {
         let listener = TcpListener::bind("127.64.1.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let info = read(&stream).unwrap();
-        let view = view(Some(info), info);
+        let view = view(Some((info, Duration::from_millis(1))), info);
         assert_eq!(view.retransmits, 0);
         assert!(view.rtt.unwrap() < Duration::from_secs(1), "{view:?}");
         assert!(view.path_mtu.unwrap() >= 576, "{view:?}");
@@ -242,8 +246,8 @@ mod tests {
     fn retransmits_of_the_handshake_are_not_those_of_the_request() {
         let early = Info { total_retrans: 1, ..info(1) };
         let end = Info { total_retrans: 3, pmtu: 1300, ..early };
-        let view = |end| super::view(Some(early), end);
-        assert_eq!((view(end).retransmits, view(end).request_retransmits), (3, 2));
+        let view = |end| super::view(Some((early, Duration::ZERO)), end);
+        assert_eq!((view(end).retransmits, view(end).request_retransmits()), (3, 2));
         assert_eq!(view(end).path_mtu, Some(1300), "a router has answered meanwhile");
         assert_eq!(view(Info { state: 7, ..end }).path_mtu, Some(1500));
     }
@@ -283,16 +287,42 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_round_trip_time_only_without_retransmits() {
+    fn the_round_trip_time_is_that_of_the_handshake() {
+        let millis = Duration::from_millis;
         let early = info(1);
-        let clean = view(Some(early), early);
-        assert_eq!((clean.retransmits, clean.rtt), (0, Some(Duration::from_micros(250))));
+        let after = |info| Some((info, millis(1)));
+        let clean = view(after(early), early);
+        let rtt = Some(Duration::from_micros(250));
+        assert_eq!((clean.retransmits, clean.rtt, clean.connect), (0, rtt, Some(millis(1))));
         // A FIN may arrive together with the end of the handshake.
-        assert!(view(Some(Info { state: 8, ..early }), early).rtt.is_some());
-        let late = view(Some(early), Info { total_retrans: 2, ..early });
-        assert_eq!((late.retransmits, late.rtt, late.path_mtu), (2, None, Some(1500)));
+        assert!(view(after(Info { state: 8, ..early }), early).rtt.is_some());
+        let late = view(after(early), Info { total_retrans: 2, ..early });
+        assert_eq!((late.retransmits, late.syn_retransmits), (2, 0));
+        assert_eq!((late.rtt, late.path_mtu), (rtt, Some(1500)), "of the request");
         let never = view(None, Info { total_retrans: 3, rtt: 0, ..info(2) });
-        assert_eq!(never, KernelView { retransmits: 3, ..KernelView::default() });
-        assert_eq!(view(Some(Info { state: 7, ..early }), early).path_mtu, None);
+        let expected = KernelView { retransmits: 3, syn_retransmits: 3, ..KernelView::default() };
+        assert_eq!(never, expected);
+        assert_eq!(view(after(Info { state: 7, ..early }), early).path_mtu, None);
+    }
+
+    #[test]
+    fn after_a_retransmitted_syn_the_exchange_bounds_the_round_trip_time() {
+        let millis = Duration::from_millis;
+        let info = |rtt| Info { total_retrans: 1, rtt, ..info(1) };
+        for (rtt, connect, response, expected) in [
+            // A slow path, a lost SYN, a lost SYN-ACK (its timestamp is the first SYN's), no timestamps.
+            (1_200_000, 1200, 1201, 1200),
+            (20_000, 1020, 21, 20),
+            (1_020_000, 1020, 21, 21),
+            (0, 1020, 21, 21),
+            (0, 1200, 1201, 1200),
+        ] {
+            let (connect, response) = (millis(connect), millis(response));
+            let view = view(Some((info(rtt), connect)), info(rtt));
+            let timings = Timings { connect, response, total: connect + response };
+            assert_eq!(view.bounded_by(Some(timings)).rtt, Some(millis(expected)), "{rtt}");
+            let failed = view.bounded_by(None);
+            assert_eq!((failed.rtt, failed.connect), (None, Some(connect)));
+        }
     }
 }

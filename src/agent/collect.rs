@@ -16,6 +16,12 @@ use crate::wire;
 
 /// For all rows together. A row that has not arrived by then is shown as missing.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// The same where a round trip takes long: readers wait no longer.
+const MAX_DEADLINE: Duration = Duration::from_secs(5);
+/// Round trips of one row: the handshake, the request, and the rest of a row that is longer than ten segments.
+const ROUND_TRIPS: u32 = 3;
+/// For the work of the agents at both ends, beside the round trips.
+const WORK: Duration = Duration::from_millis(500);
 /// For a peer that is known to be down.
 const DOWN_DEADLINE: Duration = Duration::from_millis(500);
 /// For a row that another agent asks for, which does not wait longer: it has spent a part of its own deadline.
@@ -128,12 +134,19 @@ pub(super) fn fetch_row(snapshot: &Snapshot, peer: &NodeName) -> Option<Result<V
     Some(prober::fetch(fetch).map_err(row_error))
 }
 
+/// The time that the slowest of these peers needs, within the bounds.
+fn deadline<'a>(peers: impl IntoIterator<Item = &'a PeerRecord>) -> Duration {
+    let slowest = peers.into_iter().filter_map(PeerRecord::expected_round_trip).max();
+    (slowest.unwrap_or_default() * ROUND_TRIPS + WORK).clamp(DEADLINE, MAX_DEADLINE)
+}
+
 fn request(record: &PeerRecord, path: String, max_bytes: usize) -> Fetch {
+    let is_down = record.up == Some(false) && !record.is_slower_than_timeout();
     Fetch {
         node: Some(record.peer.node.clone()),
         address: record.peer.address,
         path,
-        timeout: if record.up == Some(false) { DOWN_DEADLINE } else { DEADLINE },
+        timeout: if is_down { DOWN_DEADLINE } else { deadline([record]) },
         max_bytes,
     }
 }
@@ -178,10 +191,11 @@ fn collect(own: &NodeName, snapshot: &Snapshot, last: Option<Last>) -> Matrix {
     };
     let of_rank = |wanted| snapshot.peers.iter().filter(move |record| rank(record) == wanted);
     let waiting = (0..3).flat_map(of_rank).cloned().collect();
-    let matrix = Matrix::new(own, snapshot, DEADLINE);
+    let deadline = deadline(snapshot.peers.iter().map(AsRef::as_ref));
+    let matrix = Matrix::new(own, snapshot, deadline);
     let detours = Detours::default();
     let mut collection = Collection { snapshot, waiting, detours, matrix, bytes: 0, last };
-    prober::fetch_all(&mut collection, MAX_IN_FLIGHT, began + DEADLINE);
+    prober::fetch_all(&mut collection, MAX_IN_FLIGHT, began + deadline);
     for record in std::mem::take(&mut collection.waiting) {
         collection.add(&record.peer.node, Err(RowError::Busy));
     }
@@ -360,6 +374,18 @@ mod tests {
             assert_eq!(row.map(|_| ()), shown);
             assert!(collection.last.unwrap().matrix.take_row(&peer).is_none(), "memory is freed");
         }
+    }
+
+    #[test]
+    fn the_deadline_allows_for_three_round_trips_of_the_slowest_peer() {
+        for (millis, expected) in [(20, 2000), (500, 2000), (1200, 4100), (2200, 5000)] {
+            let rtt = Duration::from_millis(millis);
+            let mut snapshot = Arc::into_inner(snapshot().unwrap()).unwrap();
+            snapshot.peers = crate::state::tests::peers_at([Duration::from_millis(1), rtt]);
+            let peers = snapshot.peers.iter().map(AsRef::as_ref);
+            assert_eq!(deadline(peers), Duration::from_millis(expected), "{millis} ms");
+        }
+        assert_eq!(deadline(&[]), DEADLINE);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `wylis peers`: this node's peers as a table.
 
+use std::time::Duration;
+
 use super::arguments::Options;
 use super::exit::Exit;
 use super::paint::{Colour, Paint};
@@ -11,6 +13,8 @@ use crate::state::Verdict;
 const PATH: &str = "/api/v1/peers";
 const HEAD: [&str; 9] =
     ["NODE", "VERDICT", "REASON", "LATENCY", "LOSS", "RETRANSMITS", "RTT", "MTU", "LAST SUCCESS"];
+/// A round-trip time is shown without its age for so long: six probes at the default interval.
+const NEW: Duration = Duration::from_secs(60);
 type Cells = [String; HEAD.len()];
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
@@ -64,6 +68,17 @@ fn table(rows: &[(Cells, Option<Colour>)], paint: Paint) -> String {
     text
 }
 
+/// With its age, if it may no longer be true.
+fn format_rtt(rtt: Duration, age: Option<Duration>) -> String {
+    match age.filter(|age| *age > NEW) {
+        Some(age) => {
+            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            format!("{} ({} old)", format_time(rtt), format_age(age))
+        }
+        None => format_time(rtt),
+    }
+}
+
 fn cells(line: &PeerLine, at: u64) -> Cells {
     let reason = line.verdict.reason().map_or("", FailureReason::as_str);
     let ago = line.last_success.map(|last| format_age(at.saturating_sub(last)) + " ago");
@@ -74,7 +89,7 @@ fn cells(line: &PeerLine, at: u64) -> Cells {
         line.latency.map(format_time).unwrap_or_default(),
         format!("{}/{}", line.failures, line.probes),
         line.retransmits.to_string(),
-        line.rtt.map(format_time).unwrap_or_default(),
+        line.rtt.map(|rtt| format_rtt(rtt, line.rtt_age)).unwrap_or_default(),
         line.path_mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
         ago.unwrap_or_else(|| "never".to_owned()),
     ]

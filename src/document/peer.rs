@@ -1,7 +1,7 @@
 //! `/api/v1/peers/NODE`, one peer as its source sees it, and `/api/v1/cluster/SOURCE/TARGET`, which
 //! passes such a peer on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -14,7 +14,9 @@ use super::{
 use crate::matrix::{RowError, median};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
-use crate::state::{self, Direction, Incoming, PeerRecord, RECENT, Sample, Snapshot, Verdict};
+use crate::state::{
+    self, Direction, Incoming, Moment, PeerRecord, RECENT, Sample, Snapshot, Verdict,
+};
 
 /// Deeper than any peer; readers of a pair may recurse.
 const MAX_DEPTH: usize = 16;
@@ -40,6 +42,9 @@ pub(super) struct PeerFields<'a> {
     retransmits: u64,
     retransmits_per_probe: Option<f64>,
     rtt_seconds: Option<f64>,
+    rtt_age_seconds: Option<f64>,
+    slow: bool,
+    intercepted: bool,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
     last_failure: Option<Failure>,
@@ -100,7 +105,10 @@ fn map<S: Serializer>(pairs: &[(&str, u64)], output: S) -> Result<S::Ok, S::Erro
 }
 
 impl<'a> PeerFields<'a> {
-    pub(super) fn new(record: &'a PeerRecord, now: Instant) -> Self {
+    /// The fields of a peer in a snapshot that was taken at `taken`.
+    pub(super) fn new(record: &'a PeerRecord, taken: Moment) -> Self {
+        let rtt = record.rtt();
+        let rtt_at = record.last_success.filter(|_| rtt.is_some());
         let peer = &record.peer;
         let counted =
             FailureReason::ALL.iter().zip(record.failures).filter(|(_, count)| *count > 0);
@@ -122,7 +130,11 @@ impl<'a> PeerFields<'a> {
             consecutive_failures: record.consecutive_failures,
             retransmits: record.retransmits,
             retransmits_per_probe: record.retransmits_per_probe(),
-            rtt_seconds: record.rtt.map(|rtt| rtt.as_secs_f64()),
+            rtt_seconds: rtt.map(|rtt| rtt.as_secs_f64()),
+            rtt_age_seconds: rtt_at
+                .map(|at| taken.wall.duration_since(at).unwrap_or_default().as_secs_f64()),
+            slow: record.is_slower_than_timeout(),
+            intercepted: record.is_intercepted(),
             path_mtu_bytes: record.path_mtu,
             last_success: record.last_success.map(unix),
             last_failure: record.last_failure.map(|(reason, at)| Failure {
@@ -141,7 +153,7 @@ impl<'a> PeerFields<'a> {
             incoming_retransmits: record.recent_incoming_retransmits(),
             last_incoming: record.last_incoming.map(|received| unix(received.wall)),
             announced_interval_seconds: record.announced_interval.map(|span| span.as_secs_f64()),
-            longest_gap_seconds: record.longest_gap(now).map(|gap| gap.as_secs_f64()),
+            longest_gap_seconds: record.longest_gap(taken.instant).map(|gap| gap.as_secs_f64()),
             recent: record.recent.iter().map(Probe::new).collect(),
         }
     }
@@ -189,7 +201,7 @@ pub fn peer_json(
 ) -> Option<Vec<u8>> {
     let record = snapshot.peers.iter().find(|record| record.peer.node == *peer)?;
     let mut document = opening(&Head::new(node, instance, snapshot), "peer");
-    document.extend(json(&PeerFields::new(record, snapshot.taken.instant)));
+    document.extend(json(&PeerFields::new(record, snapshot.taken)));
     document.extend_from_slice(b"}\n");
     Some(document)
 }
@@ -212,6 +224,8 @@ pub struct PeerLine {
     pub retransmits: u32,
     /// The kernel's round-trip time.
     pub rtt: Option<Duration>,
+    /// How old it is.
+    pub rtt_age: Option<Duration>,
     /// The kernel's path MTU, in bytes.
     pub path_mtu: Option<u32>,
     /// The last success, in Unix milliseconds.
@@ -225,6 +239,7 @@ struct PeerInput<'a> {
     reason: Option<&'a str>,
     direction: Option<&'a str>,
     rtt_seconds: Option<f64>,
+    rtt_age_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
     recent: List<ProbeInput<'a>>,
@@ -233,7 +248,7 @@ struct PeerInput<'a> {
 read_object!(
     PeerInput<'de>,
     required: [node, verdict, recent],
-    optional: [reason, direction, rtt_seconds, path_mtu_bytes, last_success]
+    optional: [reason, direction, rtt_seconds, rtt_age_seconds, path_mtu_bytes, last_success]
 );
 
 struct ProbeInput<'a> {
@@ -272,6 +287,7 @@ impl PeerInput<'_> {
             retransmits,
             latency: median(times.into_iter()),
             rtt: optional(self.rtt_seconds, duration)?,
+            rtt_age: optional(self.rtt_age_seconds, duration)?,
             path_mtu: self.path_mtu_bytes,
             last_success: optional(self.last_success, millis)?,
         };

@@ -18,8 +18,9 @@ pub fn peers_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>
         "peers",
         snapshot.peers.len(),
         Box::new(move |index| {
-            let (record, now) = (snapshot.peers.get(index), snapshot.taken.instant);
-            record.map(|record| json(&PeerFields::new(record, now))).unwrap_or_default()
+            let record = snapshot.peers.get(index);
+            let fields = record.map(|record| PeerFields::new(record, snapshot.taken));
+            fields.map(|fields| json(&fields)).unwrap_or_default()
         }),
     )
 }

@@ -320,7 +320,7 @@ fn a_pair_passes_a_valid_peer_on_word_for_word() {
         )
     };
     let good = peer(
-        r#""verdict":"up","reason":null,"rtt_seconds":0.1,"path_mtu_bytes":1370,"last_success":5.5,
+        r#""verdict":"up","reason":null,"rtt_seconds":0.1,"rtt_age_seconds":90,"path_mtu_bytes":1370,"last_success":5.5,
            "recent":[{"at":1,"total_seconds":0.2,"retransmits":0},
                      {"at":2,"reason":"reset","retransmits":1}],"later":{"x":[1]}"#,
     );
@@ -339,6 +339,7 @@ fn a_pair_passes_a_valid_peer_on_word_for_word() {
         peer(r#""verdict":"up","recent":[{"retransmits":0}]"#),
         peer(r#""verdict":"up","recent":[{"reason":"<b>","retransmits":0}]"#),
         peer(r#""verdict":"up","recent":[],"rtt_seconds":"soon""#),
+        peer(r#""verdict":"up","recent":[],"rtt_age_seconds":-1"#),
         peer(r#""verdict":"up","recent":[],"last_success":-1"#),
         peer(&format!(
             r#""verdict":"up","recent":[{}]"#,

@@ -99,8 +99,8 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge(
         "wylis_peer_rtt_seconds",
         "pair",
-        "Round-trip time of the last successful probe without a retransmit, measured by the kernel.",
-        |record| optional(record.rtt.map(|rtt| rtt.as_secs_f64())),
+        "Round-trip time of the last successful probe; absent if none of the last 20 succeeded.",
+        |record| optional(record.recent_rtt().map(|rtt| rtt.as_secs_f64())),
     ),
     gauge("wylis_peer_path_mtu_bytes", "pair", "Path MTU to the peer.", |record| {
         optional(record.path_mtu.map(f64::from))

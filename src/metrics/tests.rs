@@ -47,7 +47,8 @@ fn probe(state: &mut MeshState, node: &NodeName, outcome: Outcome, retransmits: 
     state.begin(node, 7);
     let kernel = Some(KernelView {
         retransmits,
-        rtt: (retransmits == 0).then_some(Duration::from_micros(20_500)),
+        syn_retransmits: retransmits,
+        rtt: Some(Duration::from_micros(20_500)),
         path_mtu: Some(1370),
         ..KernelView::default()
     });
@@ -66,7 +67,8 @@ fn probe(state: &mut MeshState, node: &NodeName, outcome: Outcome, retransmits: 
 
 fn success(milliseconds: u64) -> Outcome {
     let total = Duration::from_millis(milliseconds);
-    let timings = Timings { connect: total / 2, response: total / 2, total };
+    let response = Duration::from_millis(10).min(total);
+    let timings = Timings { connect: total - response, response, total };
     Outcome::Success { timings, answer: Answer::default() }
 }
 

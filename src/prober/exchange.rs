@@ -164,7 +164,9 @@ impl Attempt<'_> {
         if result == Err(Outcome::Failure(FailureReason::ConnectTimeout)) {
             self.half_open.inspect(|watch| watch.scan());
         }
-        let kernel = tcp_info::read(&stream.stream).map(|end| tcp_info::view(handshake, end));
+        let timings = result.as_ref().ok().map(|(_, timings, _)| *timings);
+        let kernel = tcp_info::read(&stream.stream)
+            .map(|end| tcp_info::view(handshake, end).bounded_by(timings));
         (result, kernel)
     }
 
@@ -176,31 +178,30 @@ impl Attempt<'_> {
         classify(Step::Open, error)
     }
 
-    /// Connects, sends, receives; `handshake` becomes the kernel's view right after the handshake.
+    /// Connects, sends, receives; `handshake` becomes the kernel's view right after the handshake, and the time
+    /// until then.
     fn exchange(
         &self,
         stream: &DeadlineStream,
         opening: Duration,
-        handshake: &mut Option<Info>,
+        handshake: &mut Option<(Info, Duration)>,
     ) -> Result<(NodeName, Timings, Answer), Outcome> {
         let unless_delayed = |outcome, delay| unless_delayed(outcome, delay, self.budget);
         self.finish_connect(stream)
             .map_err(|error| unless_delayed(classify(Step::Connect, &error), opening))?;
         let established = Instant::now();
-        *handshake = tcp_info::read(&stream.stream);
-        let Request { text, answer: least } = (self.request)(*handshake);
+        let connect = established - self.started;
+        *handshake = tcp_info::read(&stream.stream).map(|info| (info, connect));
+        let Request { text, answer: least } = (self.request)(handshake.map(|(info, _)| info));
         stream.send(text.as_bytes()).map_err(|error| classify(Step::Exchange, &error))?;
         let sent = Instant::now();
-        let since_ack = handshake.map(Info::since_last_ack).unwrap_or_default();
+        let since_ack = handshake.map(|(info, _)| info.since_last_ack()).unwrap_or_default();
         let delay = opening + since_ack + (sent - established);
         let (node, answer) =
             self.receive(stream, least).map_err(|outcome| unless_delayed(outcome, delay))?;
         let received = Instant::now();
-        let timings = Timings {
-            connect: established - self.started,
-            response: received - established,
-            total: received - self.started,
-        };
+        let timings =
+            Timings { connect, response: received - established, total: received - self.started };
         if is_late(timings) {
             stream.acknowledge();
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Moment;
 use super::samples::Sample;
 use super::verdict::Direction;
-use crate::probe::{FailureReason, Large, Outcome, ProbeId};
+use crate::probe::{FailureReason, KernelView, Large, Outcome, ProbeId};
 
 /// Dropped large probes, each followed by a blank success, that make an MTU fault: one is chance.
 const DROPPED_THRESHOLD: u8 = 2;
@@ -204,7 +204,8 @@ impl LargeProbes {
         let mut next = interval;
         match outcome {
             Outcome::Success { timings, .. } => {
-                let sample = Sample::new(now.wall, Ok(*timings), 0);
+                let kernel = KernelView::default();
+                let sample = Sample::new(now.wall, Ok(*timings), timings.total, kernel);
                 self.successes = self.successes.saturating_add(1);
                 if large != Large::Answer {
                     self.outgoing.succeed(sample, strain.outgoing);
@@ -237,7 +238,8 @@ impl LargeProbes {
     }
 
     fn fail(&mut self, now: Moment, large: Large, reason: FailureReason) {
-        let sample = Some(Sample::new(now.wall, Err(reason), 0));
+        let sample = Sample::new(now.wall, Err(reason), Duration::ZERO, KernelView::default());
+        let sample = Some(sample);
         self.failures = self.failures.saturating_add(1);
         for direction in self.directions(large) {
             direction.last = sample;

@@ -8,6 +8,7 @@ use super::claims::{Claims, Ruling, Standing, Terms};
 use super::flaky::{Failures, most_frequent};
 use super::gap::Gaps;
 use super::large::{LargeProbes, Strain};
+use super::path;
 use super::rhythm::{Rhythm, longest_silence};
 use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
 use super::verdict::{Evidence, Incoming, Verdict};
@@ -33,8 +34,8 @@ pub struct PeerRecord {
     pub retransmits: u64,
     /// Total times of the successful probes.
     pub latency: Histogram,
-    /// The kernel's round-trip time in the last probe without a retransmit.
-    pub rtt: Option<Duration>,
+    /// Round-trip time of the last success.
+    rtt: Option<Duration>,
     /// The path MTU in bytes: the kernel's, or what a large probe has learned of the path itself since.
     pub path_mtu: Option<u32>,
     /// The kernel's, as it was last.
@@ -210,8 +211,48 @@ impl PeerRecord {
 
     /// Whether so many recent probes needed a retransmit that the path loses packets.
     pub(super) fn is_lossy(&self) -> bool {
-        let lossy = |sample: &&Sample| sample.result().is_ok() && sample.retransmits > 0;
-        self.recent.iter().filter(lossy).count() >= LOSSY_PROBES
+        self.lossy_probes() >= LOSSY_PROBES
+    }
+
+    /// Recent successes that needed a retransmit because of a loss. None where something answers handshakes in
+    /// place of the peer: they tell nothing of the path.
+    #[must_use]
+    pub fn lossy_probes(&self) -> usize {
+        if self.is_intercepted() {
+            return 0;
+        }
+        (0..self.recent.len()).filter(|index| path::lost(&self.recent, *index)).count()
+    }
+
+    /// Whether something completes handshakes in place of the peer.
+    #[must_use]
+    pub fn is_intercepted(&self) -> bool {
+        path::is_intercepted(&self.recent)
+    }
+
+    /// Whether it is down only because twice the round trip exceeds the timeout.
+    #[must_use]
+    pub fn is_slower_than_timeout(&self) -> bool {
+        self.verdict == Verdict::Down(FailureReason::ResponseTimeout)
+            && path::too_slow(&self.recent).is_some()
+    }
+
+    /// The round-trip time of the last success; `None` if something else answers handshakes.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt.filter(|_| !self.is_intercepted())
+    }
+
+    /// As [`Self::rtt`], while one of the recent probes succeeded.
+    #[must_use]
+    pub fn recent_rtt(&self) -> Option<Duration> {
+        self.rtt().filter(|_| self.recent.iter().any(|sample| sample.failure().is_none()))
+    }
+
+    /// How long one round trip takes now, if that is known.
+    #[must_use]
+    pub fn expected_round_trip(&self) -> Option<Duration> {
+        path::too_slow(&self.recent).or_else(|| self.recent_rtt())
     }
 
     /// Whether its probes fail and succeed in turns.
@@ -241,7 +282,7 @@ impl PeerRecord {
     /// How a large probe that succeeded went through in each direction. Of its request the kernel tells; an
     /// answer was sent again if it comes later than any recent one by nearly an RTO, and the request was not.
     pub(super) fn strain_of(&self, report: &Report) -> Strain {
-        let request = report.kernel.is_some_and(|kernel| kernel.request_retransmits > 0);
+        let request = report.kernel.is_some_and(|kernel| kernel.request_retransmits() > 0);
         let late = match (&report.outcome, self.longest_times()) {
             (Outcome::Success { timings, .. }, Some((_, usual))) => {
                 timings.response >= usual + LATE_ANSWER
@@ -292,9 +333,10 @@ impl PeerRecord {
     /// Mean retransmits of the recent successful probes; `None` without any.
     #[must_use]
     pub fn retransmits_per_probe(&self) -> Option<f64> {
-        let good = self.recent.iter().filter(|sample| sample.result().is_ok());
-        let (probes, sum) = good.fold((0_u32, 0_u32), |(probes, sum), sample| {
-            (probes + 1, sum + u32::from(sample.retransmits))
+        let good = self.recent.iter().enumerate().filter(|(_, sample)| sample.result().is_ok());
+        let (probes, sum) = good.fold((0_u32, 0_u32), |(probes, sum), (index, sample)| {
+            let lost = path::lost(&self.recent, index);
+            (probes + 1, sum + if lost { u32::from(sample.retransmits) } else { 0 })
         });
         (probes > 0).then(|| f64::from(sum) / f64::from(probes))
     }
@@ -315,7 +357,7 @@ impl PeerRecord {
         self.successes += 1;
         self.gaps.pass(now.instant);
         self.latency.observe(bounds, timings.total);
-        self.rtt = kernel.rtt.or(self.rtt);
+        self.rtt = kernel.rtt;
         self.cache_path_mtu(kernel.path_mtu);
         self.last_success = Some(now.wall);
         if self.up != Some(true) || self.consecutive_failures > 0 {
@@ -327,10 +369,16 @@ impl PeerRecord {
         self.consecutive_failures = 0;
         self.missed_slots = 0;
         self.failing_since = None;
-        self.add_sample(now, Ok(timings), kernel);
+        self.add_sample(now, Ok(timings), timings.total, kernel);
     }
 
-    pub(super) fn fail(&mut self, now: Moment, reason: FailureReason, kernel: KernelView) {
+    pub(super) fn fail(
+        &mut self,
+        now: Moment,
+        reason: FailureReason,
+        took: Duration,
+        kernel: KernelView,
+    ) {
         let index = FailureReason::ALL.iter().position(|known| *known == reason);
         if let Some(count) = index.and_then(|index| self.failures.get_mut(index)) {
             *count += 1;
@@ -338,7 +386,7 @@ impl PeerRecord {
         self.last_failure = Some((reason, now.wall));
         self.large.clear_suspicion();
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-        self.add_sample(now, Err(reason), kernel);
+        self.add_sample(now, Err(reason), took, kernel);
     }
 
     /// Counts the slot of a failed probe, and after a timeout those that passed meanwhile as well: a
@@ -364,16 +412,21 @@ impl PeerRecord {
         &mut self,
         now: Moment,
         result: Result<Timings, FailureReason>,
+        took: Duration,
         kernel: KernelView,
     ) {
-        self.retransmits += u64::from(kernel.retransmits);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         } else if self.recent.is_empty() {
             // Otherwise it grows to the next power of two.
             self.recent.reserve_exact(RECENT);
         }
-        self.recent.push_back(Sample::new(now.wall, result, kernel.retransmits));
+        self.recent.push_back(Sample::new(now.wall, result, took, kernel));
+        let counts = match result {
+            Ok(_) => path::lost(&self.recent, self.recent.len() - 1) && !self.is_intercepted(),
+            Err(_) => true,
+        };
+        self.retransmits += if counts { u64::from(kernel.retransmits) } else { 0 };
     }
 
     /// Counts a request to the agent of `own_node`, which has this key, and rules on what it claims.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::probe::{FailureReason, Timings};
+use crate::probe::{FailureReason, KernelView, Timings};
 
 /// Number of recent probes that are stored for people and for the verdicts `flaky` and `lossy`: three minutes at
 /// the default interval, 480 bytes a peer.
@@ -42,16 +42,21 @@ pub struct Sample {
     ended_millis: u64,
     /// Retransmitted segments.
     pub retransmits: u16,
+    /// The SYNs among them.
+    syn_retransmits: u8,
     failure: Option<FailureReason>,
+    /// Of a failure, zero if it did not connect.
     connect_micros: u32,
     total_micros: u32,
 }
 
 impl Sample {
+    /// The probe that ended then, after `took`.
     pub(super) fn new(
         ended: SystemTime,
         result: Result<Timings, FailureReason>,
-        retransmits: u32,
+        took: Duration,
+        kernel: KernelView,
     ) -> Self {
         // The longest timeout is a minute; an hour of microseconds fits.
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
@@ -59,10 +64,14 @@ impl Sample {
         let ended = ended.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Self {
             ended_millis: u64::try_from(ended).unwrap_or(u64::MAX),
-            retransmits: u16::try_from(retransmits).unwrap_or(u16::MAX),
+            retransmits: u16::try_from(kernel.retransmits).unwrap_or(u16::MAX),
+            syn_retransmits: u8::try_from(kernel.syn_retransmits).unwrap_or(u8::MAX),
             failure: result.err(),
-            connect_micros: timings.map_or(0, |timings| micros(timings.connect)),
-            total_micros: timings.map_or(0, |timings| micros(timings.total)),
+            connect_micros: timings
+                .map(|timings| timings.connect)
+                .or(kernel.connect)
+                .map_or(0, micros),
+            total_micros: micros(took),
         }
     }
 
@@ -76,6 +85,24 @@ impl Sample {
     #[must_use]
     pub fn failure(&self) -> Option<FailureReason> {
         self.failure
+    }
+
+    /// Retransmitted SYNs.
+    pub(super) fn syn_retransmits(&self) -> u16 {
+        self.syn_retransmits.into()
+    }
+
+    /// The durations of handshake and exchange of a success.
+    pub(super) fn round_trips(&self) -> Option<(Duration, Duration)> {
+        let (connect, total) = self.result().ok()?;
+        Some((connect, total.saturating_sub(connect)))
+    }
+
+    /// The durations of the handshake and of the whole probe, of a failure after the handshake.
+    pub(super) fn failed_after(&self) -> Option<(Duration, Duration)> {
+        let micros = |micros: u32| Duration::from_micros(micros.into());
+        let connected = self.failure.is_some() && self.connect_micros > 0;
+        connected.then(|| (micros(self.connect_micros), micros(self.total_micros)))
     }
 
     /// Connect time and total time.

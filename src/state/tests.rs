@@ -6,9 +6,11 @@ mod goodbye;
 mod incoming;
 mod incoming_retransmits;
 mod large;
+mod path;
 mod rhythm;
 mod tokens;
 
+pub(crate) use path::peers_at;
 use proptest::prelude::*;
 
 use super::*;

@@ -221,7 +221,7 @@ impl Observed {
         let has_rtt = report.kernel.is_some_and(|kernel| kernel.rtt.is_some());
         let (connect, took) = (connect.as_micros(), took.as_micros());
         let kernel = report.kernel.unwrap_or_default();
-        let (late, mtu) = (kernel.request_retransmits, kernel.path_mtu.unwrap_or_default());
+        let (late, mtu) = (kernel.request_retransmits(), kernel.path_mtu.unwrap_or_default());
         format!("observed {outcome} {retransmits} {has_rtt} {connect} {took} {late} {mtu}")
     }
 

@@ -66,7 +66,7 @@ impl Fixture {
         let (large, delay) = self.next_large_over(path, 301).unwrap();
         let outgoing = if large == Large::Answer { 0 } else { path.outgoing };
         let incoming = if matches!(large, Large::Request { .. }) { 0 } else { path.incoming };
-        let kernel = KernelView { request_retransmits: outgoing.min(3), ..KernelView::default() };
+        let kernel = KernelView { retransmits: outgoing.min(3), ..KernelView::default() };
         let outcome = match outgoing.max(incoming) {
             4 => dropped(),
             0 => success(),
@@ -91,7 +91,7 @@ impl Fixture {
         }
     }
 
-    fn record(&self) -> &PeerRecord {
+    pub(super) fn record(&self) -> &PeerRecord {
         self.state.get(&name(1)).unwrap()
     }
 }
