@@ -51,6 +51,8 @@ const WELL: Duration =
 /// The window of 20 probes must be free of the fault, and a flaky peer takes as long.
 const WINDOW: Duration =
     Duration::from_secs(21 * INTERVAL.as_secs() + TIMEOUT.as_secs() + ROWS.as_secs());
+/// The kernel forgets a half-open connection after 63 s; then as [`WELL`].
+const HALF_OPEN: Duration = Duration::from_secs(63 + WELL.as_secs());
 
 impl Case {
     /// A fault of everything it touches, which is grave.
@@ -124,8 +126,9 @@ cases! {
     HUB_SILENT = Case::whole("hub_silent", "the hub of a star forwards nothing, and is itself reached by all",
         Touched::Without(1),
         &[(&[1, 2, 3, 4], &["only n1 is reached; it does not relay: all 6 paths between the other nodes fail"])]);
-    HUB_LOSSY = Case::partial("hub_lossy", "the hub of a star forwards with 30 % loss", Touched::Without(1),
-        &[(&[1, 2, 3, 4], &["every path through n1 is lossy"])]);
+    // Some pairs are down for a while, by chance.
+    HUB_LOSSY = Case { grave: None, ..Case::partial("hub_lossy", "the hub of a star forwards with 30 % loss", Touched::Without(1),
+        &[(&[1, 2, 3, 4], &["every path through n1 is lossy"])]) };
 
     // ---- Parts of the mesh.
     SPLIT = Case::whole("split", "split 2 : 2", Touched::Between(&[1, 2], &[3, 4]), &[
@@ -156,8 +159,9 @@ cases! {
     UPLINK = Case::partial("uplink", "10 % of all packets of n1 lost, both ways", Touched::Node(1),
         &[(&[1, 2, 3, 4], &["n1's link: lossy with all 3 others, in both directions"])]);
     // Rows are lost too, so not every document has all of them.
-    UPLINK_HEAVY = Case::partial("uplink_heavy", "30 % of all packets of n1 lost, both ways", Touched::Node(1),
-        &[(&[2, 3, 4], &["n1's link: lossy with all 3 others, in both directions"])]);
+    // Rows are lost too, so not every document has all of them.
+    UPLINK_HEAVY = Case { grave: None, ..Case::partial("uplink_heavy", "30 % of all packets of n1 lost, both ways", Touched::Node(1),
+        &[(&[2, 3, 4], &["n1's link: lossy with all 3 others, in both directions"])]) };
     UPLINK_OUT = Case::partial("uplink_out", "20 % of the packets that n1 sends lost", Touched::Node(1),
         &[(&[1, 2, 3, 4], &["n1's link: lossy with all 3 others, outgoing"])]);
     UPLINK_IN = Case::partial("uplink_in", "20 % of the packets to n1 lost", Touched::Node(1),
@@ -187,7 +191,7 @@ cases! {
     SYN_FLOOD = Case::harmless("syn_flood", "a pod sends 2,000 SYNs a second to n2, with cookies",
         &[(&[1, 2, 3], &[])]);
     // Its queue of half-open connections is full, and hardly one is to be had, while its own requests arrive.
-    SYN_FLOOD_PLAIN = Case { within: PARTIAL, grave: None, ..Case::whole("syn_flood_plain",
+    SYN_FLOOD_PLAIN = Case { within: PARTIAL, well_within: HALF_OPEN, grave: None, ..Case::whole("syn_flood_plain",
         "a pod sends 2,000 SYNs a second to n2, without cookies", Touched::Node(2),
         &[(&[1, 3], &["n2 is *|n2's link: *|n* → n2: *", ".."])]) };
     CONNTRACK = Case::whole("conntrack", "the table of connections of n2's host is full", Touched::Node(2),

@@ -113,7 +113,7 @@ fn pass_on(
 
 /// Adds to the time of a row, which is the first one in its document.
 fn ahead(answer: &str) -> String {
-    const FIELD: &str = "\"at\": ";
+    const FIELD: &str = "\"at\":";
     let Some((before, rest)) = answer.split_once(FIELD) else { return answer.to_owned() };
     let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
     let (at, after) = rest.split_at(end);
@@ -124,7 +124,8 @@ fn ahead(answer: &str) -> String {
 
 #[test]
 fn a_row_is_shifted() {
-    let row = "HTTP/1.1 200 OK\r\n\r\n{\"node\": \"a\", \"at\": 1767225601.393, \"cells\": [{\"at\": 1.5}]}";
+    let row =
+        "HTTP/1.1 200 OK\r\n\r\n{\"node\":\"a\",\"at\":1767225601.393,\"cells\":[{\"at\":1.5}]}";
     let shifted = ahead(row);
     assert_eq!(shifted, row.replace("1767225601.393", "1767225661.393"));
 }
