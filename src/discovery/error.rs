@@ -65,12 +65,14 @@ discovery_errors! {
         limit: Duration,
     } = "timeout",
     /// The TLS handshake fails, or the server's certificate is not valid.
-    #[error("TLS handshake with API server {server}: {source}")]
+    #[error("TLS handshake with API server {server}: {source}{hint}")]
     Tls {
         /// Host and port.
         server: String,
         /// The error of rustls.
         source: BoxError,
+        /// What to do, after a semicolon; empty if the error says it.
+        hint: &'static str,
     } = "tls",
     /// The server's certificate is not valid yet: this node's clock is probably behind.
     #[error(
@@ -81,6 +83,16 @@ discovery_errors! {
         /// Host and port.
         server: String,
     } = "certificate_not_yet_valid",
+    /// The server's certificate is of a kind that this agent cannot verify.
+    #[error("TLS handshake with API server {server}: {source}; {hint}")]
+    CertificateUnsupported {
+        /// Host and port.
+        server: String,
+        /// The error of rustls.
+        source: BoxError,
+        /// What is supported, and what to do.
+        hint: &'static str,
+    } = "certificate_unsupported",
     /// A file of the service account cannot be used.
     #[error("read service account file {path}: {source}")]
     Credentials {

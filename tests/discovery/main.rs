@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its helpers too")]
 
 mod cache;
+mod certificates;
 mod failures;
 mod fixture;
 mod hostile;

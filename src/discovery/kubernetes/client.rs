@@ -16,6 +16,20 @@ use super::decode::{self, Listing};
 use super::resolver::InlineResolver;
 use crate::discovery::error::{BoxError, DiscoveryError};
 
+/// Appended to an error of the handshake: what ring verifies (rustls, `SUPPORTED_SIG_ALGS`).
+const SIGNATURES: &str = "the certificate or its authority has a signature that this agent cannot verify: it takes \
+    RSA of 2048 to 8192 bits, P-256 and P-384 with SHA-256 or SHA-384, and Ed25519, but neither P-521 nor SHA-512 \
+    with P-256; issue both with one of these";
+/// The same for a certificate that is its own authority.
+const OWN_AUTHORITY: &str = "the server presents the certificate of an authority as its own: put an authority into \
+    ca.crt, and let it issue a certificate for the server";
+/// The same for a chain that ends elsewhere.
+const NO_ISSUER: &str = "; ca.crt must hold the authority that issued the server's certificate, not that certificate \
+    itself nor another cluster's authority";
+/// The same for a server that found nothing in common.
+const NO_COMMON_KEY: &str =
+    "; if the server's key is P-521, which this agent does not take, give it one of P-256";
+
 /// Longest body: 5,000 pods of 20 KB each. It costs time, not memory, since items are decoded one by one.
 const MAX_BODY: u64 = 96 << 20;
 /// Longest head of a response; the API server's has about 600 bytes.
@@ -149,22 +163,36 @@ impl Client {
                 Ok(error) => self.tls(error),
                 Err(error) => self.network(error),
             },
-            error @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Pem(_)) => {
-                DiscoveryError::Tls { server: self.server.clone(), source: Box::new(error) }
+            ureq::Error::Rustls(error) => self.tls(error),
+            error @ (ureq::Error::Tls(_) | ureq::Error::Pem(_)) => {
+                let (server, source) = (self.server.clone(), Box::new(error));
+                DiscoveryError::Tls { server, source, hint: "" }
             }
             error => self.network(error),
         }
     }
 
     fn tls(&self, error: rustls::Error) -> DiscoveryError {
-        use rustls::CertificateError::{NotValidYet, NotValidYetContext};
+        use rustls::CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
         let server = self.server.clone();
-        match error {
+        let hint = match &error {
             rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
-                DiscoveryError::CertificateNotYetValid { server }
+                return DiscoveryError::CertificateNotYetValid { server };
             }
-            error => DiscoveryError::Tls { server, source: Box::new(error) },
-        }
+            rustls::Error::InvalidCertificate(cause) => match unsupported(cause) {
+                Some(hint) => {
+                    let source = Box::new(error);
+                    return DiscoveryError::CertificateUnsupported { server, source, hint };
+                }
+                None if *cause == UnknownIssuer => NO_ISSUER,
+                None => "",
+            },
+            rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure) => {
+                NO_COMMON_KEY
+            }
+            _ => "",
+        };
+        DiscoveryError::Tls { server, source: Box::new(error), hint }
     }
 
     fn network(&self, cause: impl Into<BoxError>) -> DiscoveryError {
@@ -173,6 +201,20 @@ impl Client {
 
     fn timeout(&self, limit: Duration) -> DiscoveryError {
         DiscoveryError::Timeout { server: self.server.clone(), limit }
+    }
+}
+
+/// What is wrong with the kind of a certificate, and what to do; `None` for any other error.
+fn unsupported(cause: &rustls::CertificateError) -> Option<&'static str> {
+    use rustls::CertificateError::{
+        Other, UnsupportedSignatureAlgorithmContext,
+        UnsupportedSignatureAlgorithmForPublicKeyContext,
+    };
+    match cause {
+        UnsupportedSignatureAlgorithmContext { .. }
+        | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Some(SIGNATURES),
+        Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Some(OWN_AUTHORITY),
+        _ => None,
     }
 }
 

@@ -7,7 +7,8 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// The validity of a server certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,18 +74,33 @@ impl Authority {
         let key = KeyPair::generate().expect("generate the server's key");
         let cert = params.signed_by(&key, &self.issuer).expect("sign the server's certificate");
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Identity::new(cert.der().clone(), key)
+    }
+}
+
+impl Identity {
+    /// A certificate and its key as other tools made them.
+    ///
+    /// # Panics
+    /// When they are not PEM, or the key is of a kind that rustls cannot use.
+    #[must_use]
+    pub fn from_pem(certificate: &str, key: &str) -> Self {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        Self::new(certificate.expect("a certificate"), key)
+    }
+
+    fn new(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring has the default versions")
             .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .expect("a certificate that matches its key");
-        Identity(Arc::new(config))
+        Self(Arc::new(config))
     }
-}
 
-impl Identity {
     /// The rustls configuration.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
