@@ -23,7 +23,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-cSJNqDSukDPrsfrPTiTKupwjpzd4TTCfGeXrTsLWkZc='"
+        "'sha256-thJVMiB3QhIVmkPNEz4nnFOrMLkwYGaVGfUfN5kIHKE='"
     };
 }
 

@@ -18,8 +18,6 @@ pub(super) const ASKED: u8 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longer than any deadline of the matrix.
 const WITHIN: Duration = Duration::from_secs(8);
-/// The health route of an agent without one.
-const NOT_YET: u16 = 404;
 /// Findings that accuse nodes rather than pairs.
 const OF_NODES: [&str; 7] =
     ["node_down", "cut_off", "relay", "link", "clock", "missing_row", "intercepted"];
@@ -29,7 +27,7 @@ const OF_NODES: [&str; 7] =
 struct Read {
     /// The documents so far.
     count: u32,
-    /// `None` before the first document, and from an agent without findings.
+    /// `None` before the first document.
     findings: Option<Vec<Finding>>,
     /// Status of the health route.
     health: u16,
@@ -83,26 +81,19 @@ impl Findings {
 
     /// Whether the last findings contain an expected one, and the health route agrees.
     pub(super) fn are_as_expected(&self, case: &Case) -> bool {
-        // Not yet: the agent under test has no findings.
-        let Some((findings, health)) = self.last() else { return true };
+        let Some((findings, health)) = self.last() else { return false };
         let grave = findings.iter().any(|finding| finding.grave);
         let as_expected = findings.iter().any(|finding| {
             case.finding.iter().any(|text| matches(text, &finding.text))
                 && finding.grave == is_grave(&finding.text)
         });
         let none = findings.is_empty() && case.finding.contains(&NONE);
-        (as_expected || none) && (health == NOT_YET || health == if grave { 503 } else { 200 })
+        (as_expected || none) && health == if grave { 503 } else { 200 }
     }
 
     /// Whether the last document has no finding.
     pub(super) fn are_none(&self) -> bool {
-        let Some((findings, health)) = self.last() else { return true };
-        findings.is_empty() && (health == NOT_YET || health == 200)
-    }
-
-    /// Whether the agent under test has findings.
-    pub(super) fn are_known(&self) -> bool {
-        self.last().is_some()
+        self.last().is_some_and(|(findings, health)| findings.is_empty() && health == 200)
     }
 
     /// All findings that name an innocent node or pair.

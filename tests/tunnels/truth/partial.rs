@@ -16,7 +16,6 @@ fn refused(one_of: u32) -> String {
 }
 
 #[test]
-#[ignore = "not yet: flaky"]
 fn half_of_the_connections_refused() {
     by_rules(table::HALF_REFUSED, 2, &refused(2));
 }
@@ -49,7 +48,6 @@ fn ports(case: &'static Case, one_of: u32, back: bool) {
 }
 
 #[test]
-#[ignore = "not yet: flaky"]
 fn half_of_the_source_ports_dropped() {
     ports(table::HALF_OF_PORTS, 2, false);
 }
@@ -73,7 +71,6 @@ fn a_quarter_of_the_source_ports_dropped_on_the_way_back() {
 }
 
 #[test]
-#[ignore = "not yet: retransmits of answers"]
 fn thirty_per_cent_of_the_answers_lost() {
     // By size: an answer goes out with the FIN, and without PSH.
     let lost = "tcp sport 9050 meta length > 80 numgen random mod 100 < 30";
@@ -87,7 +84,6 @@ fn ten_per_cent_lost_in_one_direction() {
 }
 
 #[test]
-#[ignore = "not yet: direction of mtu"]
 fn large_packets_dropped_from_a_to_b() {
     by_rules(table::MTU_OUT, 1, &drops(&[(1, 2, "meta length > 1200")]));
 }

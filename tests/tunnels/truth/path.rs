@@ -87,13 +87,11 @@ fn stays_silent(case: &'static Case, rules: &str) {
 }
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn all_packets_dropped_both_ways() {
     stays_silent(table::ALL_DROPPED, &faults::drops(&[(1, 2, ""), (2, 1, "")]));
 }
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn all_packets_dropped_one_way() {
     stays_silent(table::ONE_DIRECTION, &faults::drops(&[(1, 2, "")]));
 }
@@ -101,25 +99,21 @@ fn all_packets_dropped_one_way() {
 const NEW: &str = "tcp dport 9050 tcp flags & (syn | ack) == syn";
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn new_connections_dropped_by_a_firewall() {
     by_rules(table::FIREWALL_DROPS, 2, &faults::drops(&[(1, 2, NEW)]));
 }
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn new_connections_reset_by_a_firewall() {
     by_rules(table::FIREWALL_RESETS, 2, &faults::rejects(1, 2, NEW, "tcp reset"));
 }
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn new_connections_answered_by_icmp_unreachable() {
     by_rules(table::UNREACHABLE, 2, &faults::rejects(1, 2, NEW, "icmp type host-unreachable"));
 }
 
 #[test]
-#[ignore = "not yet: direction of mtu"]
 fn large_packets_dropped() {
     let Some(mut trial) = Trial::begin(table::MTU) else { return };
     let large = "meta length > 1200";
@@ -130,7 +124,6 @@ fn large_packets_dropped() {
 }
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn wireguard_process_of_one_node_frozen() {
     let Some(mut trial) = Trial::begin(table::TUNNEL_FROZEN) else { return };
     let signal = |mesh: &TunnelMesh, signal| mesh.network.host(2).wireguard.signal(signal);
@@ -140,7 +133,6 @@ fn wireguard_process_of_one_node_frozen() {
 }
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn link_down_and_up() {
     let Some(mut trial) = Trial::begin(table::LINK_DOWN) else { return };
     trial.inject(|mesh| mesh.network.switch.ip("link set p2 down\n"));

@@ -14,7 +14,6 @@ use super::trial::Trial;
 use crate::network::Pod;
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn agent_killed() {
     let Some(mut trial) = Trial::begin(table::KILLED) else { return };
     let pod = trial.inject(|mesh| mesh.agents.kill("n2"));
@@ -23,7 +22,6 @@ fn agent_killed() {
 }
 
 #[test]
-#[ignore = "not yet: incoming"]
 fn agent_frozen() {
     let Some(mut trial) = Trial::begin(table::FROZEN) else { return };
     trial.observer.unasked.insert(2);

@@ -33,6 +33,7 @@ pub(super) struct Trial {
     /// When the fault began, or ended.
     since: Instant,
     verdict_after: Option<Duration>,
+    found_after: Option<Duration>,
     up_after: Option<Duration>,
 }
 
@@ -64,6 +65,7 @@ impl Trial {
             size,
             since: Instant::now(),
             verdict_after: None,
+            found_after: None,
             up_after: None,
         };
         trial.poll("every pair is up", PATIENCE, |observer, nodes| observer.all(nodes, is_up));
@@ -100,12 +102,10 @@ impl Trial {
             self.observer.observe(&self.mesh, case);
             let found = self.findings.are_as_expected(case);
             let metrics = self.unexpected_metrics();
-            let command = if found && metrics.is_empty() && self.findings.are_known() {
-                self.command()
-            } else {
-                Ok(())
-            };
+            let command = if found && metrics.is_empty() { self.command() } else { Ok(()) };
             if found && metrics.is_empty() && command.is_ok() {
+                let finds = case.finding != [NONE];
+                self.found_after = self.found_after.or(finds.then(|| self.since.elapsed()));
                 return;
             }
             assert!(
@@ -260,17 +260,18 @@ impl Trial {
             time.map_or_else(String::new, |time| format!("{:.1} s", time.as_secs_f64()))
         };
         let (verdict, up) = (seconds(self.verdict_after), seconds(self.up_after));
+        let found = seconds(self.found_after);
         let mut false_alarms = self.findings.false_alarms();
         false_alarms.extend(self.observer.false_alarms().iter().cloned());
         println!(
-            "truth: {}: verdicts after {verdict}, up again after {up}, {} observations, {} false alarms",
+            "truth: {}: verdicts after {verdict}, finding after {found}, up again after {up}, {} observations, {} false alarms",
             case.fault,
             self.observer.observations,
             false_alarms.len()
         );
         if let Some(folder) = std::env::var_os(MEASURED) {
             std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(Path::new(&folder).join(case.name), format!("{verdict}|{up}\n"))
+            std::fs::write(Path::new(&folder).join(case.name), format!("{verdict}|{found}|{up}\n"))
                 .unwrap();
         }
         let logs = || self.mesh.agents.logs();

@@ -49,7 +49,6 @@ fn delay_on_one_link() {
 }
 
 #[test]
-#[ignore = "not yet: slow is not lossy"]
 fn round_trip_of_1_2_seconds() {
     harmless(table::RTT_1_2, delayed(600));
 }
