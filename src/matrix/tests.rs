@@ -83,3 +83,35 @@ fn a_matrix_beyond_its_bound_takes_no_more_rows() {
     let refused = rows.iter().filter(|row| **row == Err(RowError::TooLarge)).count();
     assert_eq!((rows.len(), taken + refused), (601, 601));
 }
+
+#[test]
+fn the_order_in_which_rows_come_changes_no_finding() {
+    let texts = |order: [usize; 3], reversed: bool| {
+        let mut matrix = matrix("b", &["a", "c", "d"]);
+        let rows = [
+            ("a", vec![("b", Verdict::Up), ("c", Verdict::Lossy), ("z", Verdict::Up)]),
+            ("c", vec![("d", Verdict::Down(FailureReason::Refused)), ("b", Verdict::Up)]),
+            ("d", vec![("y", Verdict::OneWay), ("a", Verdict::Up)]),
+        ];
+        for place in order {
+            let (node, cells) = &rows[place];
+            let cell =
+                |(to, verdict): &(&str, Verdict)| (name(to), Cell::new(CellFacts::of(*verdict)));
+            let mut cells: Vec<_> = cells.iter().map(cell).collect();
+            if reversed {
+                cells.reverse();
+            }
+            matrix.add(&name(node), Ok(NamedRow { at: 1, age: 0, clock: None, cells }));
+        }
+        matrix.finish(Duration::ZERO).findings().to_vec()
+    };
+    let expected = texts([0, 1, 2], false);
+    let sentences: Vec<&str> = expected.iter().map(|finding| finding.text.as_str()).collect();
+    assert_eq!(
+        sentences,
+        ["a → c: lossy", "c → d: down (refused)", "y → d: one-way; requests no longer arrive",]
+    );
+    for order in [[0, 2, 1], [1, 0, 2], [2, 1, 0]] {
+        assert_eq!(texts(order, true), expected, "{order:?}");
+    }
+}

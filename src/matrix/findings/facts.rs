@@ -78,6 +78,8 @@ fn mark(cell: Option<&Cell>) -> u8 {
     match cell.map(Cell::verdict) {
         None | Some(Verdict::Unknown | Verdict::Draining) => 0,
         Some(Verdict::Up) => UP,
+        // It answers, though too late.
+        Some(Verdict::Down(_)) if cell.is_some_and(Cell::is_slow) => UP | OPEN,
         Some(Verdict::Down(_)) => DOWN | OPEN,
         Some(Verdict::OneWay | Verdict::Flaky(_) | Verdict::Lossy | Verdict::Mtu(_)) => UP | OPEN,
     }
@@ -183,28 +185,37 @@ impl<'a> Facts<'a> {
         taken
     }
 
-    /// All pairs with a row, among the nodes of a set.
-    pub(super) fn pairs_among<'b>(
-        &'b self,
-        set: &'b [bool],
-    ) -> impl Iterator<Item = Pair> + use<'a, 'b> {
-        let is_in = |node: &usize| set.get(*node) == Some(&true);
-        let sources = self.sources.iter().copied().filter(is_in);
-        sources.flat_map(move |source| (0..set.len()).filter(is_in).map(move |to| (source, to)))
+    /// Calls `each` for all known pairs among the nodes of a set, with whether the source reaches the target.
+    pub(super) fn each_known(&self, set: &[bool], mut each: impl FnMut(Pair, bool)) {
+        for (source, row) in self.marks.iter().enumerate() {
+            if set.get(source) != Some(&true) {
+                continue;
+            }
+            for (target, (mark, is_in)) in row.iter().zip(set).enumerate() {
+                if *is_in && mark & (UP | DOWN) != 0 {
+                    each((source, target), mark & UP != 0);
+                }
+            }
+        }
+    }
+
+    /// The targets of the open cells of a row.
+    pub(super) fn open_targets(&self, source: usize) -> impl Iterator<Item = usize> {
+        let row = self.marks.get(source).into_iter().flatten().enumerate();
+        row.filter(|(_, mark)| **mark & OPEN != 0).map(|(target, _)| target)
     }
 
     /// The counts at each node, among the nodes of a set.
     pub(super) fn counts(&self, set: &[bool]) -> Vec<Counts> {
         let mut counts = vec![Counts::default(); self.size()];
-        for (source, target) in self.pairs_among(set) {
-            let Some(up) = self.reaches((source, target)) else { continue };
+        self.each_known(set, |(source, target), up| {
             if let Some(counts) = counts.get_mut(source) {
                 *(if up { &mut counts.out_up } else { &mut counts.out_down }) += 1;
             }
             if let Some(counts) = counts.get_mut(target) {
                 *(if up { &mut counts.in_up } else { &mut counts.in_down }) += 1;
             }
-        }
+        });
         counts
     }
 

@@ -70,7 +70,9 @@ impl PairFault {
 
     /// All cells that tell of it.
     pub(super) fn cells(&self) -> impl Iterator<Item = Pair> + use<> {
-        self.paths().flat_map(|path| path.cells().collect::<Vec<_>>())
+        let ((one, other), [first, second]) = (self.ends(), self.cells);
+        let first = first.then_some((one, other));
+        first.into_iter().chain(second.then_some((other, one)))
     }
 
     /// Whether it concerns the way from this node, and the way to it.
@@ -106,10 +108,10 @@ impl Path {
 pub(super) fn all(facts: &Facts<'_>) -> Vec<PairFault> {
     let mut faults = Vec::new();
     for source in facts.sources().iter().copied() {
-        for target in 0..facts.size() {
+        for target in facts.open_targets(source) {
             let (there, back) = (facts.open((source, target)), facts.open((target, source)));
             // Otherwise the pair comes a second time, from its other end.
-            if there.is_some() && (source < target || back.is_none()) {
+            if source < target || back.is_none() {
                 add(&mut faults, facts, (source, target), there, back);
             }
         }

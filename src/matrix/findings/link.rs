@@ -110,16 +110,16 @@ pub(super) fn find_links(
 /// Of each node, how many others it has a known path to or from.
 fn others(facts: &Facts<'_>, active: &[bool]) -> Vec<usize> {
     let mut others = vec![0; facts.size()];
-    for (source, target) in facts.pairs_among(active) {
-        let is_known = facts.reaches((source, target)).is_some();
+    facts.each_known(active, |(source, target), _| {
         // A pair of two rows counts once.
-        let is_second = source > target && facts.reaches((target, source)).is_some();
-        if is_known && !is_second {
+        if source < target || facts.reaches((target, source)).is_none() {
             for node in [source, target] {
-                others.get_mut(node).into_iter().for_each(|others| *others += 1);
+                if let Some(others) = others.get_mut(node) {
+                    *others += 1;
+                }
             }
         }
-    }
+    });
     others
 }
 

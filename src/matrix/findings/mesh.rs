@@ -5,7 +5,6 @@ use super::fault::{Fault, is_loss};
 use super::found::Found;
 use super::text::names;
 use super::{FindingKind, MIN_OTHERS_OF_RELAY, MIN_PART, is_few, is_most};
-use crate::state::Verdict;
 
 /// What is counted of the pairs at one node, or of all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,11 +34,12 @@ pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     if let Some(place) = set.get_mut(relay) {
         *place = false;
     }
-    let pairs = || facts.pairs_among(&set);
-    let known = pairs().filter(|pair| facts.reaches(*pair).is_some()).count();
-    let is_affected =
-        |pair: &Pair| facts.open(*pair).and_then(Fault::of).is_some_and(is_loss_for_now);
-    let affected: Cells = pairs().filter(is_affected).collect();
+    let (mut known, mut affected) = (0, Cells::default());
+    facts.each_known(&set, |pair, _| {
+        known += 1;
+        let fault = facts.open(pair).and_then(Fault::of);
+        affected.extend(fault.is_some_and(is_loss_for_now).then_some(pair));
+    });
     let lossy = affected.len();
     let cells = facts.explain(affected.iter());
     let name = names(&facts.names, &[relay]);
@@ -53,7 +53,9 @@ pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     } else {
         format!("{lossy} of {known} paths through {name} are lossy")
     };
-    vec![Found { kind: FindingKind::Relay, is_grave: true, nodes: vec![relay], cells, text }]
+    // Loss alone is not.
+    let is_grave = !facts.reasons(&cells).is_empty();
+    vec![Found { kind: FindingKind::Relay, is_grave, nodes: vec![relay], cells, text }]
 }
 
 /// Whether loss may cause it for a while.
@@ -78,10 +80,7 @@ fn dead_relay(facts: &Facts<'_>, counts: &[Counts], nodes: &[usize]) -> Option<u
 fn lossy_relay(facts: &Facts<'_>, active: &[bool], nodes: &[usize]) -> Option<usize> {
     let mut of_node = vec![Paths::default(); facts.size()];
     let mut all = Paths::default();
-    for pair in facts.pairs_among(active) {
-        if facts.reaches(pair).is_none() {
-            continue;
-        }
+    facts.each_known(active, |pair, _| {
         let fault = facts.open(pair).and_then(Fault::of);
         let is_lossy = fault.is_some_and(is_loss);
         let affected = usize::from(fault.is_some_and(is_loss_for_now));
@@ -94,7 +93,7 @@ fn lossy_relay(facts: &Facts<'_>, active: &[bool], nodes: &[usize]) -> Option<us
         for node in [pair.0, pair.1] {
             of_node.get_mut(node).map(&mut count);
         }
-    }
+    });
     let is_relay = |node: &&usize| {
         let own = of_node.get(**node).copied().unwrap_or_default();
         let known = all.known - own.known;
@@ -109,11 +108,11 @@ fn lossy_relay(facts: &Facts<'_>, active: &[bool], nodes: &[usize]) -> Option<us
 /// Finds the parts of a mesh that do not reach each other.
 pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     let mut part: Vec<usize> = (0..facts.size()).collect();
-    for pair in facts.pairs_among(active) {
-        if facts.reaches(pair) == Some(true) {
+    facts.each_known(active, |pair, up| {
+        if up {
             join(&mut part, pair);
         }
-    }
+    });
     let root: Vec<usize> = (0..facts.size()).map(|node| root(&mut part, node)).collect();
     let mut parts: Vec<Vec<usize>> = vec![Vec::new(); facts.size()];
     for (node, root) in root.iter().enumerate() {
@@ -122,12 +121,11 @@ pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
         }
     }
     let is_part = |root: usize| parts.get(root).is_some_and(|part| part.len() >= MIN_PART);
-    let across = |pair: &Pair| {
+    let mut pairs = Cells::default();
+    facts.each_known(active, |pair, up| {
         let [one, other] = [pair.0, pair.1].map(|node| root.get(node).copied().unwrap_or(node));
-        let down = facts.cell(*pair).is_some_and(|cell| matches!(cell.verdict(), Verdict::Down(_)));
-        one != other && is_part(one) && is_part(other) && down
-    };
-    let pairs: Cells = facts.pairs_among(active).filter(across).collect();
+        pairs.extend((!up && one != other && is_part(one) && is_part(other)).then_some(pair));
+    });
     let cells = facts.explain(pairs.iter());
     if cells.is_empty() {
         return Vec::new();

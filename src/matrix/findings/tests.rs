@@ -3,7 +3,9 @@
 mod picture;
 mod property;
 mod recorded;
+mod speed;
 
+use super::MAX_GROUPS;
 use picture::picture;
 
 /// The sentences of a picture; those that should wake a person begin with `!`.
@@ -182,7 +184,7 @@ fn a_relay_that_does_not_forward_is_named() {
 
 #[test]
 fn a_relay_that_loses_packets_is_named() {
-    let lossy = "! every path through hub is lossy";
+    let lossy = "every path through hub is lossy";
     assert_says(
         "hub: - . . .
          *s1: . - ~6/4 ~
@@ -196,14 +198,14 @@ fn a_relay_that_loses_packets_is_named() {
          *s1: . - % ~
          s2: . ~ - %
          s3: . X ~ -",
-        &[lossy],
+        &[&format!("! {lossy}")],
     );
     assert_says(
         "hub: - . . .
          *s1: . - . ~
          s2: . ~ - ~
          s3: . ~ ~ -",
-        &["! 5 of 6 paths through hub are lossy"],
+        &["5 of 6 paths through hub are lossy"],
     );
 }
 
@@ -343,6 +345,17 @@ fn a_single_pair_has_its_direction() {
 }
 
 #[test]
+fn a_slow_node_is_not_down() {
+    assert_says(
+        "*a: - . S .\nb: . - S .\nc: no response_timeout\nd: . . S -",
+        &[
+            "c's link: slower than WYLIS_TIMEOUT with all 3 others, incoming",
+            "no row from c (response_timeout)",
+        ],
+    );
+}
+
+#[test]
 fn handshakes_that_something_else_answers_are_told() {
     let told = "something between a and its peers answers handshakes in their place";
     assert_says("*a: - .i .i\nb: . - .\nc: . . -", &[told]);
@@ -375,6 +388,28 @@ fn missing_rows_are_told_by_reason() {
         "*a: - . . .\nb: no busy\nc: no response_timeout\nd: no busy",
         &["no row from b, d (busy)", "no row from c (response_timeout)"],
     );
+}
+
+#[test]
+fn findings_beyond_their_bound_are_summed_up() {
+    let rows: Vec<String> = (0..120)
+        .map(|source| {
+            let cell = |target: usize| match target {
+                _ if target == source => "-",
+                _ if target == source + 1 && source % 2 == 0 => "R",
+                _ => ".",
+            };
+            let star = if source == 0 { "*" } else { "" };
+            format!("{star}n{source:03}: {}", (0..120).map(cell).collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    let matrix = picture(&rows.join("\n"));
+    let findings = matrix.findings();
+    assert_eq!(findings.len(), MAX_GROUPS);
+    assert_eq!(findings.iter().map(|finding| finding.cells).sum::<usize>(), 60);
+    let last = &findings[MAX_GROUPS - 1];
+    assert_eq!(last.text, "11 more, which concern 11 pairs of 22 nodes");
+    assert_eq!((last.is_grave, last.cells, last.pairs.len(), last.nodes.len()), (true, 11, 11, 22));
 }
 
 #[test]

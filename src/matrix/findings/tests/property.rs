@@ -83,11 +83,11 @@ fn found(matrix: &Matrix) -> Vec<Found> {
     find(&mut Facts::new(matrix))
 }
 
+/// Kind, gravity, nodes, cells, words.
+type Moved = (FindingKind, bool, Vec<usize>, Vec<(usize, usize)>, Vec<String>);
+
 /// The findings, with every node moved; the words of a sentence in any order.
-fn moved(
-    found: &[Found],
-    to: &[usize],
-) -> Vec<(FindingKind, bool, Vec<usize>, Vec<(usize, usize)>, Vec<String>)> {
+fn moved(found: &[Found], to: &[usize]) -> Vec<Moved> {
     let renamed: BTreeMap<String, String> = to
         .iter()
         .enumerate()
