@@ -41,8 +41,6 @@ const MIN_INTERCEPTED: usize = 2;
 const ONE_SIDED: u32 = 3;
 /// Largest difference of a clock, beyond the doubt: what NTP keeps is far below.
 const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(2);
-/// Fewest clocks of which the middle one is right; with fewer, the collecting agent's is.
-const MIN_CLOCKS: usize = 3;
 
 /// Whether a count is most of all: four of five, since one in twenty probes without a fault leaves a
 /// cell that is up.

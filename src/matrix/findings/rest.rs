@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::facts::{Cells, Facts, Pair};
 use super::found::Found;
 use super::text::names;
-use super::{FindingKind, MAX_CLOCK_OFFSET, MIN_CLOCKS, MIN_INTERCEPTED};
+use super::{FindingKind, MAX_CLOCK_OFFSET, MIN_INTERCEPTED};
 use crate::matrix::RowError;
 use crate::state::Verdict;
 
@@ -40,7 +40,7 @@ pub(super) fn find_intercepted(facts: &Facts<'_>) -> Vec<Found> {
     found
 }
 
-/// Finds clocks that differ from the others'; with few rows, from that of the collecting agent.
+/// Finds clocks that differ from the middle one.
 pub(super) fn find_clocks(facts: &Facts<'_>) -> Vec<Found> {
     let own = facts.own.filter(|own| facts.row(*own).is_ok()).map(|own| (own, 0, 0));
     let of = |node: &usize| Some((*node, facts.row(*node).ok()?.clock()?));
@@ -53,13 +53,12 @@ pub(super) fn find_clocks(facts: &Facts<'_>) -> Vec<Found> {
     sorted.sort_unstable();
     let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
     let lower = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-    // Of two middles, the one nearer to the own clock.
-    let median = if lower.unsigned_abs() < middle.unsigned_abs() { lower } else { middle };
-    let reference = if clocks.len() < MIN_CLOCKS { 0 } else { median };
+    // Of two middles, the one nearer to the own clock: of two clocks, the own is right.
+    let right = if lower.unsigned_abs() < middle.unsigned_abs() { lower } else { middle };
     let bound = u64::try_from(MAX_CLOCK_OFFSET.as_millis()).unwrap_or(u64::MAX);
     let mut found = Vec::new();
     for (node, millis, doubt) in clocks {
-        let off = millis.saturating_sub(reference);
+        let off = millis.saturating_sub(right);
         if off.unsigned_abs() <= bound.saturating_add(doubt) {
             continue;
         }

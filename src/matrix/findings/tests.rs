@@ -207,6 +207,21 @@ fn a_relay_that_loses_packets_is_named() {
          s3: . ~ ~ -",
         &["5 of 6 paths through hub are lossy"],
     );
+    // One of the pairs of the relay itself may be lossy by chance, more may not.
+    assert_says(
+        "hub: - ~ . .
+         *s1: . - ~ ~
+         s2: . ~ - ~
+         s3: . ~ ~ -",
+        &[lossy, "hub → s1: lossy"],
+    );
+    assert_says(
+        "hub: - ~ . .
+         *s1: ~ - ~ ~
+         s2: . ~ - ~
+         s3: . ~ ~ -",
+        &["s1's link: lossy with all 3 others, in both directions", "s2 ↔ s3: lossy"],
+    );
 }
 
 #[test]
@@ -269,6 +284,7 @@ fn a_congested_link_is_one_finding() {
          d: mo mo mo -",
         &["d's link: mtu with all 3 others, outgoing"],
     );
+    assert_says("*a: - . mi\nb: . - mi\nc: . . -", &["c's link: mtu with all 2 others, outgoing"]);
 }
 
 #[test]
@@ -316,6 +332,8 @@ fn a_single_pair_has_its_direction() {
         ("~6/6", "~3/0", "a → b: lossy"),
         ("~3/0", "~6/6", "b → a: lossy"),
         ("~5/4", "~6/3", "a ↔ b: lossy"),
+        // A little in the other direction is chance.
+        ("~6/6", "~3/2", "a → b: lossy"),
         ("mo", ".", "a → b: mtu"),
         (".", "mi", "a → b: mtu"),
         ("mi", "mo", "b → a: mtu"),
@@ -379,6 +397,7 @@ fn a_wrong_clock_is_told() {
     assert_eq!(mesh([0, 0, 2051]), ["the clock of d is 2 s ahead"]);
     // The own clock, since all others agree.
     assert_eq!(mesh([4000, 4010, 3990]), ["the clock of a is 4 s behind"]);
+    assert_says("*a: - . .\nb@4000: . - .\nc@4010: . . -", &["the clock of a is 4 s behind"]);
     assert_says("*a: - .\nb@-90000000: . -", &["the clock of b is 25 h behind"]);
 }
 
