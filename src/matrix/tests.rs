@@ -101,7 +101,10 @@ fn the_order_in_which_rows_come_changes_no_finding() {
             if reversed {
                 cells.reverse();
             }
-            matrix.add(&name(node), Ok(NamedRow { at: 1, age: 0, clock: None, cells }));
+            matrix.add(
+                &name(node),
+                Ok(NamedRow { at: 1, age: 0, clock: None, through: None, cells }),
+            );
         }
         matrix.finish(Duration::ZERO).findings().to_vec()
     };

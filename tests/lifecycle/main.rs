@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod aimed;
+mod directions;
 mod flight;
 mod goodbye;
 mod health;
