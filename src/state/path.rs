@@ -13,6 +13,10 @@ const DATA_TIMER: Duration = Duration::from_millis(200);
 /// at most, until it counts as an answer to a retransmit.
 const JITTER_PART: u32 = 4;
 
+/// So many of the last probes must have connected too late for a peer that is slow. One before may have seen the
+/// path become slow.
+const SLOW_PROBES: usize = 3;
+
 /// Fewest successes that show something which answers handshakes: three minutes at the default interval show
 /// twice as many.
 const MIN_INTERCEPTED: usize = 10;
@@ -56,7 +60,7 @@ fn took_timer(exchange: Duration, round_trip: Duration, timer: Duration) -> bool
 pub(super) fn too_slow(recent: &VecDeque<Sample>) -> Option<Duration> {
     let failures = recent.iter().rev().take_while(|sample| sample.failure().is_some());
     let mut shortest = None;
-    for (connect, took) in failures.filter_map(Sample::failed_after) {
+    for (connect, took) in failures.filter_map(Sample::failed_after).take(SLOW_PROBES) {
         if connect * 2 <= took {
             return None;
         }
