@@ -8,7 +8,7 @@ use super::paint::{Colour, Paint};
 use super::{fetch, format_age, format_time, print};
 use crate::document::{PeerLine, Peers};
 use crate::probe::FailureReason;
-use crate::state::Verdict;
+use crate::state::{Direction, Incoming, Verdict};
 
 const PATH: &str = "/api/v1/peers";
 const HEAD: [&str; 9] =
@@ -80,12 +80,19 @@ fn format_rtt(rtt: Duration, age: Option<Duration>) -> String {
 }
 
 fn cells(line: &PeerLine, at: u64) -> Cells {
-    let reason = line.verdict.reason().map_or("", FailureReason::as_str);
+    let incoming = line.incoming.map(|incoming| match incoming {
+        Incoming::Requests => "requests arrive",
+        Incoming::Syns => "SYNs arrive",
+        Incoming::Nothing => "nothing arrives",
+    });
+    let reason = line.verdict.reason().map(FailureReason::as_str);
+    let direction = line.verdict.direction().map(Direction::as_str);
+    let reasons: Vec<&str> = [reason, direction, incoming].into_iter().flatten().collect();
     let ago = line.last_success.map(|last| format_age(at.saturating_sub(last)) + " ago");
     [
         line.node.to_string(),
         line.verdict.as_str().to_owned(),
-        reason.to_owned(),
+        reasons.join(", "),
         line.latency.map(format_time).unwrap_or_default(),
         format!("{}/{}", line.failures, line.probes),
         line.retransmits.to_string(),

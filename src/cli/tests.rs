@@ -209,14 +209,14 @@ fn peers_are_rendered_as_a_table() {
         {"node":"n2","verdict":"up","reason":null,"rtt_seconds":0.0004,"path_mtu_bytes":1370,
          "last_success":990.5,"recent":[{"at":1,"total_seconds":0.002,"retransmits":0},
           {"at":2,"total_seconds":0.001,"retransmits":1},{"at":3,"reason":"reset","retransmits":0}]},
-        {"node":"node-3","verdict":"down","reason":"connect_timeout","rtt_seconds":0.25,
-         "rtt_age_seconds":300,"path_mtu_bytes":null,"last_success":null,"recent":[]}]}"#;
+        {"node":"node-3","verdict":"down","reason":"connect_timeout","incoming":"syns",
+         "rtt_seconds":0.25,"rtt_age_seconds":300,"path_mtu_bytes":null,"last_success":null,"recent":[]}]}"#;
     let peers = Peers::read(document.as_bytes()).unwrap();
     let expected = "\
 n1: 2 peers, 1 up
-NODE    VERDICT  REASON           LATENCY  LOSS  RETRANSMITS  RTT                   MTU   LAST SUCCESS
-n2      up                        1.00 ms  1/3   1            0.40 ms               1370  9 s ago
-node-3  down     connect_timeout           0/0   0            250.0 ms (5 min old)        never
+NODE    VERDICT  REASON                        LATENCY  LOSS  RETRANSMITS  RTT                   MTU   LAST SUCCESS
+n2      up                                     1.00 ms  1/3   1            0.40 ms               1370  9 s ago
+node-3  down     connect_timeout, SYNs arrive           0/0   0            250.0 ms (5 min old)        never
 ";
     assert_eq!(super::peers::render(&peers, PLAIN), expected);
     let coloured = super::peers::render(&peers, Paint { coloured: true, ..PLAIN });

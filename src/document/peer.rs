@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use super::list::List;
 use super::{Head, ReadError, VERSION};
 use super::{
-    duration, failure_reason, json, millis, opening, optional, read, unix, unix_seconds, verdict,
+    duration, failure_reason, json, millis, of_text, opening, optional, read, unix, unix_seconds,
+    verdict,
 };
 use crate::matrix::{RowError, median};
 use crate::name::{Instance, NodeName};
@@ -214,6 +215,8 @@ pub struct PeerLine {
     pub node: NodeName,
     /// Its verdict.
     pub verdict: Verdict,
+    /// What comes in from it while it is down or one-way.
+    pub incoming: Option<Incoming>,
     /// Median total time of the successes among the recent probes.
     pub latency: Option<Duration>,
     /// Failures among the recent probes.
@@ -238,6 +241,7 @@ struct PeerInput<'a> {
     verdict: &'a str,
     reason: Option<&'a str>,
     direction: Option<&'a str>,
+    incoming: Option<&'a str>,
     rtt_seconds: Option<f64>,
     rtt_age_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
@@ -248,7 +252,15 @@ struct PeerInput<'a> {
 read_object!(
     PeerInput<'de>,
     required: [node, verdict, recent],
-    optional: [reason, direction, rtt_seconds, rtt_age_seconds, path_mtu_bytes, last_success]
+    optional: [
+        reason,
+        direction,
+        incoming,
+        rtt_seconds,
+        rtt_age_seconds,
+        path_mtu_bytes,
+        last_success
+    ]
 );
 
 struct ProbeInput<'a> {
@@ -282,6 +294,9 @@ impl PeerInput<'_> {
         let line = PeerLine {
             node: NodeName::new(self.node).ok()?,
             verdict: verdict(self.verdict, self.reason, self.direction)?,
+            incoming: optional(self.incoming, |word| {
+                of_text(Incoming::ALL, Incoming::as_str, word)
+            })?,
             failures: probes - times.len(),
             probes,
             retransmits,
