@@ -216,7 +216,7 @@ fn a_row_has_a_compact_cell_for_each_peer() {
 
 #[test]
 fn the_cells_of_every_row_are_in_the_order_of_all_names() {
-    let lossy = [(success(30), 1), (success(40), 1)];
+    let lossy = [(success(30), 1), (success(40), 1), (success(20), 1)];
     let theirs = view("n2", &[("n1", &lossy), ("a", &[(failure(FailureReason::Reset), 0)])]);
     let matrix = with(&[("n2", &row_document("n2", &theirs))]);
     assert_eq!(matrix["nodes"], json!(["a", "n1", "n2", "n3"]));
@@ -234,7 +234,7 @@ fn the_cells_of_every_row_are_in_the_order_of_all_names() {
         rows[2]["cells"],
         json!([
             {"verdict": "unknown", "failures": 1, "probes": 1, "at": at},
-            {"verdict": "lossy", "latency_seconds": 0.03, "retransmits": 2, "probes": 2, "at": at},
+            {"verdict": "lossy", "latency_seconds": 0.03, "retransmits": 3, "probes": 3, "at": at},
             null,
             null,
         ])

@@ -1,25 +1,27 @@
 //! The state of one peer, and how each event changes it. Pure.
 
+mod incoming;
+mod path_mtu;
+mod recent;
+
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::claims::{Claims, Ruling, Standing, Terms};
+use super::claims::{Claims, Ruling, Terms};
 use super::flaky::{Failures, most_frequent};
 use super::gap::Gaps;
-use super::large::{LargeProbes, Strain};
+use super::large::LargeProbes;
 use super::path;
-use super::rhythm::{Rhythm, longest_silence};
+use super::rhythm::Rhythm;
 use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
 use super::verdict::{Evidence, Incoming, Verdict};
 use super::{Change, Moment};
-use crate::name::{Instance, NodeName};
+use crate::name::Instance;
 use crate::peer::Peer;
 use crate::probe::{
-    Answer, FailureReason, KernelView, Large, Outcome, Priority, ProbeId, Report, Timings,
+    Answer, FailureReason, KernelView, Outcome, Priority, ProbeId, Report, Timings,
 };
-use crate::token::TokenKey;
-use crate::wire::KeepAlive;
+pub(super) use incoming::SynEvidence;
 
 /// The state of one peer.
 #[derive(Debug, Clone)]
@@ -93,42 +95,9 @@ pub struct PeerRecord {
     pub verdict: Verdict,
 }
 
-/// Successful probes with a retransmit among the recent ones that make a path lossy: one is chance, as
-/// on every path through the Internet; two in three minutes are not. Failed probes do not count: an
-/// outage loses every packet, and has a verdict of its own.
-const LOSSY_PROBES: usize = 2;
-
-/// The same for requests of the peer whose SYN-ACK or answer needed a retransmit: what this node sends to it
-/// is lost. The peer's own probes show none of it.
-const LOSSY_REQUESTS: u8 = 2;
-
 /// How many times as long a peer that was flaky before must fail until it is down, and be silent until it is
 /// one-way, so that the words do not alternate.
 const FLAKY_PATIENCE: u32 = 2;
-
-/// Intervals of a peer within which something of it arrives if it lives and its path does.
-const SILENT_INTERVALS: u32 = 2;
-/// A probe that takes so long leaves a large one, which ends after 3 s, no time for three retransmits.
-const SLOW: Duration = Duration::from_secs(1);
-/// How much later an answer comes that was sent again: the kernel's shortest RTO (TCP_RTO_MIN, 200 ms), less
-/// what one answer varies more than the last 20.
-const LATE_ANSWER: Duration = Duration::from_millis(180);
-
-/// Longest transit time of a SYN.
-const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
-/// The interval of a peer that never announced one.
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What a scan for half-open connections found of one peer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SynEvidence {
-    /// When the scan was made.
-    pub(super) scanned: Option<Instant>,
-    /// When the last SYN from one of the peer's addresses arrived.
-    pub(super) syn: Option<Instant>,
-    /// Its packets come from other addresses.
-    pub(super) is_rewritten: bool,
-}
 
 impl PeerRecord {
     /// The record of a new peer.
@@ -207,138 +176,6 @@ impl PeerRecord {
     #[must_use]
     pub fn longest_gap(&self, now: Instant) -> Option<Duration> {
         self.gaps.longest(now)
-    }
-
-    /// Whether so many recent probes needed a retransmit that the path loses packets.
-    pub(super) fn is_lossy(&self) -> bool {
-        self.lossy_probes() >= LOSSY_PROBES
-    }
-
-    /// Recent successes that needed a retransmit because of a loss. None where something answers handshakes in
-    /// place of the peer: they tell nothing of the path.
-    #[must_use]
-    pub fn lossy_probes(&self) -> usize {
-        if self.is_intercepted() {
-            return 0;
-        }
-        (0..self.recent.len()).filter(|index| path::lost(&self.recent, *index)).count()
-    }
-
-    /// Whether something completes handshakes in place of the peer.
-    #[must_use]
-    pub fn is_intercepted(&self) -> bool {
-        path::is_intercepted(&self.recent)
-    }
-
-    /// Whether it is down only because twice the round trip exceeds the timeout.
-    #[must_use]
-    pub fn is_slower_than_timeout(&self) -> bool {
-        self.verdict == Verdict::Down(FailureReason::ResponseTimeout)
-            && path::too_slow(&self.recent).is_some()
-    }
-
-    /// The round-trip time of the last success; `None` if something else answers handshakes.
-    #[must_use]
-    pub fn rtt(&self) -> Option<Duration> {
-        self.rtt.filter(|_| !self.is_intercepted())
-    }
-
-    /// As [`Self::rtt`], while one of the recent probes succeeded.
-    #[must_use]
-    pub fn recent_rtt(&self) -> Option<Duration> {
-        self.rtt().filter(|_| self.recent.iter().any(|sample| sample.failure().is_none()))
-    }
-
-    /// How long one round trip takes now, if that is known.
-    #[must_use]
-    pub fn expected_round_trip(&self) -> Option<Duration> {
-        path::too_slow(&self.recent).or_else(|| self.recent_rtt())
-    }
-
-    /// Whether its probes fail and succeed in turns.
-    pub(super) fn is_flaky(&self) -> bool {
-        matches!(self.verdict, Verdict::Flaky(_)) || Failures::of(&self.recent).alternate()
-    }
-
-    /// Failures among the recent probes, and how many these are.
-    #[must_use]
-    pub fn recent_failures(&self) -> (usize, usize) {
-        let failed = self.recent.iter().filter(|sample| sample.failure().is_some()).count();
-        (failed, self.recent.len())
-    }
-
-    /// The longest total and response time of the recent successful probes.
-    fn longest_times(&self) -> Option<(Duration, Duration)> {
-        let times = self.recent.iter().filter_map(|sample| sample.result().ok());
-        let times = times.map(|(connect, total)| (total, total.saturating_sub(connect)));
-        times.reduce(|longest, (total, response)| (longest.0.max(total), longest.1.max(response)))
-    }
-
-    /// Whether the path is so slow that a large probe has no time for retransmits.
-    pub(super) fn is_slow_for_large(&self) -> bool {
-        self.longest_times().is_some_and(|(total, _)| total >= SLOW)
-    }
-
-    /// How a large probe that succeeded went through in each direction. Of its request the kernel tells; an
-    /// answer was sent again if it comes later than any recent one by nearly an RTO, and the request was not.
-    pub(super) fn strain_of(&self, report: &Report) -> Strain {
-        let request = report.kernel.is_some_and(|kernel| kernel.request_retransmits() > 0);
-        let late = match (&report.outcome, self.longest_times()) {
-            (Outcome::Success { timings, .. }, Some((_, usual))) => {
-                timings.response >= usual + LATE_ANSWER
-            }
-            _ => false,
-        };
-        let clean = self.recent.iter().all(|sample| sample.retransmits == 0);
-        Strain {
-            outgoing: if request { clean.then_some(true) } else { Some(false) },
-            incoming: if late { (clean && !request).then_some(true) } else { Some(false) },
-        }
-    }
-
-    /// Takes the kernel's path MTU of a blank probe. That it is larger again shows only that its cache has
-    /// forgotten a router's word: the next large probe hears it again, or passes.
-    fn cache_path_mtu(&mut self, path_mtu: Option<u32>) {
-        let Some(cached) = path_mtu.filter(|_| path_mtu != self.cached_path_mtu) else { return };
-        self.cached_path_mtu = Some(cached);
-        let forgotten = self.path_mtu < self.largest_path_mtu && self.path_mtu < Some(cached);
-        if !forgotten || !self.large.are_supported() {
-            self.path_mtu = Some(cached);
-        }
-        self.largest_path_mtu = self.largest_path_mtu.max(self.path_mtu);
-    }
-
-    /// Bytes of the packet that a large probe sends past the kernel's cache, which has a smaller path MTU than
-    /// there was.
-    pub(super) fn packet_to_ask(&self) -> Option<u32> {
-        self.largest_path_mtu.filter(|_| self.cached_path_mtu < self.largest_path_mtu)
-    }
-
-    /// Takes the path MTU that a large probe of full-size requests has learned.
-    pub(super) fn learn_path_mtu(&mut self, large: Large, report: &Report) {
-        let is_success = matches!(report.outcome, Outcome::Success { .. });
-        let learned = report.kernel.and_then(|kernel| kernel.path_mtu).filter(|_| is_success);
-        let Some(learned) = learned else { return };
-        match large {
-            Large::Request { packet: Some(_) } => self.path_mtu = Some(learned),
-            Large::Answer => {}
-            Large::Both | Large::Request { packet: None } => {
-                self.cached_path_mtu = Some(learned);
-                self.path_mtu = Some(learned);
-            }
-        }
-        self.largest_path_mtu = self.largest_path_mtu.max(self.path_mtu);
-    }
-
-    /// Mean retransmits of the recent successful probes; `None` without any.
-    #[must_use]
-    pub fn retransmits_per_probe(&self) -> Option<f64> {
-        let good = self.recent.iter().enumerate().filter(|(_, sample)| sample.result().is_ok());
-        let (probes, sum) = good.fold((0_u32, 0_u32), |(probes, sum), (index, sample)| {
-            let lost = path::lost(&self.recent, index);
-            (probes + 1, sum + if lost { u32::from(sample.retransmits) } else { 0 })
-        });
-        (probes > 0).then(|| f64::from(sum) / f64::from(probes))
     }
 
     /// Whether no blank probe of it is in flight.
@@ -429,56 +266,6 @@ impl PeerRecord {
         self.retransmits += if counts { u64::from(kernel.retransmits) } else { 0 };
     }
 
-    /// Counts a request to the agent of `own_node`, which has this key, and rules on what it claims.
-    pub(super) fn receive_request(
-        &mut self,
-        now: Moment,
-        (request, client): (&KeepAlive, Option<IpAddr>),
-        (own_node, key): (&NodeName, &TokenKey),
-        terms: Terms,
-    ) -> Option<Change> {
-        self.incoming += 1;
-        self.last_incoming = Some(now);
-        let had_proven = self.claims.has_proven;
-        let is_proof = self.claims.identify(request, key, own_node);
-        if is_proof {
-            self.incoming_window.add();
-        }
-        if is_proof && !had_proven {
-            self.rhythm.restart();
-            self.announced_interval = None;
-        }
-        if is_proof || !self.claims.has_proven {
-            let known = self.announced_interval;
-            self.announced_interval = Rhythm::announce(known, request.interval, is_proof);
-            self.rhythm.hear(now.instant);
-            self.gaps.pass(now.instant);
-            self.silent = false;
-            let is_own = |client: IpAddr| self.addresses().any(|own| own == client.to_canonical());
-            self.is_rewritten = client.map(|client| !is_own(client)).or(self.is_rewritten);
-        }
-        let standing = Standing {
-            is_known: self.is_known_instance(request.instance.as_ref()),
-            is_listed: self.peer.instance.is_some(),
-            is_draining: self.draining_until.is_some(),
-            is_failing: self.consecutive_failures > 0,
-        };
-        let ruling = self.claims.claim(now.instant, request.goodbye, is_proof, standing, terms)?;
-        self.follow(now.instant, ruling)
-    }
-
-    /// Counts retransmits to a peer that has proven the request.
-    pub(super) fn count_incoming_retransmits(&mut self, segments: u32) {
-        self.incoming_retransmits = self.incoming_retransmits.saturating_add(segments);
-        self.incoming_window.mark();
-    }
-
-    /// Of its last [`RECENT`] proven requests, those whose SYN-ACK or answer needed a retransmit.
-    #[must_use]
-    pub fn recent_incoming_retransmits(&self) -> u8 {
-        self.incoming_window.marked()
-    }
-
     /// Folds in the answer to a probe: who speaks there, and whether the peer stays.
     pub(super) fn learn(
         &mut self,
@@ -554,74 +341,6 @@ impl PeerRecord {
         known == [None, None] || (instance.is_some() && known.contains(&instance))
     }
 
-    /// Whether expected requests have been missing for three of its intervals and a timeout.
-    /// Only if requests arrived before, so that upgrades with mixed settings raise no false alarm, and
-    /// only for the time that the peer was up: after an outage this agent's probe may come first.
-    pub(super) fn is_silent(
-        &self,
-        now: Instant,
-        listening_since: Option<Instant>,
-        own_interval: Duration,
-    ) -> bool {
-        match (self.rhythm.last(), self.announced_interval, self.requests_due_since) {
-            (Some(last), Some(announced), Some(due)) if self.draining_until.is_none() => {
-                let since = last.max(due).max(listening_since.unwrap_or(due));
-                let proven = self.claims.has_proven;
-                let interval = self.rhythm.expected(announced, proven, own_interval);
-                // Of a peer that is reached now and then, requests are lost as well.
-                let times = if self.is_flaky() { FLAKY_PATIENCE } else { 1 };
-                now.saturating_duration_since(since) > longest_silence(interval) * times
-            }
-            _ => false,
-        }
-    }
-
-    /// Its known addresses.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let peer = &self.peer;
-        let all = peer.other_addresses.iter().copied().chain([peer.address.ip()]);
-        all.map(|address| address.to_canonical())
-    }
-
-    /// Whether it matters what comes in from it: it is down, about to be, or one-way.
-    pub(super) fn awaits_incoming(&self) -> bool {
-        self.failing_since.is_some()
-            || self.verdict == Verdict::OneWay
-            || self.incoming_kind.is_some()
-    }
-
-    /// What comes in from it while it is down or one-way. It must have arrived after the fault began: a SYN
-    /// that was in transit when both directions broke is listed as well. A whole request proves that the
-    /// SYN-ACK arrived, so that the path loses packets at random, or drops new connections only. That nothing
-    /// comes in is known once a peer that lives would have sent something, and a scan was made since.
-    pub(super) fn judge_incoming(
-        &self,
-        now: Instant,
-        listening_since: Option<Instant>,
-        seen: SynEvidence,
-    ) -> Option<Incoming> {
-        let began = match self.verdict {
-            Verdict::Down(_) => self.failing_since,
-            Verdict::OneWay => self.rhythm.last(),
-            _ => None,
-        }?;
-        let began = listening_since.map_or(began, |since| since.max(began)) + MAX_SYN_TRANSIT;
-        let interval = self.announced_interval.unwrap_or(DEFAULT_INTERVAL);
-        let longest = longest_silence(interval);
-        let counts = |at: &Instant| *at > began && now.saturating_duration_since(*at) <= longest;
-        let SynEvidence { scanned, syn, is_rewritten } = seen;
-        if self.rhythm.last().filter(counts).is_some() {
-            Some(Incoming::Requests)
-        } else if is_rewritten {
-            None
-        } else if syn.filter(counts).is_some() {
-            Some(Incoming::Syns)
-        } else {
-            let is_known = scanned.is_some_and(|at| at >= began + interval * SILENT_INTERVALS);
-            is_known.then_some(Incoming::Nothing)
-        }
-    }
-
     /// Updates the verdict, and returns the change if there is one.
     pub(super) fn update_verdict(&mut self, failure_threshold: u32) -> Option<Change> {
         let failures = Failures::of(&self.recent);
@@ -643,7 +362,7 @@ impl PeerRecord {
             // A peer whose probes fail as well is on its way down.
             silent: self.silent && self.consecutive_failures == 0,
             flaky: flaky.then(|| most_frequent(self.recent.iter(), known)).flatten(),
-            lossy: self.is_lossy() || self.incoming_window.marked() >= LOSSY_REQUESTS,
+            lossy: self.loses_packets(),
             mtu: self.large.fault(self.path_mtu < self.largest_path_mtu),
         };
         let to = evidence.verdict();

@@ -30,19 +30,24 @@ fn up() -> (Fixture, Option<Token>) {
 }
 
 #[test]
-fn two_of_the_last_twenty_answers_that_needed_a_retransmit_make_a_path_lossy() {
+fn three_of_the_last_twenty_answers_that_needed_a_retransmit_make_a_path_lossy() {
     let (mut fixture, own) = up();
-    fixture.receive_proof(1, "a", None);
-    assert_eq!(fixture.answered_late(own), None, "one is chance");
-    assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), (Verdict::Up, (2, 1)));
+    for chance in 1..=2 {
+        fixture.receive_proof(1, "a", None);
+        assert_eq!(fixture.answered_late(own), None, "chance");
+        let counts = (2 * u32::from(chance), chance);
+        assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), (Verdict::Up, counts));
+    }
     fixture.receive_proof(1, "a", None);
     let change = Change::Verdict { node: name(1), from: Verdict::Up, to: Verdict::Lossy };
     assert_eq!(fixture.answered_late(own), Some(change));
-    assert_eq!(fixture.incoming_retransmits(), (4, 2));
     for _ in 0..RECENT - 1 {
         fixture.receive_proof(1, "a", None);
     }
-    assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), (Verdict::Up, (4, 1)));
+    let last = (Verdict::Lossy, (6, 1));
+    assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), last, "until none is left");
+    fixture.receive_proof(1, "a", None);
+    assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), (Verdict::Up, (6, 0)));
 }
 
 #[test]
@@ -55,12 +60,13 @@ fn only_the_answers_to_proven_requests_count() {
     }
     assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), (Verdict::Up, (0, 0)));
     // Requests that prove nothing push no other out of the window.
-    fixture.answered_late(own);
-    fixture.answered_late(own);
+    for _ in 0..3 {
+        fixture.answered_late(own);
+    }
     for _ in 0..2 * RECENT {
         fixture.receive(1, "a", None);
     }
-    assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), (Verdict::Lossy, (4, 2)));
+    assert_eq!((fixture.verdict(1), fixture.incoming_retransmits()), (Verdict::Lossy, (6, 3)));
 }
 
 #[test]

@@ -143,6 +143,21 @@ fn no_round_trip_makes_a_path_lossy_and_losses_do_at_every_round_trip() {
     }
 }
 
+/// Ten hours of twenty healthy pairs, on paths that lose 0.1 % of the packets.
+#[test]
+fn chance_makes_hardly_any_path_lossy() {
+    let (mut numbers, mut fixture) = (Numbers(3), fixture());
+    let (mut episodes, mut before) = (0, Verdict::Up);
+    for _ in 0..10 * 20 * 360 {
+        let is_lost = numbers.below(200) == 0;
+        let verdict = fixture.exchange(if is_lost { (1020.0, 21.0, 1, 0) } else { FAST });
+        episodes += usize::from(verdict == Verdict::Lossy && before != verdict);
+        before = verdict;
+    }
+    println!("lossy {episodes} times in 10 hours of 20 pairs");
+    assert!(episodes <= 5, "{episodes}");
+}
+
 #[test]
 fn a_peer_is_slow_if_it_is_down_because_two_round_trips_exceed_the_timeout() {
     for (connects, slow) in [
