@@ -185,12 +185,16 @@ impl Trial {
         }
     }
 
+    /// Writes the documents that differ in their sentences.
     fn record(&self) {
         let Some(folder) = std::env::var_os(RECORD) else { return };
         std::fs::create_dir_all(&folder).unwrap();
+        let mut written = BTreeSet::new();
         for (number, view) in &self.views {
-            let path = Path::new(&folder).join(format!("{}.n{number}.json", self.case.name));
-            std::fs::write(path, &view.1).unwrap();
+            if written.insert(view.texts()) {
+                let path = Path::new(&folder).join(format!("{}.n{number}.json", self.case.name));
+                std::fs::write(path, &view.1).unwrap();
+            }
         }
     }
 
