@@ -35,8 +35,8 @@ tunnels-long: build ## run the tests that wait for WireGuard's own timers (7 min
 
 lab-long: tunnels-long
 
-test-long: build ## run the slow rows of the truth table too, and what tunnels-long runs (8 minutes)
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented long truth::
+test-long: build ## run the slow rows of the tables of faults, an hour of healthy pairs, and what tunnels-long runs
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented long truth:: clusters::
 
 withstand: build ## attack an agent in a pod of 32 MiB with all hostile clients at once for ten minutes (root)
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo test --locked --test withstand -- --ignored --nocapture --test-threads=1 ten_minutes

@@ -21,7 +21,6 @@ use crate::peer::Peer;
 use crate::probe::{
     Answer, FailureReason, KernelView, Outcome, Priority, ProbeId, Report, Timings,
 };
-pub(super) use incoming::SynEvidence;
 
 /// The state of one peer.
 #[derive(Debug, Clone)]
@@ -98,6 +97,17 @@ pub struct PeerRecord {
 /// How many times as long a peer that was flaky before must fail until it is down, and be silent until it is
 /// one-way, so that the words do not alternate.
 const FLAKY_PATIENCE: u32 = 2;
+
+/// What a scan for half-open connections found of one peer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SynEvidence {
+    /// When the scan was made.
+    pub(super) scanned: Option<Instant>,
+    /// When the last SYN from one of the peer's addresses arrived.
+    pub(super) syn: Option<Instant>,
+    /// Its packets come from other addresses.
+    pub(super) is_rewritten: bool,
+}
 
 impl PeerRecord {
     /// The record of a new peer.

@@ -7,7 +7,7 @@ use super::super::claims::{Standing, Terms};
 use super::super::rhythm::{Rhythm, longest_silence};
 use super::super::verdict::{Incoming, Verdict};
 use super::super::{Change, Moment};
-use super::{FLAKY_PATIENCE, PeerRecord};
+use super::{FLAKY_PATIENCE, PeerRecord, SynEvidence};
 use crate::name::NodeName;
 use crate::token::TokenKey;
 use crate::wire::KeepAlive;
@@ -18,17 +18,6 @@ const SILENT_INTERVALS: u32 = 2;
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
 /// The interval of a peer that never announced one.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What a scan for half-open connections found of one peer.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::state) struct SynEvidence {
-    /// When the scan was made.
-    pub(in crate::state) scanned: Option<Instant>,
-    /// When the last SYN from one of the peer's addresses arrived.
-    pub(in crate::state) syn: Option<Instant>,
-    /// Its packets come from other addresses.
-    pub(in crate::state) is_rewritten: bool,
-}
 
 impl PeerRecord {
     /// Counts a request to the agent of `own_node`, which has this key, and rules on what it claims.

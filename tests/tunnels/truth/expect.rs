@@ -19,7 +19,7 @@ pub(super) struct Expect {
     passing: &'static [&'static str],
     /// Further reasons that failures may have.
     failures: &'static [&'static str],
-    /// `incoming` of the peer.
+    /// `incoming` of the peer, with `or` between several words; a `*` stands for any, and for none.
     incoming: Option<&'static str>,
     /// The kernel's round-trip time, from and to.
     rtt: Option<(Duration, Duration)>,
@@ -66,7 +66,12 @@ impl Expect {
         self != Self::UP
     }
 
-    /// Whether a peer's entry in the agent's row meets the expectation.
+    /// Whether the verdict of a peer's entry is as expected.
+    pub(super) fn is_said(self, peer: &Value) -> bool {
+        !self.is_judged() || any(self.says, &verdict_of(peer))
+    }
+
+    /// Whether a peer's entry in the agent's row meets the whole expectation.
     pub(super) fn holds(self, peer: &Value) -> bool {
         if !self.is_judged() {
             return true;
@@ -75,11 +80,16 @@ impl Expect {
         let (incoming, rtt, age) =
             (&peer["incoming"], number("rtt_seconds"), number("rtt_age_seconds"));
         any(self.says, &verdict_of(peer))
-            && self.incoming.is_none_or(|expected| incoming == expected)
+            && (self.incoming.is_none() || self.takes_incoming(incoming.as_str()))
             && self.rtt.is_none_or(|(from, to)| {
                 rtt.is_some_and(|rtt| (from.as_secs_f64()..=to.as_secs_f64()).contains(&rtt))
             })
             && (!self.fresh || age.is_some_and(|age| age <= FRESH))
+    }
+
+    fn takes_incoming(self, incoming: Option<&str>) -> bool {
+        let mut words = self.incoming.into_iter().flat_map(|words| words.split(" or "));
+        words.any(|word| word == "*" || Some(word) == incoming)
     }
 
     fn words(self) -> impl Iterator<Item = &'static str> {
@@ -117,7 +127,7 @@ impl Expect {
     pub(super) fn permits_incoming(self, incoming: &Value) -> bool {
         match incoming.as_str() {
             None => true,
-            Some("syns") => !self.is_judged() || self.incoming == Some("syns"),
+            Some("syns") => !self.is_judged() || self.takes_incoming(Some("syns")),
             Some(_) => self.is_concerned(),
         }
     }
@@ -127,7 +137,7 @@ impl Expect {
     pub(super) fn permits_metrics(self, kind: &str, incoming: Option<&str>) -> bool {
         let verdict = self.says.iter().any(|word| word.split(' ').next() == Some(kind));
         let incoming = if self.incoming.is_some() || !self.is_concerned() {
-            self.incoming == incoming
+            self.incoming == incoming || self.takes_incoming(incoming)
         } else {
             true
         };
@@ -143,9 +153,8 @@ impl fmt::Display for Expect {
         let says: Vec<&str> = self.says.iter().map(|word| word.trim_end_matches(" (*)")).collect();
         f.write_str(&says.join(" or "))?;
         match self.incoming {
-            None => {}
-            Some("syns") => f.write_str(", incoming SYNs only")?,
-            Some(incoming) => write!(f, ", incoming {incoming}")?,
+            None | Some("*") => {}
+            Some(incoming) => write!(f, ", incoming {}", incoming.replace("syns", "SYNs only"))?,
         }
         if let Some((from, _)) = self.rtt {
             write!(f, ", RTT at least {from:?}")?;
@@ -199,5 +208,8 @@ fn an_expectation_permits_its_words_and_no_others() {
     assert!(!Expect::UP.permits("flaky (refused)") && !Expect::UP.allows("response_timeout"));
     assert!(Expect::NOT_JUDGED.permits("down (refused)") && Expect::NOT_JUDGED.allows("reset"));
     let down = Expect::says(&["down (connect_timeout)"]);
+    assert!(down.incoming("requests or syns").permits_metrics("down", Some("syns")));
+    assert!(down.incoming("*").permits_metrics("down", None));
+    assert!(!down.incoming("nothing").permits_metrics("down", None));
     assert!(down.permits("down (response_timeout)") && !down.permits("flaky (connect_timeout)"));
 }

@@ -165,13 +165,17 @@ macro_rules! says {
 const UP: Expect = Expect::UP;
 const NOT_JUDGED: Expect = Expect::NOT_JUDGED;
 /// Whatever loss in both directions may lead to.
-const BAD: Expect = says!("lossy", "flaky (*)", "down (*)", "one-way").failures(TIMEOUTS);
+const BAD: Expect =
+    says!("lossy", "flaky (*)", "down (*)", "one-way").failures(TIMEOUTS).incoming("*");
 const UNREACHED: Expect = says!("down (connect_timeout)");
 /// A lossy path, on which probes may fail too.
 const LOSSY: Expect = says!("lossy").passing(&["flaky (*)"]).failures(TIMEOUTS);
 const LOSSY_OR_FLAKY: Expect = says!("lossy", "flaky (*)").failures(TIMEOUTS);
 /// One direction is found before the other.
 const MTU_BOTH: Expect = says!("mtu (both)").passing(&["mtu (*)"]);
+/// Requests arrive, 2 s after the SYN of each.
+const TOO_SLOW: Expect =
+    says!("down (response_timeout)").failures(TIMEOUTS).incoming("requests or syns");
 /// Probes that do not connect; three in a row by chance are `down`.
 const UNCONNECTED: Expect = says!("flaky (connect_timeout)").passing(&["down (connect_timeout)"]);
 /// Enough slots for several probes of 5 s.
@@ -276,7 +280,7 @@ cases! {
         .within(SEVERAL, TIMING.slots(4));
     RTT_2_2 = Case::node("rtt_2_2", "1.1 s delay on the link of B, each way", round_trip(2200, 2700).fresh(), round_trip(2200, 2700).fresh())
         .within(SEVERAL, TIMING.slots(4));
-    RTT_4 = Case::pair("rtt_4", "2 s delay between A and B, each way", says!("down (response_timeout)").failures(TIMEOUTS), says!("down (response_timeout)").failures(TIMEOUTS))
+    RTT_4 = Case::pair("rtt_4", "2 s delay between A and B, each way", TOO_SLOW, TOO_SLOW)
         .finding(&["n1 ↔ n2: down (response_timeout), slower than WYLIS_TIMEOUT"])
         .within(TIMING.slots(4), TIMING.slots(4));
     JITTER = Case::pair("jitter", "0 to 100 ms delay between A and B, by chance, each way", UP, UP)
