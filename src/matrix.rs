@@ -121,8 +121,12 @@ impl RowError {
     /// The error with this text.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let failures = FailureReason::ALL.into_iter().map(Self::Failure);
-        failures.chain(Self::OTHERS).find(|error| error.as_str() == text)
+        Self::all().find(|error| error.as_str() == text)
+    }
+
+    /// All errors.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        FailureReason::ALL.into_iter().map(Self::Failure).chain(Self::OTHERS)
     }
 
     /// The text in JSON.

@@ -173,7 +173,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Explains those of the pairs that are open, and returns them.
-    pub(super) fn explain(&mut self, pairs: impl IntoIterator<Item = Pair>) -> Cells {
+    pub(super) fn explain(&mut self, pairs: &mut dyn Iterator<Item = Pair>) -> Cells {
         let mut taken = Cells::default();
         for pair in pairs {
             let mark = self.marks.get_mut(pair.0).and_then(|row| row.get_mut(pair.1));
@@ -186,7 +186,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Calls `each` for all known pairs among the nodes of a set, with whether the source reaches the target.
-    pub(super) fn each_known(&self, set: &[bool], mut each: impl FnMut(Pair, bool)) {
+    pub(super) fn each_known(&self, set: &[bool], each: &mut dyn FnMut(Pair, bool)) {
         for (source, row) in self.marks.iter().enumerate() {
             if set.get(source) != Some(&true) {
                 continue;
@@ -208,7 +208,7 @@ impl<'a> Facts<'a> {
     /// The counts at each node, among the nodes of a set.
     pub(super) fn counts(&self, set: &[bool]) -> Vec<Counts> {
         let mut counts = vec![Counts::default(); self.size()];
-        self.each_known(set, |(source, target), up| {
+        self.each_known(set, &mut |(source, target), up| {
             if let Some(counts) = counts.get_mut(source) {
                 *(if up { &mut counts.out_up } else { &mut counts.out_down }) += 1;
             }
@@ -240,13 +240,10 @@ impl<'a> Facts<'a> {
 
     /// The reasons of the down cells among these pairs, each once, in order.
     pub(super) fn reasons(&self, pairs: &Cells) -> Vec<FailureReason> {
-        let reason = |pair: Pair| match self.cell(pair)?.verdict() {
-            Verdict::Down(reason) => Some(reason),
-            _ => None,
+        let has = |reason: &FailureReason| {
+            let down = Some(Verdict::Down(*reason));
+            pairs.iter().any(|pair| self.cell(pair).map(Cell::verdict) == down)
         };
-        let mut reasons: Vec<_> = pairs.iter().filter_map(reason).collect();
-        reasons.sort_unstable();
-        reasons.dedup();
-        reasons
+        FailureReason::ALL.into_iter().filter(has).collect()
     }
 }

@@ -91,6 +91,23 @@ pub(super) struct Path {
 }
 
 impl Path {
+    /// The path as a number, which orders paths by source and target.
+    pub(super) fn code(self) -> u64 {
+        let [there, back] = self.cells.map(u64::from);
+        Self::first_code(self.ends) | (there << 1) | back
+    }
+
+    /// The least number of a path between these nodes.
+    pub(super) fn first_code([source, target]: [u16; 2]) -> u64 {
+        (u64::from(source) << 18) | (u64::from(target) << 2)
+    }
+
+    /// The path of a number.
+    pub(super) fn of(code: u64) -> Self {
+        let place = |shift: u32| u16::try_from((code >> shift) & 0xffff).unwrap_or_default();
+        Self { ends: [place(18), place(2)], cells: [code & 2 != 0, code & 1 != 0] }
+    }
+
     /// Its source and its target.
     pub(super) fn ends(self) -> Pair {
         unpack(self.ends)

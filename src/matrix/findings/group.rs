@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::FindingKind;
-use super::facts::{Cells, Facts, Pair, pack, unpack};
+use super::facts::{Cells, Facts, pack, unpack};
 use super::fault::{Fault, PairFault, Path};
 use super::found::Found;
 use super::text::names;
@@ -22,16 +22,19 @@ struct Group {
 
 /// Explains all faults that are left.
 pub(super) fn find_groups(facts: &mut Facts<'_>, faults: &[PairFault]) -> Vec<Found> {
-    let mut kinds: Vec<Fault> = faults.iter().map(|fault| fault.fault).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
+    let mut kinds: Vec<Fault> = Vec::new();
+    for fault in faults {
+        if !kinds.contains(&fault.fault) {
+            kinds.push(fault.fault);
+        }
+    }
     let mut found = Vec::new();
     for fault in kinds {
         let of_kind = faults.iter().filter(|one| one.fault == fault);
-        let mut paths: Vec<Path> = of_kind.flat_map(PairFault::paths).collect();
-        paths.sort_unstable_by_key(|path| path.ends());
+        let mut paths: Vec<u64> = of_kind.flat_map(PairFault::paths).map(Path::code).collect();
+        paths.sort_unstable();
         for group in unite(groups(fault, &paths)) {
-            let cells = facts.explain(group.cells.iter());
+            let cells = facts.explain(&mut group.cells.iter());
             // All cells of a fault in both ways may be those of the other way.
             if !cells.is_empty() {
                 found.push(finding(facts, &Group { cells, ..group }));
@@ -43,20 +46,25 @@ pub(super) fn find_groups(facts: &mut Facts<'_>, faults: &[PairFault]) -> Vec<Fo
 
 /// Divides the paths: each goes with the targets that have the same sources as its target, or with the
 /// sources that have the same targets as its source, whichever makes more paths. Names play no part.
-fn groups(fault: Fault, paths: &[Path]) -> Vec<Group> {
-    let forward = || paths.iter().map(|path| path.ends());
-    let size = forward().map(|(source, target)| source.max(target) + 1).max().unwrap_or(0);
-    let by_source = sizes(size, &classes(forward()));
-    let by_target = sizes(size, &classes(forward().map(flip)));
-    let is_of_target = |(source, target): &Pair| by_target.get(*target) >= by_source.get(*source);
-    let targets_first = classes(forward().filter(is_of_target).map(flip)).into_iter();
-    let sources_first = classes(forward().filter(|path| !is_of_target(path))).into_iter();
+fn groups(fault: Fault, paths: &[u64]) -> Vec<Group> {
+    let forward: Vec<[u16; 2]> = paths.iter().map(|code| pack(Path::of(*code).ends())).collect();
+    let back = |paths: &[[u16; 2]]| paths.iter().map(|[from, to]| [*to, *from]).collect();
+    let nodes = forward.iter().flatten().max().map_or(0, |most| usize::from(*most) + 1);
+    let by_source = sizes(nodes, &classes(forward.clone()));
+    let by_target = sizes(nodes, &classes(back(&forward)));
+    let is_of_target = |[source, target]: &[u16; 2]| {
+        by_target.get(usize::from(*target)) >= by_source.get(usize::from(*source))
+    };
+    let (to_targets, from_sources): (Vec<_>, Vec<_>) = forward.into_iter().partition(is_of_target);
+    let targets_first = classes(back(&to_targets)).into_iter();
+    let sources_first = classes(from_sources).into_iter();
     let sources_first = sources_first.map(|(targets, sources)| (sources, targets));
     let group = |(sources, targets): (Vec<u16>, Vec<u16>)| {
         let all = sources.iter().flat_map(|source| targets.iter().map(move |to| [*source, *to]));
         let path = |ends: [u16; 2]| {
-            let place = paths.binary_search_by_key(&unpack(ends), |path| path.ends()).ok()?;
-            paths.get(place).copied()
+            let begin = Path::first_code(ends);
+            let code = *paths.get(paths.partition_point(|code| *code < begin))?;
+            Some(Path::of(code)).filter(|path| path.ends() == unpack(ends))
         };
         let cells = all.filter_map(path).flat_map(Path::cells).collect();
         Group { fault, sources, targets, cells, mutual: false }
@@ -64,13 +72,8 @@ fn groups(fault: Fault, paths: &[Path]) -> Vec<Group> {
     targets_first.chain(sources_first).map(group).collect()
 }
 
-fn flip((source, target): Pair) -> Pair {
-    (target, source)
-}
-
 /// The first nodes of the pairs, united by the sets of their second nodes: each such set with its nodes.
-fn classes(pairs: impl Iterator<Item = Pair>) -> BTreeMap<Vec<u16>, Vec<u16>> {
-    let mut pairs: Vec<[u16; 2]> = pairs.map(pack).collect();
+fn classes(mut pairs: Vec<[u16; 2]>) -> BTreeMap<Vec<u16>, Vec<u16>> {
     pairs.sort_unstable();
     let mut classes: BTreeMap<Vec<u16>, Vec<u16>> = BTreeMap::new();
     for pairs in pairs.chunk_by(|one, next| one.first() == next.first()) {
@@ -95,19 +98,25 @@ fn sizes(nodes: usize, classes: &BTreeMap<Vec<u16>, Vec<u16>>) -> Vec<usize> {
 
 /// Unites groups that are each other's way back.
 fn unite(groups: Vec<Group>) -> Vec<Group> {
-    let mut united: BTreeMap<(Vec<u16>, Vec<u16>), Group> = BTreeMap::new();
+    let key = |from: &[u16], to: &[u16]| [from, &[u16::MAX], to].concat();
+    let mut places: BTreeMap<Vec<u16>, Vec<u16>> = BTreeMap::new();
+    let mut united: Vec<Group> = Vec::new();
     for group in groups {
-        match united.get_mut(&(group.targets.clone(), group.sources.clone())) {
+        let back = places.get(&key(&group.targets, &group.sources)).and_then(|place| place.first());
+        match back.and_then(|place| united.get_mut(usize::from(*place))) {
             Some(back) => {
                 back.mutual = true;
                 back.cells.extend(group.cells.iter());
             }
             None => {
-                united.insert((group.sources.clone(), group.targets.clone()), group);
+                // At most two for each node.
+                let place = u16::try_from(united.len()).unwrap_or(u16::MAX);
+                places.insert(key(&group.sources, &group.targets), vec![place]);
+                united.push(group);
             }
         }
     }
-    united.into_values().collect()
+    united
 }
 
 fn finding(facts: &Facts<'_>, group: &Group) -> Found {

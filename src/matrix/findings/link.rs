@@ -5,6 +5,7 @@ use super::fault::{Fault, PairFault, is_loss};
 use super::found::Found;
 use super::text::{Way, form, list, names};
 use super::{FindingKind, MIN_LINK, is_most};
+use crate::probe::FailureReason;
 
 /// Faults that one cause may give to the pairs of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +111,7 @@ pub(super) fn find_links(
 /// Of each node, how many others it has a known path to or from.
 fn others(facts: &Facts<'_>, active: &[bool]) -> Vec<usize> {
     let mut others = vec![0; facts.size()];
-    facts.each_known(active, |(source, target), _| {
+    facts.each_known(active, &mut |(source, target), _| {
         // A pair of two rows counts once.
         if source < target || facts.reaches((target, source)).is_none() {
             for node in [source, target] {
@@ -180,7 +181,7 @@ fn claim(
     };
     let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(faults).into_iter().partition(fits);
     *faults = left;
-    let cells = facts.explain(taken.iter().flat_map(PairFault::cells));
+    let cells = facts.explain(&mut taken.iter().flat_map(PairFault::cells));
     if cells.is_empty() {
         return None;
     }
@@ -214,9 +215,8 @@ fn word(class: Class, faults: impl Iterator<Item = Fault>) -> String {
             Fault::Slow | Fault::OneWay | Fault::Mtu => {}
         }
     }
-    reasons.sort_unstable();
-    reasons.dedup();
-    let reasons: Vec<&str> = reasons.iter().map(|reason| reason.as_str()).collect();
+    let reasons = FailureReason::ALL.into_iter().filter(|reason| reasons.contains(reason));
+    let reasons: Vec<&str> = reasons.map(FailureReason::as_str).collect();
     let reasons = list(&reasons);
     match class {
         Class::Down => format!("down ({reasons})"),

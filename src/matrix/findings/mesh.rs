@@ -35,13 +35,13 @@ pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
         *place = false;
     }
     let (mut known, mut affected) = (0, Cells::default());
-    facts.each_known(&set, |pair, _| {
+    facts.each_known(&set, &mut |pair, _| {
         known += 1;
         let fault = facts.open(pair).and_then(Fault::of);
         affected.extend(fault.is_some_and(is_loss_for_now).then_some(pair));
     });
     let lossy = affected.len();
-    let cells = facts.explain(affected.iter());
+    let cells = facts.explain(&mut affected.iter());
     let name = names(&facts.names, &[relay]);
     let text = if is_dead {
         let which = if known == others * (others - 1) { "" } else { "known " };
@@ -80,7 +80,7 @@ fn dead_relay(facts: &Facts<'_>, counts: &[Counts], nodes: &[usize]) -> Option<u
 fn lossy_relay(facts: &Facts<'_>, active: &[bool], nodes: &[usize]) -> Option<usize> {
     let mut of_node = vec![Paths::default(); facts.size()];
     let mut all = Paths::default();
-    facts.each_known(active, |pair, _| {
+    facts.each_known(active, &mut |pair, _| {
         let fault = facts.open(pair).and_then(Fault::of);
         let is_lossy = fault.is_some_and(is_loss);
         let affected = usize::from(fault.is_some_and(is_loss_for_now));
@@ -108,7 +108,7 @@ fn lossy_relay(facts: &Facts<'_>, active: &[bool], nodes: &[usize]) -> Option<us
 /// Finds the parts of a mesh that do not reach each other.
 pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     let mut part: Vec<usize> = (0..facts.size()).collect();
-    facts.each_known(active, |pair, up| {
+    facts.each_known(active, &mut |pair, up| {
         if up {
             join(&mut part, pair);
         }
@@ -122,11 +122,11 @@ pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     }
     let is_part = |root: usize| parts.get(root).is_some_and(|part| part.len() >= MIN_PART);
     let mut pairs = Cells::default();
-    facts.each_known(active, |pair, up| {
+    facts.each_known(active, &mut |pair, up| {
         let [one, other] = [pair.0, pair.1].map(|node| root.get(node).copied().unwrap_or(node));
         pairs.extend((!up && one != other && is_part(one) && is_part(other)).then_some(pair));
     });
-    let cells = facts.explain(pairs.iter());
+    let cells = facts.explain(&mut pairs.iter());
     if cells.is_empty() {
         return Vec::new();
     }
@@ -139,8 +139,8 @@ pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     let is_touched = |part: &&Vec<usize>| {
         part.first().and_then(|node| touched.get(*root.get(*node)?)) == Some(&true)
     };
-    let mut split: Vec<&Vec<usize>> = parts.iter().filter(is_touched).collect();
-    split.sort_unstable();
+    // In the order of their first nodes, which stand for them.
+    let split: Vec<&Vec<usize>> = parts.iter().filter(is_touched).collect();
     let words: Vec<String> =
         split.iter().map(|part| format!("{{{}}}", names(&facts.names, part))).collect();
     let text = match words.split_last() {

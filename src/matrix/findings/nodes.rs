@@ -41,8 +41,8 @@ pub(super) fn find_down(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Found
     }
     let witnesses = down.iter().filter_map(|node| counts.get(*node)).map(|known| known.in_down);
     let witnesses = witnesses.max().unwrap_or(0);
-    let cells =
-        facts.explain(down.iter().flat_map(|node| pairs_to(facts, *node)).collect::<Vec<_>>());
+    let pairs: Vec<Pair> = down.iter().flat_map(|node| pairs_to(facts, *node)).collect();
+    let cells = facts.explain(&mut pairs.into_iter());
     let reasons = facts.reasons(&cells);
     let is_known = |node: &usize| {
         active.get(*node) == Some(&true) && counts.get(*node).is_some_and(|known| known.any())
@@ -92,7 +92,7 @@ pub(super) fn find_cut_off(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Fo
         let mut cells = Cells::default();
         for node in &nodes {
             let pairs = [pairs_to(facts, *node), pairs_from(facts, *node)].concat();
-            cells.extend(facts.explain(pairs).iter());
+            cells.extend(facts.explain(&mut pairs.into_iter()).iter());
         }
         if cells.is_empty() {
             continue;

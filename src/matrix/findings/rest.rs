@@ -1,8 +1,6 @@
 //! Findings that explain no fault of a path: handshakes answered by another host, clocks, and rows that did not
 //! come.
 
-use std::collections::BTreeMap;
-
 use super::facts::{Cells, Facts, Pair};
 use super::found::Found;
 use super::text::names;
@@ -49,12 +47,16 @@ pub(super) fn find_clocks(facts: &Facts<'_>) -> Vec<Found> {
         .into_iter()
         .chain(others.map(|(node, clock)| (node, clock.millis, clock.doubt)))
         .collect();
-    let mut sorted: Vec<i64> = clocks.iter().map(|(_, millis, _)| *millis).collect();
-    sorted.sort_unstable();
-    let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
-    let lower = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-    // Of two middles, the one nearer to the own clock: of two clocks, the own is right.
-    let right = if lower.unsigned_abs() < middle.unsigned_abs() { lower } else { middle };
+    // The middle one; of two middles, the one nearer to the own clock: of two clocks, the own is right.
+    let is_middle = |middle: &i64| {
+        let count = |is: fn(i64, i64) -> bool| {
+            clocks.iter().filter(|(_, millis, _)| is(*millis, *middle)).count()
+        };
+        let most = clocks.len() / 2;
+        count(|one, middle| one < middle) <= most && count(|one, middle| one > middle) <= most
+    };
+    let middles = clocks.iter().map(|(_, millis, _)| *millis).filter(is_middle);
+    let right = middles.min_by_key(|millis| millis.unsigned_abs()).unwrap_or(0);
     let bound = u64::try_from(MAX_CLOCK_OFFSET.as_millis()).unwrap_or(u64::MAX);
     let mut found = Vec::new();
     for (node, millis, doubt) in clocks {
@@ -88,16 +90,12 @@ fn long(millis: u64) -> String {
 
 /// Says which rows are missing; a finding may have said it of some nodes.
 pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
-    let mut by_error: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for node in (0..facts.size()).filter(|node| !said.contains(node)) {
-        match facts.row(node) {
-            // A list of peers that is newer elsewhere is no fault.
-            Ok(_) | Err(RowError::NoPeer) => {}
-            Err(error) => by_error.entry(error.as_str()).or_default().push(node),
-        }
-    }
-    let found = by_error.into_iter().map(|(error, nodes)| {
-        let text = format!("no row from {} ({error})", names(&facts.names, &nodes));
+    // A list of peers that is newer elsewhere is no fault.
+    let errors = RowError::all().filter(|error| *error != RowError::NoPeer);
+    let found = errors.map(|error| {
+        let is = |node: &usize| facts.row(*node).err() == Some(error) && !said.contains(node);
+        let nodes: Vec<usize> = (0..facts.size()).filter(is).collect();
+        let text = format!("no row from {} ({})", names(&facts.names, &nodes), error.as_str());
         Found {
             kind: FindingKind::MissingRow,
             is_grave: false,
@@ -106,5 +104,5 @@ pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
             text,
         }
     });
-    found.collect()
+    found.filter(|one| !one.nodes.is_empty()).collect()
 }
