@@ -63,12 +63,16 @@ pub(super) fn perform(
         Ok((_, timings, answer)) => Outcome::Success { timings, answer },
         Err(outcome) => outcome,
     };
-    (outcome, kernel.map(|kernel| ask_path(probe, kernel)))
+    let kernel = kernel.map(|kernel| ask_path(probe, &outcome, kernel));
+    (outcome, kernel)
 }
 
-/// Where the cache has a smaller path MTU than there was, a full-size segment of TCP proves nothing.
-fn ask_path(probe: &Probe, kernel: KernelView) -> KernelView {
-    let ProbeKind::Large(Large::Request { packet: Some(packet) }) = probe.kind else {
+/// Where the cache has a smaller path MTU than there was, a full-size segment of TCP proves nothing. A peer that
+/// did not answer is not asked: nothing is learned of it.
+fn ask_path(probe: &Probe, outcome: &Outcome, kernel: KernelView) -> KernelView {
+    let (ProbeKind::Large(Large::Request { packet: Some(packet) }), Outcome::Success { .. }) =
+        (probe.kind, outcome)
+    else {
         return kernel;
     };
     let known = |cached: u32| match kernel
@@ -300,6 +304,32 @@ mod tests {
         );
         assert!(is_peers(5, 2500) && !is_peers(5, 2501), "half of the budget");
         assert!(is_peers(60, 4000) && !is_peers(60, 4001), "the peer's own timeout");
+    }
+
+    #[test]
+    fn only_a_path_that_carried_the_probe_is_asked_for_more() {
+        let port = std::net::UdpSocket::bind("127.64.4.3:0").unwrap();
+        port.set_nonblocking(true).unwrap();
+        let probe = Probe {
+            id: 1,
+            node: NodeName::new("n1").unwrap(),
+            address: port.local_addr().unwrap(),
+            due: Instant::now(),
+            priority: crate::probe::Priority::Suspect,
+            token: None,
+            kind: ProbeKind::Large(Large::Request { packet: Some(1500) }),
+        };
+        let (path_mtu, rtt) = (Some(1400), Some(Duration::from_millis(1)));
+        let kernel = KernelView { path_mtu, rtt, ..KernelView::default() };
+        let asked = |outcome: &Outcome| {
+            let after = ask_path(&probe, outcome, kernel);
+            (after.path_mtu, port.recv(&mut [0; 1500]).is_ok())
+        };
+        assert_eq!(asked(&Outcome::Failure(FailureReason::ResponseTimeout)), (path_mtu, false));
+        let zero = Duration::ZERO;
+        let timings = Timings { connect: zero, response: zero, total: zero };
+        let success = Outcome::Success { timings, answer: Answer::default() };
+        assert_eq!(asked(&success), (None, true), "no answer: not known");
     }
 
     #[test]

@@ -288,6 +288,8 @@ impl PeerRecord {
         let is_other = matches!(instances, (Some(known), Some(other)) if known != other);
         if self.claims.learn(answer, is_other) {
             self.rhythm.restart();
+            // A life that proves no request would push none of the former ones out.
+            self.incoming_window = IncomingWindow::default();
             // Requests of the new life have to become proven first.
             self.requests_due_since = self.requests_due_since.map(|_| now);
         }
@@ -380,6 +382,13 @@ impl PeerRecord {
             self.incoming_kind = None;
         }
         let from = std::mem::replace(&mut self.verdict, to);
-        (from != to).then(|| Change::Verdict { node: self.peer.node.clone(), from, to })
+        if from == to {
+            return None;
+        }
+        if matches!(to, Verdict::Down(_) | Verdict::OneWay) {
+            // The requests before the fault tell nothing of the path after it, however few come meanwhile.
+            self.incoming_window = IncomingWindow::default();
+        }
+        Some(Change::Verdict { node: self.peer.node.clone(), from, to })
     }
 }

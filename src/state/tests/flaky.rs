@@ -237,3 +237,64 @@ proptest! {
         }
     }
 }
+
+/// One slot: the probe's end, and whether a proven request comes, with or without a retransmit.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    end: char,
+    request: Option<bool>,
+}
+
+fn any_slot() -> impl Strategy<Value = Slot> {
+    // `L` is a success after a retransmit.
+    let end = prop_oneof![3 => Just('S'), 3 => Just('F'), 1 => Just('T'), 1 => Just('L')];
+    let request = prop_oneof![Just(None), Just(Some(false)), Just(Some(true))];
+    (end, request).prop_map(|(end, request)| Slot { end, request })
+}
+
+impl Fixture {
+    fn slot(&mut self, Slot { end, request }: Slot) -> Verdict {
+        if let Some(is_late) = request {
+            self.receive_proof(1, "a", None);
+            let own = Some(self.state.settings.key.own(&name(1), Some(&instance("a"))));
+            if is_late {
+                self.answered_late(own);
+            }
+        }
+        match end {
+            'S' | 'L' => {
+                self.pass(Duration::from_secs(10));
+                self.probe(1, capable("a"), u32::from(end == 'L'));
+                self.verdict(1)
+            }
+            _ => self.sequence(&end.to_string()).pop().unwrap(),
+        }
+    }
+}
+
+proptest! {
+    /// Whatever came before: `flaky`, `lossy` and `one-way` hide no outage for longer than twice the threshold,
+    /// and none outlives its evidence.
+    #[test]
+    fn no_word_hides_an_outage_for_long_and_none_stays_without_evidence(
+        slots in proptest::collection::vec(any_slot(), 0..100),
+        threshold in 1..15_u32,
+    ) {
+        let mut fixture = Fixture::new([peer(1, None)]);
+        fixture.state.settings.failure_threshold = threshold;
+        fixture.probe(1, capable("a"), 0);
+        let mut failing = 0;
+        for (at, slot) in slots.into_iter().enumerate() {
+            let verdict = fixture.slot(slot);
+            failing = if matches!(slot.end, 'F' | 'T') { failing + 1 } else { 0 };
+            let is_down = matches!(verdict, Verdict::Down(_));
+            prop_assert!(!is_down || failing >= threshold, "slot {}: {:?}", at, verdict);
+            prop_assert!(is_down || failing < 2 * threshold, "slot {}: {:?}", at, verdict);
+            prop_assert!(failing == 0 || verdict != Verdict::OneWay, "slot {}", at);
+        }
+        for _ in 0..RECENT {
+            fixture.slot(Slot { end: 'S', request: Some(false) });
+        }
+        prop_assert_eq!(fixture.verdict(1), Verdict::Up);
+    }
+}

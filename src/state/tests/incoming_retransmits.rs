@@ -4,7 +4,7 @@ use super::*;
 
 impl Fixture {
     /// A request of n1 with this echo, as the gate hands it over again once it is answered.
-    fn answered_late(&mut self, echo: Option<Token>) -> Option<Change> {
+    pub(super) fn answered_late(&mut self, echo: Option<Token>) -> Option<Change> {
         let request = KeepAlive {
             node: name(1),
             instance: Some(instance("a")),
@@ -77,4 +77,37 @@ fn a_peer_that_moved_starts_anew() {
     let moved = Peer { address: "10.0.9.9:9050".parse().unwrap(), ..peer(1, None) };
     fixture.state.peers([moved].into_iter().collect(), REFRESH);
     assert_eq!(fixture.incoming_retransmits(), (4, 0), "the counter belongs to the node");
+}
+
+#[test]
+fn what_was_lost_before_an_outage_or_a_restart_is_no_evidence_after_it() {
+    let lossy = || {
+        let (mut fixture, own) = up();
+        for _ in 0..3 {
+            fixture.probe(1, capable("a"), 0);
+            fixture.receive_proof(1, "a", None);
+            fixture.answered_late(own);
+        }
+        assert_eq!((fixture.verdict(1), fixture.incoming_retransmits().1), (Verdict::Lossy, 3));
+        fixture
+    };
+    let mut down = lossy();
+    for _ in 0..3 {
+        down.fail(1);
+    }
+    assert_eq!(down.verdict(1), Verdict::Down(FailureReason::Refused));
+    down.probe(1, capable("a"), 0);
+    assert_eq!(down.verdict(1), Verdict::Up, "after an outage");
+
+    let mut one_way = lossy();
+    one_way.receive(1, "a", None);
+    one_way.pass(Duration::from_secs(36));
+    assert_eq!(one_way.verdict(1), Verdict::OneWay);
+    one_way.receive_proof(1, "a", None);
+    assert_eq!(one_way.verdict(1), Verdict::Up, "after a silence");
+
+    // It proves no request any more, so that nothing pushes the old ones out.
+    let mut older = lossy();
+    older.probe(1, success(), 0);
+    assert_eq!(older.verdict(1), Verdict::Up, "after a return to a release without tokens");
 }
