@@ -15,8 +15,9 @@ pub(super) struct FindingFields<'a> {
     grave: bool,
     nodes: List<&'a str>,
     cells: usize,
-    /// By their places in the list of nodes.
-    pairs: List<(usize, usize)>,
+    /// By their places in the list of nodes; left out of a document that has no such list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pairs: Option<List<(usize, usize)>>,
     text: &'a str,
 }
 
@@ -31,9 +32,14 @@ impl<'a> FindingFields<'a> {
             grave: finding.is_grave,
             nodes: BoundedList(finding.nodes.iter().filter_map(name).collect()),
             cells: finding.cells,
-            pairs: BoundedList(finding.pairs.clone()),
+            pairs: Some(BoundedList(finding.pairs.clone())),
             text: &finding.text,
         }
+    }
+
+    /// The same for a document without a list of nodes.
+    pub(super) fn without_pairs(finding: &'a Finding, names: &[&'a str]) -> Self {
+        Self { pairs: None, ..Self::new(finding, names) }
     }
 
     /// The finding, if it speaks of these nodes alone.
@@ -41,7 +47,7 @@ impl<'a> FindingFields<'a> {
         let place = |name: &&str| names.binary_search_by(|known| known.as_str().cmp(name)).ok();
         let is_pair =
             |(source, target): &(usize, usize)| *source < names.len() && *target < names.len();
-        let pairs = self.pairs.0;
+        let pairs = self.pairs.map(|pairs| pairs.0).unwrap_or_default();
         let fits = pairs.len() <= MAX_LISTED_PAIRS && pairs.iter().all(is_pair);
         Some(Finding {
             kind: of_text(FindingKind::ALL, FindingKind::as_str, self.kind)?,

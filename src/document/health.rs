@@ -31,12 +31,13 @@ struct HealthFields<'a> {
 pub fn health_json(matrix: &Matrix) -> Vec<u8> {
     let findings = matrix.findings();
     let names: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
+    let finding = |finding| FindingFields::without_pairs(finding, &names);
     let mut document = json(&HealthFields {
         version: VERSION,
         healthy: findings.iter().all(|finding| !finding.is_grave),
         node: matrix.node().as_str(),
         at: unix_seconds(matrix.at()),
-        findings: findings.iter().map(|finding| FindingFields::new(finding, &names)).collect(),
+        findings: findings.iter().map(finding).collect(),
     });
     document.push(b'\n');
     document

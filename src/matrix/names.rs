@@ -72,6 +72,8 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use wylis_harness::bounds::worst_case;
+
     use super::*;
 
     fn name(text: &str) -> NodeName {
@@ -100,6 +102,7 @@ mod tests {
             assert_eq!(added.is_some(), number < 1 + MAX_ADDED, "{number}");
         }
         assert_eq!(names.len(), 2 + MAX_ADDED);
+        assert!(MAX_ADDED as f64 <= worst_case("MAX_ADDED"));
         assert_eq!(names.add(&name("n1")), Some(0));
     }
 }

@@ -18,12 +18,12 @@
 
 macro_rules! style_hash {
     () => {
-        "'sha256-HvyZ0qZsOQXuXtCnA9b0fj4UH0xIbfleYZefVisIyKw='"
+        "'sha256-hpZTZKDlQeQxiuTncAiUZfbLtCMGqsyrOj7Ef50gGzs='"
     };
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-thJVMiB3QhIVmkPNEz4nnFOrMLkwYGaVGfUfN5kIHKE='"
+        "'sha256-ZsClHo/IvhAVLdj0qHiAA6hXwFYplNB9RTZ69qsNnWo='"
     };
 }
 

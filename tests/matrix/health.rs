@@ -120,6 +120,8 @@ fn a_dead_node_is_told_and_its_return_too() {
     assert_eq!(document["healthy"], false);
     let findings = document["findings"].as_array().unwrap();
     assert!(findings.iter().any(|finding| finding["grave"] == true), "{document}");
+    // Their places would be in a list that this document does not have.
+    assert!(findings.iter().all(|finding| finding.get("pairs").is_none()), "{document}");
     // The same within the time for which the matrix is cached, as a rule.
     let sentence = "n3 is down: none of 2 others reaches it (refused)\n";
     assert!(ill.text().contains("n3") && !ill.text().starts_with("No findings"), "{}", ill.text());

@@ -169,7 +169,7 @@ fn a_malformed_matrix_is_reported_and_the_last_one_stays() {
     agent.serve("api/v1/cluster", &gaps);
     browser.press(&["r"]);
     browser.wait_for(SOON, "stale.hidden");
-    assert_eq!(text(&browser, "#summary"), "No findings: 0 of 0 pairs are up");
+    assert_eq!(text(&browser, "#summary"), "This agent sends no findings: 0 of 0 pairs are up");
     agent.serve("api/v1/cluster", &matrix(&[], |_, _| None));
     browser.press(&["r"]);
     browser.wait_for(SOON, "!none.hidden");

@@ -203,7 +203,7 @@ struct Observed {
     retransmits: Option<u32>,
     request_retransmits: u32,
     path_mtu: u32,
-    has_rtt: bool,
+    rtt: Option<Duration>,
     connect: Duration,
     took: Duration,
 }
@@ -218,11 +218,12 @@ impl Observed {
         };
         let retransmits =
             report.kernel.map_or("-".to_owned(), |kernel| kernel.retransmits.to_string());
-        let has_rtt = report.kernel.is_some_and(|kernel| kernel.rtt.is_some());
+        let rtt = report.kernel.and_then(|kernel| kernel.rtt);
+        let rtt = rtt.map_or("-".to_owned(), |rtt| rtt.as_micros().to_string());
         let (connect, took) = (connect.as_micros(), took.as_micros());
         let kernel = report.kernel.unwrap_or_default();
         let (late, mtu) = (kernel.request_retransmits(), kernel.path_mtu.unwrap_or_default());
-        format!("observed {outcome} {retransmits} {has_rtt} {connect} {took} {late} {mtu}")
+        format!("observed {outcome} {retransmits} {rtt} {connect} {took} {late} {mtu}")
     }
 
     fn read(line: &str) -> Option<Self> {
@@ -232,7 +233,7 @@ impl Observed {
         Some(Self {
             outcome: words[0].to_owned(),
             retransmits: words[1].parse().ok(),
-            has_rtt: words[2] == "true",
+            rtt: words[2].parse().ok().map(Duration::from_micros),
             connect: micros(words[3]),
             took: micros(words[4]),
             request_retransmits: words[5].parse().unwrap(),
@@ -322,7 +323,7 @@ fn a_clean_path_has_no_retransmits_over_either_address_family() {
     for target in [PEER_V4, PEER_V6] {
         for observed in link.probe(target, 5, Duration::from_secs(20)) {
             assert_eq!((observed.outcome.as_str(), observed.retransmits), ("success", Some(0)));
-            assert!(observed.has_rtt, "{observed:?}");
+            assert!(observed.rtt.is_some(), "{observed:?}");
         }
     }
 }
@@ -347,7 +348,10 @@ fn a_lost_first_syn_is_a_retransmit_and_costs_a_second() {
         );
         assert!(observed.connect >= Duration::from_millis(990), "{observed:?}");
         assert!(observed.connect < Duration::from_secs(1) + SLACK, "{observed:?}");
-        assert!(!observed.has_rtt, "{observed:?}");
+        assert!(
+            observed.rtt.is_some_and(|rtt| rtt < SLACK),
+            "not the kernel's timer: {observed:?}"
+        );
     }
     assert_eq!(link.packets("dropped"), 2);
 }
@@ -367,7 +371,8 @@ fn a_lost_data_segment_is_a_retransmit() {
     );
     let observed = link.probe_once(PEER_V4, Duration::from_secs(20));
     assert_eq!(observed.outcome, "success", "{observed:?}");
-    assert!(observed.retransmits.unwrap() >= 1 && !observed.has_rtt, "{observed:?}");
+    assert!(observed.retransmits.unwrap() >= 1, "{observed:?}");
+    assert!(observed.rtt.is_some_and(|rtt| rtt < SLACK), "that of the handshake: {observed:?}");
     assert_eq!(link.packets("dropped"), 1);
 }
 
@@ -386,7 +391,7 @@ fn without_any_syn_the_connect_times_out_at_the_deadline() {
     let observed = link.probe_once(PEER_V4, timeout);
     assert_eq!(observed.outcome, "connect_timeout");
     let retransmits = observed.retransmits.unwrap();
-    assert!(retransmits >= 1 && !observed.has_rtt, "{observed:?}");
+    assert!(retransmits >= 1 && observed.rtt.is_none(), "{observed:?}");
     assert_eq!(link.packets("dropped"), u64::from(retransmits) + 1);
     assert!(observed.took >= timeout && observed.took < timeout + SLACK, "{observed:?}");
     print(&format!("overshoot of a 2.5 s deadline: {:?}", observed.took - timeout));

@@ -161,7 +161,7 @@ fn every_expression_returns_data_and_a_double_scrape_doubles_nothing() {
     assert_eq!((verdicts.len(), latencies.len()), (9, 9), "{verdicts:?} {latencies:?}");
     for (pair, verdict) in &verdicts {
         let dead = pair.ends_with("n4");
-        assert_eq!(*verdict, if dead { 4.0 } else { 0.0 }, "{verdicts:?}");
+        assert_eq!(*verdict, if dead { 5.0 } else { 0.0 }, "{verdicts:?}");
         assert_eq!(latencies[pair] < 0.0, dead, "{latencies:?}");
     }
     // 2/s for each live peer and fewer for the dead one; doubled, at least 8/s.

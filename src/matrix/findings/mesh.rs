@@ -5,6 +5,7 @@ use super::fault::{Fault, is_loss};
 use super::found::Found;
 use super::text::names;
 use super::{FindingKind, MIN_OTHERS_OF_RELAY, MIN_PART, is_few, is_most};
+use crate::probe::FailureReason;
 
 /// What is counted of the pairs at one node, or of all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,7 +39,11 @@ pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     facts.each_known(&set, &mut |pair, _| {
         known += 1;
         let fault = facts.open(pair).and_then(Fault::of);
-        affected.extend(fault.is_some_and(is_loss_for_now).then_some(pair));
+        let is_explained = |fault| match fault {
+            Fault::Down(_) if is_dead => true,
+            fault => is_loss_for_now(fault),
+        };
+        affected.extend(fault.is_some_and(is_explained).then_some(pair));
     });
     let lossy = affected.len();
     let cells = facts.explain(&mut affected.iter());
@@ -60,7 +65,8 @@ pub(super) fn find_relay(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
 
 /// Whether loss may cause it for a while.
 fn is_loss_for_now(fault: Fault) -> bool {
-    is_loss(fault) || matches!(fault, Fault::Down(_))
+    use FailureReason::{ConnectTimeout, ResponseTimeout};
+    is_loss(fault) || matches!(fault, Fault::Down(ConnectTimeout | ResponseTimeout))
 }
 
 fn dead_relay(facts: &Facts<'_>, counts: &[Counts], nodes: &[usize]) -> Option<usize> {

@@ -119,14 +119,17 @@ fn cut(facts: &Facts<'_>, active: &[bool], node: usize, known: Counts) -> Option
     }
     let is_active =
         |pair: &Pair| [pair.0, pair.1].into_iter().all(|node| active.get(node) == Some(&true));
-    let of =
-        |pairs: Vec<Pair>| facts.arrivals(&pairs.into_iter().filter(is_active).collect::<Vec<_>>());
-    let [heard, hears] = [of(pairs_to(facts, node)), of(pairs_from(facts, node))];
+    let pairs = [pairs_to(facts, node), pairs_from(facts, node)]
+        .map(|pairs| pairs.into_iter().filter(is_active).collect::<Vec<_>>());
+    // A whole request needs a handshake: packets pass in both directions.
+    if pairs.iter().any(|pairs| facts.whole_requests(pairs)) {
+        return None;
+    }
+    let [heard, hears] = pairs.map(|pairs| facts.arrivals(&pairs));
     if facts.row(node).is_err() {
         // It is known from the others alone.
         let arrives = heard.0 > 0 && heard.1 == 0;
-        let whole = facts.whole_requests(&pairs_to(facts, node));
-        return (known.in_down >= MIN_WITNESSES && arrives && !whole).then_some(Cut::Deaf);
+        return (known.in_down >= MIN_WITNESSES && arrives).then_some(Cut::Deaf);
     }
     let alone = known.in_down == 0;
     let is_inside = facts.own == Some(node) && facts.sources().iter().all(|source| *source == node);

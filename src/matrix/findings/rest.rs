@@ -3,39 +3,37 @@
 
 use super::facts::{Cells, Facts, Pair};
 use super::found::Found;
-use super::text::names;
+use super::text::{form, names};
 use super::{FindingKind, MAX_CLOCK_OFFSET, MIN_INTERCEPTED};
-use crate::matrix::RowError;
+use crate::matrix::{Cell, RowError};
 use crate::state::Verdict;
 
-/// Finds nodes whose every handshake is answered by something else.
-pub(super) fn find_intercepted(facts: &Facts<'_>) -> Vec<Found> {
-    let mut found = Vec::new();
-    for source in facts.sources().iter().copied() {
-        let reached: Vec<Pair> = (0..facts.size())
-            .map(|target| (source, target))
-            .filter(|pair| facts.reaches(*pair) == Some(true))
-            .collect();
-        let is_intercepted =
-            |pair: &Pair| facts.cell(*pair).is_some_and(|cell| cell.is_intercepted());
-        if reached.len() < MIN_INTERCEPTED || !reached.iter().all(is_intercepted) {
-            continue;
-        }
-        let is_up =
-            |pair: &Pair| facts.cell(*pair).is_some_and(|cell| cell.verdict() == Verdict::Up);
-        let name = names(&facts.names, &[source]);
-        found.push(Found {
-            kind: FindingKind::Intercepted,
-            is_grave: false,
-            nodes: vec![source],
-            // Those that are not up have a finding of their own.
-            cells: reached.into_iter().filter(is_up).collect(),
-            text: format!(
-                "something between {name} and its peers answers handshakes in their place"
-            ),
-        });
+/// Finds the nodes whose every handshake is answered by something else.
+pub(super) fn find_intercepted(facts: &Facts<'_>) -> Option<Found> {
+    let reached = |source: usize| {
+        let pairs = (0..facts.size()).map(move |target| (source, target));
+        pairs.filter(|pair| facts.reaches(*pair) == Some(true))
+    };
+    let is_intercepted = |pair: Pair| facts.cell(pair).is_some_and(Cell::is_intercepted);
+    let is_at_fault = |source: &usize| {
+        reached(*source).count() >= MIN_INTERCEPTED && reached(*source).all(is_intercepted)
+    };
+    let nodes: Vec<usize> = facts.sources().iter().copied().filter(is_at_fault).collect();
+    if nodes.is_empty() {
+        return None;
     }
-    found
+    let is_up = |pair: &Pair| facts.cell(*pair).is_some_and(|cell| cell.verdict() == Verdict::Up);
+    let (names, whose) = (names(&facts.names, &nodes), form(&nodes, "its", "their"));
+    Some(Found {
+        kind: FindingKind::Intercepted,
+        is_grave: false,
+        // Those that are not up have a finding of their own.
+        cells: nodes.iter().flat_map(|source| reached(*source)).filter(is_up).collect(),
+        nodes,
+        text: format!(
+            "something between {names} and {whose} peers answers handshakes in their place"
+        ),
+    })
 }
 
 /// Finds clocks that differ from the middle one.

@@ -5,7 +5,9 @@ mod property;
 mod recorded;
 mod speed;
 
-use super::MAX_GROUPS;
+use wylis_harness::bounds::worst_case;
+
+use super::{MAX_GROUPS, MAX_LISTED_PAIRS};
 use picture::picture;
 
 /// The sentences of a picture; those that should wake a person begin with `!`.
@@ -149,6 +151,29 @@ fn a_node_that_hears_or_is_heard_in_one_direction_is_told_apart() {
 }
 
 #[test]
+fn a_node_whose_handshakes_complete_in_one_direction_hears_and_is_heard() {
+    // Only new connections from it are dropped, for example by a policy for its egress; no row comes.
+    assert_says(
+        "*a: - Xq Xq Xq
+         b: no connect_timeout
+         c: no connect_timeout
+         d: no connect_timeout",
+        &[
+            "! a's link: down (connect_timeout) with all 3 others, outgoing",
+            "no row from b, c, d (connect_timeout)",
+        ],
+    );
+    // Its requests arrive whole, so what it is sent arrives as well.
+    assert_says(
+        "a: - T T T
+         *b: Xq - . .
+         c: Xq . - .
+         d: Xq . . -",
+        &["! a's link: down (connect_timeout) with all 3 others, incoming"],
+    );
+}
+
+#[test]
 fn a_relay_that_does_not_forward_is_named() {
     assert_says(
         "hub: - . . . .
@@ -206,6 +231,15 @@ fn a_relay_that_loses_packets_is_named() {
          s2: . ~ - ~
          s3: . ~ ~ -",
         &["5 of 6 paths through hub are lossy"],
+    );
+    // What is refused is not lost.
+    assert_says(
+        "hub: - . . . .
+         *s1: . - ~ ~ ~
+         s2: . ~ - ~ ~
+         s3: . ~ R - ~
+         s4: . ~ ~ ~ -",
+        &["11 of 12 paths through hub are lossy", "! s3 → s2: down (refused)"],
     );
     // One of the pairs of the relay itself may be lossy by chance, more may not.
     assert_says(
@@ -377,6 +411,11 @@ fn a_slow_node_is_not_down() {
 fn handshakes_that_something_else_answers_are_told() {
     let told = "something between a and its peers answers handshakes in their place";
     assert_says("*a: - .i .i\nb: . - .\nc: . . -", &[told]);
+    // A service mesh does so on every node.
+    assert_says(
+        "*a: - .i .i\nb: .i - .i\nc: .i .i -",
+        &["something between a, b, c and their peers answers handshakes in their place"],
+    );
     assert_says("*a: - .i .\nb: .i - .\nc: . . -", &[]);
     assert_says("*a: - .i\nb: . -", &[]);
     assert_says(
@@ -425,10 +464,17 @@ fn findings_beyond_their_bound_are_summed_up() {
     let matrix = picture(&rows.join("\n"));
     let findings = matrix.findings();
     assert_eq!(findings.len(), MAX_GROUPS);
+    assert!(findings.len() as f64 <= worst_case("MAX_GROUPS"));
     assert_eq!(findings.iter().map(|finding| finding.cells).sum::<usize>(), 60);
     let last = &findings[MAX_GROUPS - 1];
     assert_eq!(last.text, "11 more, which concern 11 pairs of 22 nodes");
     assert_eq!((last.is_grave, last.cells, last.pairs.len(), last.nodes.len()), (true, 11, 11, 22));
+    let lossy = (0..10)
+        .map(|row| format!("{}n{row}: {}", if row == 0 { "*" } else { "" }, "~ ".repeat(10)));
+    let matrix = picture(&lossy.collect::<Vec<_>>().join("\n"));
+    let finding = &matrix.findings()[0];
+    assert_eq!((finding.cells, finding.pairs.len()), (90, MAX_LISTED_PAIRS));
+    assert!(finding.pairs.len() as f64 <= worst_case("MAX_LISTED_PAIRS"));
 }
 
 #[test]

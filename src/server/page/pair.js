@@ -41,7 +41,6 @@ function facts(peer, taken, whole) {
   const table = element("dl", "", whole), last = peer.last_failure, large = peer.large, reasons = Object.entries(peer.failures_by_reason || {});
   const fact = (name, ...values) => { element("dt", "", table, name); element("dd", "", table).append(...values); };
   fact("Kernel RTT", latency(peer.rtt_seconds), ...(isNumber(peer.rtt_age_seconds) ? [", ", age(taken - peer.rtt_age_seconds, taken)] : []));
-  if (peer.slow === true) fact("Slow", SLOW);
   if (peer.intercepted === true) fact("Intercepted", INTERCEPTED);
   fact("Path MTU", isNumber(peer.path_mtu_bytes) ? `${peer.path_mtu_bytes} bytes` : "–");
   fact("Retransmits", isNumber(peer.retransmits_per_probe) ? `${+peer.retransmits_per_probe.toFixed(2)} per probe, ` : "", `${grouped(peer.retransmits ?? 0)} in total`);
@@ -71,7 +70,7 @@ function direction(section, [source, target], doc, problem) {
   if (cell.reason) line.append(cell.reason);
   const failed = peer ? peer.recent?.filter((probe) => probe.reason).length : cell.failures;
   if (cell.verdict === "flaky" && failed) line.append(`, ${failed} of ${peer ? peer.recent.length : cell.probes ?? 20}`);
-  element("p", "", whole, lookup(DIRECTIONS, cell.direction) || lookup(CAUSES, cell.reason) || meaning);
+  element("p", "", whole, lookup(DIRECTIONS, cell.direction) || (cell.slow === true && SLOW) || lookup(CAUSES, cell.reason) || meaning);
   if (peer) {
     plot(peer.recent?.slice(-20) || [], whole);
     facts(peer, doc.at, whole);

@@ -6,7 +6,7 @@ const VERDICTS = {
   up: ["", "fine", 0, "no fault"],
   down: ["×", "down", 100, "no success in several consecutive slots"],
   flaky: ["!", "warn", 20, "probes fail and succeed in turns"],
-  lossy: ["~", "warn", 10, "up, but several of the last 20 probes needed retransmits"],
+  lossy: ["~", "warn", 10, "up, but several of the last 20 probes, or of its requests, needed retransmits"],
   "one-way": ["→", "warn", 10, "up, but requests from it no longer arrive"],
   mtu: ["≤", "warn", 10, "up, but large packets are lost, or the path MTU has shrunk"],
   unknown: ["?", "dim", 1, "too few probes yet"],
@@ -31,7 +31,7 @@ const CAUSES = {
 };
 const lookup = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
 const verdict = (cell) => lookup(VERDICTS, cell.verdict) || ["?", "dim", 1, ""];
-// What comes in from the target while it is down or one-way; agents of an earlier release know SYNs only.
+// What comes in from the target while it is down or one-way.
 const incoming = (cell) => (["down", "one-way"].includes(cell.verdict) ? lookup(INCOMING, cell.incoming) || "not known whether its requests arrive" : "");
 const isNumber = (value) => typeof value === "number" && isFinite(value);
 const median = (values) => values.slice().sort((a, b) => a - b)[values.length >> 1];
