@@ -14,7 +14,6 @@ mod nodes;
 mod rest;
 mod text;
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Matrix;
@@ -109,13 +108,7 @@ fn find(facts: &mut Facts<'_>) -> Vec<Found> {
     found.extend(rest::find_intercepted(facts));
     found.extend(rest::find_clocks(facts));
     found.extend(rest::find_missing(facts, &said));
-    found.sort_by(|one, other| {
-        let key = |found: &Found| (found.kind, Reverse(found.cells.len()));
-        key(one)
-            .cmp(&key(other))
-            .then_with(|| one.nodes.cmp(&other.nodes))
-            .then_with(|| one.cells.cmp(&other.cells))
-    });
+    found.sort_by(Found::order);
     found
 }
 

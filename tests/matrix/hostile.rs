@@ -93,10 +93,26 @@ fn nested_nulls(node: &str, stream: TcpStream) -> std::io::Result<()> {
     send(node, stream, &format!(r#"{{"version":1,"node":"{node}","at":1,{rows},"cells":[]}}"#))
 }
 
-/// A row just below the bound of its bytes, whose last byte comes late, so that many are held at once.
+/// A row just below the bound of its bytes, whose last byte comes late, so that many are held at once. Its names
+/// are the longest, and its verdicts are by chance, for as many findings as possible.
 fn heavy(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
-    let cells: Vec<String> =
-        (0..4000).map(|n| format!(r#"{{"node":"s{n}","verdict":"up"}}"#)).collect();
+    let verdicts = [
+        r#""lossy""#,
+        r#""down","reason":"refused""#,
+        r#""down","reason":"reset""#,
+        r#""flaky","reason":"closed""#,
+        r#""flaky","reason":"refused""#,
+        r#""mtu","direction":"both""#,
+        r#""up""#,
+        r#""up""#,
+    ];
+    let seed = node.bytes().fold(0, |seed, byte| seed * 31 + u64::from(byte));
+    let cell = |n: u64| {
+        let place = ((seed << 32) + n).wrapping_mul(6_364_136_223_846_793_005) >> 61;
+        let verdict = verdicts[usize::try_from(place).unwrap()];
+        format!(r#"{{"node":"s{n:0>252}","verdict":{verdict}}}"#)
+    };
+    let cells: Vec<String> = (0..400).map(cell).collect();
     let mut row = row_with(node, &cells.join(","));
     row.push_str(&" ".repeat(128 * 1024 - row.len()));
     let length = row.len();

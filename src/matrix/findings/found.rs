@@ -1,5 +1,7 @@
 //! One finding before it is written out: with all its cells.
 
+use std::cmp::{Ordering, Reverse};
+
 use super::facts::Cells;
 use super::{Finding, FindingKind, MAX_LISTED_PAIRS};
 
@@ -15,6 +17,13 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// The order of the list: by kind, the largest first, then by names.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        let size = |found: &Self| (found.kind, Reverse(found.cells.len()));
+        let names = || self.nodes.cmp(&other.nodes).then_with(|| self.cells.cmp(&other.cells));
+        size(self).cmp(&size(other)).then_with(names)
+    }
+
     /// The finding in its final form.
     pub(super) fn finish(mut self) -> Finding {
         self.cells.sort();

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::FindingKind;
 use super::facts::{Cells, Facts, pack, unpack};
 use super::fault::{Fault, PairFault, Path};
 use super::found::Found;
 use super::text::names;
+use super::{FindingKind, MAX_GROUPS};
+use crate::matrix::Cell;
 use crate::state::Incoming;
 
 /// Paths that share a fault: from each source to each target.
@@ -20,7 +21,14 @@ struct Group {
     mutual: bool,
 }
 
-/// Explains all faults that are left.
+impl Group {
+    fn is_pair(&self) -> bool {
+        self.sources.len() == 1 && self.targets.len() == 1
+    }
+}
+
+/// Explains all faults that are left. Only those that may be listed get their sentence: names are long, and a
+/// hostile mesh has thousands of groups.
 pub(super) fn find_groups(facts: &mut Facts<'_>, faults: &[PairFault]) -> Vec<Found> {
     let mut kinds: Vec<Fault> = Vec::new();
     for fault in faults {
@@ -33,15 +41,21 @@ pub(super) fn find_groups(facts: &mut Facts<'_>, faults: &[PairFault]) -> Vec<Fo
         let of_kind = faults.iter().filter(|one| one.fault == fault);
         let mut paths: Vec<u64> = of_kind.flat_map(PairFault::paths).map(Path::code).collect();
         paths.sort_unstable();
-        for group in unite(groups(fault, &paths)) {
-            let cells = facts.explain(&mut group.cells.iter());
+        for mut group in unite(groups(fault, &paths)) {
+            let cells = facts.explain(&mut std::mem::take(&mut group.cells).iter());
             // All cells of a fault in both ways may be those of the other way.
             if !cells.is_empty() {
-                found.push(finding(facts, &Group { cells, ..group }));
+                found.push((finding(&group, cells), group));
             }
         }
     }
-    found
+    for _ in 0..MAX_GROUPS {
+        let waiting = found.iter_mut().filter(|(one, _)| one.text.is_empty());
+        let first = waiting.min_by(|(one, _), (other, _)| one.order(other));
+        let Some((found, group)) = first else { break };
+        found.text = sentence(facts, group, &found.cells);
+    }
+    found.into_iter().map(|(found, _)| found).collect()
 }
 
 /// Divides the paths: each goes with the targets that have the same sources as its target, or with the
@@ -119,9 +133,19 @@ fn unite(groups: Vec<Group>) -> Vec<Group> {
     united
 }
 
-fn finding(facts: &Facts<'_>, group: &Group) -> Found {
-    let Group { fault, sources, targets, cells, mutual } = group;
-    let is_pair = sources.len() == 1 && targets.len() == 1;
+/// The finding without its sentence.
+fn finding(group: &Group, cells: Cells) -> Found {
+    let mut nodes: Vec<usize> =
+        [&group.sources[..], &group.targets[..]].concat().into_iter().map(usize::from).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let kind = if group.is_pair() { FindingKind::Pair } else { FindingKind::Group };
+    let is_grave = matches!(group.fault, Fault::Down(_));
+    Found { kind, is_grave, nodes, cells, text: String::new() }
+}
+
+fn sentence(facts: &Facts<'_>, group: &Group, cells: &Cells) -> String {
+    let Group { fault, sources, targets, mutual, .. } = group;
     // The one whose names come first.
     let (sources, targets) =
         if *mutual && targets < sources { (targets, sources) } else { (sources, targets) };
@@ -129,27 +153,18 @@ fn finding(facts: &Facts<'_>, group: &Group) -> Found {
         [sources, targets].map(|nodes| nodes.iter().copied().map(usize::from).collect::<Vec<_>>());
     let arrow = if *mutual { "↔" } else { "→" };
     let [from, to] = [&sources, &targets].map(|nodes| names(&facts.names, nodes));
-    let word = word(facts, *fault, cells);
-    let mut text = format!("{from} {arrow} {to}: {word}");
-    if let (true, false, [source], [target]) = (is_pair, *mutual, &sources[..], &targets[..])
+    let text = format!("{from} {arrow} {to}: {}", word(facts, *fault, cells));
+    if let (false, [source], [target]) = (*mutual, &sources[..], &targets[..])
         && matches!(fault, Fault::Down(_))
     {
-        let cell = facts.cell((*source, *target));
-        let what = match cell.and_then(|cell| cell.incoming()) {
+        let what = match facts.cell((*source, *target)).and_then(Cell::incoming) {
             Some(Incoming::Requests) => "requests",
             Some(Incoming::Syns) => "SYNs",
-            Some(Incoming::Nothing) | None => "",
+            Some(Incoming::Nothing) | None => return text,
         };
-        if !what.is_empty() {
-            text = format!("{text}; {what} from {to} arrive");
-        }
+        return format!("{text}; {what} from {to} arrive");
     }
-    let mut nodes = [&sources[..], &targets[..]].concat();
-    nodes.sort_unstable();
-    nodes.dedup();
-    let kind = if is_pair { FindingKind::Pair } else { FindingKind::Group };
-    let is_grave = matches!(fault, Fault::Down(_));
-    Found { kind, is_grave, nodes, cells: cells.clone(), text }
+    text
 }
 
 fn word(facts: &Facts<'_>, fault: Fault, cells: &Cells) -> String {
