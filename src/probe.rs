@@ -31,6 +31,33 @@ pub struct Probe {
     pub kind: ProbeKind,
 }
 
+/// Half-open incoming connections from one address: when their SYNs arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Syns {
+    /// The last one, whose handshake may still complete.
+    pub last: Instant,
+    /// The last one whose handshake has not completed for [`MAX_HANDSHAKE`].
+    pub failed: Option<Instant>,
+}
+
+/// Longest time of a handshake that may still complete: the default timeout of a probe. The SYN-ACK was sent again
+/// twice by then, and a round trip of 4 s is none that leads to nothing.
+pub const MAX_HANDSHAKE: Duration = Duration::from_secs(5);
+
+impl Syns {
+    /// One SYN that arrived `age` ago.
+    #[must_use]
+    pub fn one(arrival: Instant, age: Duration) -> Self {
+        Self { last: arrival, failed: (age >= MAX_HANDSHAKE).then_some(arrival) }
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { last: self.last.max(other.last), failed: self.failed.max(other.failed) }
+    }
+}
+
 /// The request that a probe sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeKind {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
-use crate::probe::{Large, Outcome, ProbeId, ProbeKind, Report};
+use crate::probe::{Large, Outcome, ProbeId, ProbeKind, Report, Syns};
 use crate::token::{PairToken, TokenKey};
 use crate::wire::KeepAlive;
 use claims::Terms;
@@ -370,21 +370,21 @@ impl MeshState {
         self.records.values().any(|record| record.awaits_incoming())
     }
 
-    /// Folds in the last scan for half-open connections: when it was made, and the time of the last SYN of
-    /// each address.
+    /// Folds in the last scan for half-open connections: when it was made, and the SYNs of each address.
     pub fn update_incoming(
         &mut self,
         now: Instant,
         scanned: Option<Instant>,
-        syns: &BTreeMap<IpAddr, Instant>,
+        syns: &BTreeMap<IpAddr, Syns>,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
         // The network rewrites the addresses of all its pods, or of none.
         let rewrites = self.records.values().any(|record| record.is_rewritten == Some(true));
         for (node, shared) in &mut self.records {
-            let syn = shared.addresses().filter_map(|address| syns.get(&address)).max().copied();
+            let syns = shared.addresses().filter_map(|address| syns.get(&address)).copied();
+            let syns = syns.reduce(Syns::and);
             let is_rewritten = shared.is_rewritten.unwrap_or(rewrites);
-            let seen = SynEvidence { scanned, syn, is_rewritten };
+            let seen = SynEvidence { scanned, syns, is_rewritten };
             let incoming = shared.judge_incoming(now, self.listening_since, seen);
             if incoming == shared.incoming_kind {
                 continue;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::peer::Peer;
-use crate::probe::{Answer, FailureReason, KernelView, Outcome, ProbeKind, Report, Timings};
+use crate::probe::{Answer, FailureReason, KernelView, Outcome, ProbeKind, Report, Syns, Timings};
 use crate::state::{MeshState, Moment, StateSettings};
 use crate::wire::KeepAlive;
 
@@ -130,7 +130,8 @@ fn what_comes_in_is_shown_only_while_something_is_wrong() {
     (0..3).for_each(|_| probe(&mut state, &node, Outcome::Failure(FailureReason::Unreachable), 0));
     let later = Instant::now() + Duration::from_secs(2);
     let address = "10.0.0.1".parse().unwrap();
-    state.update_incoming(later, Some(later), &[(address, later)].into());
+    let syns = Syns { last: later, failed: Some(later) };
+    state.update_incoming(later, Some(later), &[(address, syns)].into());
     let series = r#"wylis_peer_incoming{kind="syns",source_node="me",target_node="n1"} 1"#;
     let text = scrape(&state);
     assert!(text.lines().any(|line| line == series), "{text}");

@@ -1,5 +1,5 @@
-//! Half-open incoming connections: a SYN arrived here, and the handshake was never completed, because
-//! the SYN-ACK or the ACK after it was lost.
+//! Half-open incoming connections: a SYN arrived here, and the handshake was not completed, because the
+//! SYN-ACK or the ACK after it was lost, or is still on its way.
 //!
 //! While a peer does not answer this agent's SYNs, its own SYNs here show which direction is broken.
 //! The kernel lists such sockets in /proc/net/tcp and tcp6 (state SYN_RECV; proc(5)), for this network
@@ -15,6 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::probe::Syns;
 
 /// The kernel's socket tables; a kernel without IPv6 lacks the second.
 const SOCKET_TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -37,16 +39,16 @@ const MAX_RETRANSMITS: u32 = 16;
 /// targets.
 const USER_TICK: Duration = Duration::from_millis(10);
 
-/// Time of the last SYN of each address with a half-open connection.
-type Syns = BTreeMap<IpAddr, Instant>;
+/// The SYNs of each address with half-open connections.
+type SynsByAddress = BTreeMap<IpAddr, Syns>;
 
 /// The half-open connections of the last scan.
 #[derive(Debug, Clone, Default)]
 pub struct HalfOpen {
     /// When it was made; `None` before the first one.
     pub scanned: Option<Instant>,
-    /// Time of the last SYN of each address that has some.
-    pub syns: BTreeMap<IpAddr, Instant>,
+    /// The SYNs of each address that has some.
+    pub syns: BTreeMap<IpAddr, Syns>,
 }
 
 /// The result of the last scan, shared by the workers that scan and the agent's loop.
@@ -91,7 +93,7 @@ impl HalfOpenWatch {
         // Keeps other threads away; the lock is not held while reading.
         state.next_scan = Some(began + Duration::from_secs(3600));
         drop(state);
-        let mut syns = Syns::new();
+        let mut syns = SynsByAddress::new();
         let mut complete = true;
         for table in SOCKET_TABLES {
             match File::open(table) {
@@ -128,7 +130,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Adds the half-open connections to a local port from one table; `now` is the time of the read.
-fn read(mut table: impl BufRead, port: u16, now: Instant, seen: &mut Syns) {
+fn read(mut table: impl BufRead, port: u16, now: Instant, seen: &mut SynsByAddress) {
     let mut line = String::new();
     while table.read_line(&mut line).is_ok_and(|count| count > 0) {
         // Only complete lines: a truncated number is another number.
@@ -137,8 +139,8 @@ fn read(mut table: impl BufRead, port: u16, now: Instant, seen: &mut Syns) {
             && let Some(arrival) = now.checked_sub(age)
             && (seen.len() < MAX_ADDRESSES || seen.contains_key(&address))
         {
-            let latest = seen.entry(address).or_insert(arrival);
-            *latest = arrival.max(*latest);
+            let syns = Syns::one(arrival, age);
+            seen.entry(address).and_modify(|earlier| *earlier = earlier.and(syns)).or_insert(syns);
         }
         line.clear();
     }
@@ -204,21 +206,22 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn only_half_open_connections_to_the_listen_port_count_with_the_time_of_the_last_syn() {
         let now = Instant::now() + Duration::from_secs(3600);
-        let mut seen = Syns::new();
+        let mut seen = SynsByAddress::new();
         read(LIST.as_bytes(), 9050, now, &mut seen);
-        let of =
-            |text: &str| seen.get(&text.parse::<IpAddr>().unwrap()).map(|arrival| now - *arrival);
         // A timeout of 1 s with 0.5 s left; and timeouts of 1 + 2 + 4 s with 1 s left.
-        assert_eq!(of("10.244.10.2"), Some(Duration::from_millis(500)));
-        assert_eq!(seen.len(), 1);
+        let (last, failed) = (now - Duration::from_millis(500), now - Duration::from_secs(6));
+        let syns = Syns { last, failed: Some(failed) };
+        assert_eq!(seen, SynsByAddress::from([("10.244.10.2".parse().unwrap(), syns)]));
         seen.clear();
-        let only = format!("{}\n", LIST.lines().nth(3).unwrap());
-        read(only.as_bytes(), 9050, now, &mut seen);
-        let of =
-            |text: &str| seen.get(&text.parse::<IpAddr>().unwrap()).map(|arrival| now - *arrival);
-        assert_eq!(of("10.244.10.2"), Some(Duration::from_secs(6)));
+        let line = |at: usize| format!("{}\n", LIST.lines().nth(at).unwrap());
+        read(line(2).as_bytes(), 9050, now, &mut seen);
+        assert_eq!(
+            seen.values().next(),
+            Some(&Syns { last, failed: None }),
+            "still in its handshake"
+        );
         seen.clear();
-        read(only.trim_end().as_bytes(), 9050, now, &mut seen);
+        read(line(3).trim_end().as_bytes(), 9050, now, &mut seen);
         assert!(seen.is_empty(), "a truncated line");
     }
 

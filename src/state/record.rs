@@ -19,7 +19,7 @@ use super::{Change, Moment};
 use crate::name::Instance;
 use crate::peer::Peer;
 use crate::probe::{
-    Answer, FailureReason, KernelView, Outcome, Priority, ProbeId, Report, Timings,
+    Answer, FailureReason, KernelView, Outcome, Priority, ProbeId, Report, Syns, Timings,
 };
 
 /// The state of one peer.
@@ -103,8 +103,8 @@ const FLAKY_PATIENCE: u32 = 2;
 pub(super) struct SynEvidence {
     /// When the scan was made.
     pub(super) scanned: Option<Instant>,
-    /// When the last SYN from one of the peer's addresses arrived.
-    pub(super) syn: Option<Instant>,
+    /// The SYNs from the peer's addresses; `None` without any.
+    pub(super) syns: Option<Syns>,
     /// Its packets come from other addresses.
     pub(super) is_rewritten: bool,
 }

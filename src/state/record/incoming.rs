@@ -108,8 +108,9 @@ impl PeerRecord {
 
     /// What comes in from it while it is down or one-way. It must have arrived after the fault began: a SYN
     /// that was in transit when both directions broke is listed as well. A whole request proves that the
-    /// SYN-ACK arrived, so that the path loses packets at random, or drops new connections only. That nothing
-    /// comes in is known once a peer that lives would have sent something, and a scan was made since.
+    /// SYN-ACK arrived, so that the path loses packets at random, or drops new connections only. While a handshake
+    /// may still complete, nothing changes: the path may just have healed, or be slow. That nothing comes in is
+    /// known once a peer that lives would have sent something, and a scan was made since.
     pub(in crate::state) fn judge_incoming(
         &self,
         now: Instant,
@@ -125,13 +126,15 @@ impl PeerRecord {
         let interval = self.announced_interval.unwrap_or(DEFAULT_INTERVAL);
         let longest = longest_silence(interval);
         let counts = |at: &Instant| *at > began && now.saturating_duration_since(*at) <= longest;
-        let SynEvidence { scanned, syn, is_rewritten } = seen;
+        let SynEvidence { scanned, syns, is_rewritten } = seen;
         if self.rhythm.last().filter(counts).is_some() {
             Some(Incoming::Requests)
         } else if is_rewritten {
             None
-        } else if syn.filter(counts).is_some() {
+        } else if syns.and_then(|syns| syns.failed).filter(counts).is_some() {
             Some(Incoming::Syns)
+        } else if syns.is_some_and(|syns| counts(&syns.last)) {
+            self.incoming_kind
         } else {
             let is_known = scanned.is_some_and(|at| at >= began + interval * SILENT_INTERVALS);
             is_known.then_some(Incoming::Nothing)

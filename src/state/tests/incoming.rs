@@ -16,8 +16,9 @@ impl Fixture {
     /// A scan now found these SYNs of n1, so many seconds old.
     fn scan(&mut self, ages: &[u64]) -> Option<Incoming> {
         let from = peer(1, None).address.ip();
-        let arrival = |age: &u64| (from, self.now.instant - Duration::from_secs(*age));
-        let syns = ages.iter().map(arrival).collect();
+        let syns = ages.iter().map(|age| Duration::from_secs(*age));
+        let syns = syns.map(|age| Syns::one(self.now.instant - age, age)).reduce(Syns::and);
+        let syns = syns.into_iter().map(|syns| (from, syns)).collect();
         self.changes = self.state.update_incoming(self.now.instant, Some(self.now.instant), &syns);
         self.state.get(&name(1)).unwrap().incoming_kind
     }
@@ -61,13 +62,25 @@ fn down() -> Fixture {
 #[test]
 fn syns_of_a_down_peer_are_told_until_it_answers() {
     let mut fixture = down();
-    assert_eq!(fixture.scan(&[3]), Some(Incoming::Syns));
+    assert_eq!(fixture.scan(&[6]), Some(Incoming::Syns));
     assert!(fixture.is_logged(CONNECT_TIMEOUT, Incoming::Syns));
-    assert_eq!(fixture.scan(&[3]), Some(Incoming::Syns));
+    assert_eq!(fixture.scan(&[6]), Some(Incoming::Syns));
     assert_eq!(fixture.changes, [], "told once");
     fixture.probe(1, success(), 0);
     assert_eq!(fixture.state.get(&name(1)).unwrap().incoming_kind, None, "it answers");
-    assert_eq!((fixture.scan(&[1]), fixture.state.awaits_incoming()), (None, false));
+    assert_eq!((fixture.scan(&[6]), fixture.state.awaits_incoming()), (None, false));
+}
+
+#[test]
+fn a_syn_whose_handshake_may_still_complete_decides_nothing() {
+    let mut fixture = down();
+    assert_eq!(fixture.scan(&[1]), None);
+    assert_eq!(fixture.scan(&[4]), None, "a round trip of 4 s");
+    assert_eq!(fixture.scan(&[2, 6]), Some(Incoming::Syns));
+    assert_eq!(fixture.scan(&[2]), Some(Incoming::Syns), "as before");
+    fixture.pass(Duration::from_secs(36));
+    assert_eq!(fixture.scan(&[]), Some(Incoming::Nothing));
+    assert_eq!(fixture.scan(&[1]), Some(Incoming::Nothing), "the link has just healed");
 }
 
 #[test]
@@ -95,9 +108,9 @@ fn nothing_comes_in_once_two_intervals_have_passed_without_anything() {
 #[test]
 fn syns_that_stop_are_nothing_after_a_while() {
     let mut fixture = down();
-    fixture.scan(&[1]);
+    fixture.scan(&[5]);
     fixture.pass(Duration::from_secs(30));
-    assert_eq!(fixture.scan(&[31]), Some(Incoming::Syns), "three intervals of 10 s and 5 s");
+    assert_eq!(fixture.scan(&[35]), Some(Incoming::Syns), "three intervals of 10 s and 5 s");
     fixture.pass(Duration::from_secs(5));
     assert_eq!(fixture.scan(&[36]), Some(Incoming::Nothing));
 }
@@ -109,10 +122,10 @@ fn it_is_told_for_every_reason() {
         for _ in 0..3 {
             fixture.probe(1, Outcome::Failure(reason), 0);
         }
-        fixture.pass(Duration::from_secs(2));
-        assert_eq!(fixture.scan(&[1]), Some(Incoming::Syns), "{reason}");
+        fixture.pass(Duration::from_secs(6));
+        assert_eq!(fixture.scan(&[5]), Some(Incoming::Syns), "{reason}");
         fixture.receive(1, "a", None);
-        assert_eq!(fixture.scan(&[1]), Some(Incoming::Requests), "{reason}");
+        assert_eq!(fixture.scan(&[5]), Some(Incoming::Requests), "{reason}");
         assert!(fixture.is_logged(Verdict::Down(reason), Incoming::Requests));
     }
 }
@@ -129,11 +142,11 @@ fn a_one_way_peer_sends_syns_or_nothing() {
         fixture
     };
     assert_eq!(silent().scan(&[36]), Some(Incoming::Nothing), "of the last request");
-    assert_eq!(silent().scan(&[2]), Some(Incoming::Syns));
+    assert_eq!(silent().scan(&[5]), Some(Incoming::Syns));
     let mut fixture = silent();
-    fixture.scan(&[2]);
+    fixture.scan(&[5]);
     fixture.receive_from("10.0.0.1");
-    assert_eq!((fixture.verdict(1), fixture.scan(&[2])), (Verdict::Up, None));
+    assert_eq!((fixture.verdict(1), fixture.scan(&[5])), (Verdict::Up, None));
 }
 
 #[test]
@@ -144,7 +157,7 @@ fn where_addresses_are_rewritten_only_whole_requests_can_be_told() {
     assert_eq!(fixture.scan(&[]), Some(Incoming::Requests));
     fixture.pass(Duration::from_secs(36));
     assert_eq!(fixture.scan(&[]), None);
-    assert_eq!(fixture.scan(&[1]), None);
+    assert_eq!(fixture.scan(&[5]), None);
 
     // A peer that never sent a request is assumed to be behind the same network.
     fixture.state.peers([peer(1, None), peer(2, None)].into_iter().collect(), REFRESH);

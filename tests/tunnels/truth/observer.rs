@@ -20,8 +20,6 @@ pub(super) struct Observer {
     last: BTreeMap<(u8, u8), Value>,
     /// Pairs whose entry was once as expected since the fault began.
     met: BTreeSet<(u8, u8)>,
-    /// The fault has ended: what comes in from a peer may come to nothing at first.
-    pub(super) is_healing: bool,
     /// Nodes whose agent cannot answer now.
     pub(super) unasked: BTreeSet<u8>,
     false_alarms: BTreeSet<String>,
@@ -69,8 +67,7 @@ impl Observer {
             self.false_alarms.insert(format!("n{source}: verdict on n{target} is {verdict}"));
         }
         let incoming = &peer["incoming"];
-        let heals = self.is_healing && expected.is_concerned();
-        if !heals && !expected.permits_incoming(incoming) {
+        if !expected.permits_incoming(incoming) {
             self.false_alarms.insert(format!("n{source}: incoming from n{target}: {incoming}"));
         }
         if expected.holds(peer) {

@@ -18,8 +18,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const OBSERVATION_TIME: Duration = Duration::from_secs(1);
 /// Added to a limit, so that a failure shows by how much the limit was missed.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The limit for findings after the verdicts: rows and the matrix are cached for 5 s each, a collection may
-/// take 5 s, and verdicts of two agents may alternate.
+/// The limit for findings after the verdicts and their limit: rows and the matrix are cached for 5 s each, a
+/// collection may take 5 s, and verdicts of two agents may alternate.
 const FOUND_WITHIN: Duration = Duration::from_secs(30);
 /// `wylis cluster` when something is wrong.
 const UNHEALTHY: i32 = 4;
@@ -98,7 +98,7 @@ impl Trial {
     /// Waits until the third node reports the finding, and metrics and command say the same.
     fn wait_for_finding(&mut self) {
         let case = self.case;
-        let deadline = Instant::now() + FOUND_WITHIN;
+        let deadline = Instant::now().max(self.since + case.within) + FOUND_WITHIN;
         loop {
             self.observer.observe(&self.mesh, case);
             let found = self.findings.are_as_expected(case) && self.is_complete();
@@ -218,7 +218,6 @@ impl Trial {
 
     /// Ends the fault, waits until every pair is up, and checks the whole run.
     pub(super) fn end(mut self, cure: impl FnOnce(&mut Self)) -> Self {
-        self.observer.is_healing = true;
         cure(&mut self);
         self.since = Instant::now();
         let limit = self.case.up_within + PATIENCE;
