@@ -180,6 +180,10 @@ const TOO_SLOW: Expect = says!("down (response_timeout)").failures(TIMEOUTS).inc
 const UNCONNECTED: Expect = says!("flaky (connect_timeout)").passing(&["down (connect_timeout)"]);
 /// Enough slots for several probes of 5 s.
 const SEVERAL: Duration = TIMING.slots(12);
+/// A connection that ends with its process.
+const KILLED_WITH_PROCESS: &[&str] = &["reset", "closed"];
+/// Between two processes none listens.
+const REPLACED: &[&str] = &["refused", "reset", "closed"];
 const UP_OR_LOSSY: Expect = says!("up", "lossy");
 const MILLIS_200: Duration = Duration::from_millis(200);
 const fn round_trip(from: u64, to: u64) -> Expect {
@@ -257,7 +261,7 @@ cases! {
     WRONG_KEY = Case::pair("wrong_key", "WireGuard of A has a wrong key of B", UNREACHED.incoming("nothing"), UNREACHED.incoming("nothing"))
         .finding(&["n1 ↔ n2: down (connect_timeout)*"])
         .within(TIMING.slots(4), AFTER_HANDSHAKE);
-    KILLED = Case::node("killed", "agent of B killed", says!("down (refused)").incoming("nothing"), NOT_JUDGED)
+    KILLED = Case::node("killed", "agent of B killed", says!("down (refused)").failures(KILLED_WITH_PROCESS).incoming("nothing"), NOT_JUDGED)
         .finding(&["n2 is down: none of 2 others reaches it (refused)"]);
     FROZEN = Case::node("frozen", "agent of B frozen (SIGSTOP)", says!("down (response_timeout)").incoming("nothing"), UP)
         .finding(&["n2 is down: none of 2 others reaches it (response_timeout)"]);
@@ -275,9 +279,9 @@ cases! {
     MTU_SMALLER = Case::pair("mtu_smaller", "MTU of 1,000 bytes on the way from A to B, reported by ICMP", says!("mtu (outgoing)"), UP)
         .finding(&["n1 → n2: mtu"])
         .within(TIMING.slots(4), Duration::from_secs(75));
-    TAKEN_BY_AGENT = Case::node("taken_by_agent", "pod IP of B taken over by another agent", says!("down (wrong_peer)").failures(&["refused"]), NOT_JUDGED)
+    TAKEN_BY_AGENT = Case::node("taken_by_agent", "pod IP of B taken over by another agent", says!("down (wrong_peer)").failures(REPLACED), NOT_JUDGED)
         .finding(&["n2 is down: none of 2 others reaches it (wrong_peer)"]);
-    TAKEN_BY_WEB_SERVER = Case::node("taken_by_web_server", "pod IP of B taken over by a foreign web server", says!("down (bad_response)").failures(&["refused"]), NOT_JUDGED)
+    TAKEN_BY_WEB_SERVER = Case::node("taken_by_web_server", "pod IP of B taken over by a foreign web server", says!("down (bad_response)").failures(REPLACED), NOT_JUDGED)
         .finding(&["n2 is down: none of 2 others reaches it (bad_response)"]);
     DELAY = Case::node("delay", "100 ms delay on the link of B, each way", UP.rtt(MILLIS_200, TIMING.timeout), UP.rtt(MILLIS_200, TIMING.timeout));
     RTT_1_2 = Case::node("rtt_1_2", "600 ms delay on the link of B, each way", round_trip(1200, 1700).fresh(), round_trip(1200, 1700).fresh())

@@ -33,6 +33,8 @@ pub(super) struct Trial {
     /// When the fault began, or ended.
     since: Instant,
     verdict_after: Option<Duration>,
+    /// When the evidence beside the verdicts was complete too.
+    evidence_after: Option<Duration>,
     found_after: Option<Duration>,
     up_after: Option<Duration>,
 }
@@ -65,6 +67,7 @@ impl Trial {
             size,
             since: Instant::now(),
             verdict_after: None,
+            evidence_after: None,
             found_after: None,
             up_after: None,
         };
@@ -101,7 +104,9 @@ impl Trial {
         let deadline = Instant::now().max(self.since + case.within) + FOUND_WITHIN;
         loop {
             self.observer.observe(&self.mesh, case);
-            let found = self.findings.are_as_expected(case) && self.is_complete();
+            let complete = self.is_complete();
+            self.evidence_after = self.evidence_after.or(complete.then(|| self.since.elapsed()));
+            let found = self.findings.are_as_expected(case) && complete;
             let metrics = self.unexpected_metrics();
             let command = if found && metrics.is_empty() { self.command() } else { Ok(()) };
             if found && metrics.is_empty() && command.is_ok() {
@@ -267,11 +272,11 @@ impl Trial {
             time.map_or_else(String::new, |time| format!("{:.1} s", time.as_secs_f64()))
         };
         let (verdict, up) = (seconds(self.verdict_after), seconds(self.up_after));
-        let found = seconds(self.found_after);
+        let (evidence, found) = (seconds(self.evidence_after), seconds(self.found_after));
         let mut false_alarms = self.findings.false_alarms();
         false_alarms.extend(self.observer.false_alarms().iter().cloned());
         println!(
-            "truth: {}: verdicts after {verdict}, finding after {found}, up again after {up}, {} observations, {} false alarms",
+            "truth: {}: verdicts after {verdict}, evidence after {evidence}, finding after {found}, up again after {up}, {} observations, {} false alarms",
             case.fault,
             self.observer.observations,
             false_alarms.len()
