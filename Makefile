@@ -35,8 +35,12 @@ tunnels-long: build ## run the tests that wait for WireGuard's own timers (7 min
 
 lab-long: tunnels-long
 
-test-long: build ## run the slow rows of the tables of faults, an hour of healthy pairs, and what tunnels-long runs
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented long truth:: clusters::
+# The hour comes last: its busy processes would delay the other tests.
+hour := clusters::slow::hour
+
+test-long: build ## run the slow rows of the tables of faults, what tunnels-long runs, and an hour of healthy pairs
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented --skip $(hour) long truth:: clusters::
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture $(hour)
 
 withstand: build ## attack an agent in a pod of 32 MiB with all hostile clients at once for ten minutes (root)
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" cargo test --locked --test withstand -- --ignored --nocapture --test-threads=1 ten_minutes

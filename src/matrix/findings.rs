@@ -38,6 +38,8 @@ const MIN_INTERCEPTED: usize = 2;
 /// Evidence of loss in one direction beyond this multiple of the other's is that of one direction: when
 /// both lose packets alike, 20 probes differ by less.
 const ONE_SIDED: u32 = 3;
+/// Fewest of 20 probes or requests with a retransmit that show loss where others fail: as for `lossy`.
+const MIN_RETRANSMITS: u8 = 3;
 /// Largest difference of a clock, beyond the doubt: what NTP keeps is far below.
 const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(2);
 

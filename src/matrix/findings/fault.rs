@@ -205,6 +205,10 @@ fn ways_of(fault: Fault, known: [Option<&Cell>; 2]) -> [bool; 2] {
 /// packets of this end are lost, since it repeats the SYN-ACK or the answer. A probe needs one when
 /// either way loses its packet; what the other end had to repeat is the way back.
 fn loss([first, second]: [Option<&Cell>; 2]) -> [bool; 2] {
+    // What completes handshakes acknowledges answers too. Where that is lost, the other end repeats them.
+    if [first, second].into_iter().flatten().any(Cell::is_intercepted) {
+        return [true; 2];
+    }
     let own = |cell: Option<&Cell>| cell.map_or(0, Cell::retransmits);
     let answers = |cell: Option<&Cell>| cell.map_or(0, Cell::incoming_retransmits);
     let evidence = |from: Option<&Cell>, to: Option<&Cell>| {

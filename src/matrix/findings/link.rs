@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::fault::{Fault, PairFault, is_loss};
 use super::found::Found;
 use super::text::{Way, form, list, names};
-use super::{FindingKind, MIN_LINK, is_most};
+use super::{FindingKind, MIN_LINK, MIN_RETRANSMITS, is_most};
 use crate::probe::FailureReason;
 
 /// Faults that one cause may give to the pairs of a node.
@@ -188,7 +188,7 @@ fn claim(
     let names = names(&facts.names, &nodes);
     let subject =
         if nodes.len() == 1 { format!("{names}'s link") } else { format!("the links of {names}") };
-    let word = word(class, taken.iter().map(|fault| fault.fault));
+    let word = word(class, taken.iter().map(|fault| fault_of(facts, fault)));
     let least = links.iter().map(|link| link.pairs).min().unwrap_or(0);
     let others = links.iter().map(|link| link.others).max().unwrap_or(0);
     let with = if links.iter().all(|link| link.pairs == link.others) {
@@ -199,6 +199,17 @@ fn claim(
     let text = format!("{subject}: {word} with {with}, {way}");
     let is_grave = class == Class::Down;
     Some(Found { kind: FindingKind::Link, is_grave, nodes, cells, text })
+}
+
+/// The fault for the word of a link: where so much is lost that probes fail too, the loss is the cause.
+fn fault_of(facts: &Facts<'_>, fault: &PairFault) -> Fault {
+    let shows_loss = |pair| {
+        facts.cell(pair).is_some_and(|cell| {
+            let successes = cell.retransmits().saturating_sub(cell.failures().0);
+            successes.max(cell.incoming_retransmits()) >= MIN_RETRANSMITS
+        })
+    };
+    if is_loss(fault.fault) && fault.cells().any(shows_loss) { Fault::Lossy } else { fault.fault }
 }
 
 /// The word for faults of one class.

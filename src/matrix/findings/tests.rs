@@ -311,6 +311,15 @@ fn a_congested_link_is_one_finding() {
          d: ~ ~ ~ -",
         &["d's link: lossy with all 3 others, outgoing", "! b → d: down (connect_timeout)"],
     );
+    // Most of the pairs lose so much that probes fail, or too little beside the failures to tell.
+    let link = |cell: &str| {
+        let row = |name: &str, cells: &str| format!("{name}: {cells} {cell}\n");
+        let others = row("*a", "- . .") + &row("b", ". - .") + &row("c", ". . -");
+        format!("{others}d: {cell} {cell} ~4/3 -")
+    };
+    assert_says(&link("%9/3"), &["d's link: lossy with all 3 others, in both directions"]);
+    let flaky = "d's link: flaky (connect_timeout) with all 3 others, in both directions";
+    assert_says(&link("%3/2"), &[flaky]);
     assert_says(
         "*a: - . . mi
          b: . - . mi
@@ -416,6 +425,8 @@ fn handshakes_that_something_else_answers_are_told() {
         "*a: - .i .i\nb: .i - .i\nc: .i .i -",
         &["something between a, b, c and their peers answers handshakes in their place"],
     );
+    // It acknowledges what the peers answer, so that their retransmits show no direction.
+    assert_says("*a: - .i .i\nb: ~0/6 - .\nc: . . -", &[told, "a ↔ b: lossy"]);
     assert_says("*a: - .i .\nb: .i - .\nc: . . -", &[]);
     assert_says("*a: - .i\nb: . -", &[]);
     assert_says(

@@ -142,6 +142,9 @@ cases! {
         (&[1], &["n1 is cut off: this agent reaches none of 3; nothing reaches it"]),
         (&[2, 3, 4], &["n1 is down: none of 3 others reaches it (connect_timeout)|n1 is cut off: it reaches none of 3, and none of 3 reaches it"]),
     ]);
+    // Its row comes through the one that reaches it.
+    CUT_OFF_BRIDGED = Case::whole("cut_off_bridged", "one node cut off from all but one", Touched::Between(&[1], &[2, 3, 4]),
+        &[(&[1, 2, 3, 4, 5], &["n1 ↔ n2, n3, n4: down (connect_timeout)"])]);
     NOT_HEARD = Case::whole("not_heard", "n1 hears and is not heard", Touched::Node(1), &[
         (&[1], &["n1 hears and is not heard: its answers and requests reach none of 3, theirs arrive"]),
         (&[2, 3, 4], &["n1 is down: none of 3 others reaches it (connect_timeout)|n1 hears and is not heard: *|n1 is cut off: *"]),
@@ -158,7 +161,6 @@ cases! {
     // ---- Links and groups.
     UPLINK = Case::partial("uplink", "10 % of all packets of n1 lost, both ways", Touched::Node(1),
         &[(&[1, 2, 3, 4], &["n1's link: lossy with all 3 others, in both directions"])]);
-    // Rows are lost too, so not every document has all of them.
     // Rows are lost too, so not every document has all of them.
     UPLINK_HEAVY = Case { grave: None, ..Case::partial("uplink_heavy", "30 % of all packets of n1 lost, both ways", Touched::Node(1),
         &[(&[2, 3, 4], &["n1's link: lossy with all 3 others, in both directions"])]) };
@@ -195,7 +197,8 @@ cases! {
         "a pod sends 2,000 SYNs a second to n2, without cookies", Touched::Node(2),
         &[(&[1, 3], &["n2 is *|n2's link: *|n* → n2: *", ".."])]) };
     CONNTRACK = Case::whole("conntrack", "the table of connections of n2's host is full", Touched::Node(2),
-        &[(&[1, 3], &["n2 is down: none of 2 others reaches it (connect_timeout)|n2's link: *"])]);
+        &[(&[1, 3], &["n2 is down: none of 2 others reaches it (connect_timeout)"]),
+          (&[2], &["n2 is cut off: this agent reaches none of 2; nothing reaches it"])]);
     FLIPPING = Case { grave: None, within: PARTIAL, well_within: WINDOW, ..Case::whole("flipping",
         "another pod has n2's address, for 5 s of each 10 s", Touched::Node(2),
         &[(&[1, 3], &["n2's link: flaky*|n1, n3 → n2: flaky (wrong_peer*", ".."])]) };

@@ -29,6 +29,20 @@ fn halves_that_a_fifth_node_reaches() {
 
 #[test]
 #[ignore = "slow: make test-long"]
+fn node_that_one_other_reaches() {
+    let ways = [2, 3, 4].into_iter().flat_map(|other| [(1, other, ""), (other, 1, "")]);
+    let rules = faults::drops(&ways.collect::<Vec<_>>());
+    let Some(mut trial) = Trial::begin(table::CUT_OFF_BRIDGED, Topology::of(5)) else { return };
+    let fault = trial.inject(|mesh| faults::Fault::put(&mesh.network.host(1).namespace, &rules));
+    trial.wait_for_findings();
+    for (viewer, owner) in [(1, 2), (1, 3), (1, 4), (2, 1), (3, 1), (4, 1)] {
+        assert_eq!(trial.view(viewer).through(owner), Some("n5"), "as n{viewer} says of n{owner}");
+    }
+    trial.end(|_| drop(fault));
+}
+
+#[test]
+#[ignore = "slow: make test-long"]
 fn node_that_hears_and_is_not_heard() {
     of_first(table::NOT_HEARD, "", NEVER);
 }

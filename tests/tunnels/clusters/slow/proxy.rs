@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::Value;
 use wylis_harness::mesh::PORT;
 use wylis_harness::netns::{Entrance, Namespace};
 
@@ -20,6 +21,10 @@ use crate::network::Topology;
 const FIRST_PORT: u16 = 7000;
 /// Longer than any exchange of agents.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// New connections: one that is under way must not be torn apart.
+const NEW: &str = "tcp flags & (syn | ack) == syn";
+/// As long as it is in effect, connections that were redirected stay so.
+const NAT: &str = "chain keep { type nat hook prerouting priority dstnat; policy accept; }";
 /// Far above the doubt of half a round trip, and with the same number of digits.
 const AHEAD: f64 = 60.0;
 
@@ -134,7 +139,7 @@ fn a_row_is_shifted() {
 #[ignore = "slow: make test-long"]
 fn clock_of_one_node_ahead() {
     let Some(mut trial) = Trial::begin(table::CLOCK, Topology::of(3)) else { return };
-    let proxies = trial.inject(|mesh| {
+    let (proxies, nat) = trial.inject(|mesh| {
         let pod = &mesh.pods[&3];
         let target = SocketAddr::new(pod.address, PORT);
         let proxy = Proxy::start(&pod.namespace, 3, target, Act::Shift);
@@ -142,13 +147,15 @@ fn clock_of_one_node_ahead() {
         let rules = format!(
             "chain come {{
   type nat hook prerouting priority dstnat; policy accept;
-  iifname \"eth0\" tcp dport {PORT} redirect to :{port}
+  iifname \"eth0\" {NEW} tcp dport {PORT} redirect to :{port}
 }}"
         );
-        (Fault::put(&pod.namespace, &rules), proxy)
+        let nat = Fault::put(&pod.namespace, NAT);
+        ((Fault::put(&pod.namespace, &rules), proxy), nat)
     });
     trial.wait_for_findings();
     trial.end(|_| drop(proxies));
+    drop(nat);
 }
 
 /// Something in n1's host accepts the connections of n1's agent to these nodes.
@@ -161,7 +168,7 @@ fn between(mesh: &TunnelMesh, numbers: &[u8], act: Act) -> (Fault, Vec<Proxy>) {
         .collect();
     let redirects = pods.zip(&proxies).map(|((_, address), proxy)| {
         let (own, port) = (mesh.pods[&1].address, proxy.port);
-        format!("  ip saddr {own} ip daddr {address} tcp dport {PORT} redirect to :{port}\n")
+        format!("  ip saddr {own} ip daddr {address} {NEW} tcp dport {PORT} redirect to :{port}\n")
     });
     let redirects: String = redirects.collect();
     let rules = format!(
@@ -176,9 +183,10 @@ fn between(mesh: &TunnelMesh, numbers: &[u8], act: Act) -> (Fault, Vec<Proxy>) {
 #[ignore = "slow: make test-long"]
 fn acceptor_in_place_of_a_dead_peer() {
     let Some(mut trial) = Trial::begin(table::ACCEPTOR, Topology::of(3)) else { return };
-    let (pod, proxies) = trial.inject(|mesh| {
+    let (pod, proxies, nat) = trial.inject(|mesh| {
+        let nat = Fault::put(&mesh.network.host(1).namespace, NAT);
         let proxies = between(mesh, &[3], Act::Silent);
-        (mesh.agents.kill(&node(3)), proxies)
+        (mesh.agents.kill(&node(3)), proxies, nat)
     });
     trial.wait_for_findings();
     let peer = trial.mesh.agents.agent(&node(1)).peer(&node(3));
@@ -187,13 +195,14 @@ fn acceptor_in_place_of_a_dead_peer() {
         drop(proxies);
         trial.mesh.restart(3, &pod);
     });
+    drop(nat);
 }
 
 /// n1's link takes 100 ms each way, and something in its host accepts for all of its peers.
 fn intercepted(case: &'static Case, lost: &str) {
     let topology = Topology { slow_link: Some(1), ..Topology::of(3) };
     let Some(mut trial) = Trial::begin(case, topology) else { return };
-    let fault = trial.inject(|mesh| {
+    let (fault, nat) = trial.inject(|mesh| {
         let cable = mesh.network.cable.as_ref().expect("a slow link was asked for");
         cable.set_delay(Duration::from_millis(100));
         let host = &mesh.network.host(1).namespace;
@@ -201,21 +210,23 @@ fn intercepted(case: &'static Case, lost: &str) {
         let rules = format!(
             "chain out {{\n  type filter hook output priority filter; policy accept;\n{lost}}}"
         );
-        (between(mesh, &[2, 3], Act::Relay), Fault::put(host, &rules))
+        let nat = Fault::put(host, NAT);
+        ((between(mesh, &[2, 3], Act::Relay), Fault::put(host, &rules)), nat)
     });
     trial.wait_for_findings();
     for other in [2, 3] {
         let peer = trial.mesh.agents.agent(&node(1)).peer(&node(other));
-        assert_eq!(
-            (&peer["verdict"], &peer["intercepted"]),
-            (&"up".into(), &true.into()),
-            "{peer}"
-        );
+        // Neither loss nor a round trip is claimed; with loss, the proxy's own connections fail at times.
+        assert_eq!(peer["intercepted"], true, "{peer}");
+        assert_eq!(peer["rtt_seconds"], Value::Null, "{peer}");
+        assert_ne!(peer["verdict"], "lossy", "{peer}");
+        assert!(peer["verdict"] == "up" || !lost.is_empty(), "{peer}");
     }
     trial.end(|trial| {
         drop(fault);
         trial.mesh.network.cable.as_ref().expect("as above").set_delay(Duration::ZERO);
     });
+    drop(nat);
 }
 
 #[test]
