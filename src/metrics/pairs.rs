@@ -87,7 +87,7 @@ pub(super) static FAMILIES: &[Family] = &[
     counter(
         "wylis_probe_retransmits_total",
         "pair",
-        "TCP segments retransmitted during probes, SYNs included.",
+        "TCP segments retransmitted during probes after a loss, SYNs included.",
         |record| vec![("", float(record.retransmits))],
     ),
     counter(

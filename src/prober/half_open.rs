@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,7 +45,7 @@ type SynsByAddress = BTreeMap<IpAddr, Syns>;
 /// The half-open connections of the last scan.
 #[derive(Debug, Clone, Default)]
 pub struct HalfOpen {
-    /// When it was made; `None` before the first one.
+    /// When it was made; `None` before the first one, and if it did not see every connection.
     pub scanned: Option<Instant>,
     /// The SYNs of each address that has some.
     pub syns: BTreeMap<IpAddr, Syns>,
@@ -94,13 +94,11 @@ impl HalfOpenWatch {
         state.next_scan = Some(began + Duration::from_secs(3600));
         drop(state);
         let mut syns = SynsByAddress::new();
-        let mut complete = true;
+        let (mut opened, mut whole) = (true, true);
         for table in SOCKET_TABLES {
             match File::open(table) {
-                Ok(file) => {
-                    read(BufReader::new(file.take(MAX_TABLE_BYTES)), self.port, began, &mut syns);
-                }
-                Err(error) => complete &= error.kind() == ErrorKind::NotFound,
+                Ok(file) => whole &= read(file, MAX_TABLE_BYTES, (self.port, began), &mut syns),
+                Err(error) => opened &= error.kind() == ErrorKind::NotFound,
             }
         }
         // Not the elapsed time: on a loaded host, most of it passes while this thread does not run.
@@ -108,8 +106,8 @@ impl HalfOpenWatch {
         let mut state = self.lock();
         state.next_scan = Some(began + (cost * COST_FACTOR).clamp(MIN_SPACING, MAX_SPACING));
         // A scan without a descriptor finds nothing, which does not mean that there is nothing.
-        if complete {
-            state.seen = HalfOpen { scanned: Some(began), syns };
+        if opened {
+            state.seen = HalfOpen { scanned: whole.then_some(began), syns };
         }
     }
 
@@ -129,8 +127,15 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
-/// Adds the half-open connections to a local port from one table; `now` is the time of the read.
-fn read(mut table: impl BufRead, port: u16, now: Instant, seen: &mut SynsByAddress) {
+/// Adds the half-open connections to a local port from one table of at most `limit` bytes; `now` is the time of
+/// the read. Returns whether that is all: what is missing from a part is not absent.
+fn read(
+    table: impl Read,
+    limit: u64,
+    (port, now): (u16, Instant),
+    seen: &mut SynsByAddress,
+) -> bool {
+    let mut table = BufReader::new(table.take(limit));
     let mut line = String::new();
     while table.read_line(&mut line).is_ok_and(|count| count > 0) {
         // Only complete lines: a truncated number is another number.
@@ -144,6 +149,7 @@ fn read(mut table: impl BufRead, port: u16, now: Instant, seen: &mut SynsByAddre
         }
         line.clear();
     }
+    table.get_ref().limit() > 0 && seen.len() < MAX_ADDRESSES
 }
 
 /// The sender of a SYN to `port`, and the SYN's age; `None` for a line of any other socket.
@@ -207,22 +213,36 @@ mod tests {
     fn only_half_open_connections_to_the_listen_port_count_with_the_time_of_the_last_syn() {
         let now = Instant::now() + Duration::from_secs(3600);
         let mut seen = SynsByAddress::new();
-        read(LIST.as_bytes(), 9050, now, &mut seen);
+        assert!(read(LIST.as_bytes(), 10_000, (9050, now), &mut seen));
         // A timeout of 1 s with 0.5 s left; and timeouts of 1 + 2 + 4 s with 1 s left.
         let (last, failed) = (now - Duration::from_millis(500), now - Duration::from_secs(6));
         let syns = Syns { last, failed: Some(failed) };
         assert_eq!(seen, SynsByAddress::from([("10.244.10.2".parse().unwrap(), syns)]));
         seen.clear();
         let line = |at: usize| format!("{}\n", LIST.lines().nth(at).unwrap());
-        read(line(2).as_bytes(), 9050, now, &mut seen);
+        read(line(2).as_bytes(), 10_000, (9050, now), &mut seen);
         assert_eq!(
             seen.values().next(),
             Some(&Syns { last, failed: None }),
             "still in its handshake"
         );
         seen.clear();
-        read(line(3).trim_end().as_bytes(), 9050, now, &mut seen);
+        read(line(3).trim_end().as_bytes(), 10_000, (9050, now), &mut seen);
         assert!(seen.is_empty(), "a truncated line");
+    }
+
+    #[test]
+    fn a_part_of_a_table_is_known_to_be_a_part() {
+        let now = Instant::now() + Duration::from_secs(3600);
+        let whole =
+            |limit, seen: &mut SynsByAddress| read(LIST.as_bytes(), limit, (9050, now), seen);
+        let length = LIST.len() as u64;
+        assert!(whole(length + 1, &mut SynsByAddress::new()));
+        assert!(!whole(length - 1, &mut SynsByAddress::new()), "more sockets than are read");
+        let syns = Syns { last: now, failed: None };
+        let known = |number: u32| (Ipv4Addr::from(number).into(), syns);
+        let mut full = (0..MAX_ADDRESSES as u32).map(known).collect();
+        assert!(!whole(length + 1, &mut full), "more addresses than are stored");
     }
 
     #[test]

@@ -35,6 +35,17 @@ fn a_valid_request_is_rebuilt() {
 }
 
 #[test]
+fn the_clients_address_is_the_gates_word_alone() {
+    let text =
+        "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Client: 10.0.0.9\r\nwylis-client: x\r\n\r\n";
+    let mut request = read(text.as_bytes()).unwrap().unwrap();
+    request.add_client("fd00::1".parse().unwrap());
+    let forwarded = request.render(9);
+    let lines = forwarded.lines().filter(|line| line.contains("lient"));
+    assert_eq!(lines.collect::<Vec<_>>(), ["Wylis-Client: fd00::1"]);
+}
+
+#[test]
 fn the_accepted_encodings_pass_as_one_plain_header() {
     let passed = |headers: &str| {
         let text = passes(&format!("GET /metrics HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
