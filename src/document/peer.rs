@@ -38,7 +38,7 @@ pub(super) struct PeerFields<'a> {
     successes: u64,
     failures: u64,
     #[serde(serialize_with = "map")]
-    failures_by_reason: Vec<(&'static str, u64)>,
+    failures_by_reason: Vec<(&'static str, u32)>,
     consecutive_failures: u32,
     retransmits: u64,
     retransmits_per_probe: Option<f64>,
@@ -101,7 +101,7 @@ struct Probe {
 }
 
 /// Writes pairs as an object. A `BTreeMap` would add 6 KB to the binary.
-fn map<S: Serializer>(pairs: &[(&str, u64)], output: S) -> Result<S::Ok, S::Error> {
+fn map<S: Serializer>(pairs: &[(&str, u32)], output: S) -> Result<S::Ok, S::Error> {
     output.collect_map(pairs.iter().copied())
 }
 
@@ -152,7 +152,7 @@ impl<'a> PeerFields<'a> {
             },
             incoming_requests: record.incoming,
             incoming_retransmits: record.recent_incoming_retransmits(),
-            last_incoming: record.last_incoming.map(|received| unix(received.wall)),
+            last_incoming: record.last_incoming.map(unix),
             announced_interval_seconds: record.announced_interval.map(|span| span.as_secs_f64()),
             longest_gap_seconds: record.longest_gap(taken.instant).map(|gap| gap.as_secs_f64()),
             recent: record.recent.iter().map(Probe::new).collect(),
@@ -187,7 +187,7 @@ impl Probe {
             connect_seconds: times.map(|(connect, _)| connect.as_secs_f64()),
             total_seconds: times.map(|(_, total)| total.as_secs_f64()),
             reason: result.err().map(FailureReason::as_str),
-            retransmits: sample.retransmits,
+            retransmits: sample.retransmits().into(),
         }
     }
 }

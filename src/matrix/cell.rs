@@ -102,7 +102,7 @@ impl Cell {
             latency: median(times),
             age: record.recent.back().map(|sample| row_at.saturating_sub(sample.at_millis())),
             failures: count(|sample| sample.result().is_err()),
-            retransmits: count(|sample| sample.failure().is_some() && sample.retransmits > 0)
+            retransmits: count(|sample| sample.failure().is_some() && sample.retransmits() > 0)
                 .saturating_add(u8::try_from(record.lossy_probes()).unwrap_or(u8::MAX)),
             probes: count(|_| true),
             incoming_retransmits: record.recent_incoming_retransmits(),

@@ -70,7 +70,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |record| {
             let counts = FailureReason::ALL.iter().zip(record.failures);
             let counted = counts.filter(|(_, count)| *count > 0);
-            counted.map(|(reason, count)| (reason.as_str(), float(count))).collect()
+            counted.map(|(reason, count)| (reason.as_str(), count.into())).collect()
         },
     ),
     Family {

@@ -241,7 +241,8 @@ mod tests {
         assert!(!whole(length - 1, &mut SynsByAddress::new()), "more sockets than are read");
         let syns = Syns { last: now, failed: None };
         let known = |number: u32| (Ipv4Addr::from(number).into(), syns);
-        let mut full = (0..MAX_ADDRESSES as u32).map(known).collect();
+        let addresses = u32::try_from(MAX_ADDRESSES).unwrap();
+        let mut full = (0..addresses).map(known).collect();
         assert!(!whole(length + 1, &mut full), "more addresses than are stored");
     }
 

@@ -34,7 +34,7 @@ const INTERCEPTED_GAP: Duration = Duration::from_millis(20);
 /// probe (the shortest of its handshake and its response); or that of the probes before and after, if both were
 /// faster: a busy agent may take long for one response.
 pub(super) fn lost(recent: &VecDeque<Sample>, index: usize) -> bool {
-    let Some(sample) = recent.get(index).filter(|sample| sample.retransmits > 0) else {
+    let Some(sample) = recent.get(index).filter(|sample| sample.retransmits() > 0) else {
         return false;
     };
     let Some((connect, response)) = sample.round_trips() else { return false };
@@ -45,7 +45,7 @@ pub(super) fn lost(recent: &VecDeque<Sample>, index: usize) -> bool {
     let round_trip = |other: Duration| around.map_or(other, |around| around.min(other));
     let syns = sample.syn_retransmits();
     (syns > 0 && took_timer(connect, round_trip(response), SYN_TIMER))
-        || (sample.retransmits > syns && took_timer(response, round_trip(connect), DATA_TIMER))
+        || (sample.retransmits() > syns && took_timer(response, round_trip(connect), DATA_TIMER))
 }
 
 /// Whether an exchange of this duration contains a timer, if the round trip is so long.

@@ -30,7 +30,7 @@ pub struct PeerRecord {
     /// Probes that succeeded.
     pub successes: u64,
     /// Probes that failed, in the order of [`FailureReason::ALL`].
-    pub failures: [u64; FailureReason::ALL.len()],
+    pub failures: [u32; FailureReason::ALL.len()],
     /// Retransmitted segments.
     pub retransmits: u64,
     /// Total times of the successful probes.
@@ -58,7 +58,7 @@ pub struct PeerRecord {
     /// Keep-alive requests received from it.
     pub incoming: u64,
     /// When its last request arrived.
-    pub last_incoming: Option<Moment>,
+    pub last_incoming: Option<SystemTime>,
     /// Segments that were retransmitted to it in answers to its proven requests, SYN-ACKs included.
     pub incoming_retransmits: u32,
     /// Its last proven requests.
@@ -171,7 +171,7 @@ impl PeerRecord {
     /// Number of failed probes.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.failures.iter().sum()
+        self.failures.iter().copied().map(u64::from).sum()
     }
 
     /// The priority of its next probe.
@@ -228,7 +228,7 @@ impl PeerRecord {
     ) {
         let index = FailureReason::ALL.iter().position(|known| *known == reason);
         if let Some(count) = index.and_then(|index| self.failures.get_mut(index)) {
-            *count += 1;
+            *count = count.saturating_add(1);
         }
         self.last_failure = Some((reason, now.wall));
         self.large.clear_suspicion();

@@ -5,8 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::probe::{FailureReason, KernelView, Timings};
 
 /// Number of recent probes that are stored for people and for the verdicts `flaky` and `lossy`: three minutes at
-/// the default interval, 480 bytes a peer.
+/// the default interval, 320 bytes a peer.
 pub const RECENT: usize = 20;
+
+/// Most retransmits that are stored of a probe, of SYNs and of others: their timers double, so that the longest
+/// timeout, a minute, has room for ten.
+const MAX_RETRANSMITS: u32 = 15;
+/// The latest time that is stored, in the year 10889.
+const MAX_MILLIS: u64 = (1 << 48) - 1;
+const _: () = assert!(size_of::<Sample>() == 16);
 
 /// A latency histogram; its bounds are stored elsewhere.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,12 +45,11 @@ impl Histogram {
 /// One recent probe, packed: a large mesh stores 20,000 of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// End of the probe, in milliseconds since 1970.
-    ended_millis: u64,
-    /// Retransmitted segments.
-    pub retransmits: u16,
-    /// The SYNs among them.
-    syn_retransmits: u8,
+    /// End of the probe, in milliseconds since 1970, of 48 bits: the lower 32 and the others.
+    ended_low: u32,
+    ended_high: u16,
+    /// Retransmitted SYNs in the lower four bits, other segments in the upper ones.
+    retransmits: u8,
     failure: Option<FailureReason>,
     /// Of a failure, zero if it did not connect.
     connect_micros: u32,
@@ -62,10 +68,14 @@ impl Sample {
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         let timings = result.ok();
         let ended = ended.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let ended = u64::try_from(ended).unwrap_or(u64::MAX).min(MAX_MILLIS);
+        let counted = |segments: u32| u8::try_from(segments.min(MAX_RETRANSMITS)).unwrap_or(0);
+        let [low, high] = [ended & u64::from(u32::MAX), ended >> u32::BITS];
         Self {
-            ended_millis: u64::try_from(ended).unwrap_or(u64::MAX),
-            retransmits: u16::try_from(kernel.retransmits).unwrap_or(u16::MAX),
-            syn_retransmits: u8::try_from(kernel.syn_retransmits).unwrap_or(u8::MAX),
+            ended_low: u32::try_from(low).unwrap_or(u32::MAX),
+            ended_high: u16::try_from(high).unwrap_or(u16::MAX),
+            retransmits: counted(kernel.syn_retransmits)
+                | counted(kernel.request_retransmits()) << 4,
             failure: result.err(),
             connect_micros: timings
                 .map(|timings| timings.connect)
@@ -78,7 +88,7 @@ impl Sample {
     /// End of the probe, in milliseconds since 1970.
     #[must_use]
     pub fn at_millis(&self) -> u64 {
-        self.ended_millis
+        u64::from(self.ended_high) << u32::BITS | u64::from(self.ended_low)
     }
 
     /// Why it failed; `None` for a success.
@@ -88,8 +98,14 @@ impl Sample {
     }
 
     /// Retransmitted SYNs.
-    pub(super) fn syn_retransmits(&self) -> u16 {
-        self.syn_retransmits.into()
+    pub(super) fn syn_retransmits(&self) -> u8 {
+        self.retransmits & 0xf
+    }
+
+    /// Retransmitted segments, SYNs included.
+    #[must_use]
+    pub fn retransmits(&self) -> u8 {
+        self.syn_retransmits() + (self.retransmits >> 4)
     }
 
     /// The durations of handshake and exchange of a success.
@@ -145,6 +161,24 @@ impl IncomingWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_is_what_was_put_in() {
+        let took = Duration::from_millis(70);
+        for (ended, syns, others) in [(0, 0, 0), (1_796_033_000_123, 1, 2), (MAX_MILLIS, 15, 15)] {
+            let (retransmits, syn_retransmits) = (syns + others, syns);
+            let kernel = KernelView { retransmits, syn_retransmits, ..KernelView::default() };
+            let at = UNIX_EPOCH + Duration::from_millis(ended);
+            let sample = Sample::new(at, Err(FailureReason::Closed), took, kernel);
+            assert_eq!(sample.at_millis(), ended);
+            let counts = (sample.syn_retransmits().into(), sample.retransmits().into());
+            assert_eq!(counts, (syns, retransmits));
+            assert_eq!(sample.result(), Err(FailureReason::Closed));
+        }
+        let kernel = KernelView { retransmits: 99, syn_retransmits: 40, ..KernelView::default() };
+        let most = Sample::new(UNIX_EPOCH, Err(FailureReason::Closed), took, kernel);
+        assert_eq!((most.syn_retransmits(), most.retransmits()), (15, 30));
+    }
 
     #[test]
     fn a_marked_request_counts_until_as_many_others_have_come() {

@@ -29,7 +29,7 @@ impl PeerRecord {
         terms: Terms,
     ) -> Option<Change> {
         self.incoming += 1;
-        self.last_incoming = Some(now);
+        self.last_incoming = Some(now.wall);
         let had_proven = self.claims.has_proven;
         let is_proof = self.claims.identify(request, key, own_node);
         if is_proof {

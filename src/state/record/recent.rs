@@ -113,7 +113,7 @@ impl PeerRecord {
             }
             _ => false,
         };
-        let clean = self.recent.iter().all(|sample| sample.retransmits == 0);
+        let clean = self.recent.iter().all(|sample| sample.retransmits() == 0);
         Strain {
             outgoing: if request { clean.then_some(true) } else { Some(false) },
             incoming: if late { (clean && !request).then_some(true) } else { Some(false) },
@@ -126,7 +126,7 @@ impl PeerRecord {
         let good = self.recent.iter().enumerate().filter(|(_, sample)| sample.result().is_ok());
         let (probes, sum) = good.fold((0_u32, 0_u32), |(probes, sum), (index, sample)| {
             let lost = path::lost(&self.recent, index);
-            (probes + 1, sum + if lost { u32::from(sample.retransmits) } else { 0 })
+            (probes + 1, sum + if lost { u32::from(sample.retransmits()) } else { 0 })
         });
         (probes > 0).then(|| f64::from(sum) / f64::from(probes))
     }
