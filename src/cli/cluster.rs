@@ -51,20 +51,15 @@ impl<'a> View<'a> {
     pub(super) fn new(matrix: &'a Matrix) -> Self {
         let names = matrix.rows().map(|(name, _)| name).collect();
         let mut not_up = Vec::new();
-        let (mut pairs, mut up, mut missing, mut passed_on) = (0, 0, 0, 0);
+        let ((up, pairs), mut missing, mut passed_on) = (matrix.pairs(), 0, 0);
         for (_, row) in matrix.rows() {
             let Ok(row) = row else {
                 missing += 1;
                 continue;
             };
             passed_on += usize::from(row.through().is_some());
-            for cell in matrix.cells(row).flatten() {
-                pairs += 1;
-                match cell.verdict() {
-                    Verdict::Up => up += 1,
-                    other => not_up.push(other),
-                }
-            }
+            let verdicts = matrix.cells(row).flatten().map(|cell| cell.verdict());
+            not_up.extend(verdicts.filter(|verdict| *verdict != Verdict::Up));
         }
         Self { matrix, names, missing, passed_on, not_up, pairs, up }
     }

@@ -53,13 +53,15 @@ pub(super) fn find_clocks(facts: &Facts<'_>) -> Vec<Found> {
         let most = clocks.len() / 2;
         count(|one, middle| one < middle) <= most && count(|one, middle| one > middle) <= most
     };
-    let middles = clocks.iter().map(|(_, millis, _)| *millis).filter(is_middle);
-    let right = middles.min_by_key(|millis| millis.unsigned_abs()).unwrap_or(0);
+    let middles = clocks.iter().filter(|(_, millis, _)| is_middle(millis));
+    let middles = middles.map(|(_, millis, doubt)| (millis.unsigned_abs(), *doubt, *millis));
+    let (_, right_doubt, right) = middles.min().unwrap_or_default();
     let bound = u64::try_from(MAX_CLOCK_OFFSET.as_millis()).unwrap_or(u64::MAX);
     let mut found = Vec::new();
     for (node, millis, doubt) in clocks {
         let off = millis.saturating_sub(right);
-        if off.unsigned_abs() <= bound.saturating_add(doubt) {
+        // Where rows take seconds, what is taken for right is in doubt as well.
+        if off.unsigned_abs() <= bound.saturating_add(doubt).saturating_add(right_doubt) {
             continue;
         }
         let direction = if off > 0 { "ahead" } else { "behind" };
@@ -90,8 +92,14 @@ fn long(millis: u64) -> String {
 pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
     // A list of peers that is newer elsewhere is no fault.
     let errors = RowError::all().filter(|error| *error != RowError::NoPeer);
+    // One that told the collecting agent that it stops has no row to send.
+    let stops = |node: usize| {
+        let cell = facts.own.and_then(|own| facts.cell((own, node)));
+        cell.is_some_and(|cell| cell.verdict() == Verdict::Draining)
+    };
+    let is_told = |node: usize| said.contains(&node) || stops(node);
     let found = errors.map(|error| {
-        let is = |node: &usize| facts.row(*node).err() == Some(error) && !said.contains(node);
+        let is = |node: &usize| facts.row(*node).err() == Some(error) && !is_told(*node);
         let nodes: Vec<usize> = (0..facts.size()).filter(is).collect();
         let text = format!("no row from {} ({})", names(&facts.names, &nodes), error.as_str());
         Found {

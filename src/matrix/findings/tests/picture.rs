@@ -9,7 +9,7 @@ use crate::state::{Direction, Incoming, Verdict};
 
 /// The matrix of a picture. A line is `NAME: CELL CELL …` in the order of the names, or
 /// `NAME: no ERROR`; the collecting agent has a `*` before its name, and `NAME@MILLIS` tells how far a
-/// clock is ahead. A cell is one of
+/// clock is ahead, `NAME@MILLIS/DOUBT` with a doubt other than 50 ms. A cell is one of
 ///
 /// | `-` `_` | itself, not known |
 /// |---|---|
@@ -28,7 +28,9 @@ pub(super) fn picture(text: &str) -> Matrix {
         let (head, cells) = line.split_once(':').expect("NAME: CELLS");
         let name = head.trim_start_matches('*');
         let (name, clock) = name.split_once('@').map_or((name, None), |(name, millis)| {
-            (name, Some(ClockOffset { millis: millis.parse().unwrap(), doubt: 50 }))
+            let (millis, doubt) = millis.split_once('/').unwrap_or((millis, "50"));
+            let [millis, doubt] = [millis, doubt].map(|text| text.parse::<i64>().unwrap());
+            (name, Some(ClockOffset { millis, doubt: doubt.unsigned_abs() }))
         });
         let name = NodeName::new(name).unwrap();
         if head.starts_with('*') {
