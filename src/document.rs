@@ -90,7 +90,7 @@ pub use peers::{Peers, peers_json};
 pub use row::{MAX_ROW, read_row, row_json};
 
 /// Version of every document. It rises when a field changes its meaning or goes, and with a new
-/// verdict, reason or error, since readers refuse words that they do not know.
+/// verdict, reason, error or kind of finding, since readers refuse words that they do not know.
 pub const VERSION: u32 = 1;
 
 /// A document, chunk by chunk.
