@@ -19,8 +19,10 @@ fn recorded() -> Vec<PathBuf> {
     paths
 }
 
+/// The sentences, but those of clocks: a document does not say when its rows arrived.
 fn texts(document: &Value) -> Vec<&str> {
     let findings = document["findings"].as_array().into_iter().flatten();
+    let findings = findings.filter(|finding| finding["kind"] != "clock");
     findings.map(|finding| finding["text"].as_str().unwrap()).collect()
 }
 
