@@ -24,7 +24,13 @@ const OBSERVATION_TIME: Duration = Duration::from_secs(1);
 
 fn record(counters: &mut PairCounters, mesh: &Mesh) {
     for node in mesh.nodes.values() {
-        counters.record(&node.agent.peers_within(Duration::from_secs(2)));
+        let row = node.agent.peers_within(Duration::from_secs(2));
+        for peer in row["peers"].as_array().into_iter().flatten() {
+            let verdict = peer["verdict"].as_str().unwrap_or_default();
+            let is_usual = matches!(verdict, "up" | "unknown" | "draining");
+            assert!(is_usual, "planned work is no fault: {peer}\n{}", mesh.logs());
+        }
+        counters.record(&row);
     }
 }
 
