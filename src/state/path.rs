@@ -16,6 +16,9 @@ const JITTER_PART: u32 = 4;
 /// So many of the last probes must have connected too late for a peer that is slow. One before may have seen the
 /// path become slow.
 const SLOW_PROBES: usize = 3;
+/// Fewest of them that connected at all: one may have lost its first SYNs, and where the timeout is longer than
+/// the interval, one makes a peer down.
+const MIN_SLOW_PROBES: usize = 2;
 
 /// Fewest successes that show something which answers handshakes: three minutes at the default interval show
 /// twice as many.
@@ -59,14 +62,15 @@ fn took_timer(exchange: Duration, round_trip: Duration, timer: Duration) -> bool
 /// twice of it, handshake and exchange, exceeds the time that each of them had.
 pub(super) fn too_slow(recent: &VecDeque<Sample>) -> Option<Duration> {
     let failures = recent.iter().rev().take_while(|sample| sample.failure().is_some());
-    let mut shortest = None;
+    let (mut shortest, mut late) = (None, 0);
     for (connect, took) in failures.filter_map(Sample::failed_after).take(SLOW_PROBES) {
         if connect * 2 <= took {
             return None;
         }
         shortest = Some(shortest.map_or(connect, |known: Duration| known.min(connect)));
+        late += 1;
     }
-    shortest
+    shortest.filter(|_| late >= MIN_SLOW_PROBES)
 }
 
 /// Whether something completes handshakes in place of the peer: every handshake was far faster than every

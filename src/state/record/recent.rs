@@ -113,7 +113,9 @@ impl PeerRecord {
             }
             _ => false,
         };
-        let clean = self.recent.iter().all(|sample| sample.retransmits() == 0);
+        // Blank probes that something else completes show no loss on the path.
+        let clean =
+            !self.is_intercepted() && self.recent.iter().all(|sample| sample.retransmits() == 0);
         Strain {
             outgoing: if request { clean.then_some(true) } else { Some(false) },
             incoming: if late { (clean && !request).then_some(true) } else { Some(false) },

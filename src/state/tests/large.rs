@@ -229,6 +229,34 @@ fn strain_proves_nothing_beside_retransmits_of_blank_probes() {
 }
 
 #[test]
+fn strain_proves_nothing_where_something_else_answers_handshakes() {
+    let answer = Answer { can_large: true, ..Answer::default() };
+    for (connect, verdict) in [(1, Verdict::Up), (400, Verdict::Mtu(Direction::Incoming))] {
+        let [connect, response] = [connect, 400].map(Duration::from_millis);
+        let exchange = |late: u64| {
+            let response = response + Duration::from_millis(late);
+            let timings = Timings { connect, response, total: connect + response };
+            Outcome::Success { timings, answer: answer.clone() }
+        };
+        let mut fixture = Fixture::new([peer(1, None)]);
+        let (mut large, mut seconds) = (0, 0);
+        while large < 12 {
+            fixture.pass(Duration::from_secs(1));
+            let due = large_of(&fixture.probe(1, exchange(0), 0));
+            seconds += 1;
+            if let Some(due) = due.filter(|_| seconds > RECENT) {
+                let strained = matches!(due, Large::Both | Large::Answer);
+                fixture.large(due, exchange(if strained { 200 } else { 0 }));
+                large += 1;
+            } else if let Some(due) = due {
+                fixture.large(due, exchange(0));
+            }
+        }
+        assert_eq!(fixture.verdict(1), verdict, "{connect:?}");
+    }
+}
+
+#[test]
 fn a_failed_large_probe_proves_nothing_beside_blank_failures_or_random_loss() {
     let mut fixture = fixture();
     fixture.next_large(400).unwrap();

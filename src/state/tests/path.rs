@@ -169,6 +169,7 @@ fn a_peer_is_slow_if_it_is_down_because_two_round_trips_exceed_the_timeout() {
         // A frozen peer, and one with losses.
         (vec![Some(0.3); 3], None),
         (vec![Some(3020.0), Some(20.0), Some(3020.0)], None),
+        (vec![None, None, Some(3020.0)], None),
     ] {
         let mut fixture = fixture();
         fixture.exchange(FAST);
