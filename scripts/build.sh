@@ -29,8 +29,10 @@ if [ "$machine" = "$host" ]; then
 else
     export "CC_$variable=$machine-linux-gnu-gcc"
 fi
-# Size: identical functions merged, relocations packed (needs the musl 1.2.5 of Rust 1.93), no unwinding.
-size="-C link-arg=--icf=all -C link-arg=--pack-dyn-relocs=relr -C link-arg=-T$PWD/scripts/release.ld"
+# Size: identical functions merged, ends of strings shared, relocations packed (needs the musl 1.2.5 of Rust
+# 1.93), no unwinding. Repeated machine code outlined into functions: 50 KB less, all of it resident.
+size="-C link-arg=--icf=all -C link-arg=-O2 -C link-arg=--pack-dyn-relocs=relr"
+size+=" -C link-arg=-T$PWD/scripts/release.ld -C llvm-args=-enable-machine-outliner=always"
 export "CARGO_TARGET_${variable^^}_LINKER=rust-lld"
 export "CARGO_TARGET_${variable^^}_RUSTFLAGS=-C link-self-contained=yes $size"
 cargo build --release --locked --package wylis --bin wylis --target "$target"
