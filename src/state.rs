@@ -385,7 +385,8 @@ impl MeshState {
             let syns = syns.reduce(Syns::and);
             let is_rewritten = shared.is_rewritten.unwrap_or(rewrites);
             let seen = SynEvidence { scanned, syns, is_rewritten };
-            let incoming = shared.judge_incoming(now, self.listening_since, seen);
+            let own_interval = self.settings.interval;
+            let incoming = shared.judge_incoming(now, self.listening_since, own_interval, seen);
             if incoming == shared.incoming_kind {
                 continue;
             }

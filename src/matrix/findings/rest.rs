@@ -88,18 +88,23 @@ fn long(millis: u64) -> String {
     }
 }
 
-/// Says which rows are missing; a finding may have said it of some nodes.
+/// Whether the agent of the node drains for another, or was not probed yet.
+fn is_replaced(facts: &Facts<'_>, node: usize) -> bool {
+    let cells = facts.sources().iter().filter_map(|source| facts.cell((*source, node)));
+    cells.into_iter().any(|cell| matches!(cell.verdict(), Verdict::Draining | Verdict::Unknown))
+}
+
+/// Says which rows are missing; a finding may have said it of some nodes. That of an agent which is being replaced,
+/// so that it drains or was not probed yet for some node, is no fault.
 pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
     // A list of peers that is newer elsewhere is no fault.
     let errors = RowError::all().filter(|error| *error != RowError::NoPeer);
-    // One that told the collecting agent that it stops has no row to send.
-    let stops = |node: usize| {
-        let cell = facts.own.and_then(|own| facts.cell((own, node)));
-        cell.is_some_and(|cell| cell.verdict() == Verdict::Draining)
-    };
-    let is_told = |node: usize| said.contains(&node) || stops(node);
     let found = errors.map(|error| {
-        let is = |node: &usize| facts.row(*node).err() == Some(error) && !is_told(*node);
+        let is = |node: &usize| {
+            facts.row(*node).err() == Some(error)
+                && !said.contains(node)
+                && !is_replaced(facts, *node)
+        };
         let nodes: Vec<usize> = (0..facts.size()).filter(is).collect();
         let text = format!("no row from {} ({})", names(&facts.names, &nodes), error.as_str());
         Found {

@@ -455,7 +455,11 @@ fn missing_rows_are_told_by_reason() {
         "*a: - . . .\nb: no busy\nc: no response_timeout\nd: no busy",
         &["no row from b, d (busy)", "no row from c (response_timeout)"],
     );
-    // It said that it stops: a rolling update is no finding.
-    assert_says("*a: - . d\nb: . - .\nc: no refused", &[]);
-    assert_says("*a: - . .\nb: . - d\nc: no refused", &["no row from c (refused)"]);
+}
+
+#[test]
+fn the_missing_row_of_an_agent_that_is_replaced_is_no_finding() {
+    assert_says("*a: - d .\nb: no connect_timeout\nc: . . -", &[]);
+    assert_says("*a: - ? .\nb: no connect_timeout\nc: . . -", &[]);
+    assert_says("*a: - . .\nb: no connect_timeout\nc: . d -", &[]);
 }

@@ -16,8 +16,6 @@ use crate::wire::KeepAlive;
 const SILENT_INTERVALS: u32 = 2;
 /// Longest transit time of a SYN.
 const MAX_SYN_TRANSIT: Duration = Duration::from_millis(500);
-/// The interval of a peer that never announced one.
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl PeerRecord {
     /// Counts a request to the agent of `own_node`, which has this key, and rules on what it claims.
@@ -110,11 +108,13 @@ impl PeerRecord {
     /// that was in transit when both directions broke is listed as well. A whole request proves that the
     /// SYN-ACK arrived, so that the path loses packets at random, or drops new connections only. While a handshake
     /// may still complete, nothing changes: the path may just have healed, or be slow. That nothing comes in is
-    /// known once a peer that lives would have sent something, and a scan was made since.
+    /// known once a peer that lives would have sent something, and a scan was made since. A peer that never
+    /// announced an interval is assumed to have this agent's: a mesh normally has one.
     pub(in crate::state) fn judge_incoming(
         &self,
         now: Instant,
         listening_since: Option<Instant>,
+        own_interval: Duration,
         seen: SynEvidence,
     ) -> Option<Incoming> {
         let began = match self.verdict {
@@ -123,7 +123,7 @@ impl PeerRecord {
             _ => None,
         }?;
         let began = listening_since.map_or(began, |since| since.max(began)) + MAX_SYN_TRANSIT;
-        let interval = self.announced_interval.unwrap_or(DEFAULT_INTERVAL);
+        let interval = self.announced_interval.unwrap_or(own_interval);
         let longest = longest_silence(interval);
         let counts = |at: &Instant| *at > began && now.saturating_duration_since(*at) <= longest;
         let SynEvidence { scanned, syns, is_rewritten } = seen;

@@ -106,6 +106,21 @@ fn nothing_comes_in_once_two_intervals_have_passed_without_anything() {
 }
 
 #[test]
+fn a_peer_that_never_announced_an_interval_has_the_agents_own() {
+    let mut fixture = Fixture::new([peer(1, None)]);
+    fixture.state.settings.interval = Duration::from_secs(2);
+    for _ in 0..3 {
+        fixture.probe(1, Outcome::Failure(FailureReason::ConnectTimeout), 0);
+    }
+    fixture.pass(Duration::from_secs(5));
+    assert_eq!(
+        fixture.scan(&[]),
+        Some(Incoming::Nothing),
+        "two intervals and the transit of a SYN"
+    );
+}
+
+#[test]
 fn syns_that_stop_are_nothing_after_a_while() {
     let mut fixture = down();
     fixture.scan(&[5]);
