@@ -153,6 +153,18 @@ label_set! {
     }
 }
 
+impl LocalError {
+    /// Whether what caused it also keeps this agent from receiving requests, so that a peer's silence until then
+    /// proves nothing. A policy, or a lack of local ports, concerns only what this host sends.
+    #[must_use]
+    pub const fn hides_requests(self) -> bool {
+        match self {
+            Self::NoDescriptors | Self::NoMemory | Self::NoRoute | Self::Late => true,
+            Self::NoPorts | Self::Denied | Self::NotStarted | Self::Other => false,
+        }
+    }
+}
+
 /// The fields of a peer's answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {

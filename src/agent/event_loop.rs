@@ -225,8 +225,12 @@ impl EventLoop {
         }
         if let Outcome::Local(error) = report.outcome {
             self.shared.metrics.add_local_error(error);
+            // What delays or prevents a probe on this host does the same to the requests of peers.
+            if error.hides_requests() {
+                self.state.restart_listening(now.instant);
+            }
         }
-        self.watch_routes(now.instant, &report.outcome);
+        self.watch_routes(&report.outcome);
         if report.kind == ProbeKind::Check {
             return self.state.report_check(now, report);
         }
@@ -241,16 +245,13 @@ impl EventLoop {
         changes
     }
 
-    /// Without a route, requests of peers cannot arrive either, so that their silence proves nothing.
-    fn watch_routes(&mut self, now: Instant, outcome: &Outcome) {
+    /// Logs when the routes go, and when they are back.
+    fn watch_routes(&mut self, outcome: &Outcome) {
         let no_route = match outcome {
             Outcome::Local(LocalError::NoRoute) => true,
             Outcome::Local(_) => return,
             Outcome::Success { .. } | Outcome::Failure(_) => false,
         };
-        if no_route {
-            self.state.restart_listening(now);
-        }
         match (std::mem::replace(&mut self.no_route, no_route), no_route) {
             (false, true) => log::error!(
                 "no route to any peer: this pod's interface is down, or its routes are missing. No verdict \
