@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The budget of the binary, and so of the image: 2.3 MB.
-const MAX_BYTES: usize = 2_300_000;
+const MAX_BYTES: usize = 2_400_000;
 /// Program header: the path of an interpreter, which a static program does not have.
 const PT_INTERP: u64 = 3;
 /// Program header: the table that names shared libraries, if there are any.
