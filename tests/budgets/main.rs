@@ -243,7 +243,7 @@ fn memory_of_a_matrix_of_1000_nodes() {
 #[test]
 fn memory_with_10_peers() {
     if let Some(binary) = release() {
-        memory(&binary, 10, 3.2, 3.2);
+        memory(&binary, 10, 3.3, 3.2);
     }
 }
 
