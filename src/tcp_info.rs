@@ -3,17 +3,42 @@
 //! The only module with `unsafe`: no safe crate offers this call.
 #![expect(unsafe_code, reason = "getsockopt(TCP_INFO) has no safe wrapper")]
 
-use std::mem::{MaybeUninit, offset_of, size_of};
+use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use crate::probe::KernelView;
 
-/// Bytes of the structure that are read. Its layout is the kernel's ABI (include/uapi/linux/tcp.h):
-/// fields are only appended, and the last field needed here exists since 2.6.10.
-const NEEDED: usize = offset_of!(libc::tcp_info, tcpi_total_retrans) + size_of::<u32>();
-// The libc crate's structure differs in length between musl and glibc, not in this part.
-const _: () = assert!(NEEDED == 104);
+/// Bytes that any kernel since 2.6.10 gives: up to `total_retrans`.
+const NEEDED: usize = offset_of!(Raw, pacing_rates);
+const _: () = assert!(NEEDED == 104 && size_of::<Raw>() == 160);
+
+/// The kernel's structure (include/uapi/linux/tcp.h) up to `tcpi_data_segs_out`, which exists since 4.6: fields are
+/// only appended, and an older kernel leaves the rest at zero.
+#[repr(C)]
+#[derive(Default)]
+struct Raw {
+    state: u8,
+    head: [u8; 7],
+    timeouts: [u32; 2],
+    snd_mss: u32,
+    segments: [u32; 9],
+    last_ack_recv: u32,
+    pmtu: u32,
+    rcv_ssthresh: u32,
+    rtt: u32,
+    window: [u32; 3],
+    advmss: u32,
+    receiver: [u32; 3],
+    total_retrans: u32,
+    pacing_rates: [u64; 2],
+    bytes_acked: u64,
+    bytes_received: u64,
+    segs: [u32; 3],
+    min_rtt: u32,
+    data_segs_in: u32,
+    data_segs_out: u32,
+}
 
 /// Connection states (include/net/tcp_states.h) after the handshake. Without TCP_CLOSE, in which the
 /// kernel may have cleared its statistics.
@@ -56,34 +81,35 @@ impl Info {
     }
 }
 
-/// Reads TCP_INFO of a socket; `None` if the kernel refuses or has fewer fields.
-pub(crate) fn read(socket: impl AsFd) -> Option<Info> {
-    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
-    // SAFETY: the descriptor is open while `socket` is borrowed; `info` is writable for `length`
-    // bytes, and the kernel writes no more than that and stores the number in `length`.
+/// Reads TCP_INFO of a socket; `None` if the kernel refuses or has fewer fields than needed.
+fn read_raw(socket: impl AsFd) -> Option<Raw> {
+    let mut info = Raw::default();
+    let mut length = libc::socklen_t::try_from(size_of::<Raw>()).ok()?;
+    // SAFETY: the descriptor is open while `socket` is borrowed; `info` is writable for `length` bytes, any bytes are
+    // valid integers, and the kernel writes no more than that and stores the number in `length`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
+            (&raw mut info).cast(),
             &raw mut length,
         )
     };
-    if result != 0 || usize::try_from(length).ok()? < NEEDED {
-        return None;
-    }
-    // SAFETY: all fields are integers, every byte was zeroed, so any pattern is a valid value.
-    let info = unsafe { info.assume_init() };
+    (result == 0 && usize::try_from(length).ok()? >= NEEDED).then_some(info)
+}
+
+/// Reads what a prober needs of its socket.
+pub(crate) fn read(socket: impl AsFd) -> Option<Info> {
+    let raw = read_raw(socket)?;
     Some(Info {
-        state: info.tcpi_state,
-        total_retrans: info.tcpi_total_retrans,
-        rtt: info.tcpi_rtt,
-        pmtu: info.tcpi_pmtu,
-        last_ack: info.tcpi_last_ack_recv,
-        send_mss: info.tcpi_snd_mss,
-        announced_mss: info.tcpi_advmss,
+        state: raw.state,
+        total_retrans: raw.total_retrans,
+        rtt: raw.rtt,
+        pmtu: raw.pmtu,
+        last_ack: raw.last_ack_recv,
+        send_mss: raw.snd_mss,
+        announced_mss: raw.advmss,
     })
 }
 
@@ -110,9 +136,6 @@ pub(crate) fn view(established: Option<(Info, Duration)>, end: Info) -> KernelVi
     }
 }
 
-/// Words of 32 bits of the structure up to `tcpi_data_segs_out`, which exists since 4.6. An older kernel
-/// leaves the rest at zero.
-const SERVED_WORDS: usize = 40;
 /// The kernel sends a SYN-ACK again after 1 s, whether it was lost or not: half of that leaves room for
 /// jitter.
 const SLOW_HANDSHAKE_MICROS: u32 = 500_000;
@@ -151,53 +174,15 @@ impl Served {
     }
 }
 
-/// Reads TCP_INFO of an accepted socket; `None` if the kernel refuses or has fewer fields.
+/// Reads what the gate needs of an accepted socket.
 pub(crate) fn read_served(socket: impl AsFd) -> Option<Served> {
-    let mut words = [0_u32; SERVED_WORDS];
-    let mut length = libc::socklen_t::try_from(size_of_val(&words)).ok()?;
-    // SAFETY: the descriptor is open while `socket` is borrowed; `words` is writable for `length` bytes,
-    // and any bytes are valid integers.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            words.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 || usize::try_from(length).ok()? < NEEDED {
-        return None;
-    }
-    // By their numbers in include/uapi/linux/tcp.h: 64-bit fields have the byte order of this machine.
-    let [
-        first,
-        ..,
-        total_retrans,
-        _,
-        _,
-        _,
-        _,
-        acked_first,
-        acked_second,
-        _,
-        _,
-        _,
-        _,
-        _,
-        min_rtt,
-        _,
-        data_segments,
-    ] = words;
-    let bytes = |word: u32| word.to_ne_bytes();
-    let ([state, ..], [a, b, c, d], [e, f, g, h]) =
-        (bytes(first), bytes(acked_first), bytes(acked_second));
+    let raw = read_raw(socket)?;
     Some(Served {
-        state,
-        total_retrans,
-        acked: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        min_rtt,
-        data_segments,
+        state: raw.state,
+        total_retrans: raw.total_retrans,
+        acked: raw.bytes_acked,
+        min_rtt: raw.min_rtt,
+        data_segments: raw.data_segs_out,
     })
 }
 
