@@ -99,6 +99,31 @@ pub enum Priority {
 }
 
 label_set! {
+    /// The direction of a fault, as its source sees it.
+    pub enum Direction {
+        /// From this node to the peer.
+        Outgoing = "outgoing",
+        /// From the peer to this node.
+        Incoming = "incoming",
+        /// Both.
+        Both = "both",
+    }
+}
+
+impl Direction {
+    /// The direction of faults that were found in each direction apart; `None` for none.
+    #[must_use]
+    pub const fn of(outgoing: bool, incoming: bool) -> Option<Self> {
+        match (outgoing, incoming) {
+            (true, true) => Some(Self::Both),
+            (true, false) => Some(Self::Outgoing),
+            (false, true) => Some(Self::Incoming),
+            (false, false) => None,
+        }
+    }
+}
+
+label_set! {
     /// A step of one probe.
     pub enum Phase {
         /// Until the connection is established.

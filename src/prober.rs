@@ -11,6 +11,7 @@
 mod answer;
 mod deadline_stream;
 mod exchange;
+mod experiments;
 mod failure;
 mod fetch;
 mod half_open;
@@ -24,6 +25,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::name::{Instance, NodeName};
 pub use exchange::{ProbeResult, probe_once};
+pub use experiments::{Experimenter, MAX_EXPERIMENTS, host_answers, largest_packet, repeat_flows};
 pub use fetch::{Fetch, FetchError, FetchJob, Origin, fetch, fetch_all};
 pub use half_open::HalfOpen;
 pub use pool::Prober;

@@ -4,6 +4,7 @@
 //! pointer a peer. Every method takes `now`; nothing here reads a clock.
 
 mod claims;
+mod experiments;
 mod flaky;
 mod gap;
 mod large;
@@ -18,18 +19,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::experiment::{Experiment, ExperimentReport};
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
+pub use crate::probe::Direction;
 use crate::probe::{Large, Outcome, ProbeId, ProbeKind, Report, Syns};
 use crate::token::{PairToken, TokenKey};
 use crate::wire::KeepAlive;
 use claims::Terms;
+pub use experiments::Experiments;
 use large::BlankSuccess;
 pub use large::{LargeDirection, LargeProbes};
 pub use record::PeerRecord;
 use record::SynEvidence;
 pub use samples::{Histogram, RECENT, Sample};
-pub use verdict::{Direction, Incoming, Verdict};
+pub use verdict::{Incoming, Verdict};
 
 /// One moment on both clocks: deadlines use the monotonic one, people read the other.
 #[derive(Debug, Clone, Copy)]
@@ -362,6 +366,36 @@ impl MeshState {
             changes.extend(record.update_verdict(self.settings.failure_threshold));
         }
         changes
+    }
+
+    /// The experiments that are due now. Each must be begun or refused with [`Self::begin_experiment`].
+    #[must_use]
+    pub fn due_experiments(&self, now: Moment) -> Vec<(NodeName, Experiment)> {
+        let due = |(node, record): (&NodeName, &Arc<PeerRecord>)| {
+            Some((node.clone(), record.experiments.due(now, record.situation())?))
+        };
+        self.records.iter().filter_map(due).collect()
+    }
+
+    /// Records that an experiment was accepted, or could not be begun.
+    pub fn begin_experiment(
+        &mut self,
+        now: Moment,
+        node: &NodeName,
+        experiment: &Experiment,
+        accepted: bool,
+    ) {
+        if let Some(record) = self.records.get_mut(node) {
+            Arc::make_mut(record).experiments.begin(now, experiment, accepted);
+        }
+    }
+
+    /// Folds in the report of an experiment.
+    pub fn report_experiment(&mut self, now: Moment, report: &ExperimentReport) -> Vec<Change> {
+        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
+        let record = Arc::make_mut(record);
+        record.experiments.end(now, report.found);
+        record.update_verdict(self.settings.failure_threshold).into_iter().collect()
     }
 
     /// Whether it matters what comes in from any peer.

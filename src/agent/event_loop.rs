@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use super::collect::Collector;
 use super::requests::{self, Received};
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
+use crate::experiment::ExperimentReport;
 use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
 use crate::metrics::{AgentMetrics, RefreshSample};
 use crate::name::NodeName;
 use crate::probe::{Large, LocalError, Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
-use crate::prober::{HalfOpen, Prober};
+use crate::prober::{Experimenter, HalfOpen, Prober};
 use crate::schedule::Schedule;
 use crate::server::Renderer;
 use crate::shutdown::StopToken;
@@ -25,6 +26,8 @@ pub(super) enum Event {
     Refreshed(Refresh),
     /// A probe ended.
     Probed(Report),
+    /// An experiment ended.
+    Experimented(ExperimentReport),
     /// Keep-alive requests are queued.
     RequestsReceived,
     /// A reader waits for a snapshot.
@@ -52,6 +55,7 @@ pub(super) struct EventLoop {
     pub(super) state: MeshState,
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
+    pub(super) experimenter: Experimenter,
     /// Keep-alive requests that are not counted yet.
     pub(super) requests: Receiver<Received>,
     /// Connections refused for lack of descriptors, as of the last tick.
@@ -150,10 +154,23 @@ impl EventLoop {
             changes.extend(self.state.update_incoming(now, scanned, &syns));
         }
         self.apply(now, changes);
+        self.experiment();
         self.next_expiry = self.state.next_expiry();
         let stuck = self.prober.oldest_running().map(|since| since + self.longest_probe);
         if stuck.is_none_or(|until| until > now) {
             self.workers_heartbeat.expect_by(now + TICK + SLACK);
+        }
+    }
+
+    /// Begins the experiments that are due.
+    fn experiment(&mut self) {
+        if self.draining.is_some() {
+            return;
+        }
+        let now = Moment::now();
+        for (node, experiment) in self.state.due_experiments(now) {
+            let accepted = self.experimenter.submit(node.clone(), experiment.clone());
+            self.state.begin_experiment(now, &node, &experiment, accepted);
         }
     }
 
@@ -188,6 +205,7 @@ impl EventLoop {
         let changes = match event {
             Event::Refreshed(refresh) => self.refreshed(now, refresh),
             Event::Probed(report) => self.probed(now, &report),
+            Event::Experimented(report) => self.state.report_experiment(now, &report),
             Event::Read(reader) => {
                 self.count_requests();
                 // Fails only when the reader has given up.
@@ -368,6 +386,7 @@ impl EventLoop {
     fn begin_stop(&mut self, now: Instant) {
         self.shared.draining.store(true, Ordering::Release);
         self.prober.cancel_waiting();
+        self.experimenter.cancel();
         let snapshot = self.state.snapshot(Moment::now());
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());

@@ -21,7 +21,7 @@ use crate::gate;
 use crate::heartbeat::Heartbeat;
 use crate::logger::Losses;
 use crate::metrics::AgentMetrics;
-use crate::prober::{self, Prober};
+use crate::prober::{self, Experimenter, Prober};
 use crate::random::Random;
 use crate::route::Route;
 use crate::schedule::Schedule;
@@ -73,17 +73,9 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
     }
     let now = Instant::now();
     let (events, inbox) = sync_channel(EVENTS);
-    let report = sender(&events);
-    let prober = Arc::new(Prober::new(
-        prober::Settings {
-            node: config.node.clone(),
-            instance: config.instance.clone(),
-            interval: config.interval,
-            timeout: config.timeout,
-            listen_port: config.listen.map_or(DEFAULT_PORT, |address| address.port()),
-        },
-        move |probed| report(Event::Probed(probed)),
-    ));
+    let prober = Arc::new(new_prober(config, &events));
+    let found = sender(&events);
+    let experimenter = Experimenter::new(move |report| found(Event::Experimented(report)));
     let (queue, requests) = sync_channel(requests::CAPACITY);
     let wake = sender(&events);
     let retransmitted = Box::new(requests::retransmits(&queue));
@@ -107,6 +99,7 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
         }),
         schedule: Schedule::new(config.node.clone(), config.interval, Random::new()),
         prober: Arc::clone(&prober),
+        experimenter,
         requests,
         refused: 0,
         early: parts.early.clone(),
@@ -137,6 +130,19 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
     parts.stop(&prober);
     log::info!("stopped");
     Ok(())
+}
+
+/// The pool, without workers.
+fn new_prober(config: &Config, events: &SyncSender<Event>) -> Prober {
+    let report = sender(events);
+    let settings = prober::Settings {
+        node: config.node.clone(),
+        instance: config.instance.clone(),
+        interval: config.interval,
+        timeout: config.timeout,
+        listen_port: config.listen.map_or(DEFAULT_PORT, |address| address.port()),
+    };
+    Prober::new(settings, move |probed| report(Event::Probed(probed)))
 }
 
 /// The parts beside the loop.

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Moment;
 use super::samples::Sample;
-use super::verdict::Direction;
-use crate::probe::{FailureReason, KernelView, Large, Outcome, ProbeId};
+use crate::probe::{Direction, FailureReason, KernelView, Large, Outcome, ProbeId};
 
 /// Dropped large probes, each followed by a blank success, that make an MTU fault: one is chance.
 const DROPPED_THRESHOLD: u8 = 2;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::claims::{Claims, Ruling, Terms};
+use super::experiments::{Experiments, Situation};
 use super::flaky::{Failures, most_frequent};
 use super::gap::Gaps;
 use super::large::LargeProbes;
@@ -79,6 +80,8 @@ pub struct PeerRecord {
     failing_since: Option<Instant>,
     /// Its large probes.
     pub large: LargeProbes,
+    /// What experiments found.
+    pub experiments: Experiments,
     /// The instance that answered the last successful probe.
     pub responder: Option<Instance>,
     /// Its goodbye is in effect until then.
@@ -140,6 +143,7 @@ impl PeerRecord {
             is_rewritten: None,
             failing_since: None,
             large: LargeProbes::default(),
+            experiments: Experiments::default(),
             responder: None,
             draining_until: None,
             claims: Claims::default(),
@@ -186,6 +190,11 @@ impl PeerRecord {
     #[must_use]
     pub fn longest_gap(&self, now: Instant) -> Option<Duration> {
         self.gaps.longest(now)
+    }
+
+    /// What experiments need to know.
+    pub(super) fn situation(&self) -> Situation {
+        Situation { address: self.peer.address, verdict: self.verdict }
     }
 
     /// Whether no blank probe of it is in flight.

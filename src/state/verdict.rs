@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::label::label_set;
-use crate::probe::FailureReason;
+use crate::probe::{Direction, FailureReason};
 
 /// The verdict on a peer; the first that applies. Readiness, as Kubernetes reports it, is separate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,31 +24,6 @@ pub enum Verdict {
     Mtu(Direction),
     /// Up, without an impairment.
     Up,
-}
-
-label_set! {
-    /// The direction of a fault, as the judging end sees it.
-    pub enum Direction {
-        /// From this node to the peer.
-        Outgoing = "outgoing",
-        /// From the peer to this node.
-        Incoming = "incoming",
-        /// Both.
-        Both = "both",
-    }
-}
-
-impl Direction {
-    /// The direction of faults that were found in each direction apart; `None` for none.
-    #[must_use]
-    pub const fn of(outgoing: bool, incoming: bool) -> Option<Self> {
-        match (outgoing, incoming) {
-            (true, true) => Some(Self::Both),
-            (true, false) => Some(Self::Outgoing),
-            (false, true) => Some(Self::Incoming),
-            (false, false) => None,
-        }
-    }
 }
 
 label_set! {

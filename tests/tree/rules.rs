@@ -9,7 +9,7 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 29] = [
+const MAY_IMPORT: [(&str, &[&str]); 31] = [
     ("bounded_list", &[]),
     ("gzip", &[]),
     ("label", &[]),
@@ -21,13 +21,15 @@ const MAY_IMPORT: [(&str, &[&str]); 29] = [
     ("peer", &["name"]),
     ("token", &["name"]),
     ("probe", &["label", "name", "token"]),
+    ("experiment", &["label", "name", "probe"]),
+    ("survey", &["name", "probe"]),
     ("tcp_info", &["probe"]),
     ("wire", &["name", "token"]),
     ("route", &["label", "name", "wire"]),
     ("random", &[]),
     ("schedule", &["name", "random"]),
-    ("state", &["label", "name", "peer", "probe", "token", "wire"]),
-    ("prober", &["gzip", "name", "probe", "tcp_info", "token", "wire"]),
+    ("state", &["experiment", "label", "name", "peer", "probe", "token", "wire"]),
+    ("prober", &["experiment", "gzip", "name", "probe", "tcp_info", "token", "wire"]),
     (
         "discovery",
         &["bounded_list", "heartbeat", "host_port", "label", "name", "peer", "random", "shutdown"],

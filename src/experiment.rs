@@ -1,0 +1,89 @@
+//! The vocabulary of experiments: what an agent tries beside its probes, on its own when something is wrong, or
+//! because a person asks.
+//!
+//! An experiment is bounded in number, time and bytes, waits behind all probes, is counted as none of them, and
+//! moves no verdict: it adds to a verdict what the person who must act needs. Nothing here waits, reads a clock or
+//! opens a socket.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::label::label_set;
+use crate::name::NodeName;
+use crate::probe::Direction;
+
+/// The largest IP packet that a direction of a path carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LargestPacket {
+    /// Bytes, IP header included.
+    pub bytes: u16,
+    /// `false`: at least so many. Larger segments could not be sent, as behind SYN cookies or a clamp.
+    pub is_exact: bool,
+}
+
+label_set! {
+    /// The host behind a peer's pod.
+    pub enum HostState {
+        /// It has answered the last time.
+        Answers = "answers",
+        /// It answered before, and does not any more.
+        Silent = "silent",
+    }
+}
+
+/// Flows, each of one source port, that never get through while others do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadFlows {
+    /// Flows of which every connection timed out.
+    pub dead: u8,
+    /// Flows that were tried.
+    pub flows: u8,
+}
+
+/// An experiment to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Experiment {
+    /// Find the largest packet that a direction carries.
+    Mtu {
+        /// The peer.
+        address: SocketAddr,
+        /// One of both.
+        direction: Direction,
+    },
+    /// Look for any sign of life of the host behind the peer.
+    Host {
+        /// The host, and a port that is expected to be closed.
+        address: SocketAddr,
+    },
+    /// Repeat flows.
+    Flows {
+        /// The peer.
+        address: SocketAddr,
+        /// Source ports of connections that timed out.
+        failed: Vec<u16>,
+        /// Source ports of connections that succeeded: the control.
+        passed: Vec<u16>,
+    },
+}
+
+/// What an experiment found. `None` where its control failed: nothing is proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Of [`Experiment::Mtu`].
+    Mtu(Direction, Option<LargestPacket>),
+    /// Of [`Experiment::Host`]: whether it has answered.
+    Host(Option<bool>),
+    /// Of [`Experiment::Flows`].
+    Flows(Option<DeadFlows>),
+}
+
+/// The report of an experiment.
+#[derive(Debug, Clone)]
+pub struct ExperimentReport {
+    /// The peer.
+    pub node: NodeName,
+    /// When it ended; the report may be read later.
+    pub ended: Instant,
+    /// What it found.
+    pub found: Found,
+}

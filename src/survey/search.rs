@@ -1,0 +1,35 @@
+//! The search for the shortest gap after which a direction goes cold.
+
+use std::time::Duration;
+
+use super::{Coldness, Mark};
+
+/// The trials of one direction: up the gaps, each once, a cold one thrice, then between the last warm and the
+/// first cold one.
+#[derive(Debug, Clone)]
+pub struct Search {
+    _gaps: Vec<Duration>,
+}
+
+impl Search {
+    /// `gaps` ascend.
+    #[must_use]
+    pub fn new(gaps: &[Duration]) -> Self {
+        Self { _gaps: gaps.to_vec() }
+    }
+
+    /// The gap of the next trial; `None` when the result is known.
+    #[must_use]
+    pub fn next(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Folds in a trial after so long a gap.
+    pub fn add(&mut self, _gap: Duration, _mark: Mark) {}
+
+    /// What is known so far.
+    #[must_use]
+    pub fn result(&self) -> Coldness {
+        Coldness::NotSurveyed
+    }
+}
