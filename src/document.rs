@@ -69,6 +69,7 @@ mod matrix;
 mod peer;
 mod peers;
 mod row;
+mod survey;
 
 use std::time::{Duration, SystemTime};
 
@@ -88,6 +89,7 @@ pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
 pub use peers::{Peers, peers_json};
 pub use row::{MAX_ROW, read_row, row_json};
+pub use survey::{PeerSurvey, read_survey, survey_json};
 
 /// Version of every document. It rises when a field changes its meaning or goes, and with a new
 /// verdict, reason, error or kind of finding, since readers refuse words that they do not know.

@@ -6,15 +6,19 @@
 
 mod command;
 mod search;
+mod status;
+mod text;
 mod tournament;
 
 use std::time::Duration;
 
 use crate::name::NodeName;
 use crate::probe::{Direction, FailureReason};
-pub use command::Command;
+pub use command::{Command, MAX_COMMAND};
 pub use search::Search;
-pub use tournament::rounds;
+pub use status::{PairNow, PairReport, State, Status};
+pub use text::{REMARKS, WARM_REMARK, recommendation};
+pub use tournament::Tournament;
 
 /// The gaps to try, without others: 10, 30, 60, 120 and 300 s.
 pub const DEFAULT_GAPS: [Duration; 5] = [
@@ -37,16 +41,60 @@ pub const MAX_BUDGET: Duration = Duration::from_secs(24 * 3600);
 /// The longest time between the end of a gap and the outcome of its trial: a lost handshake of WireGuard delays a
 /// packet by 5 s, three lost ones by 16 s.
 pub const MAX_TRIAL: Duration = Duration::from_secs(20);
-/// Warm connections after the first, as the control.
-pub const WARM_ATTEMPTS: usize = 3;
+/// Warm connections after the first, as the control: enough that a path which loses a tenth of the packets shows
+/// it in most trials.
+pub const WARM_ATTEMPTS: usize = 5;
 
 /// What is to be tried for each pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Ascending, without duplicates.
-    pub gaps: Vec<Duration>,
+    gaps: Vec<Duration>,
     /// The time of the whole survey, or what is left of it.
-    pub budget: Duration,
+    budget: Duration,
+}
+
+impl Plan {
+    /// A plan of 1 to [`MAX_GAPS`] ascending gaps from [`MIN_GAP`] to [`MAX_GAP`], in at most [`MAX_BUDGET`].
+    #[must_use]
+    pub fn new(gaps: Vec<Duration>, budget: Duration) -> Option<Self> {
+        let bounded = |gap: &Duration| (MIN_GAP..=MAX_GAP).contains(gap);
+        let valid = (1..=MAX_GAPS).contains(&gaps.len())
+            && gaps.iter().all(bounded)
+            && gaps.iter().zip(gaps.iter().skip(1)).all(|(gap, next)| gap < next)
+            && (MIN_GAP..=MAX_BUDGET).contains(&budget);
+        valid.then_some(Self { gaps, budget })
+    }
+
+    /// The gaps.
+    #[must_use]
+    pub fn gaps(&self) -> &[Duration] {
+        &self.gaps
+    }
+
+    /// The time of the whole survey, or what is left of it.
+    #[must_use]
+    pub const fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    /// The same gaps in what is left of the budget.
+    #[must_use]
+    pub fn within(&self, budget: Duration) -> Self {
+        Self { gaps: self.gaps.clone(), budget: budget.clamp(MIN_GAP, MAX_BUDGET) }
+    }
+
+    /// How long one pair takes, as a rule: each gap in both directions, and a third for what is repeated.
+    #[must_use]
+    pub fn pair_time(&self) -> Duration {
+        self.gaps.iter().sum::<Duration>() * 8 / 3
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { gaps: DEFAULT_GAPS.to_vec(), budget: DEFAULT_BUDGET }
+    }
 }
 
 /// The pairs to survey.
@@ -74,6 +122,9 @@ pub struct Attempt {
     pub connect: Result<Duration, FailureReason>,
     /// SYNs that were sent again.
     pub syn_retransmits: u8,
+    /// The kernel's round-trip time right after the handshake, before any exchange. By TCP's timestamps, it is
+    /// that of the SYN that was answered, which need not be the last one.
+    pub rtt: Option<Duration>,
 }
 
 /// What a trial found.
@@ -94,9 +145,9 @@ pub struct TrialReport {
 pub enum Mark {
     /// The first connection fared as the warm ones.
     Warm,
-    /// Its SYN was lost, and the warm ones' were not; how much longer it took, `None` if it failed.
+    /// Its first SYN was lost, and the warm ones' were not; how much longer it took, `None` if it failed.
     Lost(Option<Duration>),
-    /// No SYN was sent again, but it took so much longer.
+    /// Its first SYN was answered, but so much later: one of both was held on the way, or the answer was lost.
     Late(Duration),
     /// It was refused, and the warm ones were not.
     Refused,
@@ -111,8 +162,11 @@ pub enum Coldness {
     NotSurveyed,
     /// Goes cold: the shortest gap after which the first connection fared worse, in `marked` of `trials`.
     After {
-        /// Cold after so long, within 10 %.
+        /// Cold after so long.
         gap: Duration,
+        /// The longest gap below it that was warm; zero for none. Within 10 % of `gap`, unless the survey ended
+        /// before.
+        warm: Duration,
         /// How it fared the last time: [`Mark::Lost`], [`Mark::Late`] or [`Mark::Refused`].
         mark: Mark,
         /// Trials of this gap that showed it.
@@ -135,15 +189,20 @@ pub struct PairResult {
     pub incoming: Coldness,
 }
 
+impl PairResult {
+    /// Nothing is known yet.
+    pub const NOT_SURVEYED: Self =
+        Self { outgoing: Coldness::NotSurveyed, incoming: Coldness::NotSurveyed };
+
+    /// The same as the other end sees it.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self { outgoing: self.incoming, incoming: self.outgoing }
+    }
+}
+
 /// What a trial shows.
 #[must_use]
 pub fn mark(_report: &TrialReport) -> Mark {
     Mark::Unproven
-}
-
-/// The interval to choose: a third of the shortest gap after which any direction goes cold, in whole seconds;
-/// `None` if none was found to go cold.
-#[must_use]
-pub fn recommended_interval(_results: &[PairResult]) -> Option<Duration> {
-    None
 }

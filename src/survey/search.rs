@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coldness, Mark};
+use super::{Coldness, TrialReport};
 
 /// The trials of one direction: up the gaps, each once, a cold one thrice, then between the last warm and the
 /// first cold one.
@@ -24,10 +24,10 @@ impl Search {
         None
     }
 
-    /// Folds in a trial after so long a gap.
-    pub fn add(&mut self, _gap: Duration, _mark: Mark) {}
+    /// Folds in the trial of [`Search::next`].
+    pub fn add(&mut self, _report: &TrialReport) {}
 
-    /// What is known so far.
+    /// What is known so far: also of a search that ends early, but then [`Coldness::After`] may be less exact.
     #[must_use]
     pub fn result(&self) -> Coldness {
         Coldness::NotSurveyed

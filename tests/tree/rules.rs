@@ -22,7 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 31] = [
     ("token", &["name"]),
     ("probe", &["label", "name", "token"]),
     ("experiment", &["label", "name", "probe"]),
-    ("survey", &["name", "probe"]),
+    ("survey", &["label", "name", "probe"]),
     ("tcp_info", &["probe"]),
     ("wire", &["name", "token"]),
     ("route", &["label", "name", "wire"]),
@@ -37,7 +37,7 @@ const MAY_IMPORT: [(&str, &[&str]); 31] = [
     ("config", &["discovery", "name"]),
     ("metrics", &["name", "peer", "probe", "schedule", "state"]),
     ("matrix", &["label", "name", "probe", "state"]),
-    ("document", &["bounded_list", "matrix", "name", "probe", "state"]),
+    ("document", &["bounded_list", "matrix", "name", "probe", "state", "survey"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
     (
         "server",
@@ -45,7 +45,18 @@ const MAY_IMPORT: [(&str, &[&str]); 31] = [
     ),
     (
         "cli",
-        &["config", "document", "host_port", "label", "matrix", "name", "probe", "prober", "state"],
+        &[
+            "config",
+            "document",
+            "host_port",
+            "label",
+            "matrix",
+            "name",
+            "probe",
+            "prober",
+            "state",
+            "survey",
+        ],
     ),
     // These tie the others together.
     ("agent", &["*"]),
