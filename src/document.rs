@@ -8,6 +8,7 @@
 //! | `peers` | `/api/v1/peers` | a snapshot | `wylis peers` |
 //! | `peer` | `/api/v1/peers/NODE` | a snapshot | agents that show a pair |
 //! | `peer` | `/api/v1/cluster/SOURCE/TARGET` | a peer document | the page |
+//! | `survey` | `/api/v1/survey` | the status of a survey | its coordinator, `wylis survey` |
 //!
 //! Readers take bytes from the network: they check every field that they know and ignore the others.
 //! Writers produce one chunk per row or peer, so that a large cluster costs little memory. Times are
@@ -89,6 +90,7 @@ pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
 pub use peers::{Peers, peers_json};
 pub use row::{MAX_ROW, read_row, row_json};
+use survey::SurveyInput;
 pub use survey::{PeerSurvey, read_survey, survey_json};
 
 /// Version of every document. It rises when a field changes its meaning or goes, and with a new
@@ -136,12 +138,13 @@ struct Document<'a> {
     nodes: Option<List<&'a str>>,
     findings: Option<List<FindingFields<'a>>>,
     rows: Option<Rows>,
+    survey: Option<SurveyInput<'a>>,
 }
 
 read_object!(
     Document<'de>,
     required: [version, node, at],
-    optional: [cells, peers, peer, duration_seconds, deadline_seconds, nodes, findings, rows]
+    optional: [cells, peers, peer, duration_seconds, deadline_seconds, nodes, findings, rows, survey]
 );
 
 /// Reads a document. Another version is reported as such, whatever else differs.

@@ -17,7 +17,7 @@ use crate::probe::{Direction, FailureReason};
 pub use command::{Command, MAX_COMMAND};
 pub use search::Search;
 pub use status::{PairNow, PairReport, State, Status};
-pub use text::{REMARKS, WARM_REMARK, recommendation};
+pub use text::{REMARKS, recommendation};
 pub use tournament::Tournament;
 
 /// The gaps to try, without others: 10, 30, 60, 120 and 300 s.
@@ -44,6 +44,9 @@ pub const MAX_TRIAL: Duration = Duration::from_secs(20);
 /// Warm connections after the first, as the control: enough that a path which loses a tenth of the packets shows
 /// it in most trials.
 pub const WARM_ATTEMPTS: usize = 5;
+
+/// Most pairs of a survey whose results are kept: those of 64 nodes, which take a day with the default gaps.
+pub const MAX_RESULTS: usize = 2048;
 
 /// What is to be tried for each pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +130,13 @@ pub struct Attempt {
     pub rtt: Option<Duration>,
 }
 
+impl Attempt {
+    /// Whether it connected by its first SYN.
+    const fn is_well(&self) -> bool {
+        self.connect.is_ok() && self.syn_retransmits == 0
+    }
+}
+
 /// What a trial found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialReport {
@@ -180,6 +190,22 @@ pub enum Coldness {
     Unproven,
 }
 
+impl Coldness {
+    /// [`Coldness::After`] with consistent values, else `None`.
+    #[must_use]
+    pub fn after(
+        gap: Duration,
+        warm: Duration,
+        mark: Mark,
+        marked: u8,
+        trials: u8,
+    ) -> Option<Self> {
+        let cold = matches!(mark, Mark::Lost(_) | Mark::Late(_) | Mark::Refused);
+        let counted = (1..=trials).contains(&marked);
+        (cold && counted && warm < gap).then_some(Self::After { gap, warm, mark, marked, trials })
+    }
+}
+
 /// The result of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PairResult {
@@ -201,8 +227,44 @@ impl PairResult {
     }
 }
 
-/// What a trial shows.
+/// A connection that takes longer by less is not late: a busy host wakes a thread so much later.
+const LATE: Duration = Duration::from_millis(50);
+/// Nor is one that takes so many round trips more, as many as a handshake below it may take (WireGuard's takes one,
+/// a tunnel of IKE two).
+const LATE_ROUND_TRIPS: u32 = 3;
+
+/// What a trial shows. A first connection that fared well proves that the path was warm, whatever the control says;
+/// one that fared ill proves something only if all of the control fared well.
 #[must_use]
-pub fn mark(_report: &TrialReport) -> Mark {
-    Mark::Unproven
+pub fn mark(report: &TrialReport) -> Mark {
+    let TrialReport { first, warm, disturbed, .. } = report;
+    if *disturbed || warm.is_empty() {
+        return Mark::Unproven;
+    }
+    let mut times: Vec<Duration> = warm.iter().filter_map(|attempt| attempt.connect.ok()).collect();
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let slowest = times.last().copied().unwrap_or(MAX_TRIAL);
+    let tolerance = LATE.max(median * LATE_ROUND_TRIPS);
+    let mark = match first.connect {
+        Ok(connect) if first.syn_retransmits == 0 && connect <= slowest + tolerance => Mark::Warm,
+        Ok(connect) => {
+            let late = connect.saturating_sub(median);
+            // A tunnel that waits for a handshake holds all SYNs and then delivers them at once, so that the first is
+            // answered. The answer to a retransmit is as fast as any. The part below one is for an answer to a
+            // retransmit that was lost as well.
+            let first_answered = first.rtt.is_some_and(|rtt| rtt >= connect * 3 / 4);
+            if first.syn_retransmits == 0 || first_answered {
+                Mark::Late(late)
+            } else {
+                Mark::Lost(Some(late))
+            }
+        }
+        Err(FailureReason::Refused) => Mark::Refused,
+        Err(_) => Mark::Lost(None),
+    };
+    if mark == Mark::Warm || warm.iter().all(Attempt::is_well) { mark } else { Mark::Unproven }
 }
+
+#[cfg(test)]
+mod tests;
