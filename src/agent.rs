@@ -6,9 +6,11 @@
 mod collect;
 mod detour;
 mod event_loop;
+mod reads;
 mod requests;
 mod silent;
 mod start;
+mod survey;
 mod views;
 
 pub use start::{AgentError, run};

@@ -48,6 +48,8 @@ pub struct Config {
     pub failure_threshold: u32,
     /// Histogram bounds in seconds, in ascending order.
     pub buckets: Vec<f64>,
+    /// Whether surveys may have this agent rest.
+    pub survey: bool,
     /// The log filter.
     pub log: String,
 }

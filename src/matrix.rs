@@ -110,13 +110,16 @@ pub enum RowError {
     Busy,
     /// The peer's agent has no such route, or another version of it.
     Unsupported,
+    /// Not asked for while the node rests for a survey.
+    Surveyed,
     /// Not in this agent's list of peers, only in the rows of others.
     NoPeer,
 }
 
 impl RowError {
     /// All that are no failure of the peer or the path.
-    pub const OTHERS: [Self; 4] = [Self::TooLarge, Self::Busy, Self::Unsupported, Self::NoPeer];
+    pub const OTHERS: [Self; 5] =
+        [Self::TooLarge, Self::Busy, Self::Unsupported, Self::Surveyed, Self::NoPeer];
 
     /// The error with this text.
     #[must_use]
@@ -137,6 +140,7 @@ impl RowError {
             Self::TooLarge => "too_large",
             Self::Busy => "busy",
             Self::Unsupported => "unsupported",
+            Self::Surveyed => "surveyed",
             Self::NoPeer => "no_peer",
         }
     }

@@ -9,6 +9,7 @@
 //! [`Prober::stop`], or when the `Prober` is dropped.
 
 mod answer;
+mod attempt;
 mod deadline_stream;
 mod exchange;
 mod experiments;
@@ -17,6 +18,7 @@ mod fetch;
 mod half_open;
 mod path_mtu;
 mod pool;
+mod post;
 mod routes;
 
 use std::time::Duration;
@@ -24,11 +26,13 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use crate::name::{Instance, NodeName};
+pub use attempt::attempt;
 pub use exchange::{ProbeResult, probe_once};
 pub use experiments::{Experimenter, MAX_EXPERIMENTS, host_answers, largest_packet, repeat_flows};
 pub use fetch::{Fetch, FetchError, FetchJob, Origin, fetch, fetch_all};
 pub use half_open::HalfOpen;
 pub use pool::Prober;
+pub use post::post;
 
 /// Most workers, and so most probes in flight: about 27 KB each, kernel side included, which keeps
 /// the agent within its memory limit when every peer of a large cluster is a black hole. Without a

@@ -30,6 +30,10 @@ pub enum Route {
     Health,
     /// `/api/v1/cluster/SOURCE/TARGET`: one pair as its source sees it.
     Pair(NodeName, NodeName),
+    /// GET of `/api/v1/survey`: its progress and result.
+    Survey,
+    /// POST to `/api/v1/survey`: a command; the one that begins a survey asks the peers first.
+    SurveyCommand,
     /// `/`: the page.
     Page,
     /// Any other path.
@@ -47,7 +51,7 @@ label_set! {
         /// that gather from each other would each wait for themselves.
         Gathered = "gathered",
         /// Details of a pair, which its source is asked for. Apart from gathered, or a source that does not
-        /// respond would delay the matrix.
+        /// respond would delay the matrix. And commands of a survey.
         Pair = "pair",
     }
 }
@@ -87,7 +91,7 @@ const PEERS_PATH: &str = "/api/v1/peers";
 const HEALTH_PATH: &str = "/api/v1/health";
 
 /// The routes without names in their path.
-const PLAIN: [(&str, Route); 9] = [
+const PLAIN: [(&str, Route); 10] = [
     (wire::KEEPALIVE_PATH, Route::KeepAlive),
     ("/metrics", Route::Metrics),
     ("/healthz", Route::Healthz),
@@ -96,12 +100,13 @@ const PLAIN: [(&str, Route); 9] = [
     (wire::ROW_PATH, Route::Row),
     (MATRIX_PATH, Route::Matrix),
     (HEALTH_PATH, Route::Health),
+    (wire::SURVEY_PATH, Route::Survey),
     ("/", Route::Page),
 ];
 
 impl Route {
     /// All values of [`Route::label`].
-    pub const LABELS: [&str; 10] = [
+    pub const LABELS: [&str; 11] = [
         wire::KEEPALIVE_PATH,
         "/metrics",
         "/healthz",
@@ -110,6 +115,7 @@ impl Route {
         wire::ROW_PATH,
         MATRIX_PATH,
         HEALTH_PATH,
+        wire::SURVEY_PATH,
         "/",
         "other",
     ];
@@ -148,6 +154,7 @@ impl Route {
             Self::Row | Self::RowOf(_) => wire::ROW_PATH,
             Self::Matrix | Self::Pair(..) => MATRIX_PATH,
             Self::Health => HEALTH_PATH,
+            Self::Survey | Self::SurveyCommand => wire::SURVEY_PATH,
             Self::Page => "/",
             Self::Unknown => "other",
         }
@@ -157,9 +164,11 @@ impl Route {
     #[must_use]
     pub const fn lane(&self) -> Lane {
         match self {
-            Self::Metrics | Self::Peers | Self::Peer(_) | Self::Row | Self::Page => Lane::Bulk,
+            Self::Metrics | Self::Peers | Self::Peer(_) | Self::Row | Self::Survey | Self::Page => {
+                Lane::Bulk
+            }
             Self::Matrix | Self::Health => Lane::Gathered,
-            Self::Pair(..) | Self::RowOf(_) => Lane::Pair,
+            Self::Pair(..) | Self::RowOf(_) | Self::SurveyCommand => Lane::Pair,
             Self::KeepAlive | Self::Healthz | Self::Readyz | Self::Unknown => Lane::Small,
         }
     }

@@ -65,6 +65,16 @@ pub trait Views: Send + Sync + 'static {
     fn agent_metrics(&self) -> Vec<MetricFamily>;
     /// The rows of all nodes, which may take seconds; `None` when the agent does not respond.
     fn matrix(&self) -> Option<Arc<Matrix>>;
+    /// How far the survey is, as a document.
+    fn survey(&self) -> Vec<u8>;
+    /// Decides on a command of a survey: the status, and a line or a document. May take seconds. `client` is
+    /// the address of one that may be a person on this host.
+    fn command(
+        &self,
+        command: &str,
+        sender: Option<KeepAlive>,
+        client: Option<IpAddr>,
+    ) -> (u16, Vec<u8>);
     /// The row that `peer` sends, which may take seconds; `None` if it is none in `snapshot`.
     fn fetch_row(&self, snapshot: &Snapshot, peer: &NodeName) -> Option<Result<Vec<u8>, RowError>>;
     /// The document that `source`, a peer in `snapshot`, sends of its peer `target`, which may take

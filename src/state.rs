@@ -10,6 +10,7 @@ mod gap;
 mod large;
 mod path;
 mod record;
+mod rest;
 mod rhythm;
 mod samples;
 mod verdict;
@@ -32,6 +33,7 @@ use large::BlankSuccess;
 pub use large::{LargeDirection, LargeProbes};
 pub use record::PeerRecord;
 use record::SynEvidence;
+pub use rest::Surveyed;
 pub use samples::{Histogram, RECENT, Sample};
 pub use verdict::{Incoming, Verdict};
 
@@ -108,6 +110,8 @@ pub enum Change {
     },
     /// A request came from a node that is no peer.
     UnknownSender(NodeName, Option<Instance>),
+    /// A request came from a peer that rests for a survey.
+    Heard(NodeName),
     /// A request came from another instance of a peer than the known one.
     NewInstance(NodeName, Instance),
 }
@@ -196,9 +200,10 @@ impl MeshState {
         Some(record)
     }
 
-    /// Records that a large probe of a peer was submitted; `None` if the peer is unknown.
+    /// Records that a large probe of a peer was submitted; `None` if the peer is unknown, or rests.
     pub fn begin_large(&mut self, node: &NodeName, id: ProbeId) -> Option<&PeerRecord> {
-        let record = Arc::make_mut(self.records.get_mut(node)?);
+        let record = self.records.get_mut(node).filter(|record| !record.surveyed())?;
+        let record = Arc::make_mut(record);
         record.large.in_flight = Some(id);
         Some(record)
     }
@@ -213,9 +218,7 @@ impl MeshState {
     /// The tokens to show to a peer; `None` if it is unknown.
     #[must_use]
     pub fn token(&self, node: &NodeName) -> Option<PairToken> {
-        let record = self.records.get(node)?;
-        let own = self.settings.key.own(node, record.instance());
-        Some(PairToken { own, echo: record.claims.token() })
+        Some(self.records.get(node)?.token(&self.settings.key))
     }
 
     fn terms(&self) -> Terms {
@@ -261,6 +264,7 @@ impl MeshState {
         match &report.outcome {
             Outcome::Local(_) => return Some(changes),
             Outcome::Success { timings, answer } => {
+                record.note_probed();
                 record.succeed(now, *timings, kernel, &settings.bounds);
                 changes.extend(record.learn(now.instant, report.started, answer, terms));
                 if !answer.draining {
@@ -283,6 +287,7 @@ impl MeshState {
             // The peer announced that it stops.
             Outcome::Failure(_) if record.draining_until.is_some() => return Some(changes),
             Outcome::Failure(reason) => {
+                record.note_probed();
                 if record.consecutive_failures == 0 {
                     changes.push(Change::FirstFailure(report.node.clone()));
                 }
@@ -321,6 +326,9 @@ impl MeshState {
             return changes;
         };
         let record = Arc::make_mut(record);
+        if record.surveyed() {
+            changes.push(Change::Heard(node.clone()));
+        }
         let this_agent = (&self.settings.source, &self.settings.key);
         changes.extend(record.receive_request(now, (request, client), this_agent, terms));
         if let (Some(sender), Some(known)) = (instance, &record.peer.instance)
@@ -372,7 +380,8 @@ impl MeshState {
     #[must_use]
     pub fn due_experiments(&self, now: Moment) -> Vec<(NodeName, Experiment)> {
         let due = |(node, record): (&NodeName, &Arc<PeerRecord>)| {
-            Some((node.clone(), record.experiments.due(now, record.situation())?))
+            let due = record.experiments.due(now, record.situation());
+            Some((node.clone(), due.filter(|_| !record.surveyed())?))
         };
         self.records.iter().filter_map(due).collect()
     }

@@ -75,6 +75,16 @@ impl Info {
         usize::try_from(self.announced_mss).unwrap_or(usize::MAX)
     }
 
+    /// Retransmitted segments so far.
+    pub(crate) const fn retransmits(self) -> u32 {
+        self.total_retrans
+    }
+
+    /// The round-trip time so far; `None` before the first.
+    pub(crate) fn round_trip(self) -> Option<Duration> {
+        (self.rtt > 0).then(|| Duration::from_micros(self.rtt.into()))
+    }
+
     /// Time since the peer's last ACK: right after the handshake, how late its end was noticed.
     pub(crate) fn since_last_ack(self) -> Duration {
         Duration::from_millis(self.last_ack.into())

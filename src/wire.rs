@@ -18,6 +18,12 @@ pub const ROW_PATH: &str = "/api/v1/row";
 pub const ROW_OF_PATH: &str = "/api/v1/row/";
 /// The prefix of the route of one peer of a row; the peer's name follows.
 pub const PEER_PATH: &str = "/api/v1/peers/";
+/// The route of the survey: its progress, and its commands.
+pub const SURVEY_PATH: &str = "/api/v1/survey";
+/// In a POST to [`SURVEY_PATH`]: the command. A page of another origin cannot send it.
+pub const SURVEY: &str = "Wylis-Survey";
+/// Longest value of [`SURVEY`] in bytes.
+pub const MAX_SURVEY: usize = 1024;
 /// The sending node: the source in a request, the answering node in an answer.
 pub const NODE: &str = "Wylis-Node";
 /// The instance of the sending agent.
@@ -49,7 +55,8 @@ pub const CAN_TOKEN: &str = "token";
 
 /// Only between gate and server: the number of a request, echoed in its answer.
 pub const SEQUENCE: &str = "Wylis-Sequence";
-/// Only from gate to server, in a blank request: the client's address.
+/// Only from gate to server, in a blank request and in a command: the client's address. Of a command, only if
+/// its Host is an address or `localhost`, which no foreign page can forge.
 pub const CLIENT: &str = "Wylis-Client";
 /// Only from server to gate: this response is sent by the thread that answers `/keepalive` too, so the gate
 /// must read it without a pause.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::detour::Detours;
+use super::reads::{Read, Reads};
 use crate::document::{MAX_ROW, read_row};
 use crate::matrix::{ClockOffset, Matrix, NamedRow, RowError, unix_millis};
 use crate::name::NodeName;
@@ -31,6 +32,8 @@ const THIRD_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_IN_FLIGHT: usize = 32;
 /// Longest age of a row that stands in for one that is not sent: it bridges two refreshes of the page.
 const STALE_TIME: Duration = Duration::from_secs(30);
+/// The same while its node rests for a survey.
+const LONGEST_REST: Duration = Duration::from_secs(720);
 /// Maximum bytes of all rows of one matrix: some four hundred nodes.
 const MAX_ROWS: usize = 16 * 1024 * 1024;
 /// Maximum bytes of one peer with all details: 253 for each name, and 20 probes.
@@ -77,6 +80,7 @@ impl Collector {
     /// there is no snapshot.
     pub(super) fn matrix(
         &self,
+        reads: &Reads,
         snapshot: impl FnOnce() -> Option<Arc<Snapshot>>,
     ) -> Option<Arc<Matrix>> {
         let mut cache = self.lock();
@@ -93,7 +97,8 @@ impl Collector {
         cache.collecting = true;
         let last = cache.matrix.take().and_then(Last::new);
         drop(cache);
-        let matrix = snapshot().map(|snapshot| Arc::new(collect(&self.node, &snapshot, last)));
+        let matrix =
+            snapshot().map(|snapshot| Arc::new(collect(&self.node, &snapshot, reads, last)));
         let mut cache = self.lock();
         cache.collecting = false;
         cache.matrix = matrix.clone().map(|matrix| (Instant::now(), matrix));
@@ -173,15 +178,15 @@ impl Last {
     }
 
     /// Takes the row of a peer, unless it is too old.
-    fn take_row(&mut self, peer: &NodeName, now: Instant) -> Option<NamedRow> {
+    fn take_row(&mut self, peer: &NodeName, now: Instant, stale: Duration) -> Option<NamedRow> {
         let mut row = self.matrix.take_row(peer).map(|row| self.matrix.with_names(&row))?;
         let since = now.saturating_duration_since(self.at).as_millis();
         row.age = row.age.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
-        (Duration::from_millis(row.age) < STALE_TIME).then_some(row)
+        (Duration::from_millis(row.age) < stale).then_some(row)
     }
 }
 
-fn collect(own: &NodeName, snapshot: &Snapshot, last: Option<Last>) -> Matrix {
+fn collect(own: &NodeName, snapshot: &Snapshot, reads: &Reads, last: Option<Last>) -> Matrix {
     let began = Instant::now();
     // Taken from the end: first the peers whose last probe succeeded, last those that are down.
     let rank = |record: &PeerRecord| match (record.up, record.priority()) {
@@ -194,7 +199,9 @@ fn collect(own: &NodeName, snapshot: &Snapshot, last: Option<Last>) -> Matrix {
     let deadline = deadline(snapshot.peers.iter().map(AsRef::as_ref));
     let matrix = Matrix::new(own, snapshot, deadline);
     let detours = Detours::default();
-    let mut collection = Collection { snapshot, waiting, detours, matrix, bytes: 0, last };
+    let (reading, bytes) = (Vec::new(), 0);
+    let mut collection =
+        Collection { snapshot, reads, reading, waiting, detours, matrix, bytes, last };
     prober::fetch_all(&mut collection, MAX_IN_FLIGHT, began + deadline);
     for record in std::mem::take(&mut collection.waiting) {
         collection.add(&record.peer.node, Err(RowError::Busy));
@@ -205,6 +212,8 @@ fn collect(own: &NodeName, snapshot: &Snapshot, last: Option<Last>) -> Matrix {
 /// A collection under way.
 struct Collection<'a> {
     snapshot: &'a Snapshot,
+    reads: &'a Reads,
+    reading: Vec<Read<'a>>,
     waiting: Vec<Arc<PeerRecord>>,
     /// After them.
     detours: Detours,
@@ -223,7 +232,10 @@ impl Collection<'_> {
     /// Adds a row, or the last one of a peer that sends none.
     fn add(&mut self, peer: &NodeName, row: Result<NamedRow, RowError>) {
         let last = match (&mut self.last, &row) {
-            (Some(last), Err(RowError::Busy)) => last.take_row(peer, Instant::now()),
+            (Some(last), Err(RowError::Busy)) => last.take_row(peer, Instant::now(), STALE_TIME),
+            (Some(last), Err(RowError::Surveyed)) => {
+                last.take_row(peer, Instant::now(), LONGEST_REST)
+            }
             (Some(last), _) => {
                 drop(last.matrix.take_row(peer));
                 None
@@ -244,9 +256,30 @@ impl Collection<'_> {
 
     /// The next request for a row that did not come from its own node.
     fn detour(&mut self) -> Option<Fetch> {
-        let (peer, node) = self.detours.next(&self.matrix).filter(|_| self.has_room())?;
-        let record = self.snapshot.peers.iter().find(|record| record.peer.node == peer)?;
-        Some(request(record, format!("{}{node}", wire::ROW_OF_PATH), MAX_ROW))
+        while self.has_room() {
+            let (peer, node) = self.detours.next(&self.matrix)?;
+            let record = self.snapshot.peers.iter().find(|record| record.peer.node == peer)?;
+            if let Some(read) = self.reads.begin(&peer) {
+                self.reading.push(read);
+                return Some(request(record, format!("{}{node}", wire::ROW_OF_PATH), MAX_ROW));
+            }
+            self.detours.finished(&node, false);
+        }
+        None
+    }
+
+    /// The next request for a row to its own node. One that rests for a survey is asked for it through another.
+    fn row(&mut self) -> Option<Fetch> {
+        while let Some(record) = self.waiting.pop() {
+            let node = &record.peer.node;
+            if let Some(read) = self.reads.begin(node) {
+                self.reading.push(read);
+                return Some(request(&record, wire::ROW_PATH.to_owned(), MAX_ROW));
+            }
+            self.detours.add(node, RowError::Surveyed);
+            self.add(node, Err(RowError::Surveyed));
+        }
+        None
     }
 }
 
@@ -257,14 +290,14 @@ impl FetchJob for Collection<'_> {
                 self.matrix.add(&record.peer.node, Err(RowError::TooLarge));
             }
         }
-        match self.waiting.pop() {
-            Some(record) => Some(request(&record, wire::ROW_PATH.to_owned(), MAX_ROW)),
-            None => self.detour(),
-        }
+        self.row().or_else(|| self.detour())
     }
 
     fn finished(&mut self, fetch: Fetch, result: Result<Vec<u8>, FetchError>) {
         let Some(peer) = fetch.node else { return };
+        if let Some(at) = self.reading.iter().position(|read| read.is_of(&peer)) {
+            self.reading.swap_remove(at);
+        }
         let passed_on = fetch.path.strip_prefix(wire::ROW_OF_PATH);
         if let Some(node) = passed_on.and_then(|name| NodeName::new(name).ok()) {
             let row = result.ok().and_then(|document| self.read(&node, &document).ok());
@@ -315,8 +348,8 @@ mod tests {
     #[test]
     fn a_matrix_is_cached_until_it_expires() {
         let collector = collector();
-        let first = collector.matrix(snapshot).unwrap();
-        let again = collector.matrix(|| panic!("cached")).unwrap();
+        let first = collector.matrix(&Reads::default(), snapshot).unwrap();
+        let again = collector.matrix(&Reads::default(), || panic!("cached")).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         let weak = Arc::downgrade(&first);
         drop((first, again));
@@ -327,7 +360,7 @@ mod tests {
         assert!(weak.upgrade().is_some());
         collector.expire(now + STALE_TIME);
         assert!(weak.upgrade().is_none(), "freed");
-        assert!(collector.matrix(snapshot).is_some());
+        assert!(collector.matrix(&Reads::default(), snapshot).is_some());
     }
 
     #[test]
@@ -346,20 +379,20 @@ mod tests {
         let now = Instant::now();
         for (seconds, stands_in) in [(6, true), (29, true), (30, false)] {
             let mut last = Last { at: now, matrix: matrix() };
-            let row = last.take_row(&peer, now + Duration::from_secs(seconds));
+            let row = last.take_row(&peer, now + Duration::from_secs(seconds), STALE_TIME);
             let found = row.map(|row| (row.at, row.age, row.cells.len()));
             let age = Duration::from_millis(found.map_or(0, |(_, age, _)| age));
             assert!(age.as_secs_f64() <= wylis_harness::bounds::worst_case("STALE_TIME"));
             assert_eq!(found, stands_in.then_some((7, seconds * 1000, 1)), "{seconds}");
-            assert!(last.take_row(&peer, now).is_none(), "taken");
+            assert!(last.take_row(&peer, now, STALE_TIME).is_none(), "taken");
         }
         // Its age adds up over collections.
         let mut last = Last { at: now, matrix: matrix() };
-        let row = last.take_row(&peer, now + STALE_TIME / 2).unwrap();
+        let row = last.take_row(&peer, now + STALE_TIME / 2, STALE_TIME).unwrap();
         let mut again = matrix();
         again.add(&peer, Ok(row));
         let mut last = Last { at: now + STALE_TIME / 2, matrix: again };
-        assert!(last.take_row(&peer, now + STALE_TIME).is_none(), "too old in total");
+        assert!(last.take_row(&peer, now + STALE_TIME, STALE_TIME).is_none(), "too old in total");
         for (result, shown) in [
             (Err(RowError::Busy), Ok(())),
             (Err(RowError::Unsupported), Err(RowError::Unsupported)),
@@ -367,8 +400,10 @@ mod tests {
             let last = Some(Last { at: now, matrix: matrix() });
             let (snapshot, waiting, detours) =
                 (&snapshot().unwrap(), Vec::new(), Detours::default());
+            let (reads, reading) = (&Reads::default(), Vec::new());
             let matrix = matrix();
-            let mut collection = Collection { snapshot, waiting, detours, matrix, bytes: 0, last };
+            let mut collection =
+                Collection { snapshot, reads, reading, waiting, detours, matrix, bytes: 0, last };
             collection.add(&peer, result);
             let (_, row) = collection.matrix.rows().find(|(name, _)| **name == peer).unwrap();
             assert_eq!(row.map(|_| ()), shown);
@@ -402,15 +437,16 @@ mod tests {
                 snapshot().filter(|_| succeeds)
             };
             let results = std::thread::scope(|scope| {
-                let leader = scope.spawn(|| collector.matrix(leader));
+                let leader = scope.spawn(|| collector.matrix(&Reads::default(), leader));
                 began.wait();
                 let waiter = move || {
                     // Only after a leader without a result.
                     late.fetch_add(1, Ordering::Relaxed);
                     None
                 };
-                let waiters: Vec<_> =
-                    (0..8).map(|_| scope.spawn(move || collector.matrix(waiter))).collect();
+                let waiters: Vec<_> = (0..8)
+                    .map(|_| scope.spawn(move || collector.matrix(&Reads::default(), waiter)))
+                    .collect();
                 let waiters = waiters.into_iter().map(|waiter| waiter.join().unwrap());
                 waiters.chain([leader.join().unwrap()]).collect::<Vec<_>>()
             });
@@ -429,8 +465,9 @@ mod tests {
             let (node, snapshot) = (NodeName::new("n1").unwrap(), snapshot().unwrap());
             let matrix = Matrix::new(&node, &snapshot, DEADLINE);
             let (waiting, detours, snapshot) = (Vec::new(), Detours::default(), &*snapshot);
+            let (reads, reading, last) = (&Reads::default(), Vec::new(), None);
             let mut collection =
-                Collection { snapshot, waiting, detours, matrix, bytes, last: None };
+                Collection { snapshot, reads, reading, waiting, detours, matrix, bytes, last };
             let address = "127.0.0.1:9050".parse().unwrap();
             let (path, timeout) = (wire::ROW_PATH.to_owned(), DEADLINE);
             let fetch = Fetch { node: Some(node), address, path, timeout, max_bytes: MAX_ROW };

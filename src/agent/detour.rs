@@ -32,8 +32,10 @@ impl Detours {
     /// Takes note of a row that is missing, if another path may help: a row that came and was refused, or whose
     /// node sends none now, is not asked for again.
     pub(super) fn add(&mut self, node: &NodeName, error: RowError) {
-        let broken_path =
-            matches!(error, RowError::Failure(reason) if reason != FailureReason::BadResponse);
+        let broken_path = match error {
+            RowError::Failure(reason) => reason != FailureReason::BadResponse,
+            error => error == RowError::Surveyed,
+        };
         if broken_path && self.0.len() < MAX_DETOURS {
             self.0.push(Missing { node: node.clone(), asked: Vec::new(), under_way: false });
         }

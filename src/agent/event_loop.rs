@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::collect::Collector;
 use super::requests::{self, Received};
+use super::survey::Survey;
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::experiment::ExperimentReport;
 use crate::gate::{Counters, Rejection};
@@ -30,6 +31,8 @@ pub(super) enum Event {
     Experimented(ExperimentReport),
     /// Keep-alive requests are queued.
     RequestsReceived,
+    /// What the survey has granted has changed.
+    SurveyChanged,
     /// A reader waits for a snapshot.
     Read(SyncSender<Arc<Snapshot>>),
     /// The stop token was set.
@@ -97,6 +100,7 @@ pub(super) struct Shared {
     pub(super) gate: Arc<Counters>,
     pub(super) collector: Collector,
     pub(super) renderer: Renderer,
+    pub(super) survey: Arc<Survey>,
     /// There is a peer list, from discovery or the cache.
     pub(super) listed: AtomicBool,
     /// The stop has begun.
@@ -119,6 +123,7 @@ impl EventLoop {
                 return;
             }
             self.count_requests();
+            self.follow_survey(now);
             self.start_due(now);
             if self.next_tick <= now || self.next_expiry.is_some_and(|expiry| expiry <= now) {
                 self.tick(now);
@@ -213,7 +218,7 @@ impl EventLoop {
                 Vec::new()
             }
             // The loop checks both after every event.
-            Event::RequestsReceived | Event::Stop => Vec::new(),
+            Event::RequestsReceived | Event::SurveyChanged | Event::Stop => Vec::new(),
         };
         self.apply(now.instant, changes);
     }
@@ -280,7 +285,7 @@ impl EventLoop {
         }
     }
 
-    fn apply(&mut self, now: Instant, changes: Vec<Change>) {
+    pub(super) fn apply(&mut self, now: Instant, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Schedule(node) => self.schedule.join(now, &node),
@@ -289,6 +294,7 @@ impl EventLoop {
                 Change::Forget(node) => self.schedule.leave(&node),
                 Change::SendLarge(node, large) => self.probe_large(now, node, large),
                 Change::Check(node) => self.check(now, node),
+                Change::Heard(node) => self.shared.survey.hear(now, &node),
                 Change::FirstFailure(node) => self.early.request(EarlyCause::Failing(node)),
                 Change::UnknownSender(node, instance) => {
                     self.early.request(EarlyCause::Unknown(node, instance));
@@ -350,6 +356,7 @@ impl EventLoop {
         if self.draining.is_some() {
             return;
         }
+        self.shared.survey.disturb(&node);
         self.next_id += 1;
         let id = self.next_id;
         let Some(record) = self.state.begin_check(&node, id) else { return };
@@ -387,6 +394,7 @@ impl EventLoop {
         self.shared.draining.store(true, Ordering::Release);
         self.prober.cancel_waiting();
         self.experimenter.cancel();
+        self.shared.survey.stop();
         let snapshot = self.state.snapshot(Moment::now());
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());

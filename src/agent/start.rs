@@ -12,7 +12,8 @@ use super::collect::Collector;
 use super::event_loop::{Event, EventLoop, Shared};
 use super::requests::{self, RequestQueue};
 use super::silent::SilentPeers;
-use super::views::AgentViews;
+use super::survey::Survey;
+use super::views::{self, AgentViews};
 use crate::config::{Config, DEFAULT_PORT, DiscoveryConfig};
 use crate::discovery::fixed::{FixedList, FixedSource};
 use crate::discovery::kubernetes::{KubernetesSettings, KubernetesSource, LIST_DEADLINE};
@@ -145,6 +146,15 @@ fn new_prober(config: &Config, events: &SyncSender<Event>) -> Prober {
     Prober::new(settings, move |probed| report(Event::Probed(probed)))
 }
 
+/// The survey, which reaches the loop through events. A loop with a full channel is awake.
+fn survey(config: &Config, events: &SyncSender<Event>, key: TokenKey) -> Survey {
+    let own = (config.node.clone(), config.instance.clone());
+    let (reader, waker) = (events.clone(), events.clone());
+    let snapshot = Box::new(move || views::snapshot(&reader));
+    let wake = Box::new(move || drop(waker.try_send(Event::SurveyChanged)));
+    Survey::new(own, key, config.survey, snapshot, wake)
+}
+
 /// The parts beside the loop.
 struct Parts {
     early: EarlyRefresh,
@@ -175,6 +185,7 @@ impl Parts {
             gate: Arc::clone(&counters),
             collector: Collector::new(config.node.clone()),
             renderer: Renderer::default(),
+            survey: Arc::new(survey(config, events, key.clone())),
             listed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         });

@@ -12,6 +12,7 @@ use super::collect;
 use super::event_loop::{Event, Shared};
 use super::requests::RequestQueue;
 use super::silent::SilentPeers;
+use super::survey::Sender;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
 use crate::logger::Losses;
@@ -81,9 +82,7 @@ impl Views for AgentViews {
     }
 
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let (reader, snapshot) = sync_channel(1);
-        self.events.send(Event::Read(reader)).ok()?;
-        snapshot.recv_timeout(READ_TIMEOUT).ok()
+        snapshot(&self.events)
     }
 
     fn renderer(&self) -> &Renderer {
@@ -98,7 +97,20 @@ impl Views for AgentViews {
     }
 
     fn matrix(&self) -> Option<Arc<Matrix>> {
-        self.shared.collector.matrix(|| self.snapshot())
+        self.shared.collector.matrix(&self.shared.survey.reads, || self.snapshot())
+    }
+
+    fn survey(&self) -> Vec<u8> {
+        self.shared.survey.json()
+    }
+
+    fn command(
+        &self,
+        command: &str,
+        sender: Option<KeepAlive>,
+        client: Option<IpAddr>,
+    ) -> (u16, Vec<u8>) {
+        self.shared.survey.command(command, &Sender { named: sender, client })
     }
 
     fn fetch_peer(
@@ -115,8 +127,15 @@ impl Views for AgentViews {
     }
 }
 
+/// A snapshot from the loop; `None` if it does not respond.
+pub(super) fn snapshot(events: &SyncSender<Event>) -> Option<Arc<Snapshot>> {
+    let (reader, snapshot) = sync_channel(1);
+    events.send(Event::Read(reader)).ok()?;
+    snapshot.recv_timeout(READ_TIMEOUT).ok()
+}
+
 impl AgentViews {
-    /// What a peer sends, unless it did not answer lately.
+    /// What a peer sends, unless it rests for a survey or did not answer lately.
     fn unless_silent(
         &self,
         peer: &NodeName,
@@ -125,6 +144,9 @@ impl AgentViews {
         if let Some(error) = self.silent.error(peer, Instant::now()) {
             return Some(Err(error));
         }
+        let Some(_read) = self.shared.survey.reads.begin(peer) else {
+            return Some(Err(RowError::Surveyed));
+        };
         let fetched = fetch();
         if let Some(Err(error)) = fetched {
             self.silent.note(peer, error, Instant::now());

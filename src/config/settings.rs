@@ -63,6 +63,7 @@ settings! {
     FAILURE_THRESHOLD "WYLIS_FAILURE_THRESHOLD" "3" "consecutive slots without a success before a peer is down, 1 to 100";
     BUCKETS "WYLIS_BUCKETS" "0.001,0.005,0.02,0.1,0.5,1,2,3" "upper bounds of the latency histogram in seconds, at most 16";
     SERVICE_ACCOUNT "WYLIS_SERVICE_ACCOUNT_DIR" "/var/run/secrets/kubernetes.io/serviceaccount" "the directory with token, ca.crt and namespace";
+    SURVEY "WYLIS_SURVEY" "on" "whether surveys may begin here, and have this agent rest: on or off";
     LOG "WYLIS_LOG" "info" "the log filter: a level (off, error, warn, info, debug), or module=level,... as in env_logger";
 }
 
@@ -130,6 +131,11 @@ pub(super) fn validate(mut values: Values) -> Result<Config, Vec<SettingError>> 
         text.parse().ok().filter(|threshold| (1..=100).contains(threshold))
     });
     let buckets = buckets(&mut values);
+    let survey = values.or_default(SURVEY, "on or off", |text| match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    });
     let log = log(&mut values);
     let discovery = discovery(&mut values);
     let required = node.zip(instance).zip(discovery);
@@ -149,6 +155,7 @@ pub(super) fn validate(mut values: Values) -> Result<Config, Vec<SettingError>> 
         drain,
         failure_threshold,
         buckets,
+        survey,
         log,
     }))
 }

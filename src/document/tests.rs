@@ -183,7 +183,7 @@ fn a_new_word_raises_the_version() {
         )
     );
     let others = RowError::OTHERS.map(RowError::as_str);
-    assert_eq!(others, ["too_large", "busy", "unsupported", "no_peer"]);
+    assert_eq!(others, ["too_large", "busy", "unsupported", "surveyed", "no_peer"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::counters::Rejection;
 use super::outbox::Outbox;
 use super::poll::Interest;
-use super::request::{HeadReader, RequestHead};
+use super::request::{HeadReader, Method, RequestHead};
 use super::{KERNEL_RECEIVE_BUFFER, KERNEL_SEND_BUFFER, Limits};
 use crate::route::{Lane, Route};
 use crate::wire::KeepAlive;
@@ -163,7 +163,7 @@ impl Client {
         self.deadline = now + limits.wait;
         self.lane = route.lane();
         self.label = route.label();
-        self.head_only = request.head_only;
+        self.head_only = request.method == Method::Head;
         self.sender = if *route == Route::KeepAlive { request.sender() } else { None };
     }
 

@@ -333,12 +333,10 @@ impl EventLoop {
 
     fn forward(&mut self, id: ClientId, mut request: RequestHead) -> Result<(), GateError> {
         let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
-        let route = Route::of(&request.path);
+        let route = request.route();
         client.wait(&route, &request, &self.limits, self.now);
         let address = client.address;
-        if route == Route::KeepAlive {
-            request.add_client(address);
-        }
+        request.add_client(&route, address);
         if matches!(route, Route::Row | Route::RowOf(_)) && !self.rows.take(address, self.now) {
             return self.refuse(id, Rejection::Overload);
         }

@@ -4,10 +4,11 @@
 //! checked and dropped as it comes. Hostile bytes never reach tiny_http.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::counters::Rejection;
 use super::encoding::{AcceptedEncodings, AcceptedTypes};
+use crate::route::Route;
 use crate::wire::{self, KeepAlive};
 
 /// Longest request line: a path, and a query that is dropped.
@@ -21,17 +22,35 @@ const MAX_VALUE: usize = 253;
 const MAX_HEADER_LINE: usize = MAX_VALUE + 64;
 const HOST: &str = "Host";
 const CONTENT_LENGTH: &str = "Content-Length";
+/// The same for the line of a command, which only a POST may have.
+const MAX_COMMAND_LINE: usize = wire::MAX_SURVEY + 64;
 /// Headers that may occur only once, beside those passed on (RFC 9112, sections 3.2 and 6.3).
 const ONCE: [&str; 2] = [HOST, CONTENT_LENGTH];
 /// Headers passed on if their value is plain.
-const PASSED: [&str; 6] =
-    [wire::NODE, wire::INSTANCE, wire::INTERVAL, wire::GOODBYE, wire::TOKEN, wire::SIZE];
+const PASSED: [&str; 7] = [
+    wire::NODE,
+    wire::INSTANCE,
+    wire::INTERVAL,
+    wire::GOODBYE,
+    wire::TOKEN,
+    wire::SIZE,
+    wire::SURVEY,
+];
+
+/// The methods that are admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    /// The response has no body.
+    Head,
+    /// To the survey alone, without a body.
+    Post,
+}
 
 /// What is needed of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RequestHead {
-    /// HEAD rather than GET: the response has no body.
-    pub(super) head_only: bool,
+    pub(super) method: Method,
     /// HTTP/1.0, which knows no chunks and needs no Host.
     pub(super) http_1_0: bool,
     /// The path without its query.
@@ -39,6 +58,8 @@ pub(super) struct RequestHead {
     passed: Vec<(&'static str, String)>,
     encodings: AcceptedEncodings,
     types: AcceptedTypes,
+    /// The Host is an address or `localhost`: no name that a foreign page could point at this agent.
+    has_own_host: bool,
 }
 
 /// A head that is incomplete.
@@ -97,14 +118,19 @@ impl HeadReader {
         if self.after_return && !text.is_empty() {
             return Err(Rejection::BadRequest);
         }
-        let in_request_line = self.request.is_none();
+        let Some(request) = &self.request else {
+            let room = MAX_REQUEST_LINE - self.line.len();
+            self.line.extend_from_slice(text.get(..room).unwrap_or(text));
+            return if text.len() > room { Err(Rejection::TooLarge) } else { Ok(()) };
+        };
         // One byte more shows that a header line is too long.
-        let limit = if in_request_line { MAX_REQUEST_LINE } else { MAX_HEADER_LINE + 1 };
-        let room = limit - self.line.len();
-        if in_request_line && text.len() > room {
-            return Err(Rejection::TooLarge);
+        let room = (MAX_HEADER_LINE + 1).saturating_sub(self.line.len());
+        let (start, rest) = text.split_at(room.min(text.len()));
+        self.line.extend_from_slice(start);
+        if self.line.len() > MAX_HEADER_LINE {
+            let room = (request.max_line(&self.line) + 1).saturating_sub(self.line.len());
+            self.line.extend_from_slice(rest.get(..room).unwrap_or(rest));
         }
-        self.line.extend_from_slice(text.get(..room).unwrap_or(text));
         Ok(())
     }
 
@@ -153,9 +179,10 @@ impl RequestHead {
         if method.is_empty() || !method.bytes().all(is_token) || target.contains('\t') {
             return Err(Rejection::BadRequest);
         }
-        let head_only = match method {
-            "GET" => false,
-            "HEAD" => true,
+        let method = match method {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" if path_of(target) == Some(wire::SURVEY_PATH) => Method::Post,
             _ => return Err(Rejection::Method),
         };
         let path = path_of(target).ok_or(Rejection::BadRequest)?;
@@ -164,7 +191,20 @@ impl RequestHead {
         }
         let (path, encodings) = (path.to_owned(), AcceptedEncodings::default());
         let types = AcceptedTypes::default();
-        Ok(Self { head_only, http_1_0, path, passed: Vec::new(), encodings, types })
+        let (passed, has_own_host) = (Vec::new(), false);
+        Ok(Self { method, http_1_0, path, passed, encodings, types, has_own_host })
+    }
+
+    /// The route: with this method, of this path.
+    pub(super) fn route(&self) -> Route {
+        if self.method == Method::Post { Route::SurveyCommand } else { Route::of(&self.path) }
+    }
+
+    /// The longest line of a header that begins so.
+    fn max_line(&self, start: &[u8]) -> usize {
+        let name = start.split(|&byte| byte == b':').next().unwrap_or_default();
+        let is_command = name.eq_ignore_ascii_case(wire::SURVEY.as_bytes());
+        if is_command && self.method == Method::Post { MAX_COMMAND_LINE } else { MAX_HEADER_LINE }
     }
 
     /// Reads a header line, or the start of one that is too long. `seen` has the earlier ones that may
@@ -177,7 +217,7 @@ impl RequestHead {
             return Err(Rejection::BadRequest);
         }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
-        let whole = line.len() <= MAX_HEADER_LINE;
+        let whole = line.len() <= self.max_line(line);
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let no_body = whole && value == b"0";
         if is("Transfer-Encoding") || is("Expect") || (is(CONTENT_LENGTH) && !no_body) {
@@ -198,7 +238,13 @@ impl RequestHead {
             return Err(Rejection::BadRequest);
         }
         seen.push(known);
-        if let Some(value) = plain(value).filter(|_| whole && PASSED.contains(&known)) {
+        self.has_own_host |= known == HOST && whole && is_own_host(value);
+        let value = match (known, self.method) {
+            (wire::SURVEY, Method::Post) => plain(value, wire::MAX_SURVEY, b" "),
+            (wire::SURVEY, _) => None,
+            _ => plain(value, MAX_VALUE, b""),
+        };
+        if let Some(value) = value.filter(|_| whole && PASSED.contains(&known)) {
             self.passed.push((known, value));
         }
         Ok(())
@@ -212,14 +258,22 @@ impl RequestHead {
         (request.size.is_none() && shows_echo).then_some(request)
     }
 
-    /// Adds the client's address, for the server alone. A client's own header of that name does not pass.
-    pub(super) fn add_client(&mut self, address: IpAddr) {
-        self.passed.push((wire::CLIENT, address.to_string()));
+    /// Adds the client's address, for the server alone, where the server needs it. A client's own header of that
+    /// name does not pass.
+    pub(super) fn add_client(&mut self, route: &Route, address: IpAddr) {
+        let command = *route == Route::SurveyCommand && self.has_own_host;
+        if command || *route == Route::KeepAlive {
+            self.passed.push((wire::CLIENT, address.to_string()));
+        }
     }
 
     /// The request as forwarded, always in HTTP/1.1.
     pub(super) fn render(&self, sequence: u64) -> String {
-        let method = if self.head_only { "HEAD" } else { "GET" };
+        let method = match self.method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+        };
         let mut text = format!("{method} {} HTTP/1.1\r\nHost: wylis\r\n", self.path);
         for (name, value) in &self.passed {
             // Writing to a String cannot fail.
@@ -259,11 +313,24 @@ fn is_path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte)
 }
 
-/// A value that needs no quoting anywhere; a header with any other value is dropped.
-fn plain(value: &[u8]) -> Option<String> {
-    let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:,=".contains(byte);
-    let valid = (1..=MAX_VALUE).contains(&value.len()) && value.iter().all(safe);
+/// A value that needs no quoting anywhere, with `more` characters; a header with any other value is dropped.
+fn plain(value: &[u8], max: usize, more: &[u8]) -> Option<String> {
+    let safe =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:,=".contains(byte) || more.contains(byte);
+    let valid = (1..=max).contains(&value.len()) && value.iter().all(safe);
     String::from_utf8(value.to_vec()).ok().filter(|_| valid)
+}
+
+/// Whether a Host is an address or `localhost`, with or without a port.
+fn is_own_host(value: &[u8]) -> bool {
+    let text = str::from_utf8(value).unwrap_or_default();
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let port = port.strip_prefix(':').or(port.is_empty().then_some(""));
+        return address.parse::<Ipv6Addr>().is_ok() && port.is_some_and(digits);
+    }
+    let (host, port) = text.split_once(':').unwrap_or((text, ""));
+    digits(port) && (host.eq_ignore_ascii_case("localhost") || host.parse::<Ipv4Addr>().is_ok())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 
-use super::request::RequestHead;
+use super::request::{Method, RequestHead};
 use crate::wire;
 
 /// Longest head of a response: the server's take about 600 bytes with the longest names.
@@ -60,7 +60,7 @@ impl BackendResponse {
     pub(super) fn new(sequence: u64, request: &RequestHead) -> Self {
         Self {
             sequence,
-            head_only: request.head_only,
+            head_only: request.method == Method::Head,
             http_1_0: request.http_1_0,
             code: None,
             unpaused: false,

@@ -297,7 +297,7 @@ fn unless_blocked(result: io::Result<usize>) -> Result<Option<usize>, FetchError
     }
 }
 
-fn fetch_error(step: Step, error: &io::Error) -> FetchError {
+pub(super) fn fetch_error(step: Step, error: &io::Error) -> FetchError {
     match classify(step, error) {
         Outcome::Failure(reason) => FetchError::Failure(reason),
         Outcome::Local(error) => FetchError::Local(error),

@@ -74,11 +74,19 @@ fn take(shared: &Mutex<Option<Request>>) -> Option<Request> {
 }
 
 fn route(request: &Request) -> Route {
-    Route::of(request.url().split('?').next().unwrap_or_default())
+    match Route::of(request.url().split('?').next().unwrap_or_default()) {
+        Route::Survey if *request.method() == Method::Post => Route::SurveyCommand,
+        route => route,
+    }
 }
 
 fn answer_here(request: Request, route: Route, views: &dyn Views) {
-    if !matches!(request.method(), Method::Get | Method::Head) {
+    let is_admitted = match request.method() {
+        Method::Get | Method::Head => true,
+        Method::Post => route == Route::SurveyCommand,
+        _ => false,
+    };
+    if !is_admitted {
         let answer = text((405, "method not allowed\n")).with_header_of("Allow", "GET, HEAD");
         return respond(request, answer);
     }
@@ -89,6 +97,7 @@ fn answer_here(request: Request, route: Route, views: &dyn Views) {
         Route::Page => page(request, views),
         Route::Metrics => scrape(request, views),
         Route::Health => monitor(request, views),
+        Route::SurveyCommand => command(request, views),
         route => match document(&route, accepts_gzip(&request), views) {
             Ok(content) => {
                 let headers = [("Content-Type", JSON), ("Cache-Control", "no-store")];
@@ -172,6 +181,7 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
             let level = gzip.then_some(Level::Fast);
             Ok(Content::of(level, views, true, &|| matrix_json(&matrix)))
         }
+        Route::Survey => Ok(short(views.survey())),
         Route::Peer(peer) => {
             let snapshot = snapshot()?;
             peer_json(node, instance, &snapshot, peer).map(short).ok_or(NOT_FOUND)
@@ -250,6 +260,23 @@ fn keepalive(request: Request, views: &dyn Views) {
     if is_get {
         views.request_received(keep_alive, client);
     }
+}
+
+/// A command of a survey. Without its header, which no page of another origin can send, it is none.
+fn command(request: Request, views: &dyn Views) {
+    let (code, content) = match header(&request, wire::SURVEY) {
+        None => (400, b"no command\n".to_vec()),
+        Some(command) => {
+            let sender = KeepAlive::read(|name| header(&request, name));
+            let client = header(&request, wire::CLIENT).and_then(|text| text.parse().ok());
+            views.command(command, sender, client)
+        }
+    };
+    let content_type = if content.starts_with(b"{") { JSON } else { PLAIN_TEXT };
+    let response = Response::from_data(content).with_status_code(code);
+    let response = response.with_header_of("Content-Type", content_type);
+    // A document of many pairs is long, and a part would not do.
+    respond(request, response.with_chunked_threshold(usize::MAX));
 }
 
 /// The size of the content that makes a large answer `size` bytes, head included; zero if the head alone is

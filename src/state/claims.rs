@@ -206,6 +206,11 @@ impl Claims {
         }
     }
 
+    /// Whether a probe decides on a claim just now.
+    pub(super) fn is_checking(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| past.check.is_some())
+    }
+
     /// Takes the claim that this report decides, if its check is in flight.
     pub(super) fn end_check(&mut self, report: &Report) -> Option<Claim> {
         let past = self.past.as_mut()?;

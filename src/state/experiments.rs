@@ -43,6 +43,11 @@ impl Experiments {
         due.or_else(|| self.flows.due(now, peer))
     }
 
+    /// Whether one is in flight.
+    pub(super) fn in_flight(&self) -> bool {
+        self.in_flight
+    }
+
     /// Records that one was begun, or could not be: then it is due again a while later.
     pub(super) fn begin(&mut self, now: Moment, experiment: &Experiment, accepted: bool) {
         self.in_flight = accepted;

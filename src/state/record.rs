@@ -13,6 +13,7 @@ use super::flaky::{Failures, most_frequent};
 use super::gap::Gaps;
 use super::large::LargeProbes;
 use super::path;
+use super::rest::{Rest, Surveyed};
 use super::rhythm::Rhythm;
 use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
 use super::verdict::{Evidence, Incoming, Verdict};
@@ -82,6 +83,10 @@ pub struct PeerRecord {
     pub large: LargeProbes,
     /// What experiments found.
     pub experiments: Experiments,
+    /// Whether it rests for a survey.
+    pub(super) rest: Rest,
+    /// What the last survey found of the pair.
+    pub survey: Option<Box<Surveyed>>,
     /// The instance that answered the last successful probe.
     pub responder: Option<Instance>,
     /// Its goodbye is in effect until then.
@@ -144,6 +149,8 @@ impl PeerRecord {
             failing_since: None,
             large: LargeProbes::default(),
             experiments: Experiments::default(),
+            rest: Rest::No,
+            survey: None,
             responder: None,
             draining_until: None,
             claims: Claims::default(),
@@ -167,6 +174,7 @@ impl PeerRecord {
             incoming_retransmits: self.incoming_retransmits,
             gaps: self.gaps,
             large: self.large.counters(),
+            survey: self.survey.take(),
             verdict: self.verdict,
             ..Self::new(peer, 0)
         };
@@ -347,6 +355,12 @@ impl PeerRecord {
     /// Ends the goodbye: the silence until now was announced by it.
     pub(super) fn expire_goodbye(&mut self, now: Instant) {
         self.draining_until = None;
+        self.requests_due_since = self.requests_due_since.map(|_| now);
+    }
+
+    /// The silence until now says nothing: the peer rested.
+    pub(super) fn restart_incoming(&mut self, now: Instant) {
+        self.rhythm.resume(now);
         self.requests_due_since = self.requests_due_since.map(|_| now);
     }
 

@@ -31,6 +31,11 @@ impl Rhythm {
         self.gaps = [0; GAPS];
     }
 
+    /// The peer rested until now: the gap says nothing.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.last = self.last.map(|_| now);
+    }
+
     /// A request arrived.
     pub(super) fn hear(&mut self, now: Instant) {
         if let Some(last) = self.last.replace(now) {

@@ -156,6 +156,19 @@ impl Views for Agent {
         let empty = MeshState::new(settings()).snapshot(Moment::now());
         Some(Arc::new(Matrix::new(&self.node, &empty, GATHERING_TIME)))
     }
+    fn survey(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    /// Tells the parent what arrived.
+    fn command(
+        &self,
+        command: &str,
+        sender: Option<KeepAlive>,
+        client: Option<IpAddr>,
+    ) -> (u16, Vec<u8>) {
+        let sender = sender.map(|sender| sender.node.to_string());
+        (409, format!("{command} from {sender:?} at {client:?}").into_bytes())
+    }
     fn fetch_row(&self, _: &Snapshot, _: &NodeName) -> Option<Result<Vec<u8>, RowError>> {
         None
     }

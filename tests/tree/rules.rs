@@ -28,8 +28,8 @@ const MAY_IMPORT: [(&str, &[&str]); 31] = [
     ("route", &["label", "name", "wire"]),
     ("random", &[]),
     ("schedule", &["name", "random"]),
-    ("state", &["experiment", "label", "name", "peer", "probe", "token", "wire"]),
-    ("prober", &["experiment", "gzip", "name", "probe", "tcp_info", "token", "wire"]),
+    ("state", &["experiment", "label", "name", "peer", "probe", "survey", "token", "wire"]),
+    ("prober", &["experiment", "gzip", "name", "probe", "survey", "tcp_info", "token", "wire"]),
     (
         "discovery",
         &["bounded_list", "heartbeat", "host_port", "label", "name", "peer", "random", "shutdown"],

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::name::{Instance, NodeName};
 use crate::token::PairToken;
+use wylis_harness::bounds::worst_case;
 
 fn read(bytes: &[u8]) -> Result<Option<RequestHead>, Rejection> {
     HeadReader::default().read(bytes)
@@ -39,10 +40,113 @@ fn the_clients_address_is_the_gates_word_alone() {
     let text =
         "GET /keepalive HTTP/1.1\r\nHost: a\r\nWylis-Client: 10.0.0.9\r\nwylis-client: x\r\n\r\n";
     let mut request = read(text.as_bytes()).unwrap().unwrap();
-    request.add_client("fd00::1".parse().unwrap());
+    request.add_client(&Route::KeepAlive, "fd00::1".parse().unwrap());
     let forwarded = request.render(9);
     let lines = forwarded.lines().filter(|line| line.contains("lient"));
     assert_eq!(lines.collect::<Vec<_>>(), ["Wylis-Client: fd00::1"]);
+}
+
+/// A command as it is forwarded, from a client of this address.
+fn forwarded(text: &str) -> String {
+    let mut request = read(text.as_bytes()).unwrap().expect(text);
+    let route = request.route();
+    request.add_client(&route, "127.0.0.1".parse().unwrap());
+    request.render(9)
+}
+
+#[test]
+fn a_post_is_a_command_of_the_survey_or_nothing() {
+    let of =
+        |path: &str, more: &str| format!("POST {path} HTTP/1.1\r\nHost: [::1]:9\r\n{more}\r\n");
+    let command = "Wylis-Survey: start to=b,c gaps=10,30.5 budget=7200\r\n";
+    for empty in ["", "Content-Length: 0\r\n"] {
+        let text = forwarded(&of("/api/v1/survey?x", &format!("{command}{empty}")));
+        assert_eq!(
+            text,
+            format!(
+                "POST /api/v1/survey HTTP/1.1\r\nHost: wylis\r\n{command}Wylis-Client: 127.0.0.1\r\n\
+                 Wylis-Sequence: 9\r\n\r\n"
+            )
+        );
+    }
+    for path in
+        ["/", "/keepalive", "/api/v1/survey/", "/api/v1/surve", "/API/v1/survey", "*", "/%00"]
+    {
+        assert_eq!(refused(&of(path, command)), Rejection::Method, "{path}");
+    }
+    for body in ["Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n", "Expect: x\r\n"] {
+        assert_eq!(refused(&of("/api/v1/survey", body)), Rejection::Body, "{body}");
+    }
+    let sent = format!("{}b", of("/api/v1/survey", ""));
+    assert_eq!(refused(&sent), Rejection::Body);
+    for other in ["PUT", "DELETE", "OPTIONS", "PATCH", "post"] {
+        let text = format!("{other} /api/v1/survey HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(refused(&text), Rejection::Method, "{other}");
+    }
+    let get = of("/api/v1/survey", command).replace("POST", "GET");
+    assert!(!forwarded(&get).contains("Survey"), "of a POST alone");
+}
+
+#[test]
+fn the_client_of_a_command_is_passed_only_with_a_host_that_no_page_can_forge() {
+    let passes = |host: &str| {
+        let text = format!("POST /api/v1/survey HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        forwarded(&text).contains("Wylis-Client")
+    };
+    for own in [
+        "127.0.0.1",
+        "10.0.0.1:9050",
+        "localhost",
+        "LocalHost:80",
+        "[::1]",
+        "[fd00::1]:9050",
+        "127.0.0.1:",
+    ] {
+        assert!(passes(own), "{own}");
+    }
+    for foreign in [
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example:9050",
+        "evil.example:127.0.0.1",
+        "localhost:9050:x",
+        "localhost@evil.example",
+        "evil.example, localhost",
+        "[::1]x",
+        "[::1",
+        "[evil.example]",
+        "::1",
+        "0x7f.1",
+        "[::1]:x",
+        "wylis",
+    ] {
+        assert!(!passes(foreign), "{foreign}");
+    }
+}
+
+#[test]
+fn the_bounds_of_a_command_are_exact() {
+    let of = |method: &str, length: usize, name: &str| {
+        let value = "x".repeat(length);
+        format!("{method} /api/v1/survey HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\n\r\n")
+    };
+    let longest = wire::MAX_SURVEY;
+    assert!(longest as f64 <= worst_case("MAX_SURVEY"));
+    let passed = |text: &str| passes(text).contains("xxx");
+    assert!(passed(&of("POST", longest, "wylis-SURVEY")));
+    assert!(!passed(&of("POST", longest + 1, "Wylis-Survey")), "dropped");
+    assert!(!passed(&of("POST", longest, "Wylis-Node")), "of this header alone");
+    let mut reader = HeadReader::default();
+    for method in ["GET", "POST"] {
+        reader = HeadReader::default();
+        let text = of(method, 60_000, "Wylis-Survey");
+        let (start, _) = text.split_at(59_000);
+        assert_eq!(reader.read(start.as_bytes()), Ok(None));
+        let max = if method == "POST" { MAX_COMMAND_LINE } else { MAX_HEADER_LINE };
+        assert_eq!(reader.line.len(), max + 1, "{method}");
+    }
+    drop(reader);
 }
 
 #[test]
@@ -247,6 +351,10 @@ fn near_miss() -> impl Strategy<Value = Vec<u8>> {
         "GET",
         "HEAD",
         "POST",
+        "POST /api/v1/survey HTTP/1.1\r\nHost: ::1",
+        "Wylis-Survey: ",
+        "/api/v1/survey",
+        "[::1]:1",
         " ",
         "/",
         "/keepalive",
@@ -291,7 +399,8 @@ fn is_canonical(text: &str) -> bool {
     for line in lines {
         let (name, value) = line.split_once(": ").unwrap();
         names.push(name);
-        assert!(value.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
+        let allowed = |byte: u8| byte.is_ascii_graphic() || (byte == b' ' && name == wire::SURVEY);
+        assert!(value.bytes().all(allowed), "{text:?}");
     }
     let others = ["Host", "Accept-Encoding", "Accept", wire::SEQUENCE];
     let known = names.iter().all(|name| PASSED.contains(name) || others.contains(name));
@@ -301,7 +410,7 @@ fn is_canonical(text: &str) -> bool {
     known
         && names.len() == count
         && first.len() == 3
-        && ["GET", "HEAD"].contains(&first[0])
+        && (["GET", "HEAD"].contains(&first[0]) || first[..2] == ["POST", wire::SURVEY_PATH])
         && first[1].starts_with('/')
         && first[1].bytes().all(is_path)
         && first[2] == "HTTP/1.1"
@@ -317,11 +426,24 @@ fn by_httparse(bytes: &[u8]) -> RequestHead {
     assert_eq!(status, httparse::Status::Complete(bytes.len()));
     let target = request.path.unwrap().split('?').next().unwrap();
     let path = target.strip_prefix("http://a").unwrap_or(target);
+    let method = match request.method {
+        Some("HEAD") => Method::Head,
+        Some("POST") => Method::Post,
+        _ => Method::Get,
+    };
     let passed = request.headers.iter().filter_map(|header| {
         let name = PASSED.iter().find(|name| name.eq_ignore_ascii_case(header.name))?;
-        Some((*name, plain(header.value)?))
+        Some(match (*name, method) {
+            (wire::SURVEY, Method::Post) => (*name, plain(header.value, 1024, b" ")?),
+            (wire::SURVEY, _) => return None,
+            _ => (*name, plain(header.value, MAX_VALUE, b"")?),
+        })
     });
     let (mut encodings, mut types) = (AcceptedEncodings::default(), AcceptedTypes::default());
+    let is_host = |name: &str| name.eq_ignore_ascii_case(HOST);
+    let own_host = |value: &[u8]| value.len() <= MAX_VALUE && is_own_host(value);
+    let has_own_host =
+        request.headers.iter().any(|header| is_host(header.name) && own_host(header.value));
     for header in request.headers.iter() {
         if header.name.eq_ignore_ascii_case("Accept-Encoding") {
             encodings.add(header.value);
@@ -332,7 +454,8 @@ fn by_httparse(bytes: &[u8]) -> RequestHead {
     RequestHead {
         encodings,
         types,
-        head_only: request.method == Some("HEAD"),
+        method,
+        has_own_host,
         http_1_0: request.version == Some(0),
         path: if path.is_empty() { "/" } else { path }.to_owned(),
         passed: passed.collect(),
@@ -355,15 +478,17 @@ proptest! {
     #[test]
     fn a_valid_request_reads_as_with_httparse(
         before in prop::sample::select(vec!["", "\r\n"]),
-        method in prop::sample::select(vec!["GET", "HEAD"]),
+        method in prop::sample::select(vec!["GET", "HEAD", "POST"]),
         target in "(http://a)?(/[a-z/._~-]{0,20})(\\?[!-~]{0,20})?",
         version in prop::sample::select(vec!["HTTP/1.0", "HTTP/1.1"]),
         headers in prop::collection::vec(
             ("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,9}", "[\\t -~\u{80}-\u{fff}]{0,400}"), 0..9),
         passed in prop::sample::subsequence(PASSED.to_vec(), 0..=PASSED.len()),
-        value in "[ \\t]{0,3}[0-9A-Za-z._:,= -]{0,260}[ \\t]{0,3}",
+        value in "[ \\t]{0,3}[0-9A-Za-z._:,= -]{0,260}([0-9a-z ]{900})?[ \\t]{0,3}",
+        host in "a|localhost(:[0-9]{0,3})?|([0-9]{1,3}[.:]){1,6}|\\[[0-9a-f:]{2,9}\\](:9)?",
     ) {
-        let mut text = format!("{before}{method} {target} {version}\r\nhost: a\r\n");
+        let target = if method == "POST" { wire::SURVEY_PATH.to_owned() } else { target };
+        let mut text = format!("{before}{method} {target} {version}\r\nhost: {host}\r\n");
         for (name, value) in &headers {
             let _ = write!(text, "X-{name}:{value}\r\n");
         }

@@ -97,8 +97,9 @@ fn is_replaced(facts: &Facts<'_>, node: usize) -> bool {
 /// Says which rows are missing; a finding may have said it of some nodes. That of an agent which is being replaced,
 /// so that it drains or was not probed yet for some node, is no fault.
 pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
-    // A list of peers that is newer elsewhere is no fault.
-    let errors = RowError::all().filter(|error| *error != RowError::NoPeer);
+    // A list of peers that is newer elsewhere is no fault, and neither is a survey.
+    let is_fault = |error: &RowError| !matches!(error, RowError::NoPeer | RowError::Surveyed);
+    let errors = RowError::all().filter(is_fault);
     let found = errors.map(|error| {
         let is = |node: &usize| {
             facts.row(*node).err() == Some(error)

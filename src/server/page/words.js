@@ -27,6 +27,7 @@ const CAUSES = {
   too_large: "the row or the whole matrix exceeds its size limit",
   busy: "not fetched before the deadline",
   unsupported: "the agent is of another release, or another program answers",
+  surveyed: "not asked while the pair rests for a survey",
   no_peer: "only in the rows of other nodes, not in this agent's list of peers",
 };
 const lookup = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);

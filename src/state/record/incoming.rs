@@ -78,6 +78,7 @@ impl PeerRecord {
         own_interval: Duration,
     ) -> bool {
         match (self.rhythm.last(), self.announced_interval, self.requests_due_since) {
+            _ if self.surveyed() => self.silent,
             (Some(last), Some(announced), Some(due)) if self.draining_until.is_none() => {
                 let since = last.max(due).max(listening_since.unwrap_or(due));
                 let proven = self.claims.has_proven;

@@ -1,0 +1,102 @@
+//! What the loop does for the survey: it has peers rest, and resumes them.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::super::event_loop::EventLoop;
+use super::Survey;
+use super::grants::{Contact, Stage};
+use crate::name::NodeName;
+use crate::state::Surveyed;
+
+impl EventLoop {
+    /// Follows what the survey has granted. Cheap without one.
+    pub(in crate::agent) fn follow_survey(&mut self, now: Instant) {
+        let survey = Arc::clone(&self.shared.survey);
+        let results = survey.lock().grants.take_results();
+        for (node, result) in results {
+            self.state.set_survey(&node, Surveyed { result, at: SystemTime::now() });
+        }
+        while let Some((node, stage)) = survey.stage(now) {
+            let next = self.advance_rest(now, &survey, &node, stage);
+            if next == Some(stage) {
+                return;
+            }
+            survey.set_stage(next);
+        }
+    }
+
+    /// The next stage of the rest with this peer; `None` once the peer is resumed.
+    fn advance_rest(
+        &mut self,
+        now: Instant,
+        survey: &Survey,
+        node: &NodeName,
+        stage: Stage,
+    ) -> Option<Stage> {
+        let lost = (!self.state.is_resting(node)).then_some(Stage::Over("disturbed"));
+        match stage {
+            Stage::Asked => Some(match self.begin_rest(survey, node) {
+                Ok(contact) => {
+                    survey.set_contact(contact);
+                    Stage::Settling
+                }
+                Err(reason) => Stage::Over(reason),
+            }),
+            Stage::Settling => lost.or_else(|| {
+                let quiet = self.state.is_quiet(node) && !survey.reads.is_reading(node);
+                Some(if quiet { Stage::Quiet } else { stage })
+            }),
+            Stage::Quiet | Stage::Silent(_) => lost.or(Some(stage)),
+            Stage::Over(_) => {
+                survey.reads.set_resting(None);
+                let resumed = self.state.resume(now, node);
+                self.apply(now, resumed.into_iter().collect());
+                None
+            }
+        }
+    }
+
+    fn begin_rest(&mut self, survey: &Survey, node: &NodeName) -> Result<Contact, &'static str> {
+        let record = self.state.rest(node)?;
+        let contact = Contact { address: record.peer.address, token: record.token(&survey.key) };
+        self.schedule.pause(node);
+        survey.reads.set_resting(Some(node.clone()));
+        Ok(contact)
+    }
+}
+
+impl Survey {
+    fn stage(&self, now: Instant) -> Option<(NodeName, Stage)> {
+        let mut inner = self.lock();
+        let rest = inner.grants.current(now)?;
+        Some((rest.peer.clone(), rest.stage))
+    }
+
+    /// Sets the next stage, unless a thread has ended the rest meanwhile.
+    fn set_stage(&self, next: Option<Stage>) {
+        let mut inner = self.lock();
+        match next {
+            None => inner.grants.forget_rest(),
+            Some(next) => inner.grants.advance(next),
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    fn set_contact(&self, contact: Contact) {
+        self.lock().grants.set_contact(contact);
+    }
+
+    /// A request of a peer that rests has come in.
+    pub(in crate::agent) fn hear(&self, at: Instant, node: &NodeName) {
+        self.lock().grants.hear(at, node);
+        self.changed.notify_all();
+    }
+
+    /// The agent has to send something to a peer, whether it rests or not.
+    pub(in crate::agent) fn disturb(&self, node: &NodeName) {
+        self.lock().grants.end_rest(Some(node), "disturbed");
+        self.changed.notify_all();
+    }
+}
