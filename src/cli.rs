@@ -1,6 +1,6 @@
-//! Commands for operators: this node's peers, the matrix, and single probes.
+//! Commands for operators: this node's peers, the matrix, single probes, and surveys.
 //!
-//! They are clients of an agent's routes and do not change its state. A closed standard output ends
+//! They are clients of an agent's routes. Only a survey changes what the agent does. A closed standard output ends
 //! them without an error.
 
 /// Appends formatted text to a `String`, which cannot fail.
@@ -18,6 +18,7 @@ mod fetch;
 mod paint;
 mod peers;
 mod probe;
+mod survey;
 
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub fn run(command: Command, arguments: &[String], environment: &Environment) ->
         Command::Peers => peers::run(&options, paint),
         Command::Cluster => cluster::run(&options, paint),
         Command::Probe => probe::run(&options, paint),
+        Command::Survey => survey::run(&options),
     };
     exit.unwrap_or_else(|exit| exit)
 }

@@ -17,7 +17,7 @@ use crate::probe::{Direction, FailureReason};
 pub use command::{Command, MAX_COMMAND};
 pub use search::Search;
 pub use status::{PairNow, PairReport, State, Status};
-pub use text::{REMARKS, recommendation};
+pub use text::{REMARKS, recommendation, seconds};
 pub use tournament::Tournament;
 
 /// The gaps to try, without others: 10, 30, 60, 120 and 300 s.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::survey::request::{self, Request};
 use super::{Environment, variable};
 use crate::config::{DEFAULT_PORT, SettingError, Values, listen_address};
 use crate::host_port::HostPort;
@@ -59,6 +60,8 @@ label_set! {
         Cluster = "cluster",
         /// Probes any agent.
         Probe = "probe",
+        /// Begins, shows or ends a survey.
+        Survey = "survey",
     }
 }
 
@@ -97,14 +100,46 @@ const TIMEOUT: Flag = Flag {
     help: "time limit of a whole probe, 10ms to 1m",
     default: "5s",
 };
+const TO: Flag = Flag {
+    name: request::TO,
+    value: "NODE,…",
+    help: "survey the agent's node with each of these nodes",
+    default: "",
+};
+const ALL: Flag =
+    Flag { name: request::ALL, value: "", help: "survey all pairs of nodes", default: "" };
+const GAPS: Flag = Flag {
+    name: request::GAPS,
+    value: "TIMES",
+    help: "idle times to try, 1 to 16 ascending ones from 1s to 10m",
+    default: "10s,30s,60s,120s,300s",
+};
+const BUDGET: Flag = Flag {
+    name: request::BUDGET,
+    value: "TIME",
+    help: "the longest time of the survey, 1s to 24h",
+    default: "2h",
+};
+const YES: Flag = Flag {
+    name: request::YES,
+    value: "",
+    help: "begin without asking; needed without a terminal",
+    default: "",
+};
+const STOP: Flag = Flag { name: request::STOP, value: "", help: "end the survey", default: "" };
+const SURVEY: [Flag; 8] = [TO, ALL, GAPS, BUDGET, YES, STOP, AGENT, JSON];
 const LISTEN: &str = "WYLIS_LISTEN";
 /// The positional argument of `probe`.
 const TARGET: &str = "HOST:PORT";
 const HOST_PORT: &str = "HOST:PORT, with a port from 1 to 65535 and an IPv6 address in brackets";
 
 /// Usage and purpose of each command.
-pub const COMMANDS: [(&str, &str); 3] =
-    [Command::Peers.summary(), Command::Cluster.summary(), Command::Probe.summary()];
+pub const COMMANDS: [(&str, &str); 4] = [
+    Command::Peers.summary(),
+    Command::Cluster.summary(),
+    Command::Probe.summary(),
+    Command::Survey.summary(),
+];
 
 impl Command {
     const fn summary(self) -> (&'static str, &'static str) {
@@ -121,6 +156,10 @@ impl Command {
                 "wylis probe HOST:PORT [--count N] [--interval TIME] [--timeout TIME]",
                 "Probes any agent now; changes no counter of a pair",
             ),
+            Self::Survey => (
+                "wylis survey [--to NODE,…] [--all] [--gaps TIMES] [--budget TIME] [--yes] [--stop] [--json]",
+                "Finds out after which idle time paths go cold; without --to, --all or --stop, shows the survey",
+            ),
         }
     }
 
@@ -128,6 +167,7 @@ impl Command {
         match self {
             Self::Peers | Self::Cluster => &[AGENT, JSON],
             Self::Probe => &[COUNT, INTERVAL, TIMEOUT],
+            Self::Survey => &SURVEY,
         }
     }
 
@@ -145,7 +185,7 @@ impl Command {
         }
         text.push_str(
             "  -h, --help         print this\n\nExit codes: 0 nothing is down, 1 error, 2 wrong usage, 4 a \
-             peer is down, a row is missing or a probe failed.\n",
+             peer is down, a row is missing, a probe failed or a path goes cold.\n",
         );
         text
     }
@@ -160,6 +200,7 @@ pub(super) struct Options {
     pub(super) count: u32,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
+    pub(super) survey: Request,
 }
 
 impl Options {
@@ -169,7 +210,8 @@ impl Options {
         arguments: &[String],
         environment: &Environment,
     ) -> Result<Self, Vec<SettingError>> {
-        let defaults = [COUNT, INTERVAL, TIMEOUT].map(|flag| (flag.name, flag.default));
+        let defaults =
+            [COUNT, INTERVAL, TIMEOUT, GAPS, BUDGET].map(|flag| (flag.name, flag.default));
         let mut values = Values::new(defaults);
         let positional = (command == Command::Probe).then_some(TARGET);
         values.add_arguments(arguments, &format!("wylis {command}"), positional, |name| {
@@ -181,7 +223,7 @@ impl Options {
                 let missing = "is required: the agent to probe";
                 values.required(TARGET, missing, HOST_PORT, |text| text.parse().ok())
             }
-            Command::Peers | Command::Cluster => agent(&mut values, environment),
+            Command::Peers | Command::Cluster | Command::Survey => agent(&mut values, environment),
         };
         let expected = "a number from 0 to 1000000";
         let count = values.or_default(COUNT.name, expected, |text| {
@@ -190,7 +232,8 @@ impl Options {
         let json = values.get(JSON.name).is_some();
         let interval = values.duration(INTERVAL.name, 100, 3_600_000);
         let timeout = values.duration(TIMEOUT.name, 10, 60_000);
-        values.finish(target.map(|target| Self { target, json, count, interval, timeout }))
+        let survey = Request::read(&mut values);
+        values.finish(target.map(|target| Self { target, json, count, interval, timeout, survey }))
     }
 }
 

@@ -13,7 +13,7 @@ pub enum Exit {
     Usage(Vec<SettingError>),
     /// A second signal cut the agent's drain short.
     Interrupted,
-    /// A command found a peer down or flaky, got a finding, or a probe of it failed.
+    /// A command found a peer down or flaky, got a finding, a probe of it failed, or a path goes cold.
     Unhealthy,
 }
 

@@ -7,10 +7,13 @@ use super::{Exit, print};
 use crate::document::ReadError;
 use crate::host_port::HostPort;
 use crate::probe::Phase;
-use crate::prober::{Fetch, FetchError, fetch};
+use crate::prober::{Fetch, FetchError, fetch, post};
+use crate::wire::{SURVEY, SURVEY_PATH};
 
 /// Time limit of a fetch from one address; an agent may collect rows for 2 s before it answers.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit of a command: the agent first asks all peers.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest document: the command shares the 32 MiB of the pod with the agent.
 const MAX_LENGTH: usize = 12 * 1024 * 1024;
 
@@ -22,17 +25,34 @@ pub(super) fn resolve(target: &HostPort) -> Result<Vec<SocketAddr>, Exit> {
 /// Fetches the document at `path` from the first address that connects: `localhost` is `::1` and
 /// `127.0.0.1`, and the agent may listen on one of them only.
 pub(super) fn document(addresses: &[SocketAddr], path: &str) -> Result<Vec<u8>, Exit> {
-    let mut errors = Vec::new();
-    for &address in addresses {
-        let request = Fetch {
+    first(addresses, &format!("get {path}"), |address| {
+        fetch(Fetch {
             node: None,
             address,
             path: path.to_owned(),
             timeout: TIMEOUT,
             max_bytes: MAX_LENGTH,
-        };
-        let error = match fetch(request) {
-            Ok(document) => return Ok(document),
+        })
+    })
+}
+
+/// Sends a command of a survey to the first address that connects: the status and the content of the answer.
+pub(super) fn command(addresses: &[SocketAddr], command: &str) -> Result<(u16, Vec<u8>), Exit> {
+    first(addresses, &format!("post {SURVEY_PATH}"), |address| {
+        post(address, SURVEY_PATH, &[(SURVEY, command)], COMMAND_TIMEOUT, MAX_LENGTH)
+    })
+}
+
+/// The result of the first address that connects.
+fn first<T>(
+    addresses: &[SocketAddr],
+    what: &str,
+    request: impl Fn(SocketAddr) -> Result<T, FetchError>,
+) -> Result<T, Exit> {
+    let mut errors = Vec::new();
+    for &address in addresses {
+        let error = match request(address) {
+            Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         errors.push(format!("from {address}: {}", describe(error)));
@@ -45,7 +65,7 @@ pub(super) fn document(addresses: &[SocketAddr], path: &str) -> Result<Vec<u8>, 
             break;
         }
     }
-    Err(Exit::Failed(format!("get {path} {}", errors.join(", "))))
+    Err(Exit::Failed(format!("{what} {}", errors.join(", "))))
 }
 
 fn describe(error: FetchError) -> String {

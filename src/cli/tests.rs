@@ -111,9 +111,8 @@ fn a_target_is_a_host_and_a_port() {
 #[test]
 fn only_the_first_argument_names_a_command() {
     let parse = |arguments: &[&str]| Invocation::parse(&owned(arguments)).unwrap();
-    for (name, command) in
-        [("peers", Command::Peers), ("cluster", Command::Cluster), ("probe", Command::Probe)]
-    {
+    for command in Command::ALL {
+        let name = command.as_str();
         assert_eq!(parse(&[name, "--help"]), Invocation::Command(command));
     }
     assert_eq!(parse(&["--log", "info", "peers", "-h"]), Invocation::Help);
@@ -121,7 +120,7 @@ fn only_the_first_argument_names_a_command() {
     assert_eq!((parse(&[]), parse(&["--log", "peers"])), (Invocation::Agent, Invocation::Agent));
     assert_eq!(
         Invocation::parse(&owned(&["Peers", "--json"])).unwrap_err().to_string(),
-        "Peers: unknown command; the commands are peers, cluster, probe; see wylis --help"
+        "Peers: unknown command; the commands are peers, cluster, probe, survey; see wylis --help"
     );
     for ((usage, _), command) in COMMANDS.iter().zip(Command::ALL) {
         assert!(usage.starts_with(&format!("wylis {command}")));

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(super) const LOGGING_CRATES: [&str; 5] = ["wylis", "rustls", "tiny_http", "ureq", "ureq_proto"];
 
 /// A duration with its unit: `500ms`, `10s`, `1.5s`, `2m`, `1h`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let split = text.find(|letter: char| letter.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(split);
     let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';

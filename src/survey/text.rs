@@ -92,7 +92,8 @@ pub fn recommendation(results: &[PairReport]) -> Option<(Duration, String)> {
 }
 
 /// Whole seconds, or tenths below 10 s, rounded down: a warning must not come late.
-fn seconds(time: Duration) -> String {
+#[must_use]
+pub fn seconds(time: Duration) -> String {
     let tenths = time.as_millis() / 100;
     match (tenths / 10, tenths % 10) {
         (whole, tenth) if whole < 10 && tenth > 0 => format!("{whole}.{tenth} s"),

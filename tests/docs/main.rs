@@ -12,6 +12,7 @@ mod monitoring;
 mod peers;
 mod prose;
 mod security;
+mod survey;
 
 use std::fs;
 use std::path::Path;

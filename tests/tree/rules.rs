@@ -56,6 +56,7 @@ const MAY_IMPORT: [(&str, &[&str]); 31] = [
             "prober",
             "state",
             "survey",
+            "wire",
         ],
     ),
     // These tie the others together.
