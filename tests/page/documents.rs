@@ -309,3 +309,39 @@ fn it_refreshes_every_ten_seconds_while_visible() {
     let failing = count(61);
     assert!((2..=4).contains(&failing), "{failing} in a minute");
 }
+
+#[test]
+fn the_survey_of_a_pair_is_shown_with_its_age() {
+    const IMAGE: &str = "<img src=x onerror=\"document.title='taken'\">";
+    let Some((agent, browser)) = shown(&matrix(&names(3), |_, _| None)) else { return };
+    let peer = |survey: Value| {
+        let peer = json!({"node": "n2", "verdict": "up", "address": "10.0.0.2:9050", "recent": [], "survey": survey});
+        json!({"version": 1, "source": "n1", "target": "n2", "at": AT, "peer": peer})
+    };
+    let cold = "cold after 31 s (3 of 3: first SYN lost, +1.0 s)";
+    let (outgoing, incoming) = (
+        json!({"result": "cold", "text": cold}),
+        json!({"result": "warm", "text": "warm at 300 s"}),
+    );
+    let survey = json!({"at": AT - 600.0, "outgoing": outgoing, "incoming": incoming});
+    agent.serve("api/v1/cluster/n1/n2", &peer(survey));
+    browser.click(&browser.find("[role=gridcell][aria-label^='n1 → n2']"));
+    browser.wait_for(SOON, "document.querySelector('dialog dl')");
+    let dialog = text(&browser, "#way0");
+    for part in [
+        "Survey therecold after 31 s (3 of 3: first SYN lost, +1.0 s), 10 min ago",
+        "Survey backwarm at 300 s, maybe by other traffic, 10 min ago",
+    ] {
+        assert!(dialog.contains(part), "{part} in {dialog}");
+    }
+    // From a hostile agent, and from one that has made no survey.
+    let hostile = json!({"at": IMAGE, "outgoing": {"result": IMAGE, "text": IMAGE}, "incoming": {"text": [IMAGE]}});
+    agent.serve("api/v1/cluster/n1/n2", &peer(hostile));
+    browser.run("reload()");
+    browser.wait_for(SOON, "way0.textContent.includes('Survey there<img')");
+    assert!(!text(&browser, "#way0").contains("Survey back"));
+    assert_eq!(browser.run("return document.images.length"), 0);
+    agent.serve("api/v1/cluster/n1/n2", &peer(Value::Null));
+    browser.run("reload()");
+    browser.wait_for(SOON, "way0.querySelector('dl') && !way0.textContent.includes('Survey')");
+}

@@ -56,6 +56,9 @@ function facts(peer, taken, whole) {
   fact("Incoming requests", isNumber(peer.announced_interval_seconds) ? `every ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken), peer.incoming_retransmits ? `, ${peer.incoming_retransmits} of the last 20 with retransmits` : "");
   if (incoming(peer)) fact("Reverse path", incoming(peer));
   if (isNumber(peer.longest_gap_seconds)) fact("Longest gap", `${latency(peer.longest_gap_seconds)} without a packet, in about an hour`);
+  for (const [name, one] of [["Survey there", peer.survey?.outgoing], ["Survey back", peer.survey?.incoming]]) {
+    if (typeof one?.text === "string") fact(name, `${one.text}${one.result === "warm" ? ", maybe by other traffic" : ""}, `, age(peer.survey.at, taken));
+  }
   fact("Pod", `${peer.address}${peer.ready === true ? ", ready" : peer.ready === false ? ", not ready" : ""}`);
 }
 
