@@ -37,6 +37,8 @@ pub struct Config {
     pub timeout: Duration,
     /// Time between the large probes of one peer; zero for none.
     pub large_interval: Duration,
+    /// The port at which the hosts behind the peers are asked for a sign of life; `None` for none.
+    pub host_port: Option<u16>,
     /// Minimum time between two refreshes of the peer list.
     pub refresh_interval: Duration,
     /// How peers are found.

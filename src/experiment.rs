@@ -66,6 +66,18 @@ pub enum Experiment {
     },
 }
 
+impl Experiment {
+    /// The address to which it connects.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        match self {
+            Self::Mtu { address, .. } | Self::Host { address } | Self::Flows { address, .. } => {
+                *address
+            }
+        }
+    }
+}
+
 /// What an experiment found. `None` where its control failed: nothing is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -82,6 +94,8 @@ pub enum Found {
 pub struct ExperimentReport {
     /// The peer.
     pub node: NodeName,
+    /// The address of the experiment.
+    pub address: SocketAddr,
     /// When it ended; the report may be read later.
     pub ended: Instant,
     /// What it found.

@@ -19,6 +19,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Its other addresses (from the pod's `podIPs`), which are not probed.
     pub other_addresses: Vec<IpAddr>,
+    /// The address of the host behind it, if that is another one.
+    pub host: Option<IpAddr>,
     /// The pod's UID; `None` for a fixed list.
     pub instance: Option<Instance>,
     /// Readiness in Kubernetes; `None` for a fixed list.
@@ -56,7 +58,7 @@ pub struct PeerSet {
 pub struct PeerDiff {
     /// Peers on new nodes.
     pub joined: Vec<Peer>,
-    /// Peers with another address, instance or readiness.
+    /// Peers with another address, host, instance or readiness.
     pub changed: Vec<Peer>,
     /// Nodes without a peer any more.
     pub left: Vec<NodeName>,

@@ -246,6 +246,8 @@ pub struct KernelView {
     /// Path MTU in bytes; `None` before the connection is established. Of a [`Large::Request`] that asked
     /// the path itself: what it learned.
     pub path_mtu: Option<u32>,
+    /// The local port.
+    pub source_port: Option<u16>,
 }
 
 impl KernelView {

@@ -28,7 +28,9 @@ use rustix::process::{Resource, getrlimit};
 use crate::name::{Instance, NodeName};
 pub use attempt::attempt;
 pub use exchange::{ProbeResult, probe_once};
-pub use experiments::{Experimenter, MAX_EXPERIMENTS, host_answers, largest_packet, repeat_flows};
+pub use experiments::{
+    Experimenter, FlowTrial, MAX_EXPERIMENTS, hosts_answer, largest_packet, repeat_flows, try_flows,
+};
 pub use fetch::{Fetch, FetchError, FetchJob, Origin, fetch, fetch_all};
 pub use half_open::HalfOpen;
 pub use pool::Prober;

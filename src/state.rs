@@ -16,7 +16,7 @@ mod samples;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +29,7 @@ use crate::token::{PairToken, TokenKey};
 use crate::wire::KeepAlive;
 use claims::Terms;
 pub use experiments::Experiments;
+use experiments::HOST_BASELINE;
 use large::BlankSuccess;
 pub use large::{LargeDirection, LargeProbes};
 pub use record::PeerRecord;
@@ -63,6 +64,8 @@ pub struct StateSettings {
     pub interval: Duration,
     /// Spacing of one peer's large probes; zero for none.
     pub large_interval: Duration,
+    /// The port at which the hosts behind the peers are asked for a sign of life; `None` for none.
+    pub host_port: Option<u16>,
     /// The agent's own node: together with the target it determines a pair's offset.
     pub source: NodeName,
     /// The agent's own drain, assumed for a peer whose answer shows only that it drains.
@@ -184,6 +187,9 @@ impl MeshState {
         let Some(record) = self.records.get_mut(&peer.node) else { return Vec::new() };
         let record = Arc::make_mut(record);
         if record.peer.address == peer.address && record.peer.instance == peer.instance {
+            if record.peer.host != peer.host {
+                record.experiments.host.replace();
+            }
             record.peer = peer;
             return Vec::new();
         }
@@ -379,9 +385,16 @@ impl MeshState {
     /// The experiments that are due now. Each must be begun or refused with [`Self::begin_experiment`].
     #[must_use]
     pub fn due_experiments(&self, now: Moment) -> Vec<(NodeName, Experiment)> {
+        let StateSettings { host_port, source, .. } = &self.settings;
         let due = |(node, record): (&NodeName, &Arc<PeerRecord>)| {
-            let due = record.experiments.due(now, record.situation());
-            Some((node.clone(), due.filter(|_| !record.surveyed())?))
+            if record.surveyed() {
+                return None;
+            }
+            let host = record.peer.host.zip(*host_port).map(SocketAddr::from);
+            let host = (host, source.share(node, HOST_BASELINE));
+            let situation = record.situation();
+            let experiment = record.experiments.due(now, situation, host, &record.recent)?;
+            Some((node.clone(), experiment))
         };
         self.records.iter().filter_map(due).collect()
     }
@@ -403,7 +416,7 @@ impl MeshState {
     pub fn report_experiment(&mut self, now: Moment, report: &ExperimentReport) -> Vec<Change> {
         let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
         let record = Arc::make_mut(record);
-        record.experiments.end(now, report.found);
+        record.experiments.end(now, report);
         record.update_verdict(self.settings.failure_threshold).into_iter().collect()
     }
 

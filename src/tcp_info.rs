@@ -1,9 +1,12 @@
 //! Reads the kernel's state and statistics of one TCP socket (TCP_INFO, tcp(7)); needs no privilege.
 //!
-//! The only module with `unsafe`: no safe crate offers this call.
-#![expect(unsafe_code, reason = "getsockopt(TCP_INFO) has no safe wrapper")]
+//! It also tells which host sent the ICMP error that ended a connect (IP_RECVERR, ip(7)).
+//!
+//! The only module with `unsafe`: no safe crate offers these calls.
+#![expect(unsafe_code, reason = "TCP_INFO and IP_RECVERR have no safe wrapper")]
 
 use std::mem::{offset_of, size_of};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -143,6 +146,7 @@ pub(crate) fn view(established: Option<(Info, Duration)>, end: Info) -> KernelVi
         connect,
         rtt: rtt.map(|rtt| Duration::from_micros(rtt.into())),
         path_mtu: current.map(|info| info.pmtu),
+        source_port: None,
     }
 }
 
@@ -194,6 +198,65 @@ pub(crate) fn read_served(socket: impl AsFd) -> Option<Served> {
         min_rtt: raw.min_rtt,
         data_segments: raw.data_segs_out,
     })
+}
+
+/// A control message of the kernel's queue of errors: `struct sock_extended_err` with the address of the sender, of
+/// either family.
+#[repr(C)]
+struct QueuedError {
+    header: libc::cmsghdr,
+    error: libc::sock_extended_err,
+    sender: libc::sockaddr_in6,
+}
+
+/// Origins of an error (include/uapi/linux/errqueue.h): SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6.
+const BY_ICMP: [u8; 2] = [2, 3];
+
+/// Has the kernel keep the ICMP errors of a socket of this family, for [`error_sender`]. Of a TCP connection it does so
+/// since Linux 5.9.
+pub(crate) fn keep_errors(socket: impl AsFd, is_ipv4: bool) {
+    let (level, option) = if is_ipv4 {
+        (libc::IPPROTO_IP, libc::IP_RECVERR)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+    };
+    let on = 1_i32;
+    // SAFETY: the descriptor is open while `socket` is borrowed; `on` is readable for its 4 bytes. Where it fails, no
+    // error is kept.
+    unsafe {
+        let (socket, on) = (socket.as_fd().as_raw_fd(), (&raw const on).cast());
+        libc::setsockopt(socket, level, option, on, 4);
+    }
+}
+
+/// The sender of the first ICMP error that was kept; `None` without any.
+pub(crate) fn error_sender(socket: impl AsFd) -> Option<IpAddr> {
+    let mut byte = 0_u8;
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: zeros are valid for integers and null pointers.
+    let (mut queued, mut message): (QueuedError, libc::msghdr) = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut queued).cast();
+    message.msg_controllen = size_of::<QueuedError>() as _;
+    // SAFETY: the descriptor is open while `socket` is borrowed; `message` points to buffers of these lengths, which
+    // outlive the call.
+    let received =
+        unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_ERRQUEUE) };
+    let QueuedError { header, error, sender } = queued;
+    let is_error = matches!(
+        (header.cmsg_level, header.cmsg_type),
+        (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+    );
+    if received < 0 || !is_error || !BY_ICMP.contains(&error.ee_origin) {
+        return None;
+    }
+    match libc::c_int::from(sender.sin6_family) {
+        // The address of `struct sockaddr_in` has the place of the flow label.
+        libc::AF_INET => Some(Ipv4Addr::from(sender.sin6_flowinfo.to_ne_bytes()).into()),
+        libc::AF_INET6 => Some(Ipv6Addr::from(sender.sin6_addr.s6_addr).to_canonical()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
             failure_threshold: config.failure_threshold,
             interval: config.interval,
             large_interval: config.large_interval,
+            host_port: config.host_port,
             source: config.node.clone(),
             drain: config.drain,
             bounds: config.buckets.as_slice().into(),
@@ -261,7 +262,8 @@ fn start_discovery(
             namespace,
             label_selector,
         } => {
-            rule = AddressRule::pods(config.listen, (host, *port), config.peer_port);
+            rule = AddressRule::pods(config.listen, (host, *port), config.peer_port)
+                .with_host_port(config.host_port.unwrap_or(config.peer_port));
             let settings = KubernetesSettings {
                 host: host.clone(),
                 port: *port,

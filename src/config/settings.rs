@@ -53,6 +53,7 @@ settings! {
     INTERVAL "WYLIS_INTERVAL" "10s" "longest time between two probes of one peer, 100ms to 1h; the mean is 0.9 of it";
     TIMEOUT "WYLIS_TIMEOUT" "5s" "time limit of a whole probe, 10ms to 1m";
     LARGE_INTERVAL "WYLIS_LARGE_INTERVAL" "5m" "time between the large probes of one peer, which find paths that drop full-size packets; 0s for none, else 1s to 24h";
+    HOST_PROBE "WYLIS_HOST_PROBE" "on" "whether to ask the nodes of peers for a sign of life, with one SYN each 5 minutes, more while a peer is down: on (at the port of peers), off, or another port that is closed there";
     REFRESH_INTERVAL "WYLIS_REFRESH_INTERVAL" "30s" "minimum time between two refreshes of the pod list, 1s to 1h";
     NAMESPACE "WYLIS_NAMESPACE" "the service account's" "the namespace of the agents' pods";
     LABEL_SELECTOR "WYLIS_LABEL_SELECTOR" "app.kubernetes.io/name=wylis" "the label selector of the agents' pods";
@@ -124,6 +125,12 @@ pub(super) fn validate(mut values: Values) -> Result<Config, Vec<SettingError>> 
     let interval = values.duration(INTERVAL, 100, 3_600_000);
     let timeout = values.duration(TIMEOUT, 10, 60_000);
     let large_interval = large_interval(&mut values);
+    let host_port =
+        values.or_default(HOST_PROBE, "on, off, or a port from 1 to 65535", |text| match text {
+            "on" => Some(Some(peer_port)),
+            "off" => Some(None),
+            text => port(text).map(Some),
+        });
     let refresh_interval = values.duration(REFRESH_INTERVAL, 1_000, 3_600_000);
     let state_dir = values.optional(STATE_DIR, "an absolute path", absolute);
     let drain = values.duration(DRAIN, 0, 300_000);
@@ -149,6 +156,7 @@ pub(super) fn validate(mut values: Values) -> Result<Config, Vec<SettingError>> 
         interval,
         timeout,
         large_interval,
+        host_port,
         refresh_interval,
         discovery,
         state_dir,

@@ -45,6 +45,22 @@ fn defaults_are_those_of_the_table() {
 }
 
 #[test]
+fn hosts_are_asked_at_the_port_of_peers_or_another_one_or_not() {
+    for (value, port) in [("on", Some(9060)), ("off", None), ("9", Some(9)), ("65535", Some(65535))]
+    {
+        let config = run(&["--peer-port", "9060", "--host-probe", value], REQUIRED).unwrap();
+        assert_eq!(config.host_port, port, "{value}");
+    }
+    assert_eq!(run(&["--listen", "[::]:81"], REQUIRED).unwrap().host_port, Some(81), "default");
+    for value in ["0", "65536", "yes", "ON", "10.0.0.1:9"] {
+        let errors = run(&["--host-probe", value], REQUIRED).unwrap_err();
+        let expected =
+            format!("--host-probe = {value:?}: must be on, off, or a port from 1 to 65535");
+        assert_eq!(errors, [expected]);
+    }
+}
+
+#[test]
 fn a_flag_wins_over_its_variable() {
     let mut pairs = REQUIRED.to_vec();
     pairs.push(("WYLIS_INTERVAL", "20s"));

@@ -59,6 +59,8 @@ pub enum AddressRule {
         api_server: Vec<SocketAddr>,
         /// Where the peers listen.
         port: u16,
+        /// Where the hosts behind them are asked for a sign of life.
+        host_port: u16,
     },
 }
 
@@ -98,6 +100,18 @@ impl AddressRule {
             loopback: listen.is_some_and(|listen| effective(listen).ip().is_loopback()),
             api_server: api_server.map(|ip| effective((ip, api_port).into())).into_iter().collect(),
             port,
+            host_port: port,
+        }
+    }
+
+    /// The same, with hosts asked at this port.
+    #[must_use]
+    pub fn with_host_port(self, host_port: u16) -> Self {
+        match self {
+            Self::Fixed => Self::Fixed,
+            Self::Pods { loopback, api_server, port, .. } => {
+                Self::Pods { loopback, api_server, port, host_port }
+            }
         }
     }
 
@@ -114,6 +128,27 @@ impl AddressRule {
     /// Why `address` is not probed; `None` if it may be.
     #[must_use]
     pub fn refusal(&self, address: SocketAddr) -> Option<AddressClass> {
+        match self {
+            Self::Pods { api_server, port, .. }
+                if *port != address.port() && !api_server.contains(&effective(address)) =>
+            {
+                Some(AddressClass::OtherPort)
+            }
+            _ => self.refusal_at_any_port(address),
+        }
+    }
+
+    /// Whether the host of a peer may be asked for a sign of life.
+    #[must_use]
+    pub fn allows_host(&self, host: IpAddr) -> bool {
+        let port = match self {
+            Self::Fixed => 0,
+            Self::Pods { host_port, .. } => *host_port,
+        };
+        self.refusal_at_any_port(SocketAddr::new(host, port)).is_none()
+    }
+
+    fn refusal_at_any_port(&self, address: SocketAddr) -> Option<AddressClass> {
         let address = effective(address);
         let class = AddressClass::of(address.ip());
         match self {
@@ -121,7 +156,6 @@ impl AddressRule {
             Self::Pods { api_server, .. } if api_server.contains(&address) => {
                 Some(AddressClass::ApiServer)
             }
-            Self::Pods { port, .. } if *port != address.port() => Some(AddressClass::OtherPort),
             Self::Pods { loopback: true, .. } => {
                 class.filter(|class| *class != AddressClass::Loopback)
             }
@@ -262,6 +296,26 @@ mod tests {
             let rule = pods(None, host).with_api_server(&[at("192.0.2.1", API_PORT)]);
             assert_eq!(rule.refusal(at("192.0.2.1", PORT)), None, "{host}");
         }
+    }
+
+    #[test]
+    fn a_host_is_another_one_and_not_where_the_api_server_listens() {
+        for (ips, allowed) in
+            CLASSES.map(|(_, ips)| (ips, false)).into_iter().chain([(&OF_A_HOST[..], true)])
+        {
+            for ip in ips {
+                let ip = ip.parse().unwrap();
+                assert_eq!(pods(None, "10.96.0.1").allows_host(ip), allowed, "{ip}");
+            }
+        }
+        let node = "192.0.2.1".parse().unwrap();
+        let rule = pods(None, "192.0.2.1");
+        assert!(rule.allows_host(node), "a control-plane node, at another port");
+        assert!(!rule.with_host_port(API_PORT).allows_host(node));
+        let loopback = pods(Some("127.0.0.1"), "10.96.0.1");
+        assert!(loopback.allows_host("127.0.0.2".parse().unwrap()));
+        assert!(AddressRule::Fixed.allows_host("127.0.0.2".parse().unwrap()));
+        assert!(!AddressRule::Fixed.allows_host("224.0.0.1".parse().unwrap()));
     }
 
     #[test]

@@ -63,6 +63,8 @@ struct StoredPeer {
     #[serde(default, skip_serializing_if = "BoundedList::is_empty")]
     others: BoundedList<IpAddr, MAX_OTHERS>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
 }
 
@@ -181,6 +183,7 @@ fn stored(peer: &Peer) -> StoredPeer {
         node: peer.node.to_string(),
         address: peer.address,
         others: BoundedList(peer.other_addresses.iter().take(MAX_OTHERS).copied().collect()),
+        host: peer.host,
         instance: peer.instance.as_ref().map(ToString::to_string),
     }
 }
@@ -198,6 +201,8 @@ fn restored(peer: StoredPeer, own: &NodeName, rule: &AddressRule) -> Result<Peer
         node,
         address: peer.address,
         other_addresses: peer.others.0,
+        // One that is not allowed any more, as after a change of the port, is no reason to drop the list.
+        host: peer.host.filter(|host| rule.allows_host(*host)),
         instance: instance.map_err(|_| CacheError::Invalid("instance"))?,
         ready: None,
     })
@@ -207,7 +212,8 @@ fn restored(peer: StoredPeer, own: &NodeName, rule: &AddressRule) -> Result<Peer
 fn hash_of(set: &PeerSet) -> u64 {
     let mut hasher = DefaultHasher::new();
     for peer in set.iter() {
-        (&peer.node, peer.address, &peer.other_addresses, &peer.instance).hash(&mut hasher);
+        let Peer { node, address, other_addresses, host, instance, ready: _ } = peer;
+        (node, address, other_addresses, host, instance).hash(&mut hasher);
     }
     hasher.finish()
 }

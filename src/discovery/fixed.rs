@@ -83,7 +83,7 @@ impl PeerSource for FixedSource {
         let deadline = Instant::now() + RESOLVE_LIMIT;
         let last = std::mem::take(&mut self.resolved);
         let (mut peers, mut unresolved, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for Entry { node, target } in entries {
+        for Entry { node, target, host } in entries {
             let mut addresses = resolve(&target, last.get(&target), deadline);
             let all = addresses.len();
             addresses.retain(|address| AddressRule::Fixed.refusal(*address).is_none());
@@ -92,7 +92,8 @@ impl PeerSource for FixedSource {
                 continue;
             };
             let other_addresses = others.iter().map(SocketAddr::ip).collect();
-            peers.push(Peer { node, address, other_addresses, instance: None, ready: None });
+            let (instance, ready) = (None, None);
+            peers.push(Peer { node, address, other_addresses, host, instance, ready });
             self.resolved.insert(target, addresses);
         }
         self.unresolved.update(unresolved.len(), || examples(&unresolved));

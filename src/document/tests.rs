@@ -35,6 +35,7 @@ fn view(of: &str, peers: &[(&str, &[(Outcome, u32)])]) -> Arc<Snapshot> {
         failure_threshold: 3,
         interval,
         large_interval: Duration::ZERO,
+        host_port: None,
         source: name(of),
         drain: interval,
         bounds: [1.0].into(),
@@ -44,6 +45,7 @@ fn view(of: &str, peers: &[(&str, &[(Outcome, u32)])]) -> Arc<Snapshot> {
         node: name(node),
         address: "10.0.0.1:9050".parse().unwrap(),
         other_addresses: Vec::new(),
+        host: None,
         instance: None,
         ready: None,
     };

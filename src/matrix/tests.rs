@@ -15,6 +15,7 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
         failure_threshold: 3,
         interval,
         large_interval: Duration::ZERO,
+        host_port: None,
         source: name(node),
         drain: interval,
         bounds: [1.0].into(),
@@ -24,6 +25,7 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
         node: name(node),
         address: "10.0.0.1:9050".parse().unwrap(),
         other_addresses: Vec::new(),
+        host: None,
         instance: None,
         ready: None,
     };

@@ -17,6 +17,7 @@ fn peers(count: u8) -> impl Iterator<Item = Peer> {
         node: name(&format!("n{number}")),
         address: format!("10.0.0.{number}:9050").parse().unwrap(),
         other_addresses: Vec::new(),
+        host: None,
         instance: None,
         ready: Some(number % 2 == 1),
     })
@@ -29,6 +30,7 @@ fn state(count: u8) -> MeshState {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
         large_interval: Duration::from_secs(300),
+        host_port: None,
         source: NodeName::new("me").unwrap(),
         drain,
         bounds,

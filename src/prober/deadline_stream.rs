@@ -34,6 +34,15 @@ impl DeadlineStream {
         target: SocketAddr,
         deadline: Instant,
     ) -> io::Result<(Self, io::Result<()>)> {
+        Self::open_with(target, deadline, &|_| Ok(()))
+    }
+
+    /// As [`Self::open`], on a socket that is prepared before it connects.
+    pub(super) fn open_with(
+        target: SocketAddr,
+        deadline: Instant,
+        prepare: &dyn Fn(&Socket) -> io::Result<()>,
+    ) -> io::Result<(Self, io::Result<()>)> {
         // `Socket::new` sets close-on-exec; non-blocking from the start saves four fcntl(2).
         let kind = Type::STREAM.nonblocking();
         let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
@@ -41,6 +50,7 @@ impl DeadlineStream {
         // Quick ACKs off before the connect: the handshake's ACK then rides on the request (tcp(7)).
         let _ = socket.set_tcp_quickack(false);
         let _ = socket.set_tcp_nodelay(true);
+        prepare(&socket)?;
         let connecting = match socket.connect(&SockAddr::from(target)) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
             result => result,

@@ -169,8 +169,10 @@ impl Attempt<'_> {
             self.half_open.inspect(|watch| watch.scan());
         }
         let timings = result.as_ref().ok().map(|(_, timings, _)| *timings);
-        let kernel = tcp_info::read(&stream.stream)
-            .map(|end| tcp_info::view(handshake, end).bounded_by(timings));
+        let kernel = tcp_info::read(&stream.stream).map(|end| KernelView {
+            source_port: stream.stream.local_addr().ok().map(|address| address.port()),
+            ..tcp_info::view(handshake, end).bounded_by(timings)
+        });
         (result, kernel)
     }
 

@@ -3,6 +3,7 @@
 //! Experiments are slow: a search for an MTU takes ten connections and up to ten seconds. So they never use a
 //! worker of the pool, and few wait.
 
+mod connect;
 mod flows;
 mod host;
 mod mtu;
@@ -14,8 +15,8 @@ use std::time::Instant;
 
 use crate::experiment::{Experiment, ExperimentReport, Found};
 use crate::name::NodeName;
-pub use flows::repeat_flows;
-pub use host::host_answers;
+pub use flows::{FlowTrial, repeat_flows, try_flows};
+pub use host::hosts_answer;
 pub use mtu::largest_packet;
 
 /// Most experiments that wait.
@@ -73,29 +74,113 @@ impl Experimenter {
 }
 
 impl Inner {
-    fn next(&self) -> Option<(NodeName, Experiment)> {
+    /// What is made next: all hosts that wait, together, so that an outage of many does not take minutes; else one
+    /// experiment. Empty at the end.
+    fn next(&self) -> Vec<(NodeName, Experiment)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = state.waiting.pop_front();
-        state.running = next.is_some();
+        let waiting = std::mem::take(&mut state.waiting);
+        let is_host = |(_, next): &(_, Experiment)| matches!(next, Experiment::Host { .. });
+        let (hosts, others) = waiting.into_iter().partition::<VecDeque<_>, _>(is_host);
+        state.waiting = others;
+        let mut next = Vec::from(hosts);
+        if next.is_empty() {
+            next.extend(state.waiting.pop_front());
+        }
+        state.running = !next.is_empty();
         next
     }
 
     fn run(&self) {
-        while let Some((node, experiment)) = self.next() {
-            let found = perform(&experiment);
-            (self.report)(ExperimentReport { node, ended: Instant::now(), found });
+        loop {
+            let next = self.next();
+            if next.is_empty() {
+                return;
+            }
+            let found = perform(&next);
+            let ended = Instant::now();
+            for ((node, experiment), found) in next.into_iter().zip(found) {
+                let address = experiment.address();
+                (self.report)(ExperimentReport { node, address, ended, found });
+            }
         }
     }
 }
 
-fn perform(experiment: &Experiment) -> Found {
-    match experiment {
-        Experiment::Mtu { address, direction } => {
+/// Makes one experiment, or asks several hosts.
+fn perform(next: &[(NodeName, Experiment)]) -> Vec<Found> {
+    let one = match next {
+        [(_, Experiment::Mtu { address, direction })] => {
             Found::Mtu(*direction, largest_packet(*address, *direction))
         }
-        Experiment::Host { address } => Found::Host(host_answers(*address)),
-        Experiment::Flows { address, failed, passed } => {
+        [(_, Experiment::Flows { address, failed, passed })] => {
             Found::Flows(repeat_flows(*address, failed, passed))
         }
+        hosts => {
+            let addresses: Vec<_> = hosts.iter().map(|(_, host)| host.address()).collect();
+            return hosts_answer(&addresses).into_iter().map(Found::Host).collect();
+        }
+    };
+    vec![one]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn host(address: SocketAddr) -> (NodeName, Experiment) {
+        (NodeName::new("n1").unwrap(), Experiment::Host { address })
+    }
+
+    #[test]
+    fn experiments_beyond_the_bound_are_refused() {
+        let report = |_: ExperimentReport| unreachable!("none runs");
+        let all = Experimenter::new(report);
+        // As if its thread were busy.
+        all.0.state.lock().unwrap().running = true;
+        let (node, experiment) = host("127.64.5.1:1".parse().unwrap());
+        let accepted = (0..100).filter(|_| all.submit(node.clone(), experiment.clone())).count();
+        assert_eq!(accepted, MAX_EXPERIMENTS);
+        assert!(accepted as f64 <= wylis_harness::bounds::worst_case("MAX_EXPERIMENTS"));
+        all.cancel();
+        assert!(all.submit(node, experiment));
+    }
+
+    #[test]
+    fn hosts_go_first_and_together() {
+        let all = Experimenter::new(|_| {});
+        all.0.state.lock().unwrap().running = true;
+        let address = "127.64.5.2:1".parse().unwrap();
+        let flows = Experiment::Flows { address, failed: vec![], passed: vec![] };
+        for experiment in [flows.clone(), host(address).1, flows.clone(), host(address).1] {
+            assert!(all.submit(host(address).0, experiment));
+        }
+        let next = || all.0.next().into_iter().map(|(_, next)| next).collect::<Vec<_>>();
+        assert_eq!(next(), [host(address).1, host(address).1]);
+        assert_eq!((next(), next()), (vec![flows.clone()], vec![flows]));
+        assert!(all.0.state.lock().unwrap().running, "it may come for more");
+        assert!(next().is_empty() && !all.0.state.lock().unwrap().running);
+    }
+
+    #[test]
+    fn each_host_is_reported_and_the_thread_ends() {
+        let (sender, reports) = channel();
+        let all = Experimenter::new(move |report| sender.send(report).unwrap());
+        let open = TcpListener::bind("127.64.5.3:0").unwrap();
+        let address = open.local_addr().unwrap();
+        let closed = SocketAddr::new(address.ip(), 1);
+        for address in [address, closed] {
+            let (node, experiment) = host(address);
+            assert!(all.submit(node, experiment));
+        }
+        for expected in [address, closed] {
+            let report = reports.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert_eq!((report.address, report.found), (expected, Found::Host(Some(true))));
+        }
+        let ended = || !all.0.state.lock().unwrap().running;
+        wylis_harness::wait_until(Duration::from_secs(10), "the thread ends", ended);
     }
 }

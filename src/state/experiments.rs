@@ -6,13 +6,18 @@ mod flows;
 mod host;
 mod mtu;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::{Moment, Verdict};
-use crate::experiment::{Experiment, Found};
+use super::{Moment, Sample, Verdict};
+use crate::experiment::{Experiment, ExperimentReport, Found};
 use flows::Flows;
 use host::Host;
 use mtu::Mtu;
+
+/// Time between two looks at the host behind a healthy peer.
+pub(super) const HOST_BASELINE: Duration = Duration::from_secs(300);
 
 /// What is known of the peer without experiments.
 #[derive(Debug, Clone, Copy)]
@@ -30,17 +35,26 @@ pub struct Experiments {
     pub host: Host,
     /// Flows that never get through.
     pub flows: Flows,
-    in_flight: bool,
+    /// The address of the one in flight.
+    in_flight: Option<SocketAddr>,
 }
 
 impl Experiments {
-    /// The experiment that is due, if any.
-    pub(super) fn due(&self, now: Moment, peer: Situation) -> Option<Experiment> {
-        if self.in_flight {
+    /// The experiment that is due, if any. `host` is what may be asked of its host, and its offset; `recent` are its
+    /// last probes.
+    pub(super) fn due(
+        &self,
+        now: Moment,
+        peer: Situation,
+        host: (Option<SocketAddr>, Duration),
+        recent: &VecDeque<Sample>,
+    ) -> Option<Experiment> {
+        if self.in_flight.is_some() {
             return None;
         }
-        let due = self.mtu.due(now, peer).or_else(|| self.host.due(now, peer));
-        due.or_else(|| self.flows.due(now, peer))
+        // The host's takes no time, and is due at once when probes begin to fail.
+        let due = self.host.due(now, peer, host).or_else(|| self.mtu.due(now, peer));
+        due.or_else(|| self.flows.due(now, peer, recent))
     }
 
     /// Whether one is in flight.
@@ -50,21 +64,40 @@ impl Experiments {
 
     /// Records that one was begun, or could not be: then it is due again a while later.
     pub(super) fn begin(&mut self, now: Moment, experiment: &Experiment, accepted: bool) {
-        self.in_flight = accepted;
+        self.in_flight = accepted.then(|| experiment.address());
         match experiment {
             Experiment::Mtu { direction, .. } => self.mtu.begin(now, *direction, accepted),
-            Experiment::Host { .. } => self.host.begin(now, accepted),
-            Experiment::Flows { .. } => self.flows.begin(now, accepted),
+            // One that is refused is due again at once.
+            Experiment::Host { .. } | Experiment::Flows { .. } if !accepted => {}
+            Experiment::Host { address } => self.host.begin(now, *address),
+            Experiment::Flows { .. } => self.flows.begin(now),
         }
     }
 
-    /// Folds in what was found.
-    pub(super) fn end(&mut self, now: Moment, found: Found) {
-        self.in_flight = false;
-        match found {
+    /// Folds in what was found, unless the peer has moved meanwhile.
+    pub(super) fn end(&mut self, now: Moment, report: &ExperimentReport) {
+        if self.in_flight.take_if(|address| *address == report.address).is_none() {
+            return;
+        }
+        match report.found {
             Found::Mtu(direction, largest) => self.mtu.end(now, direction, largest),
             Found::Host(answered) => self.host.end(now, answered),
             Found::Flows(dead) => self.flows.end(now, dead),
         }
+    }
+
+    /// The verdict has changed.
+    pub(super) fn follow(&mut self, verdict: Verdict) {
+        self.flows.follow(verdict);
+    }
+
+    /// What stays known when the pod has another address or instance: the host, if it is the same one.
+    pub(super) fn relocated(&self, same_host: bool) -> Self {
+        let mut host = self.host.clone();
+        if !same_host {
+            host.replace();
+        }
+        host.turn(false);
+        Self { host, ..Self::default() }
     }
 }

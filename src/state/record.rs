@@ -175,6 +175,7 @@ impl PeerRecord {
             gaps: self.gaps,
             large: self.large.counters(),
             survey: self.survey.take(),
+            experiments: self.experiments.relocated(self.peer.host == peer.host),
             verdict: self.verdict,
             ..Self::new(peer, 0)
         };
@@ -224,6 +225,9 @@ impl PeerRecord {
         self.rtt = kernel.rtt;
         self.cache_path_mtu(kernel.path_mtu);
         self.last_success = Some(now.wall);
+        if self.consecutive_failures > 0 {
+            self.experiments.host.turn(false);
+        }
         if self.up != Some(true) || self.consecutive_failures > 0 {
             self.up = Some(true);
             // Its silence so far is explained by the outage that has just ended.
@@ -248,6 +252,9 @@ impl PeerRecord {
             *count = count.saturating_add(1);
         }
         self.last_failure = Some((reason, now.wall));
+        if self.consecutive_failures == 0 {
+            self.experiments.host.turn(true);
+        }
         self.large.clear_suspicion();
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
         self.add_sample(now, Err(reason), took, kernel);
@@ -408,6 +415,7 @@ impl PeerRecord {
         if from == to {
             return None;
         }
+        self.experiments.follow(to);
         if matches!(to, Verdict::Down(_) | Verdict::OneWay) {
             // The requests before the fault tell nothing of the path after it, however few come meanwhile.
             self.incoming_window = IncomingWindow::default();

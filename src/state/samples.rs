@@ -10,9 +10,11 @@ pub const RECENT: usize = 20;
 
 /// Most retransmits that are stored of a probe, of SYNs and of others: their timers double, so that the longest
 /// timeout, a minute, has room for ten.
-const MAX_RETRANSMITS: u32 = 15;
+const MAX_RETRANSMITS: u64 = 15;
 /// The latest time that is stored, in the year 10889.
 const MAX_MILLIS: u64 = (1 << 48) - 1;
+/// The longest duration that is stored, 67 s: the longest timeout is a minute.
+const MAX_MICROS: u64 = (1 << 26) - 1;
 const _: () = assert!(size_of::<Sample>() == 16);
 
 /// A latency histogram; its bounds are stored elsewhere.
@@ -45,15 +47,12 @@ impl Histogram {
 /// One recent probe, packed: a large mesh stores 20,000 of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
-    /// End of the probe, in milliseconds since 1970, of 48 bits: the lower 32 and the others.
-    ended_low: u32,
-    ended_high: u16,
-    /// Retransmitted SYNs in the lower four bits, other segments in the upper ones.
-    retransmits: u8,
-    failure: Option<FailureReason>,
-    /// Of a failure, zero if it did not connect.
-    connect_micros: u32,
-    total_micros: u32,
+    /// End of the probe, in milliseconds since 1970, of 48 bits; the source port in the lower 16.
+    ended_and_port: u64,
+    /// From the top: connect time and total time in microseconds, of 26 bits each; retransmitted SYNs and other
+    /// segments, of four bits each; the place of the failure in [`FailureReason::ALL`] from 1, zero for a success.
+    /// The connect time of a failure is zero if it did not connect.
+    result: u64,
 }
 
 impl Sample {
@@ -64,48 +63,61 @@ impl Sample {
         took: Duration,
         kernel: KernelView,
     ) -> Self {
-        // The longest timeout is a minute; an hour of microseconds fits.
-        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        let timings = result.ok();
         let ended = ended.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let ended = u64::try_from(ended).unwrap_or(u64::MAX).min(MAX_MILLIS);
-        let counted = |segments: u32| u8::try_from(segments.min(MAX_RETRANSMITS)).unwrap_or(0);
-        let [low, high] = [ended & u64::from(u32::MAX), ended >> u32::BITS];
+        let micros =
+            |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(MAX_MICROS);
+        let connect = result.ok().map(|timings| timings.connect).or(kernel.connect);
+        let counted = |segments: u32| u64::from(segments).min(MAX_RETRANSMITS);
+        let place = |failure| FailureReason::ALL.iter().position(|known| *known == failure);
+        let failure = result.err().and_then(place).map_or(0, |place| place as u64 + 1);
         Self {
-            ended_low: u32::try_from(low).unwrap_or(u32::MAX),
-            ended_high: u16::try_from(high).unwrap_or(u16::MAX),
-            retransmits: counted(kernel.syn_retransmits)
-                | counted(kernel.request_retransmits()) << 4,
-            failure: result.err(),
-            connect_micros: timings
-                .map(|timings| timings.connect)
-                .or(kernel.connect)
-                .map_or(0, micros),
-            total_micros: micros(took),
+            ended_and_port: ended << 16 | u64::from(kernel.source_port.unwrap_or(0)),
+            result: connect.map_or(0, micros) << 38
+                | micros(took) << 12
+                | counted(kernel.syn_retransmits) << 8
+                | counted(kernel.request_retransmits()) << 4
+                | failure,
         }
+    }
+
+    /// Four bits of the result, from that one upwards.
+    fn four_bits(self, first: u32) -> u8 {
+        u8::try_from(self.result >> first & 0xf).unwrap_or(0)
     }
 
     /// End of the probe, in milliseconds since 1970.
     #[must_use]
     pub fn at_millis(&self) -> u64 {
-        u64::from(self.ended_high) << u32::BITS | u64::from(self.ended_low)
+        self.ended_and_port >> 16
+    }
+
+    /// The source port of its connection, if known.
+    pub(super) fn source_port(&self) -> Option<u16> {
+        u16::try_from(self.ended_and_port & 0xffff).ok().filter(|port| *port != 0)
     }
 
     /// Why it failed; `None` for a success.
     #[must_use]
     pub fn failure(&self) -> Option<FailureReason> {
-        self.failure
+        let place = self.four_bits(0).checked_sub(1)?;
+        FailureReason::ALL.get(usize::from(place)).copied()
     }
 
     /// Retransmitted SYNs.
     pub(super) fn syn_retransmits(&self) -> u8 {
-        self.retransmits & 0xf
+        self.four_bits(8)
     }
 
     /// Retransmitted segments, SYNs included.
     #[must_use]
     pub fn retransmits(&self) -> u8 {
-        self.syn_retransmits() + (self.retransmits >> 4)
+        self.syn_retransmits() + self.four_bits(4)
+    }
+
+    fn times(&self) -> (Duration, Duration) {
+        let micros = |first: u32| Duration::from_micros(self.result >> first & MAX_MICROS);
+        (micros(38), micros(12))
     }
 
     /// The durations of handshake and exchange of a success.
@@ -116,9 +128,8 @@ impl Sample {
 
     /// The durations of the handshake and of the whole probe, of a failure after the handshake.
     pub(super) fn failed_after(&self) -> Option<(Duration, Duration)> {
-        let micros = |micros: u32| Duration::from_micros(micros.into());
-        let connected = self.failure.is_some() && self.connect_micros > 0;
-        connected.then(|| (micros(self.connect_micros), micros(self.total_micros)))
+        let (connect, total) = self.times();
+        (self.failure().is_some() && !connect.is_zero()).then_some((connect, total))
     }
 
     /// Connect time and total time.
@@ -126,11 +137,7 @@ impl Sample {
     /// # Errors
     /// The reason of a failed probe.
     pub fn result(&self) -> Result<(Duration, Duration), FailureReason> {
-        let micros = |micros: u32| Duration::from_micros(micros.into());
-        match self.failure {
-            Some(reason) => Err(reason),
-            None => Ok((micros(self.connect_micros), micros(self.total_micros))),
-        }
+        self.failure().map_or_else(|| Ok(self.times()), Err)
     }
 }
 
@@ -178,6 +185,34 @@ mod tests {
         let kernel = KernelView { retransmits: 99, syn_retransmits: 40, ..KernelView::default() };
         let most = Sample::new(UNIX_EPOCH, Err(FailureReason::Closed), took, kernel);
         assert_eq!((most.syn_retransmits(), most.retransmits()), (15, 30));
+    }
+
+    #[test]
+    fn no_field_of_a_sample_changes_another() {
+        let at = UNIX_EPOCH + Duration::from_millis(MAX_MILLIS);
+        let micros = Duration::from_micros;
+        let longest = (micros(MAX_MICROS), micros(MAX_MICROS));
+        for port in [0, 1, u16::MAX] {
+            let source_port = Some(port).filter(|port| *port != 0);
+            let kernel = KernelView { source_port, ..KernelView::default() };
+            for (connect, total) in [(micros(0), micros(1)), (micros(2), micros(3)), longest] {
+                let timings = Timings { connect, response: total, total };
+                let success = Sample::new(at, Ok(timings), total, kernel);
+                assert_eq!(success.result(), Ok((connect, total)));
+                assert_eq!((success.source_port(), success.failed_after()), (source_port, None));
+                for reason in FailureReason::ALL {
+                    let connected = Some(connect).filter(|connect| !connect.is_zero());
+                    let kernel = KernelView { connect: connected, ..kernel };
+                    let failure = Sample::new(at, Err(reason), total, kernel);
+                    assert_eq!(failure.result(), Err(reason));
+                    assert_eq!(failure.failed_after(), connected.map(|connect| (connect, total)));
+                    assert_eq!(failure.source_port(), source_port);
+                }
+            }
+        }
+        let timings = Timings { connect: micros(7), response: micros(0), total: Duration::MAX };
+        let sample = Sample::new(at, Ok(timings), Duration::MAX, KernelView::default());
+        assert_eq!(sample.result(), Ok((micros(7), longest.1)), "cut");
     }
 
     #[test]

@@ -88,6 +88,7 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
         failure_threshold: 3,
         interval: Duration::from_secs(10),
         large_interval: Duration::from_secs(300),
+        host_port: None,
         source: NodeName::new("source").unwrap(),
         drain,
         bounds: bounds.into(),
@@ -98,6 +99,7 @@ fn snapshot(outcomes: &[Outcome]) -> Arc<Snapshot> {
         node: node.clone(),
         address: "10.0.0.1:9050".parse().unwrap(),
         other_addresses: Vec::new(),
+        host: None,
         instance: None,
         ready: Some(true),
     };

@@ -75,6 +75,7 @@ fn settings() -> StateSettings {
         failure_threshold: 3,
         interval,
         large_interval,
+        host_port: None,
         source,
         drain: interval,
         bounds,
@@ -89,6 +90,7 @@ fn snapshot(bytes: usize) -> Arc<Snapshot> {
         node: name(&peer(number)),
         address: "10.0.0.1:9050".parse().unwrap(),
         other_addresses: Vec::new(),
+        host: None,
         instance: None,
         ready: None,
     };

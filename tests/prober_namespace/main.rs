@@ -5,6 +5,7 @@
 //! [`role_prober`]. Namespaces carry the id of this process, and are removed once it is dead.
 #![cfg(test)]
 
+mod beside;
 mod large;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -15,6 +15,7 @@ fn peers() -> PeerSet {
         node: node(name),
         address: address.parse().unwrap(),
         other_addresses: vec!["fd00::7".parse().unwrap()],
+        host: Some("192.0.2.7".parse().unwrap()),
         instance: Some(Instance::new("0f8fad5b-d9cb").unwrap()),
         ready: Some(true),
     };
@@ -39,6 +40,15 @@ fn a_list_is_read_back_without_readiness() {
     assert_eq!(again.read(SystemTime::UNIX_EPOCH), Some(expected), "a board without a clock");
     let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert_eq!(files.len(), 1, "{files:?}");
+}
+
+#[test]
+fn a_list_of_an_older_release_has_no_hosts() {
+    let (_dir, mut cache, path) = after_a_write();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"host\":\"192.0.2.7\",", "")).unwrap();
+    let set = cache.read(now()).unwrap();
+    assert!(set.len() == 3 && set.iter().all(|peer| peer.host.is_none()));
 }
 
 #[test]
@@ -191,6 +201,7 @@ fn longest_peer(number: usize) -> Peer {
         node: node(&format!("{number:n>253}")),
         address: SocketAddr::new(ip, 65_535),
         other_addresses: vec![ip; 2 * MAX_OTHERS],
+        host: Some(ip),
         instance: Some(Instance::new(&"i".repeat(63)).unwrap()),
         ready: None,
     }
@@ -256,5 +267,8 @@ fn a_hostile_file_aims_no_probe_at_this_host_or_another_port() {
     {
         assert!(!reads(&pods, address), "{address}");
     }
+    std::fs::write(&path, whole.replace("192.0.2.7", "127.0.0.1")).unwrap();
+    let set = PeerCache::new(dir.path(), node("me"), "s", pods).read(now()).unwrap();
+    assert!(set.len() == 3 && set.iter().all(|peer| peer.host.is_none()));
     assert!(reads(&AddressRule::Fixed, "127.0.0.1:1") && !reads(&AddressRule::Fixed, "0.0.0.0:1"));
 }

@@ -1,6 +1,8 @@
-//! The grammar of a fixed peer list: `NAME=HOST:PORT` entries, from a setting or a file.
+//! The grammar of a fixed peer list: `NAME=HOST:PORT` entries, from a setting or a file. `/ADDRESS` at the end
+//! names the host behind the peer.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -22,6 +24,8 @@ pub struct Entry {
     pub node: NodeName,
     /// Where its agent listens.
     pub target: HostPort,
+    /// The host behind it: the address of a tunnel's other end, for example.
+    pub host: Option<IpAddr>,
 }
 
 /// Why a fixed list is unusable.
@@ -74,6 +78,9 @@ pub enum LineError {
     /// The address belongs to no single host.
     #[error("the address is {0}, which no peer can have")]
     Address(AddressClass),
+    /// The part after the `/` is not the address of a host.
+    #[error("the host after '/' is not the IP address of one host")]
+    Host,
     /// An earlier entry has the same name.
     #[error("the name {0} is already used")]
     Duplicate(NodeName),
@@ -113,11 +120,20 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, FixedListError> {
 fn parse_entry(text: &str) -> Result<Entry, LineError> {
     let (name, target) = text.split_once('=').ok_or(LineError::NoName)?;
     let node = NodeName::new(name.trim()).map_err(LineError::Name)?;
+    let (target, host) = target.split_once('/').map_or((target, None), |(t, h)| (t, Some(h)));
+    let host = host.map(|host| host_address(host).ok_or(LineError::Host)).transpose()?;
     let target: HostPort = target.trim().parse().map_err(LineError::Target)?;
     if let Some(class) = target.address().and_then(|address| AddressRule::Fixed.refusal(address)) {
         return Err(LineError::Address(class));
     }
-    Ok(Entry { node, target })
+    Ok(Entry { node, target, host })
+}
+
+/// A link-local address lacks its interface.
+fn host_address(text: &str) -> Option<IpAddr> {
+    let host: IpAddr = text.trim().parse().ok()?;
+    let has_interface = !matches!(host, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    (has_interface && AddressRule::Fixed.allows_host(host)).then_some(host)
 }
 
 #[cfg(test)]
@@ -159,8 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_may_name_the_host_behind_the_peer() {
+        let found = parse("a=10.99.0.2:9050/203.0.113.7, b=[fd00::1]:1 / fd00:1::2,c=h:1").unwrap();
+        let hosts: Vec<_> = found.iter().map(|entry| entry.host).collect();
+        let ip = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(hosts, [ip("203.0.113.7"), ip("fd00:1::2"), None]);
+        assert_eq!(found[0].target.to_string(), "10.99.0.2:9050");
+    }
+
+    #[test]
     fn an_error_names_the_line() {
         const FORM: &str = "the address is not HOST:PORT (an IPv6 address stands in brackets)";
+        const HOST: &str = "the host after '/' is not the IP address of one host";
         const PORT: &str = "the address has no port from 1 to 65535";
         for (text, line, shown, expected) in [
             ("a=h:1\nb", 2, "b", "is not NAME=HOST:PORT"),
@@ -171,7 +197,12 @@ mod tests {
             ("a=fd00::1:9050", 1, "a=fd00::1:9050", FORM),
             ("a=[fd00::1:9050", 1, "a=[fd00::1:9050", FORM),
             ("a=[10.0.0.1]:9050", 1, "a=[10.0.0.1]:9050", FORM),
-            ("a=h/x:1", 1, "a=h/x:1", FORM),
+            ("a=h/x:1", 1, "a=h/x:1", HOST),
+            ("a=h:1/", 1, "a=h:1/", HOST),
+            ("a=h:1/b", 1, "a=h:1/b", HOST),
+            ("a=h:1/10.0.0.1/8", 1, "a=h:1/10.0.0.1/8", HOST),
+            ("a=h:1/224.0.0.1", 1, "a=h:1/224.0.0.1", HOST),
+            ("a=h:1/fe80::1", 1, "a=h:1/fe80::1", HOST),
             ("a=h:0", 1, "a=h:0", PORT),
             ("a=h:65536", 1, "a=h:65536", PORT),
             ("a=h:+1", 1, "a=h:+1", PORT),

@@ -44,6 +44,7 @@ const ITEM: Shape = Object(&[
         "status",
         Object(&[
             ("phase", Plain),
+            ("hostIP", Plain),
             ("conditions", List(&Object(&[("type", Plain), ("status", Plain)]))),
             ("podIP", Plain),
             ("podIPs", List(&Object(&[("ip", Plain)]))),
@@ -203,6 +204,8 @@ fn pod(
         },
         ready: is_ready(item)?,
         ips: addresses(item)?,
+        // Without it, or with a malformed one, the peer is one all the same.
+        host: item.text("status.hostIP")?.and_then(|text| text.parse().ok()),
     })
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Pod {
     pub(super) ready: bool,
     /// The primary address first.
     pub(super) ips: Vec<IpAddr>,
+    /// The address of its node.
+    pub(super) host: Option<IpAddr>,
 }
 
 /// How well a pod suits as its node's peer. The greatest of a node decides: a pod that is about to run
@@ -91,8 +93,8 @@ pub(super) struct Criteria<'a> {
 /// Applies the criteria, once the own pod is found.
 struct Selector<'a> {
     criteria: &'a Criteria<'a>,
-    /// The addresses of the own pod; none if the list does not show them.
-    own_ips: &'a [IpAddr],
+    /// The own pod. It has no address if the list does not show one.
+    own_pod: &'a Pod,
 }
 
 impl Selector<'_> {
@@ -100,9 +102,9 @@ impl Selector<'_> {
     /// none. `None` without any address.
     fn address(&self, pod: &Pod) -> Option<Result<SocketAddr, (IpAddr, &'static str)>> {
         let is_v4 = |ip: &IpAddr| ip.to_canonical().is_ipv4();
-        let is_common = |ip: &&IpAddr| {
-            self.own_ips.is_empty() || self.own_ips.iter().any(|own| is_v4(own) == is_v4(ip))
-        };
+        let own_ips = &self.own_pod.ips;
+        let is_common =
+            |ip: &&IpAddr| own_ips.is_empty() || own_ips.iter().any(|own| is_v4(own) == is_v4(ip));
         let primary = *pod.ips.first()?;
         let Some(ip) = pod.ips.iter().copied().find(|ip| is_common(&ip)) else {
             return Some(Err((primary, OTHER_FAMILY)));
@@ -110,6 +112,13 @@ impl Selector<'_> {
         let address = SocketAddr::new(ip, self.criteria.port);
         let refusal = self.criteria.rule.refusal(address);
         Some(refusal.map_or(Ok(address), |class| Err((ip, class.as_str()))))
+    }
+
+    /// The host behind a pod: not this agent's own, and none where the pod has its host's address, so that
+    /// probes reach the host anyway.
+    fn host(&self, pod: &Pod) -> Option<IpAddr> {
+        let is_other = |host: &IpAddr| Some(*host) != self.own_pod.host && !pod.ips.contains(host);
+        pod.host.filter(is_other).filter(|host| self.criteria.rule.allows_host(*host))
     }
 
     fn standing(&self, pod: &Pod) -> Standing {
@@ -154,6 +163,7 @@ impl Selector<'_> {
             node: node.clone(),
             address,
             other_addresses: others.filter(is_probed).collect(),
+            host: self.host(pod),
             instance: Some(pod.uid.clone()),
             ready: Some(pod.ready),
         })
@@ -183,7 +193,7 @@ pub(super) fn select(
     }
     let own = criteria.own;
     let own_pod = find_own(pods, own).ok_or(DiscoveryError::WithoutSelf)?;
-    let selector = Selector { criteria, own_ips: &own_pod.ips };
+    let selector = Selector { criteria, own_pod };
     let siblings = pods.iter().filter(|pod| is_sibling(own_pod, pod));
     let (mut counts, mut refused) = (PodCounts::default(), Vec::new());
     let mut best: BTreeMap<&NodeName, &Pod> = BTreeMap::new();

@@ -1,24 +1,81 @@
 //! Flows of a peer that never get through, and when to repeat some.
+//!
+//! Where a path has several members (a bundle of links, paths of equal cost, queues), the ports of a connection choose
+//! the one that carries it. A member that loses everything makes connections of the same ports fail always, and others
+//! never.
 
-use super::super::Moment;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::super::{Moment, Sample, Verdict};
 use super::Situation;
 use crate::experiment::{DeadFlows, Experiment};
+use crate::probe::FailureReason;
+
+/// Time between two experiments while the verdict lasts.
+const SPACING: Duration = Duration::from_secs(600);
+/// Source ports that are repeated, of those that failed and of those that passed.
+const REPEATED: usize = 4;
+/// A flow that never gets through loses its SYNs.
+const VERDICT: Verdict = Verdict::Flaky(FailureReason::ConnectTimeout);
 
 /// Flows that never get through.
 #[derive(Debug, Clone, Default)]
 pub struct Flows {
     /// `None` while nothing is proven.
     pub dead: Option<DeadFlows>,
+    /// When they were tried last.
+    pub at: Option<SystemTime>,
+    /// When the last experiment began, of this verdict.
+    began: Option<Instant>,
 }
 
 impl Flows {
-    pub(super) fn due(&self, _now: Moment, _peer: Situation) -> Option<Experiment> {
-        None
+    pub(super) fn due(
+        &self,
+        now: Moment,
+        peer: Situation,
+        recent: &VecDeque<Sample>,
+    ) -> Option<Experiment> {
+        let waits = self.began.is_some_and(|began| now.instant < began + SPACING);
+        if peer.verdict != VERDICT || waits {
+            return None;
+        }
+        let timeout = Some(FailureReason::ConnectTimeout);
+        let (failed, passed) = (ports(recent, timeout), ports(recent, None));
+        let proves = !failed.is_empty() && !passed.is_empty();
+        proves.then_some(Experiment::Flows { address: peer.address, failed, passed })
     }
 
-    pub(super) fn begin(&mut self, _now: Moment, _accepted: bool) {}
-
-    pub(super) fn end(&mut self, _now: Moment, dead: Option<DeadFlows>) {
-        self.dead = dead;
+    pub(super) fn begin(&mut self, now: Moment) {
+        self.began = Some(now.instant);
     }
+
+    pub(super) fn end(&mut self, now: Moment, dead: Option<DeadFlows>) {
+        // Unless the verdict has changed meanwhile.
+        if self.began.is_some() {
+            self.dead = dead;
+            self.at = Some(now.wall);
+        }
+    }
+
+    pub(super) fn follow(&mut self, verdict: Verdict) {
+        if verdict != VERDICT {
+            *self = Self::default();
+        }
+    }
+}
+
+/// The source ports of the latest probes that ended so, each once.
+fn ports(recent: &VecDeque<Sample>, failure: Option<FailureReason>) -> Vec<u16> {
+    let mut ports = Vec::new();
+    for sample in recent.iter().rev().filter(|sample| sample.failure() == failure) {
+        if let Some(port) = sample.source_port()
+            && !ports.contains(&port)
+            && ports.len() < REPEATED
+        {
+            ports.push(port);
+        }
+    }
+    ports
 }

@@ -7,7 +7,7 @@ const DOWN: Verdict = Verdict::Down(FailureReason::Refused);
 
 impl Fixture {
     /// Makes these probes, and returns the verdict after each.
-    fn sequence(&mut self, outcomes: &str) -> Vec<Verdict> {
+    pub(super) fn sequence(&mut self, outcomes: &str) -> Vec<Verdict> {
         let outcome = |end| match end {
             'S' => success(),
             'F' => refused(),

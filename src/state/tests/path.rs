@@ -20,7 +20,7 @@ impl Fixture {
             syn_retransmits: syns,
             connect: Some(connect),
             rtt: Some(connect),
-            path_mtu: None,
+            ..KernelView::default()
         };
         let report = Report { outcome, kernel: Some(kernel), ..self.begin(1) };
         self.pass(Duration::from_secs(10));

@@ -66,10 +66,19 @@ impl Namespace {
             skip("no network namespaces: needs root");
             return None;
         }
-        let file = File::open(Path::new(NAMES).join(&name)).expect("the new namespace");
-        let namespace = Self { name, entrance: Entrance(Arc::new(file)) };
+        let entrance = Self::entrance_of(&name);
+        let namespace = Self { name, entrance };
         namespace.ip("link set lo up");
         Some(namespace)
+    }
+
+    /// A handle to enter the namespace of this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn entrance_of(name: &str) -> Entrance {
+        Entrance(Arc::new(File::open(Path::new(NAMES).join(name)).expect("a namespace")))
     }
 
     /// Its name.

@@ -20,7 +20,7 @@ fn item(name: &str) -> Value {
         },
         "spec": {"nodeName": format!("node-{name}"), "containers": [{"name": "wylis"}]},
         "status": {
-            "phase": "Running", "podIP": "10.0.0.2",
+            "phase": "Running", "hostIP": "192.0.2.2", "podIP": "10.0.0.2",
             "podIPs": [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}],
             "conditions": [
                 {"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"},
@@ -58,7 +58,7 @@ fn used_fields_are_decoded() {
     assert_eq!(a.created, 1_767_225_600);
     assert_eq!((b.deadline, b.has_own_name, b.ready), (Some(1_767_225_660), false, false));
     let ips: Vec<IpAddr> = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-    assert_eq!(a.ips, ips);
+    assert_eq!((&a.ips, a.host), (&ips, Some("192.0.2.2".parse().unwrap())));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_new_pod_without_status_is_not_malformed() {
 
 #[test]
 fn a_malformed_item_costs_only_itself() {
-    let broken: [(&str, Value); 19] = [
+    let broken: [(&str, Value); 20] = [
         ("/metadata", json!("text")),
         ("/metadata", Value::Null),
         ("/metadata/uid", json!(17)),
@@ -89,6 +89,7 @@ fn a_malformed_item_costs_only_itself() {
         ("/spec", json!([])),
         ("/spec/nodeName", json!("two words")),
         ("/status/phase", json!({"x": {"y": [1, 2]}})),
+        ("/status/hostIP", json!(["192.0.2.2"])),
         ("/status/podIP", json!("10.0.0.256")),
         ("/status/podIPs/1/ip", json!("10.0.0")),
         ("/status/podIPs/0", Value::Null),
@@ -107,6 +108,16 @@ fn a_malformed_item_costs_only_itself() {
     }
     for whole in [json!(null), json!(1), json!("pod"), json!([[]]), json!({})] {
         assert_eq!(decoded(&list(&[whole, item("c")])).malformed, 1);
+    }
+}
+
+#[test]
+fn without_the_address_of_its_node_a_pod_is_still_one() {
+    for host in [json!(""), json!("node-2"), json!("192.0.2.256"), Value::Null] {
+        let mut pod = item("a");
+        pod["status"]["hostIP"] = host;
+        let listing = decoded(&list(&[pod]));
+        assert_eq!((listing.malformed, listing.pods[0].host), (0, None));
     }
 }
 

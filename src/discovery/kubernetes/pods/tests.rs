@@ -17,6 +17,7 @@ fn pod(uid: &str, node: &str, ip: &str) -> Pod {
         phase: PodPhase::Running,
         ready: true,
         ips: vec![ip.parse().unwrap()],
+        host: None,
     }
 }
 
@@ -236,6 +237,29 @@ fn a_pod_at_an_address_that_is_not_probed_is_counted_and_no_peer() {
         "169.254.169.254 of node \"node-d\" (link-local)",
     ];
     assert_eq!(refused, expected);
+}
+
+#[test]
+fn the_host_of_a_peer_is_another_one_that_its_pod_hides() {
+    let selected_at = |own: Option<&str>, host: Option<&str>| {
+        let [mut me, mut peer] = [me(), pod("a", "node-a", "10.0.0.2")];
+        me.host = own.map(|ip| ip.parse().unwrap());
+        peer.host = host.map(|ip| ip.parse().unwrap());
+        selected(&[me, peer]).iter().next().unwrap().host.map(|ip| ip.to_string())
+    };
+    let other = Some("192.0.2.2");
+    assert_eq!(selected_at(Some("192.0.2.1"), other).as_deref(), other);
+    assert_eq!(selected_at(None, other).as_deref(), other);
+    for (host, why) in [
+        (None, "none"),
+        (Some("192.0.2.1"), "the own"),
+        (Some("10.0.0.2"), "the pod's own, as with host networking"),
+        (Some("127.0.0.1"), "loopback"),
+        (Some("169.254.169.254"), "a metadata service"),
+        (Some("10.96.0.1"), "where the API server listens"),
+    ] {
+        assert_eq!(selected_at(Some("192.0.2.1"), host), None, "{why}");
+    }
 }
 
 #[test]
