@@ -16,6 +16,7 @@ mod cluster;
 mod exit;
 mod fetch;
 mod paint;
+mod path;
 mod peers;
 mod probe;
 mod survey;
@@ -49,6 +50,7 @@ pub fn run(command: Command, arguments: &[String], environment: &Environment) ->
     let exit = match command {
         Command::Peers => peers::run(&options, paint),
         Command::Cluster => cluster::run(&options, paint),
+        Command::Probe if options.mtu => path::run(&options, paint),
         Command::Probe => probe::run(&options, paint),
         Command::Survey => survey::run(&options),
     };

@@ -9,6 +9,7 @@
 //! | `peer` | `/api/v1/peers/NODE` | a snapshot | agents that show a pair |
 //! | `peer` | `/api/v1/cluster/SOURCE/TARGET` | a peer document | the page |
 //! | `survey` | `/api/v1/survey` | the status of a survey | its coordinator, `wylis survey` |
+//! | `probe` | `wylis probe --json` | probes of one agent | scripts |
 //!
 //! Readers take bytes from the network: they check every field that they know and ignore the others.
 //! Writers produce one chunk per row or peer, so that a large cluster costs little memory. Times are
@@ -69,6 +70,7 @@ mod list;
 mod matrix;
 mod peer;
 mod peers;
+mod probe;
 mod row;
 mod survey;
 
@@ -89,6 +91,7 @@ use matrix::Rows;
 pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
 pub use peers::{Peers, peers_json};
+pub use probe::{MtuFields, ProbeDocument};
 pub use row::{MAX_ROW, read_row, row_json};
 use survey::SurveyInput;
 pub use survey::{PeerSurvey, read_survey, survey_json};

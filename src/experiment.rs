@@ -5,6 +5,7 @@
 //! moves no verdict: it adds to a verdict what the person who must act needs. Nothing here waits, reads a clock or
 //! opens a socket.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -19,6 +20,16 @@ pub struct LargestPacket {
     pub bytes: u16,
     /// `false`: at least so many. Larger segments could not be sent, as behind SYN cookies or a clamp.
     pub is_exact: bool,
+}
+
+impl fmt::Display for LargestPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_exact { "" } else { "at least " })?;
+        match (self.bytes / 1000, self.bytes % 1000) {
+            (0, bytes) => write!(f, "{bytes} bytes"),
+            (thousands, bytes) => write!(f, "{thousands},{bytes:03} bytes"),
+        }
+    }
 }
 
 label_set! {

@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::experiment::{Experiment, ExperimentReport};
+use crate::experiment::{Experiment, ExperimentReport, LargestPacket};
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
 pub use crate::probe::Direction;
@@ -110,6 +110,15 @@ pub enum Change {
         verdict: Verdict,
         /// What comes in.
         incoming: Incoming,
+    },
+    /// The largest packet was found of a direction that loses full-size ones.
+    LargestPacket {
+        /// The peer.
+        node: NodeName,
+        /// One of both.
+        direction: Direction,
+        /// What was found.
+        largest: LargestPacket,
     },
     /// A request came from a node that is no peer.
     UnknownSender(NodeName, Option<Instance>),
@@ -416,8 +425,12 @@ impl MeshState {
     pub fn report_experiment(&mut self, now: Moment, report: &ExperimentReport) -> Vec<Change> {
         let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
         let record = Arc::make_mut(record);
-        record.experiments.end(now, report);
-        record.update_verdict(self.settings.failure_threshold).into_iter().collect()
+        let situation = record.situation();
+        let news = record.experiments.end(now, report, situation).map(|(direction, largest)| {
+            Change::LargestPacket { node: report.node.clone(), direction, largest }
+        });
+        let verdict = record.update_verdict(self.settings.failure_threshold);
+        news.into_iter().chain(verdict).collect()
     }
 
     /// Whether it matters what comes in from any peer.

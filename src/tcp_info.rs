@@ -22,10 +22,14 @@ const _: () = assert!(NEEDED == 104 && size_of::<Raw>() == 160);
 #[derive(Default)]
 struct Raw {
     state: u8,
-    head: [u8; 7],
+    counts: [u8; 4],
+    options: u8,
+    scales: [u8; 2],
     timeouts: [u32; 2],
     snd_mss: u32,
-    segments: [u32; 9],
+    rcv_mss: u32,
+    unacked: u32,
+    segments: [u32; 7],
     last_ack_recv: u32,
     pmtu: u32,
     rcv_ssthresh: u32,
@@ -259,6 +263,61 @@ pub(crate) fn error_sender(socket: impl AsFd) -> Option<IpAddr> {
     }
 }
 
+/// Bit of `options`: both ends use timestamps (TCPI_OPT_TIMESTAMPS).
+const TIMESTAMPS: u8 = 1;
+/// Bytes that timestamps take in each segment, aligned (TCPOLEN_TSTAMP_ALIGNED).
+const TIMESTAMP_BYTES: u32 = 12;
+/// The kernel's guess of what the peer sends, until a longer segment came (TCP_MSS_DEFAULT).
+const GUESSED_MSS: u32 = 536;
+
+/// The sizes of the segments of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segments {
+    /// Bytes of data in a full-size segment to the peer.
+    pub(crate) outgoing: u32,
+    /// Bytes of data in the largest segment that the peer may send.
+    pub(crate) incoming: u32,
+    /// Bytes of the TCP header of each segment with data.
+    pub(crate) header: u32,
+    /// Path MTU in bytes, as cached.
+    pub(crate) path_mtu: u32,
+    /// Retransmitted segments, SYNs included.
+    pub(crate) retransmits: u32,
+    /// Segments with data that were sent, retransmits included. Zero before Linux 4.6, as the next one.
+    pub(crate) sent: u32,
+    /// Segments with data that were received.
+    pub(crate) received: u32,
+    /// The peer has acknowledged everything.
+    pub(crate) all_acked: bool,
+    received_mss: u32,
+}
+
+impl Segments {
+    /// Bytes of data that the largest segment received had at the least, of `bytes` in all.
+    pub(crate) fn largest_received(self, bytes: u32) -> u32 {
+        let average = if self.received == 0 { 0 } else { bytes.div_ceil(self.received) };
+        let seen = if self.received_mss > GUESSED_MSS { self.received_mss } else { 0 };
+        if self.received == 1 { average } else { average.max(seen) }
+    }
+}
+
+/// Reads what a search for the largest packet needs of its socket.
+pub(crate) fn read_segments(socket: impl AsFd) -> Option<Segments> {
+    let raw = read_raw(socket)?;
+    let options = if raw.options & TIMESTAMPS == 0 { 0 } else { TIMESTAMP_BYTES };
+    Some(Segments {
+        outgoing: raw.snd_mss,
+        incoming: raw.advmss,
+        header: 20 + options,
+        path_mtu: raw.pmtu,
+        retransmits: raw.total_retrans,
+        sent: raw.data_segs_out,
+        received: raw.data_segs_in,
+        all_acked: raw.unacked == 0,
+        received_mss: raw.rcv_mss,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -275,6 +334,40 @@ mod tests {
         assert_eq!(view.retransmits, 0);
         assert!(view.rtt.unwrap() < Duration::from_secs(1), "{view:?}");
         assert!(view.path_mtu.unwrap() >= 576, "{view:?}");
+    }
+
+    #[test]
+    fn the_segments_of_a_connection_are_told_with_their_sizes() {
+        let listener = TcpListener::bind("127.64.5.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let kind = socket2::Type::STREAM;
+        let client = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
+        client.set_tcp_mss(1000).unwrap();
+        client.connect(&target.into()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let begun = read_segments(&client).unwrap();
+        let data = 1000 - (begun.header - 20);
+        assert_eq!((begun.outgoing, begun.incoming, begun.sent), (data, data, 0), "{begun:?}");
+        let message = vec![b'x'; usize::try_from(data).unwrap()];
+        std::io::Write::write_all(&mut &client, &message).unwrap();
+        std::io::Write::write_all(&mut &server, &message).unwrap();
+        std::io::Read::read_exact(&mut &client, &mut message.clone()).unwrap();
+        let end = read_segments(&client).unwrap();
+        assert_eq!((end.sent, end.received, end.retransmits), (1, 1, 0), "{end:?}");
+        assert!(end.all_acked && end.largest_received(data) == data, "{end:?}");
+    }
+
+    #[test]
+    fn of_several_segments_the_largest_is_bounded_by_their_mean_and_by_what_the_kernel_saw() {
+        let info = read_segments(TcpListener::bind("127.64.5.2:0").unwrap()).unwrap();
+        let largest = |received, received_mss, bytes| {
+            Segments { received, received_mss, ..info }.largest_received(bytes)
+        };
+        assert_eq!(largest(1, 536, 100), 100);
+        assert_eq!(largest(2, 1448, 1449), 1448, "and one byte more");
+        assert_eq!(largest(3, 536, 1288), 430, "the kernel's guess is no segment");
+        assert_eq!(largest(0, 1448, 1448), 1448);
+        assert_eq!(largest(0, 536, 1448), 0, "an old kernel");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::prober::{Experimenter, HalfOpen, Prober};
 use crate::schedule::Schedule;
 use crate::server::Renderer;
 use crate::shutdown::StopToken;
-use crate::state::{Change, Incoming, MeshState, Moment, PeerRecord, Snapshot, Verdict};
+use crate::state::{Change, Direction, Incoming, MeshState, Moment, PeerRecord, Snapshot, Verdict};
 
 /// An event that wakes the loop.
 pub(super) enum Event {
@@ -308,6 +308,10 @@ impl EventLoop {
                 }
                 Change::Incoming { node, verdict, incoming } => {
                     log_incoming(&node, verdict, incoming);
+                }
+                Change::LargestPacket { node, direction, largest } => {
+                    let way = if direction == Direction::Incoming { "from" } else { "to" };
+                    log::warn!("largest packet {way} peer {node:?}: {largest}");
                 }
             }
         }

@@ -82,6 +82,14 @@ const AGENT: Flag = Flag {
 };
 const JSON: Flag =
     Flag { name: "--json", value: "", help: "print the agent's JSON document", default: "" };
+const PROBE_JSON: Flag =
+    Flag { name: "--json", value: "", help: "print one JSON document at the end", default: "" };
+const MTU: Flag = Flag {
+    name: "--mtu",
+    value: "",
+    help: "find the largest packet each way instead: 20 to 30 connections each",
+    default: "",
+};
 const COUNT: Flag = Flag {
     name: "--count",
     value: "N",
@@ -153,7 +161,7 @@ impl Command {
                 "Shows how every node sees every other node",
             ),
             Self::Probe => (
-                "wylis probe HOST:PORT [--count N] [--interval TIME] [--timeout TIME]",
+                "wylis probe HOST:PORT [--mtu] [--json] [--count N] [--interval TIME] [--timeout TIME]",
                 "Probes any agent now; changes no counter of a pair",
             ),
             Self::Survey => (
@@ -166,7 +174,7 @@ impl Command {
     const fn flags(self) -> &'static [Flag] {
         match self {
             Self::Peers | Self::Cluster => &[AGENT, JSON],
-            Self::Probe => &[COUNT, INTERVAL, TIMEOUT],
+            Self::Probe => &[MTU, PROBE_JSON, COUNT, INTERVAL, TIMEOUT],
             Self::Survey => &SURVEY,
         }
     }
@@ -197,6 +205,8 @@ pub(super) struct Options {
     /// The agent to ask or to probe.
     pub(super) target: HostPort,
     pub(super) json: bool,
+    /// Find the largest packet in place of single probes.
+    pub(super) mtu: bool,
     pub(super) count: u32,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
@@ -230,10 +240,19 @@ impl Options {
             text.parse().ok().filter(|count| *count <= 1_000_000)
         });
         let json = values.get(JSON.name).is_some();
+        let mtu = values.get(MTU.name).is_some();
         let interval = values.duration(INTERVAL.name, 100, 3_600_000);
         let timeout = values.duration(TIMEOUT.name, 10, 60_000);
         let survey = Request::read(&mut values);
-        values.finish(target.map(|target| Self { target, json, count, interval, timeout, survey }))
+        values.finish(target.map(|target| Self {
+            target,
+            json,
+            mtu,
+            count,
+            interval,
+            timeout,
+            survey,
+        }))
     }
 }
 

@@ -10,6 +10,8 @@ use super::exit::Exit;
 use super::fetch::resolve;
 use super::paint::{Colour, Paint};
 use super::{format_time, print};
+use crate::document::{ProbeDocument, VERSION};
+use crate::name::NodeName;
 use crate::probe::{KernelView, Outcome, Phase};
 use crate::prober::{ProbeResult, probe_once};
 
@@ -18,17 +20,21 @@ const CTRL_C_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     let mut addresses = resolve(&options.target)?;
+    let json = options.json;
     let summary = Arc::new(Mutex::new(Summary::default()));
     let shared = Arc::clone(&summary);
-    ctrlc::set_handler(move || exit_with_summary(&shared))
+    ctrlc::set_handler(move || exit_with_summary(&shared, json))
         .map_err(|error| Exit::Failed(format!("handle Ctrl-C: {error}")))?;
     let mut next = Instant::now();
     for made in 1_u64.. {
         let attempts = probe_in_order(&mut addresses, options.timeout);
         let mut summary = lock(&summary);
         combine(&attempts).inspect(|result| summary.add(result));
+        summary.address = attempts.last().map(|(address, _)| *address);
         for (address, result) in attempts {
-            print(&render(&result, address, paint))?;
+            if !json {
+                print(&render(&result, address, paint))?;
+            }
         }
         if made == u64::from(options.count) {
             break;
@@ -38,7 +44,7 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     let summary = lock(&summary);
-    print(&summary.render())?;
+    print(&summary.render_as(json))?;
     Ok(summary.exit())
 }
 
@@ -73,10 +79,12 @@ pub(super) fn combine(attempts: &[(SocketAddr, ProbeResult)]) -> Option<&ProbeRe
 }
 
 /// Handles Ctrl-C. Holds the lock until the process ends, so that no line follows the summary.
-fn exit_with_summary(summary: &Mutex<Summary>) {
+fn exit_with_summary(summary: &Mutex<Summary>, json: bool) {
     let summary = lock_within(summary, CTRL_C_WAIT);
     let exit = match &summary {
-        Some(summary) => print(&summary.render()).map_or_else(|exit| exit, |()| summary.exit()),
+        Some(summary) => {
+            print(&summary.render_as(json)).map_or_else(|exit| exit, |()| summary.exit())
+        }
         // The output is blocked, and would block the summary as well.
         None => Exit::Failed("write to standard output: blocked".to_owned()),
     };
@@ -143,13 +151,18 @@ pub(super) struct Summary {
     min: Option<Duration>,
     max: Duration,
     sum: Duration,
+    /// The address that was probed last.
+    pub(super) address: Option<SocketAddr>,
+    /// The node that answered last.
+    node: Option<NodeName>,
 }
 
 impl Summary {
     pub(super) fn add(&mut self, (result, kernel): &ProbeResult) {
         match result {
-            Ok((_, timings, _)) => {
+            Ok((node, timings, _)) => {
                 let total = timings.total;
+                self.node = Some(node.clone());
                 self.succeeded += 1;
                 self.min = Some(self.min.map_or(total, |min| min.min(total)));
                 self.max = self.max.max(total);
@@ -159,6 +172,31 @@ impl Summary {
             Err(_) => self.failed += 1,
         }
         self.retransmits += kernel.map_or(0, |kernel| kernel.retransmits);
+    }
+
+    /// As one JSON document, or as a line.
+    fn render_as(&self, json: bool) -> String {
+        if json {
+            return self.document().json();
+        }
+        self.render()
+    }
+
+    pub(super) fn document(&self) -> ProbeDocument {
+        let seconds = |time: Duration| self.min.map(|_| time.as_secs_f64());
+        ProbeDocument {
+            version: VERSION,
+            address: self.address.map(|address| address.to_string()).unwrap_or_default(),
+            node: self.node.as_ref().map(ToString::to_string),
+            probes: self.succeeded + self.failed + self.local,
+            failed: self.failed,
+            not_sent: self.local,
+            retransmits: self.retransmits,
+            min_seconds: self.min.and_then(seconds),
+            mean_seconds: seconds(self.sum / self.succeeded.max(1)),
+            max_seconds: seconds(self.max),
+            mtu: None,
+        }
     }
 
     pub(super) fn render(&self) -> String {

@@ -55,6 +55,8 @@ fn a_probe_needs_a_target_and_has_defaults() {
         (probe.target.to_string().as_str(), probe.count, probe.timeout),
         ("n:1", 0, seconds(60))
     );
+    let probe = options(Command::Probe, &["--mtu", "n:1", "--json"], None).unwrap();
+    assert!(probe.mtu && probe.json);
     let errors = options(Command::Probe, &[], None).unwrap_err();
     assert_eq!(errors, ["HOST:PORT: is required: the agent to probe"]);
 }
@@ -78,7 +80,6 @@ fn all_wrong_arguments_are_reported_together_with_name_value_and_bound() {
         "--count: needs a value",
         "-1: unknown flag; see wylis probe --help",
         "--timeout: needs a value",
-        "--json: unknown flag; see wylis probe --help",
         "--agent = \"a:1\": unknown flag; see wylis probe --help",
         "HOST:PORT = \"host\": must be HOST:PORT, with a port from 1 to 65535 and an IPv6 address in brackets",
         "--interval = \"1ms\": must be a duration with its unit, such as 1s, from 100ms to 1h",

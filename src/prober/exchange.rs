@@ -203,8 +203,8 @@ impl Attempt<'_> {
         let sent = Instant::now();
         let since_ack = handshake.map(|(info, _)| info.since_last_ack()).unwrap_or_default();
         let delay = opening + since_ack + (sent - established);
-        let (node, answer) =
-            self.receive(stream, least).map_err(|outcome| unless_delayed(outcome, delay))?;
+        let (node, answer) = receive(stream, self.expected, least)
+            .map_err(|outcome| unless_delayed(outcome, delay))?;
         let received = Instant::now();
         let timings =
             Timings { connect, response: received - established, total: received - self.started };
@@ -227,33 +227,33 @@ impl Attempt<'_> {
         }
         stream.stream.take_error()?.map_or(Ok(()), Err)
     }
+}
 
-    /// Reads until the answer is complete or bad: its head into [`MAX_ANSWER`] bytes, its content
-    /// into nothing. It has `least` bytes at least.
-    fn receive(
-        &self,
-        stream: &DeadlineStream,
-        least: usize,
-    ) -> Result<(NodeName, Answer), Outcome> {
-        let mut buffer = [0; MAX_ANSWER];
-        let mut filled = 0;
-        loop {
-            filled += read(stream, buffer.get_mut(filled..).unwrap_or_default())?;
-            match parse(buffer.get(..filled).unwrap_or_default(), self.expected) {
-                Parsed::Incomplete => {}
-                Parsed::Bad | Parsed::OtherStatus(_) | Parsed::TooLarge => {
+/// Reads until the answer is complete or bad: its head into [`MAX_ANSWER`] bytes, its content into nothing. It
+/// has `least` bytes at least.
+pub(super) fn receive(
+    stream: &DeadlineStream,
+    expected: Expected,
+    least: usize,
+) -> Result<(NodeName, Answer), Outcome> {
+    let mut buffer = [0; MAX_ANSWER];
+    let mut filled = 0;
+    loop {
+        filled += read(stream, buffer.get_mut(filled..).unwrap_or_default())?;
+        match parse(buffer.get(..filled).unwrap_or_default(), expected) {
+            Parsed::Incomplete => {}
+            Parsed::Bad | Parsed::OtherStatus(_) | Parsed::TooLarge => {
+                return Err(BAD_RESPONSE);
+            }
+            Parsed::Complete { node, answer, mut remaining, .. } => {
+                if filled + remaining < least {
                     return Err(BAD_RESPONSE);
                 }
-                Parsed::Complete { node, answer, mut remaining, .. } => {
-                    if filled + remaining < least {
-                        return Err(BAD_RESPONSE);
-                    }
-                    while remaining > 0 {
-                        let count = read(stream, &mut buffer)?;
-                        remaining = remaining.checked_sub(count).ok_or(BAD_RESPONSE)?;
-                    }
-                    return Ok((node, answer));
+                while remaining > 0 {
+                    let count = read(stream, &mut buffer)?;
+                    remaining = remaining.checked_sub(count).ok_or(BAD_RESPONSE)?;
                 }
+                return Ok((node, answer));
             }
         }
     }

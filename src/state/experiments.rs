@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Moment, Sample, Verdict};
-use crate::experiment::{Experiment, ExperimentReport, Found};
+use crate::experiment::{Experiment, ExperimentReport, Found, LargestPacket};
+use crate::probe::Direction;
 use flows::Flows;
 use host::Host;
 use mtu::Mtu;
@@ -24,6 +25,10 @@ pub(super) const HOST_BASELINE: Duration = Duration::from_secs(300);
 pub(super) struct Situation {
     pub(super) address: SocketAddr,
     pub(super) verdict: Verdict,
+    /// Bytes.
+    pub(super) path_mtu: Option<u32>,
+    /// Bytes: the largest so far.
+    pub(super) largest_path_mtu: Option<u32>,
 }
 
 /// What experiments found of one peer.
@@ -59,14 +64,14 @@ impl Experiments {
 
     /// Whether one is in flight.
     pub(super) fn in_flight(&self) -> bool {
-        self.in_flight
+        self.in_flight.is_some()
     }
 
     /// Records that one was begun, or could not be: then it is due again a while later.
     pub(super) fn begin(&mut self, now: Moment, experiment: &Experiment, accepted: bool) {
         self.in_flight = accepted.then(|| experiment.address());
         match experiment {
-            Experiment::Mtu { direction, .. } => self.mtu.begin(now, *direction, accepted),
+            Experiment::Mtu { direction, .. } => self.mtu.begin(now, *direction),
             // One that is refused is due again at once.
             Experiment::Host { .. } | Experiment::Flows { .. } if !accepted => {}
             Experiment::Host { address } => self.host.begin(now, *address),
@@ -74,20 +79,27 @@ impl Experiments {
         }
     }
 
-    /// Folds in what was found, unless the peer has moved meanwhile.
-    pub(super) fn end(&mut self, now: Moment, report: &ExperimentReport) {
-        if self.in_flight.take_if(|address| *address == report.address).is_none() {
-            return;
-        }
+    /// Folds in what was found, unless the peer has moved meanwhile. Returns a largest packet that is new.
+    pub(super) fn end(
+        &mut self,
+        now: Moment,
+        report: &ExperimentReport,
+        peer: Situation,
+    ) -> Option<(Direction, LargestPacket)> {
+        self.in_flight.take_if(|address| *address == report.address)?;
         match report.found {
-            Found::Mtu(direction, largest) => self.mtu.end(now, direction, largest),
+            Found::Mtu(direction, largest) => {
+                return Some((direction, self.mtu.end(now, direction, largest, peer)?));
+            }
             Found::Host(answered) => self.host.end(now, answered),
             Found::Flows(dead) => self.flows.end(now, dead),
         }
+        None
     }
 
     /// The verdict has changed.
     pub(super) fn follow(&mut self, verdict: Verdict) {
+        self.mtu.follow(verdict);
         self.flows.follow(verdict);
     }
 

@@ -203,7 +203,12 @@ impl PeerRecord {
 
     /// What experiments need to know.
     pub(super) fn situation(&self) -> Situation {
-        Situation { address: self.peer.address, verdict: self.verdict }
+        Situation {
+            address: self.peer.address,
+            verdict: self.verdict,
+            path_mtu: self.path_mtu,
+            largest_path_mtu: self.largest_path_mtu,
+        }
     }
 
     /// Whether no blank probe of it is in flight.

@@ -7,6 +7,7 @@ mod goodbye;
 mod incoming;
 mod incoming_retransmits;
 mod large;
+mod largest;
 mod path;
 mod rhythm;
 mod tokens;

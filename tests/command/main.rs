@@ -178,6 +178,43 @@ fn a_probe_prints_its_phases_and_changes_no_counter_of_a_pair() {
 }
 
 #[test]
+fn a_probe_finds_the_largest_packets_and_changes_no_counter_of_a_pair() {
+    let mesh = Mesh::of(2, &binary(), FAST);
+    let target = mesh.agent("n2").address.to_string();
+    let (code, text, error) = run(&["probe", "--mtu", &target]);
+    assert_eq!((code, error.as_str()), (HEALTHY, ""), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with(&format!("n2 at {target}: connect ")), "{text}");
+    // Of the loopback: an agent's window has room for two segments of 2 KiB, its longest message for one has 9 KiB.
+    let expected = [("to", "2,100"), ("from", "9,268")]
+        .map(|(way, bytes)| format!("largest packet {way} it: at least {bytes} bytes"));
+    assert_eq!(lines[1..], expected, "{text}");
+    let labels = &["source_node=\"unknown\""];
+    assert_eq!(mesh.agent("n2").metrics().sum("wylis_incoming_requests_total", labels), 0.0);
+    let (code, text, error) = run(&["probe", "--mtu", "127.99.1.4:9"]);
+    assert_eq!((code, error.as_str()), (UNHEALTHY, ""), "{text}");
+    assert_eq!(text, "127.99.1.4:9: refused (connect), retransmits 0\n");
+}
+
+#[test]
+fn json_prints_the_sums_of_probes_as_one_document() {
+    let mesh = Mesh::of(2, &binary(), FAST);
+    let target = mesh.agent("n2").address.to_string();
+    let (code, text, error) = run(&["probe", &target, "--json", "--count=3", "--interval=100ms"]);
+    assert_eq!((code, error.as_str()), (HEALTHY, ""), "{text}");
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&document["address"], &document["node"]), (&target.into(), &"n2".into()));
+    assert_eq!((&document["version"], &document["probes"]), (&1.into(), &3.into()));
+    let seconds = |name: &str| document[name].as_f64().unwrap();
+    assert!(0.0 < seconds("min_seconds") && seconds("mean_seconds") <= seconds("max_seconds"));
+    let (code, text, _) = run(&["probe", "127.99.1.3:9", "--json", "--count=1", "--mtu"]);
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &document["failed"]), (UNHEALTHY, &1.into()));
+    assert_eq!((&document["node"], &document["min_seconds"]), (&Value::Null, &Value::Null));
+    assert!(document.get("mtu").is_none(), "{document}");
+}
+
+#[test]
 fn a_command_without_an_answer_fails_with_the_reason() {
     let unused: SocketAddr = "127.99.1.1:9".parse().unwrap();
     let (code, out, error) = run(&["peers", "--agent", &unused.to_string()]);

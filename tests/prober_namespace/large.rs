@@ -8,17 +8,19 @@ use super::{Link, Observed, PEER_V4, PEER_V6, remove, run};
 const TIMEOUT: Duration = Duration::from_secs(20);
 const KINDS: [&str; 4] = ["blank", "both", "request", "answer"];
 
-/// The answer of a peer: blank, or as long as it was asked to be.
+/// The answer of a peer: blank, or as long as it was asked to be. Where one digit more in the length of the content
+/// leaves no such size, it has a byte more.
 pub(super) fn answer_to(request: &str) -> String {
     const BLANK: &str = "HTTP/1.1 204 No Content\r\nWylis-Node: n1\r\n\r\n";
     let size = request.lines().find_map(|line| line.strip_prefix("Wylis-Size: "));
     let Some(size) = size.map(|size| size.parse::<usize>().unwrap()) else { return BLANK.into() };
-    let head = |content| {
-        format!("HTTP/1.1 200 OK\r\nWylis-Node: n1\r\nContent-Length: {content:04}\r\n\r\n")
-            .replace(": 0000", ": 0")
+    let answer = |content: usize| {
+        let head =
+            format!("HTTP/1.1 200 OK\r\nWylis-Node: n1\r\nContent-Length: {content}\r\n\r\n");
+        head + &".".repeat(content)
     };
-    let content = size.saturating_sub(head(1000).len());
-    head(content) + &".".repeat(content)
+    let least = size.saturating_sub(answer(0).len() + 4);
+    (least..).map(answer).find(|answer| answer.len() >= size).unwrap()
 }
 
 /// The outcome of one probe of each kind, in the order of [`KINDS`].

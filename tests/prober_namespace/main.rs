@@ -7,6 +7,7 @@
 
 mod beside;
 mod large;
+mod mtu;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};

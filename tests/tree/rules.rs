@@ -37,7 +37,7 @@ const MAY_IMPORT: [(&str, &[&str]); 31] = [
     ("config", &["discovery", "name"]),
     ("metrics", &["name", "peer", "probe", "schedule", "state"]),
     ("matrix", &["label", "name", "probe", "state"]),
-    ("document", &["bounded_list", "matrix", "name", "probe", "state", "survey"]),
+    ("document", &["bounded_list", "experiment", "matrix", "name", "probe", "state", "survey"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
     (
         "server",
@@ -48,6 +48,7 @@ const MAY_IMPORT: [(&str, &[&str]); 31] = [
         &[
             "config",
             "document",
+            "experiment",
             "host_port",
             "label",
             "matrix",

@@ -9,6 +9,7 @@ mod door;
 mod faults;
 mod long;
 mod mesh;
+mod mtu;
 mod network;
 mod quota;
 mod record;

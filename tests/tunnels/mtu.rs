@@ -1,0 +1,67 @@
+//! The largest packet of a path through real tunnels: found by the agents at both ends as soon as their verdict is
+//! that full-size packets vanish, and by the command.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wylis_harness::wait_until;
+
+use super::binary;
+use super::faults::{self, Fault};
+use super::mesh::TunnelMesh;
+use super::network::Topology;
+
+const SETTINGS: &[(&str, &str)] =
+    &[("WYLIS_INTERVAL", "1s"), ("WYLIS_LARGE_INTERVAL", "2s"), ("WYLIS_DRAIN", "1s")];
+const VERDICT_WITHIN: Duration = Duration::from_secs(60);
+const FOUND_WITHIN: Duration = Duration::from_secs(30);
+
+/// The exit code and the output of `wylis probe` in the first node's pod.
+fn probe(mesh: &TunnelMesh, arguments: &[&str]) -> (Option<i32>, String) {
+    let target = mesh.agents.agent("n2").address.to_string();
+    let mut command = mesh.pods[&1].namespace.command(binary());
+    let output = command.args(["probe", &target]).args(arguments).output().expect("wylis runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn the_largest_packet_is_found_at_both_ends_and_by_the_command() {
+    let Some(mesh) = TunnelMesh::new(Topology::of(2), SETTINGS) else { return };
+    let unknown = || mesh.agents.sum("wylis_incoming_requests_total", &["source_node=\"unknown\""]);
+    let (before, host) = (unknown(), &mesh.network.host(1).namespace);
+    let fault = Fault::put(host, &faults::drops(&[(1, 2, "meta length > 1337")]));
+    for (agent, peer) in [("n1", "n2"), ("n2", "n1")] {
+        wait_until(VERDICT_WITHIN, "the verdict mtu", || {
+            mesh.agents.agent(agent).peer(peer)["verdict"] == "mtu"
+        });
+        let since = Instant::now();
+        wait_until(FOUND_WITHIN, "the number in the log", || {
+            let log = mesh.agents.agent(agent).log();
+            log.lines().any(|line| line.contains(peer) && line.contains("1,337 bytes"))
+        });
+        println!("tunnels: {agent} has found it {:.1?} after the verdict", since.elapsed());
+    }
+    let (code, text) = probe(&mesh, &["--mtu"]);
+    assert!(
+        text.ends_with(
+            "\nlargest packet to it: 1,337 bytes\nlargest packet from it: at least 1,370 bytes\n"
+        ),
+        "{text}"
+    );
+    assert_eq!(code, Some(4));
+    let (code, text) = probe(&mesh, &["--mtu", "--json"]);
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let [outgoing, incoming] =
+        [(1337, true), (1370, false)].map(|(bytes, exact)| json!({"bytes": bytes, "exact": exact}));
+    assert_eq!(document["mtu"], json!({"outgoing": outgoing, "incoming": incoming}));
+    assert_eq!((code, &document["node"]), (Some(4), &"n2".into()));
+    drop(fault);
+    for (agent, peer) in [("n1", "n2"), ("n2", "n1")] {
+        mesh.agents.wait_for_verdict(agent, peer, "up");
+    }
+    let (code, text) = probe(&mesh, &["--mtu"]);
+    assert_eq!((code, text.matches("at least 1,370 bytes").count()), (Some(0), 2), "{text}");
+    // Searches are counted for no one, and one finding is one line.
+    assert_eq!(unknown(), before);
+    assert_eq!(mesh.agents.logs().matches("1,337 bytes").count(), 2, "{}", mesh.agents.logs());
+}
