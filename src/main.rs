@@ -10,6 +10,9 @@ use wylis::config::{self, Config};
 use wylis::logger;
 use wylis::shutdown::StopToken;
 
+#[cfg(all(target_env = "musl", panic = "abort", not(debug_assertions)))]
+mod unwinding;
+
 /// Signals closer together than this count as one: some senders signal the process and its group.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 

@@ -10,6 +10,7 @@ mod credentials;
 mod decode;
 mod lenient;
 mod pods;
+mod provider;
 mod resolver;
 mod table;
 mod time;

@@ -46,7 +46,7 @@ fn the_binary_is_small() {
     let Some(binary) = release() else { return };
     let bytes = std::fs::metadata(binary).unwrap().len();
     #[expect(clippy::cast_precision_loss, reason = "megabytes")]
-    within("stripped static binary", bytes as f64 / 1e6, 2.4, "MB");
+    within("stripped static binary", bytes as f64 / 1e6, 2.2, "MB");
 }
 
 /// An agent with `size` peers that answer and send requests, its peer list over TLS, its history full.
@@ -243,14 +243,14 @@ fn memory_of_a_matrix_of_1000_nodes() {
 #[test]
 fn memory_with_10_peers() {
     if let Some(binary) = release() {
-        memory(&binary, 10, 3.3, 3.2);
+        memory(&binary, 10, 3.1, 3.2);
     }
 }
 
 #[test]
 fn memory_with_100_peers() {
     if let Some(binary) = release() {
-        memory(&binary, 100, 3.6, 12.0);
+        memory(&binary, 100, 3.5, 12.0);
     }
 }
 

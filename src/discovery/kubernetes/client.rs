@@ -224,7 +224,7 @@ fn new_agent(ca: &CaFile, resolver: InlineResolver) -> ureq::Agent {
         // A broken block among good ones: its authority is not trusted.
         _ => None,
     });
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(super::provider::provider());
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&roots.collect::<Vec<_>>()))
         .unversioned_rustls_crypto_provider(provider)
