@@ -124,7 +124,6 @@ fn a_value_outside_its_bounds_is_malformed() {
         ("/survey/results/0/outgoing/trials", json!(256)),
         ("/survey/results/1/outgoing/late_seconds", json!(null)),
         ("/survey/results/0/incoming", json!([])),
-        ("/survey/results", json!(vec![0; MAX_RESULTS + 1])),
     ] {
         assert_eq!(
             read_survey(&with(path, value.clone())),
@@ -132,6 +131,14 @@ fn a_value_outside_its_bounds_is_malformed() {
             "{path} {value}"
         );
     }
+    let results = |count: usize| {
+        let one = json!({"source": "a", "target": "b", "at": 1, "outgoing": {"result": "unproven"},
+            "incoming": {"result": "not_surveyed"}});
+        read_survey(&with("/survey/results", json!(vec![one; count])))
+            .map(|(_, status)| status.results.len())
+    };
+    assert_eq!(results(MAX_RESULTS), Ok(MAX_RESULTS));
+    assert_eq!(results(MAX_RESULTS + 1), Err(ReadError::Malformed));
     assert_eq!(read_survey(&with("/version", json!(2))), Err(ReadError::Version));
     assert_eq!(read_survey(br#"{"version":1,"node":"a","at":1}"#), Err(ReadError::Malformed));
 }
