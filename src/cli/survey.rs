@@ -221,9 +221,12 @@ fn results(text: &mut String, status: &Status) {
     }
     let width = lines.iter().map(|(pair, _)| pair.chars().count()).max().unwrap_or(0);
     // What is wrong comes first.
-    lines.sort_by_key(|(_, coldness)| !matches!(coldness, Coldness::After { .. }));
-    for (pair, coldness) in lines {
-        put!(text, "{pair:<width$}  {}\n", coldness.text());
+    for shows_cold in [true, false] {
+        for (pair, coldness) in &lines {
+            if matches!(coldness, Coldness::After { .. }) == shows_cold {
+                put!(text, "{pair:<width$}  {}\n", coldness.text());
+            }
+        }
     }
     let left = status.pairs.saturating_sub(status.results.len());
     if status.state != State::Running && left > 0 {

@@ -245,18 +245,18 @@ fn a_mistyped_command_is_the_only_error() {
     assert_eq!((code, out.as_str()), (USAGE, ""));
     assert_eq!(
         error,
-        "wylis: cluser: unknown command; the commands are peers, cluster, probe; see wylis --help\n"
+        "wylis: cluser: unknown command; the commands are peers, cluster, probe, survey; see wylis --help\n"
     );
 }
 
 #[test]
 fn help_needs_no_settings() {
-    for command in ["peers", "cluster", "probe"] {
+    for command in ["peers", "cluster", "probe", "survey"] {
         let (code, out, error) = run(&[command, "--help", "--nonsense"]);
         assert_eq!((code, error.as_str()), (HEALTHY, ""));
         assert!(out.starts_with(&format!("Usage: wylis {command} ")), "{out}");
     }
-    assert!(run(&["--help"]).1.contains("wylis peers|cluster|probe"));
+    assert!(run(&["--help"]).1.contains("wylis peers|cluster|probe|survey"));
 }
 
 #[test]
@@ -375,12 +375,16 @@ fn a_hostile_document_does_not_fill_the_memory_of_the_pod() {
     };
     let nulls = format!("{{\"node\":\"a\",\"at\":1,\"cells\":[{}null]}},", "null,".repeat(10_000));
     let peer = "{\"node\":\"a\",\"verdict\":\"up\",\"recent\":[]},";
+    let result = "{\"source\":\"a\",\"target\":\"b\",\"at\":1,\"outgoing\":{\"result\":\"unproven\"},\
+        \"incoming\":{\"result\":\"unproven\"}},";
     for (command, document) in [
         ("cluster", filled("\"nodes\":[", "\"\",", "\"\"]")),
         ("cluster", filled("\"rows\":[", &nulls, "0]")),
         ("cluster", filled("\"cells\":[", "null,", "null]")),
         ("peers", filled("\"peers\":[", peer, "0]")),
         ("peers", filled("\"peers\":[{\"recent\":[", "{\"retransmits\":0},", "0]}]")),
+        ("survey", filled("\"survey\":{\"results\":[", result, "0]}")),
+        ("survey", filled("\"survey\":{\"gaps_seconds\":[", "1,", "1]}")),
     ] {
         let address = serve(document).to_string();
         // Memory without the program's own pages, in KiB: the agent needs some of the pod's 32 MiB.
