@@ -23,7 +23,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-DgT6z1CzU2TQS+U99VfwBIBE/yrR8+MY4npehcoZXRw='"
+        "'sha256-NlC/UdYdeRn/TK9zDIZaOzfPQtz4LCvjaTQxCJ8GVEg='"
     };
 }
 

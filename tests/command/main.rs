@@ -1,6 +1,8 @@
 //! The commands against a mesh of real agents: output, exit codes, and that no counter of a pair moves.
 #![cfg(test)]
 
+mod survey;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
