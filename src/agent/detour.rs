@@ -132,11 +132,15 @@ mod tests {
     fn rows_that_no_other_path_brings_are_not_asked_for() {
         let (matrix, node) = (matrix(0, &[Verdict::Up, Verdict::Up]), name(2));
         let refused = RowError::Failure(FailureReason::BadResponse);
-        for error in RowError::OTHERS.into_iter().chain([refused]) {
+        let others = RowError::OTHERS.into_iter().filter(|error| *error != RowError::Surveyed);
+        for error in others.chain([refused]) {
             let mut detours = Detours::default();
             detours.add(&node, error);
             assert_eq!(detours.next(&matrix), None, "{error:?}");
         }
+        let mut detours = Detours::default();
+        detours.add(&node, RowError::Surveyed);
+        assert!(detours.next(&matrix).is_some(), "a third node does not rest with it");
     }
 
     #[test]

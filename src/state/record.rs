@@ -3,6 +3,7 @@
 mod incoming;
 mod path_mtu;
 mod recent;
+mod resting;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};

@@ -6,11 +6,9 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::record::PeerRecord;
 use super::{Change, MeshState};
 use crate::name::NodeName;
 use crate::survey::PairResult;
-use crate::token::{PairToken, TokenKey};
 
 /// What a survey found of a pair.
 #[derive(Debug, Clone, Copy)]
@@ -33,74 +31,29 @@ pub(super) enum Rest {
     Rested,
 }
 
-impl PeerRecord {
-    /// Whether the pair rests for a survey.
-    #[must_use]
-    pub fn surveyed(&self) -> bool {
-        self.rest == Rest::Resting
-    }
-
-    /// Why it cannot rest now.
-    fn may_rest(&self) -> Result<(), &'static str> {
-        if self.draining_until.is_some() {
-            return Err("the peer drains");
-        }
-        if self.up != Some(true) || self.consecutive_failures > 0 {
-            return Err("probes of the peer fail");
-        }
-        if self.rest == Rest::Rested {
-            return Err("busy: the peer is to be probed before it rests again");
-        }
-        Ok(())
-    }
-
-    /// The tokens to show to it, with the key of this agent.
-    #[must_use]
-    pub fn token(&self, key: &TokenKey) -> PairToken {
-        let own = key.own(&self.peer.node, self.instance());
-        PairToken { own, echo: self.claims.token() }
-    }
-
-    /// Whether nothing that was sent to it is in flight.
-    fn is_quiet(&self) -> bool {
-        self.is_idle()
-            && self.large.in_flight.is_none()
-            && !self.claims.is_checking()
-            && !self.experiments.in_flight()
-    }
-
-    /// A probe ended.
-    pub(super) fn note_probed(&mut self) {
-        if self.rest == Rest::Rested {
-            self.rest = Rest::No;
-        }
-    }
-}
-
 impl MeshState {
     /// Has a peer rest: from now on, nothing is sent to it.
     ///
     /// # Errors
     /// Why it cannot rest, in a phrase.
-    pub fn rest(&mut self, node: &NodeName) -> Result<&PeerRecord, &'static str> {
+    pub fn rest(&mut self, node: &NodeName) -> Result<(), &'static str> {
         let record = self.records.get_mut(node).ok_or("it is no peer")?;
         record.may_rest()?;
-        let record = Arc::make_mut(record);
-        record.rest = Rest::Resting;
-        Ok(record)
+        Arc::make_mut(record).rest = Rest::Resting;
+        Ok(())
     }
 
     /// Whether the peer rests, and has not said goodbye.
     #[must_use]
     pub fn is_resting(&self, node: &NodeName) -> bool {
-        let resting = |record: &PeerRecord| record.surveyed() && record.draining_until.is_none();
-        self.get(node).is_some_and(resting)
+        let record = self.get(node);
+        record.is_some_and(|record| record.surveyed() && record.draining_until.is_none())
     }
 
     /// Whether nothing that was sent to the peer is in flight.
     #[must_use]
     pub fn is_quiet(&self, node: &NodeName) -> bool {
-        self.get(node).is_some_and(PeerRecord::is_quiet)
+        self.get(node).is_some_and(|record| record.is_quiet())
     }
 
     /// Ends the rest of a peer.

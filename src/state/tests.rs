@@ -9,6 +9,7 @@ mod incoming_retransmits;
 mod large;
 mod largest;
 mod path;
+mod rest;
 mod rhythm;
 mod tokens;
 

@@ -13,6 +13,7 @@ mod outage;
 mod overload;
 mod rolling;
 mod stopping;
+mod survey;
 mod threads;
 
 use std::path::PathBuf;

@@ -84,7 +84,14 @@ impl Survey {
                 log::warn!("survey without {node:?}: no time was left to claim it");
                 continue;
             }
-            match self.send(self.contact(record), &Command::Claim(LEASE)) {
+            let contact = self.contact(record);
+            if contact.token.echo.is_none() {
+                self.release(&claimed);
+                let reason =
+                    format!("the token of {node} is not known yet: try again in an interval");
+                return Err((409, reason));
+            }
+            match self.send(contact, &Command::Claim(LEASE)) {
                 Ok((OK, _)) => claimed.push(node.clone()),
                 Ok((status, reason)) => {
                     self.release(&claimed);

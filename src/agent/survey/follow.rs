@@ -58,7 +58,8 @@ impl EventLoop {
     }
 
     fn begin_rest(&mut self, survey: &Survey, node: &NodeName) -> Result<Contact, &'static str> {
-        let record = self.state.rest(node)?;
+        self.state.rest(node)?;
+        let record = self.state.get(node).ok_or("it is no peer")?;
         let contact = Contact { address: record.peer.address, token: record.token(&survey.key) };
         self.schedule.pause(node);
         survey.reads.set_resting(Some(node.clone()));

@@ -475,3 +475,6 @@ impl Grants {
         std::mem::take(&mut self.results)
     }
 }
+
+#[cfg(test)]
+mod tests;
