@@ -374,7 +374,6 @@ impl PeerRecord {
     /// The silence until now says nothing: the peer rested.
     pub(super) fn restart_incoming(&mut self, now: Instant) {
         self.rhythm.resume(now);
-        self.requests_due_since = self.requests_due_since.map(|_| now);
     }
 
     /// The instance that answered last, else that of the peer list.

@@ -51,9 +51,14 @@ fn a_rest_changes_no_verdict_however_long_it_is() {
 #[test]
 fn after_a_rest_silence_is_judged_anew() {
     for returns in [true, false] {
-        let mut fixture = resting();
-        fixture.pass(SECOND * 300);
-        assert_eq!(fixture.resume(), Some(Change::Resume(name(1))));
+        let mut fixture = proven();
+        for _ in 0..5 {
+            fixture.probe(1, capable("a"), 0);
+            fixture.receive_proof(1, "a", None);
+            assert!(fixture.may_rest());
+            fixture.pass(SECOND * 300);
+            assert_eq!(fixture.resume(), Some(Change::Resume(name(1))));
+        }
         let mut one_way = None;
         for second in 0..100 {
             if second % 10 == 0 {
