@@ -43,6 +43,7 @@ struct Probe {
     packets: u64,
     bytes: u64,
     large_bytes: u64,
+    host_bytes: u64,
 }
 
 impl Probe {
@@ -56,12 +57,15 @@ impl Probe {
             found.unwrap_or_else(|| panic!("no figure {name:?}"))
         };
         let [packets, bytes] = ["packets", "bytes"].map(figure);
-        Self { packets, bytes, large_bytes: figure("bytes of a large probe") }
+        let [large_bytes, host_bytes] =
+            ["bytes of a large probe", "bytes of a question to a host"].map(figure);
+        Self { packets, bytes, large_bytes, host_bytes }
     }
 
-    /// Bytes of one pair in a second: blank probes at their mean pace, a large one each 5 minutes.
+    /// Bytes of one pair in a second: blank probes at their mean pace, a large one and a question to the host each
+    /// 5 minutes.
     fn bytes_each_second(&self) -> f64 {
-        self.bytes as f64 / PACE + self.large_bytes as f64 / 300.0
+        self.bytes as f64 / PACE + (self.large_bytes + self.host_bytes) as f64 / 300.0
     }
 }
 
@@ -120,8 +124,9 @@ fn shares_and_series_follow_from_the_code() {
     let (probe, series) = (Probe::read(&text), series_of_a_healthy_pair());
     let share = probe.large_bytes as f64 / (300.0 / PACE * probe.bytes as f64) * 100.0;
     says(format!("the large probes add {share:.0} % to the bytes"));
-    // The budget of a probe, large ones included; the slots of a pair are 9 s apart on average.
-    let each = probe.bytes as f64 + probe.large_bytes as f64 * 9.0 / 300.0;
+    // The budget of a probe, the rest included; the slots of a pair are 9 s apart on average.
+    let each = probe.bytes_each_second() * PACE;
+    println!("bytes of a probe, large probes and questions to hosts included: {each:.1}");
     assert!(each <= 800.0, "{each}");
     let second = probe.bytes_each_second();
     let month = second * 86_400.0 * 30.4 / 1e6;

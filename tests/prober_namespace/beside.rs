@@ -104,6 +104,24 @@ fn an_icmp_error_of_another_host_is_no_life() {
 }
 
 #[test]
+fn a_question_to_a_host_costs_a_syn_and_a_reset() {
+    let Some(link) = Link::new() else { return };
+    link.rules(
+        "table inet t {
+           counter all { }
+           chain i { type filter hook prerouting priority filter; tcp dport 9050 counter name all
+           }
+           chain o { type filter hook postrouting priority filter; tcp sport 9050 counter name all
+           }
+         }\n",
+    );
+    assert_eq!(link.host_answers(PEER_V4), Some(true));
+    let text = crate::run(&format!("ip netns exec {} nft list counter inet t all", link.peer));
+    // In docs/sizing.md.
+    assert!(text.contains("packets 2 bytes 100"), "{text}");
+}
+
+#[test]
 fn many_hosts_are_asked_at_once() {
     let Some(link) = Link::new() else { return };
     link.rules(

@@ -4,6 +4,7 @@
 //! Needs root, iproute2, nftables, wireguard-go, wireguard-tools and util-linux; skipped without them.
 #![cfg(test)]
 
+mod beside;
 mod clusters;
 mod door;
 mod faults;

@@ -11,7 +11,7 @@ use wylis_harness::netns::Namespace;
 use wylis_harness::process::{Agent, Settings};
 
 use super::binary;
-use super::network::{Network, Pod, Topology};
+use super::network::{Network, Pod, Topology, underlay};
 
 /// A network, its agents, and their pods.
 pub(crate) struct TunnelMesh {
@@ -51,6 +51,42 @@ impl TunnelMesh {
         (1..=size).for_each(|number| mesh.add(number));
         mesh.agents.wait_for_all_pairs();
         Some(mesh)
+    }
+
+    /// As [`Self::new`], of nodes with addresses of their own, which agents ask for a sign of life. As most network
+    /// plugins do, a host sends such packets of its pods in its own name.
+    pub(crate) fn with_hosts(
+        topology: Topology,
+        environment: &[(&str, &str)],
+        prepare: impl FnOnce(&Network),
+    ) -> Option<Self> {
+        let mut mesh = Self::without_agents(topology, environment)?;
+        for number in 1..=topology.size {
+            mesh.agents.set_host(&node(number), underlay(number).into());
+            mesh.network.host(number).namespace.nft(
+                "table ip own_name {
+  chain out {
+    type nat hook postrouting priority srcnat;
+    ip saddr 10.244.0.0/16 ip daddr 198.18.0.0/24 ip daddr != 198.18.0.254 masquerade
+  }
+}
+",
+            );
+        }
+        prepare(&mesh.network);
+        mesh.network.shake_hands();
+        (1..=topology.size).for_each(|number| mesh.add(number));
+        mesh.agents.wait_for_all_pairs();
+        Some(mesh)
+    }
+
+    /// Takes the pod of a node off its network, or puts it back.
+    pub(crate) fn connect_pod(&self, number: u8, up: bool) {
+        let address = self.pods[&number].address.to_string();
+        let last = address.rsplit('.').next().unwrap();
+        let state = if up { "up" } else { "down" };
+        let host = &self.network.host(number).namespace;
+        host.ip(&format!("link set pod{last} {state}\n"));
     }
 
     /// Schedules a pod with an agent on a node, at a new address.

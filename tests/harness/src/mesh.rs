@@ -90,6 +90,8 @@ pub struct Mesh {
     next_pod: u32,
     /// All pods, including past ones.
     started: BTreeMap<String, TestPod>,
+    /// The addresses of nodes that have one of their own.
+    hosts: BTreeMap<String, IpAddr>,
 }
 
 /// A pod's namespace; by default our own, at a loopback address.
@@ -138,6 +140,7 @@ impl Mesh {
             binary: binary.to_owned(),
             environment: environment.collect(),
             next_pod: 0,
+            hosts: BTreeMap::new(),
             started: BTreeMap::new(),
         }
     }
@@ -186,7 +189,16 @@ impl Mesh {
         let name = format!("wylis-{:05}", self.next_pod);
         let mut pod = TestPod::new(&name, node, &address.to_string());
         pod.created += i64::from(self.next_pod);
+        if let Some(host) = self.hosts.get(node) {
+            pod.host_ip = host.to_string();
+        }
         pod
+    }
+
+    /// Gives a node an address, for pods that are scheduled from now on. Without it, all nodes have the same one, so
+    /// that no agent asks a host for a sign of life.
+    pub fn set_host(&mut self, node: &str, address: IpAddr) {
+        self.hosts.insert(node.to_owned(), address);
     }
 
     /// Restarts an agent in its listed pod, as the kubelet does after a crash.

@@ -49,6 +49,8 @@ pub struct TestPod {
     pub node: Option<String>,
     /// `status.podIPs`, the first being `status.podIP`.
     pub ips: Vec<String>,
+    /// `status.hostIP`.
+    pub host_ip: String,
     /// `status.phase`.
     pub phase: String,
     /// The condition `Ready`.
@@ -71,6 +73,7 @@ impl TestPod {
             deleted: None,
             node: Some(node.to_owned()),
             ips: vec![ip.to_owned()],
+            host_ip: "192.0.2.1".to_owned(),
             phase: "Running".to_owned(),
             ready: true,
         }
@@ -191,8 +194,8 @@ impl TestPod {
                 condition("ContainersReady", word(self.ready)),
                 condition("PodScheduled", word(self.node.is_some())),
             ]),
-            host_ip: Some("192.0.2.1".to_owned()),
-            host_ips: Some(vec![HostIP { ip: "192.0.2.1".to_owned() }]),
+            host_ip: Some(self.host_ip.clone()),
+            host_ips: Some(vec![HostIP { ip: self.host_ip.clone() }]),
             pod_ip: self.ips.first().cloned(),
             pod_ips: (!self.ips.is_empty())
                 .then(|| self.ips.iter().map(|ip| PodIP { ip: ip.clone() }).collect()),
