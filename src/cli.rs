@@ -50,7 +50,7 @@ pub fn run(command: Command, arguments: &[String], environment: &Environment) ->
     let exit = match command {
         Command::Peers => peers::run(&options, paint),
         Command::Cluster => cluster::run(&options, paint),
-        Command::Probe if options.mtu => path::run(&options, paint),
+        Command::Probe if options.mtu || options.flows.is_some() => path::run(&options, paint),
         Command::Probe => probe::run(&options, paint),
         Command::Survey => survey::run(&options),
     };

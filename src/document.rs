@@ -91,7 +91,7 @@ use matrix::Rows;
 pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
 pub use peers::{Peers, peers_json};
-pub use probe::{MtuFields, ProbeDocument};
+pub use probe::{FlowFields, MtuFields, ProbeDocument};
 pub use row::{MAX_ROW, read_row, row_json};
 use survey::SurveyInput;
 pub use survey::{PeerSurvey, read_survey, survey_json};

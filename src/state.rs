@@ -16,11 +16,11 @@ mod samples;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::experiment::{Experiment, ExperimentReport, LargestPacket};
+use crate::experiment::LargestPacket;
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
 pub use crate::probe::Direction;
@@ -29,7 +29,6 @@ use crate::token::{PairToken, TokenKey};
 use crate::wire::KeepAlive;
 use claims::Terms;
 pub use experiments::Experiments;
-use experiments::HOST_BASELINE;
 use large::BlankSuccess;
 pub use large::{LargeDirection, LargeProbes};
 pub use record::PeerRecord;
@@ -389,48 +388,6 @@ impl MeshState {
             changes.extend(record.update_verdict(self.settings.failure_threshold));
         }
         changes
-    }
-
-    /// The experiments that are due now. Each must be begun or refused with [`Self::begin_experiment`].
-    #[must_use]
-    pub fn due_experiments(&self, now: Moment) -> Vec<(NodeName, Experiment)> {
-        let StateSettings { host_port, source, .. } = &self.settings;
-        let due = |(node, record): (&NodeName, &Arc<PeerRecord>)| {
-            if record.surveyed() {
-                return None;
-            }
-            let host = record.peer.host.zip(*host_port).map(SocketAddr::from);
-            let host = (host, source.share(node, HOST_BASELINE));
-            let situation = record.situation();
-            let experiment = record.experiments.due(now, situation, host, &record.recent)?;
-            Some((node.clone(), experiment))
-        };
-        self.records.iter().filter_map(due).collect()
-    }
-
-    /// Records that an experiment was accepted, or could not be begun.
-    pub fn begin_experiment(
-        &mut self,
-        now: Moment,
-        node: &NodeName,
-        experiment: &Experiment,
-        accepted: bool,
-    ) {
-        if let Some(record) = self.records.get_mut(node) {
-            Arc::make_mut(record).experiments.begin(now, experiment, accepted);
-        }
-    }
-
-    /// Folds in the report of an experiment.
-    pub fn report_experiment(&mut self, now: Moment, report: &ExperimentReport) -> Vec<Change> {
-        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
-        let record = Arc::make_mut(record);
-        let situation = record.situation();
-        let news = record.experiments.end(now, report, situation).map(|(direction, largest)| {
-            Change::LargestPacket { node: report.node.clone(), direction, largest }
-        });
-        let verdict = record.update_verdict(self.settings.failure_threshold);
-        news.into_iter().chain(verdict).collect()
     }
 
     /// Whether it matters what comes in from any peer.

@@ -279,8 +279,6 @@ pub(crate) struct Segments {
     pub(crate) incoming: u32,
     /// Bytes of the TCP header of each segment with data.
     pub(crate) header: u32,
-    /// Path MTU in bytes, as cached.
-    pub(crate) path_mtu: u32,
     /// Retransmitted segments, SYNs included.
     pub(crate) retransmits: u32,
     /// Segments with data that were sent, retransmits included. Zero before Linux 4.6, as the next one.
@@ -309,7 +307,6 @@ pub(crate) fn read_segments(socket: impl AsFd) -> Option<Segments> {
         outgoing: raw.snd_mss,
         incoming: raw.advmss,
         header: 20 + options,
-        path_mtu: raw.pmtu,
         retransmits: raw.total_retrans,
         sent: raw.data_segs_out,
         received: raw.data_segs_in,

@@ -90,6 +90,12 @@ const MTU: Flag = Flag {
     help: "find the largest packet each way instead: 20 to 30 connections each",
     default: "",
 };
+const FLOWS: Flag = Flag {
+    name: "--flows",
+    value: "N",
+    help: "try so many source ports instead, 1 to 1000, and those that fail again",
+    default: "",
+};
 const COUNT: Flag = Flag {
     name: "--count",
     value: "N",
@@ -161,7 +167,7 @@ impl Command {
                 "Shows how every node sees every other node",
             ),
             Self::Probe => (
-                "wylis probe HOST:PORT [--mtu] [--json] [--count N] [--interval TIME] [--timeout TIME]",
+                "wylis probe HOST:PORT [--mtu] [--flows N] [--json] [--count N] [--interval TIME] [--timeout TIME]",
                 "Probes any agent now; changes no counter of a pair",
             ),
             Self::Survey => (
@@ -174,7 +180,7 @@ impl Command {
     const fn flags(self) -> &'static [Flag] {
         match self {
             Self::Peers | Self::Cluster => &[AGENT, JSON],
-            Self::Probe => &[MTU, PROBE_JSON, COUNT, INTERVAL, TIMEOUT],
+            Self::Probe => &[MTU, FLOWS, PROBE_JSON, COUNT, INTERVAL, TIMEOUT],
             Self::Survey => &SURVEY,
         }
     }
@@ -207,6 +213,8 @@ pub(super) struct Options {
     pub(super) json: bool,
     /// Find the largest packet in place of single probes.
     pub(super) mtu: bool,
+    /// Try so many source ports in place of single probes.
+    pub(super) flows: Option<u16>,
     pub(super) count: u32,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
@@ -241,6 +249,9 @@ impl Options {
         });
         let json = values.get(JSON.name).is_some();
         let mtu = values.get(MTU.name).is_some();
+        let flows = values.optional(FLOWS.name, "a number from 1 to 1000", |text| {
+            text.parse().ok().filter(|flows| (1..=1000).contains(flows))
+        });
         let interval = values.duration(INTERVAL.name, 100, 3_600_000);
         let timeout = values.duration(TIMEOUT.name, 10, 60_000);
         let survey = Request::read(&mut values);
@@ -248,6 +259,7 @@ impl Options {
             target,
             json,
             mtu,
+            flows,
             count,
             interval,
             timeout,

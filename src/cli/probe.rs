@@ -196,6 +196,7 @@ impl Summary {
             mean_seconds: seconds(self.sum / self.succeeded.max(1)),
             max_seconds: seconds(self.max),
             mtu: None,
+            flows: None,
         }
     }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::arguments::Options;
 use super::cluster::View;
 use super::paint::Paint;
+use super::path::describe_flows;
 use super::probe::{Summary, combine, probe_in_order, render};
 use super::*;
 use crate::document::{Peers, read_matrix};
 use crate::matrix::Matrix;
 use crate::name::NodeName;
 use crate::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, Timings};
-use crate::prober::ProbeResult;
+use crate::prober::{FlowTrial, ProbeResult};
 
 const PLAIN: Paint = Paint { coloured: false, width: 80 };
 
@@ -56,7 +57,10 @@ fn a_probe_needs_a_target_and_has_defaults() {
         ("n:1", 0, seconds(60))
     );
     let probe = options(Command::Probe, &["--mtu", "n:1", "--json"], None).unwrap();
-    assert!(probe.mtu && probe.json);
+    assert!(probe.mtu && probe.json && probe.flows.is_none());
+    assert_eq!(options(Command::Probe, &["n:1", "--flows=1000"], None).unwrap().flows, Some(1000));
+    let errors = options(Command::Probe, &["n:1", "--flows", "0"], None).unwrap_err();
+    assert_eq!(errors, ["--flows = \"0\": must be a number from 1 to 1000"]);
     let errors = options(Command::Probe, &[], None).unwrap_err();
     assert_eq!(errors, ["HOST:PORT: is required: the agent to probe"]);
 }
@@ -94,6 +98,30 @@ fn all_wrong_arguments_are_reported_together_with_name_value_and_bound() {
     assert_eq!(errors.unwrap_err(), expected);
     let errors = options(Command::Probe, &["a:1", "--count=1000001", "--count=2"], None);
     assert_eq!(errors.unwrap_err().len(), 2);
+}
+
+#[test]
+fn flows_are_told_with_the_ports_that_never_get_through() {
+    let told = |failed: u16, dead: Option<u16>, errors| {
+        let ports = |count| (40_001..).take(usize::from(count)).collect();
+        describe_flows(&FlowTrial {
+            tried: 16,
+            errors,
+            failed: ports(failed),
+            dead: dead.map(ports),
+        })
+    };
+    assert_eq!(told(0, Some(0), 0), "16 flows: all get through\n");
+    assert_eq!(told(3, Some(0), 0), "16 flows: 3 failed, none of them always\n");
+    assert_eq!(
+        told(2, None, 1),
+        "16 flows: 2 failed, unproven, since packets are lost at random; 1 more met other errors\n"
+    );
+    assert_eq!(
+        told(2, Some(2), 0),
+        "16 flows: 2 never get through, from source ports 40001, 40002\n"
+    );
+    assert!(told(12, Some(9), 0).ends_with("40007, 40008, …\n"));
 }
 
 #[test]

@@ -31,6 +31,22 @@ pub struct ProbeDocument {
     /// The largest packets, if they were searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<MtuFields>,
+    /// The flows, if they were tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows: Option<FlowFields>,
+}
+
+/// Flows, each of one source port.
+#[derive(Debug, Clone, Serialize)]
+pub struct FlowFields {
+    /// Those whose first connection succeeded or timed out.
+    pub tried: u16,
+    /// Those whose first connection met another error.
+    pub errors: u16,
+    /// Those whose first connection timed out.
+    pub failed: usize,
+    /// The source ports of which every connection timed out; `None` if nothing is proven.
+    pub dead_ports: Option<Vec<u16>>,
 }
 
 /// The largest packet of each direction; `None` where nothing is proven.

@@ -8,17 +8,61 @@ mod mtu;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Moment, Sample, Verdict};
+use super::{Change, MeshState, Moment, Sample, StateSettings, Verdict};
 use crate::experiment::{Experiment, ExperimentReport, Found, LargestPacket};
+use crate::name::NodeName;
 use crate::probe::Direction;
 use flows::Flows;
 use host::Host;
 use mtu::Mtu;
 
 /// Time between two looks at the host behind a healthy peer.
-pub(super) const HOST_BASELINE: Duration = Duration::from_secs(300);
+const HOST_BASELINE: Duration = Duration::from_secs(300);
+
+impl MeshState {
+    /// The experiments that are due now. Each must be begun or refused with [`Self::begin_experiment`].
+    #[must_use]
+    pub fn due_experiments(&self, now: Moment) -> Vec<(NodeName, Experiment)> {
+        let StateSettings { host_port, source, .. } = &self.settings;
+        let due = self.records.iter().filter(|(_, record)| !record.surveyed());
+        let due = due.filter_map(|(node, record)| {
+            let host = record.peer.host.zip(*host_port).map(SocketAddr::from);
+            let host = (host, source.share(node, HOST_BASELINE));
+            let situation = record.situation();
+            let experiment = record.experiments.due(now, situation, host, &record.recent)?;
+            Some((node.clone(), experiment))
+        });
+        due.collect()
+    }
+
+    /// Records that an experiment was accepted, or could not be begun.
+    pub fn begin_experiment(
+        &mut self,
+        now: Moment,
+        node: &NodeName,
+        experiment: &Experiment,
+        accepted: bool,
+    ) {
+        if let Some(record) = self.records.get_mut(node) {
+            Arc::make_mut(record).experiments.begin(now, experiment, accepted);
+        }
+    }
+
+    /// Folds in the report of an experiment.
+    pub fn report_experiment(&mut self, now: Moment, report: &ExperimentReport) -> Vec<Change> {
+        let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
+        let record = Arc::make_mut(record);
+        let situation = record.situation();
+        let news = record.experiments.end(now, report, situation).map(|(direction, largest)| {
+            Change::LargestPacket { node: report.node.clone(), direction, largest }
+        });
+        let verdict = record.update_verdict(self.settings.failure_threshold);
+        news.into_iter().chain(verdict).collect()
+    }
+}
 
 /// What is known of the peer without experiments.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wylis_harness::mesh::Mesh;
 use wylis_harness::{skip, wait_until};
 
@@ -196,6 +196,19 @@ fn a_probe_finds_the_largest_packets_and_changes_no_counter_of_a_pair() {
     let (code, text, error) = run(&["probe", "--mtu", "127.99.1.4:9"]);
     assert_eq!((code, error.as_str()), (UNHEALTHY, ""), "{text}");
     assert_eq!(text, "127.99.1.4:9: refused (connect), retransmits 0\n");
+}
+
+#[test]
+fn a_probe_tries_many_flows_of_a_path() {
+    let mesh = Mesh::of(2, &binary(), FAST);
+    let target = mesh.agent("n2").address.to_string();
+    let (code, text, error) = run(&["probe", "--flows=64", &target]);
+    assert_eq!((code, error.as_str()), (HEALTHY, ""), "{text}");
+    assert!(text.ends_with("\n64 flows: all get through\n"), "{text}");
+    let (code, text, _) = run(&["probe", "--flows", "16", "--json", &target]);
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let expected = json!({"tried": 16, "errors": 0, "failed": 0, "dead_ports": []});
+    assert_eq!((code, &document["flows"]), (HEALTHY, &expected));
 }
 
 #[test]

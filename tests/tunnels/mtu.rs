@@ -65,3 +65,22 @@ fn the_largest_packet_is_found_at_both_ends_and_by_the_command() {
     assert_eq!(unknown(), before);
     assert_eq!(mesh.agents.logs().matches("1,337 bytes").count(), 2, "{}", mesh.agents.logs());
 }
+
+#[test]
+fn the_command_counts_the_flows_that_never_get_through() {
+    let Some(mesh) = TunnelMesh::new(Topology::of(2), SETTINGS) else { return };
+    let host = &mesh.network.host(1).namespace;
+    // The kernel connects from even ports first: of these, one in four.
+    let _fault = Fault::put(host, &faults::drops(&[(1, 2, "tcp dport 9050 tcp sport & 6 == 2")]));
+    let (code, text) = probe(&mesh, &["--flows=16", "--json"]);
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let flows = &document["flows"];
+    let dead = flows["dead_ports"].as_array().unwrap();
+    assert!(dead.iter().all(|port| port.as_u64().unwrap() & 6 == 2), "{text}");
+    assert_eq!(
+        (flows["tried"].as_u64(), flows["failed"].as_u64()),
+        (Some(16), Some(dead.len() as u64))
+    );
+    assert!((1..=8).contains(&dead.len()), "{text}");
+    assert_eq!(code, Some(4));
+}

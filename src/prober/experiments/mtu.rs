@@ -48,7 +48,7 @@ pub fn largest_packet(address: SocketAddr, direction: Direction) -> Option<Large
     }
 }
 
-/// A blank request whose packets all pass at once.
+/// A blank request whose packets all pass at once. `None`, here and below: it is unclear what passed.
 fn control(address: SocketAddr) -> Option<Trial> {
     let (result, kernel) = probe_once(address, CONNECT + WAIT);
     (result.is_ok() && kernel?.retransmits == 0).then_some(Trial::Passed(0))
@@ -84,21 +84,23 @@ fn attempt(address: SocketAddr, direction: Direction, bytes: u16) -> Option<Tria
     };
     let end = tcp_info::read_segments(&stream.stream)?;
     let packet = |data: u32| u16::try_from(data + end.header + u32::from(ip_header)).ok();
+    let again = end.retransmits > 0;
     match direction {
-        Direction::Incoming if is_answered && end.retransmits == 0 => {
+        Direction::Incoming if is_answered && !again => {
             Some(Trial::Passed(packet(end.largest_received(size))?))
         }
-        // Without the acknowledgement, the request itself may be lost.
-        Direction::Incoming => end.all_acked.then_some(Trial::Lost(packet(size)?)),
+        // Its acknowledgement shows that the request has arrived, if only the second one: the first is lost with the
+        // answer.
+        Direction::Incoming if !is_answered && end.all_acked => Some(Trial::Lost(packet(size)?)),
+        Direction::Incoming => None,
         Direction::Outgoing | Direction::Both => {
             let sent = packet(u32::try_from(request.len()).ok()?)?;
-            // An acknowledgement is enough: a peer that is late to answer has received it.
-            let passed = end.all_acked && end.retransmits == 0 && end.sent == 1;
-            (passed || end.retransmits > 0).then_some(if passed {
-                Trial::Passed(sent)
-            } else {
-                Trial::Lost(sent)
-            })
+            match (end.all_acked, again) {
+                // A peer that is late to answer has received it.
+                (true, false) if end.sent == 1 => Some(Trial::Passed(sent)),
+                (false, true) => Some(Trial::Lost(sent)),
+                _ => None,
+            }
         }
     }
 }

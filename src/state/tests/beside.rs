@@ -1,7 +1,7 @@
 //! When the host behind a peer is asked, when flows are repeated, and what is made of the results.
 
 use super::*;
-use crate::experiment::{DeadFlows, Experiment, Found, HostState};
+use crate::experiment::{DeadFlows, Experiment, ExperimentReport, Found, HostState};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BASELINE: Duration = Duration::from_secs(300);

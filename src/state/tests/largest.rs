@@ -1,7 +1,7 @@
 //! The search for the largest packet of a peer: due with the verdict, told once, gone with the verdict.
 
 use super::*;
-use crate::experiment::Found;
+use crate::experiment::{Experiment, ExperimentReport, Found};
 
 const FOUND: LargestPacket = LargestPacket { bytes: 1300, is_exact: true };
 

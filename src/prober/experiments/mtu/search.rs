@@ -1,8 +1,8 @@
 //! The search for the largest packet: what to try next, and what the trials prove. Pure.
 //!
-//! It bisects. Nothing is proven on a path that loses packets of any size, so a small packet must pass before the
-//! search and after each one that is lost, and in the end the largest that passed must do so again, the next size
-//! must be lost again.
+//! It bisects. Nothing is proven on a path that loses packets of any size. So a small packet must pass before the
+//! search and after each one that is lost; in the end the largest that passed must do so again, and the next size must
+//! be lost again; and a packet that needed a retransmit is neither.
 
 use crate::experiment::LargestPacket;
 use crate::wire::MAX_SEGMENT;
@@ -18,6 +18,11 @@ const CONTROLS: u8 = 2;
 /// How often the largest packet must pass: of a path that loses half of what is larger, one size in 16 does by
 /// chance.
 const PROOFS: u8 = 4;
+/// The same where all that can be sent passes, which takes no other trials: of a path that loses 30 % of all packets
+/// in one direction, one search in 600 ends so.
+const PROOFS_OF_ALL: u8 = 10;
+/// Trials that may be unclear: each is repeated. On a path that loses 1 %, three searches of four end with a number.
+const MAX_UNCLEAR: u8 = 1;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +42,7 @@ pub(super) enum Trial {
     Passed(u16),
     /// A packet of so many bytes did not.
     Lost(u16),
-    /// Neither can be told: the control failed, or there was no connection.
+    /// Neither can be told: it was sent again, or there was no connection.
     Unclear,
 }
 
@@ -55,6 +60,7 @@ pub(super) struct Search {
     /// How often `low` has passed; `high` was lost as often as it must be once `confirmed`.
     proofs: u8,
     confirmed: bool,
+    unclear: u8,
     failed: bool,
 }
 
@@ -67,6 +73,7 @@ impl Search {
             controls: CONTROLS,
             proofs: 0,
             confirmed: false,
+            unclear: 0,
             failed: false,
         }
     }
@@ -79,7 +86,7 @@ impl Search {
             return Next::Control;
         }
         if self.high > MOST {
-            let proven = self.proofs == PROOFS;
+            let proven = self.proofs == PROOFS_OF_ALL;
             return if proven { self.found(false) } else { Next::Packet(MOST) };
         }
         if self.low == 0 {
@@ -97,17 +104,22 @@ impl Search {
 
     /// Folds in what [`Self::next`] has led to.
     pub(super) fn add(&mut self, trial: Trial) {
-        let wanted = match self.next() {
-            Next::Packet(wanted) => wanted,
-            Next::Control => {
+        let wanted = match (self.next(), trial) {
+            (Next::Done(_), _) => return,
+            (_, Trial::Unclear) => {
+                self.unclear += 1;
+                self.failed = self.unclear > MAX_UNCLEAR;
+                return;
+            }
+            (Next::Control, _) => {
                 self.controls -= 1;
                 self.failed = !matches!(trial, Trial::Passed(_));
                 return;
             }
-            Next::Done(_) => return,
+            (Next::Packet(wanted), _) => wanted,
         };
         match trial {
-            Trial::Unclear => self.failed = true,
+            Trial::Unclear => {}
             Trial::Passed(bytes) => {
                 // What was lost before must be lost again.
                 self.failed = wanted == self.high;
@@ -186,8 +198,8 @@ mod tests {
 
     #[test]
     fn a_path_that_carries_all_that_can_be_sent_carries_at_least_that() {
-        assert_eq!(run(path(1500, |_| 1500)), (at_least(1500), 4, 2));
-        assert_eq!(run(path(MOST, |_| MOST)), (at_least(MOST), 4, 2));
+        assert_eq!(run(path(1500, |_| 1500)), (at_least(1500), 10, 2));
+        assert_eq!(run(path(MOST, |_| MOST)), (at_least(MOST), 10, 2));
     }
 
     #[test]
@@ -212,21 +224,72 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_proven_where_small_packets_are_lost_too() {
-        let lossy = |every: usize| {
-            let mut sent = 0;
-            move |next| {
-                sent += 1;
-                if sent % every == 0 { Trial::Lost(0) } else { path(1337, |_| 1500)(next) }
-            }
-        };
-        for every in 1..12 {
-            assert_eq!(run(lossy(every)).0, None, "one of {every}");
+    fn a_small_packet_must_pass_before_the_search_and_after_each_loss() {
+        let mut before = Vec::new();
+        let carries = path(1337, |_| 1500);
+        let (found, ..) = run(|next| {
+            let trial = carries(next);
+            before.push((next == Next::Control, matches!(trial, Trial::Lost(_))));
+            trial
+        });
+        assert_eq!(found, exactly(1337));
+        assert!(before[0].0 && before[1].0 && !before[2].0, "{before:?}");
+        assert!(before.windows(2).all(|two| !two[0].1 || two[1].0), "{before:?}");
+        let failing = |next| if next == Next::Control { Trial::Lost(0) } else { carries(next) };
+        assert_eq!(run(failing), (None, 0, 1));
+    }
+
+    #[test]
+    fn one_unclear_trial_is_repeated_and_a_second_ends_the_search() {
+        for (first, second) in (1..20).flat_map(|first| (1..20).map(move |second| (first, second)))
+        {
+            let mut trials = 0;
+            let (found, ..) = run(|next| {
+                trials += 1;
+                let unclear = trials == first || trials == second;
+                if unclear { Trial::Unclear } else { path(1337, |_| 1500)(next) }
+            });
+            assert_eq!(found.is_some(), first == second, "{first} {second}");
         }
         assert_eq!(run(path(LEAST - 1, |_| 1500)).0, None, "below the smallest");
-        assert_eq!(run(|_| Trial::Unclear).0, None);
-        let unclear = |next| if next == Next::Control { Trial::Passed(0) } else { Trial::Unclear };
-        assert_eq!(run(unclear).0, None);
+    }
+
+    #[test]
+    fn of_random_loss_hardly_any_search_makes_a_number() {
+        // Of each packet in one direction: two must pass at once, or one of three transmissions later.
+        let mut random = 1_u64;
+        for (loss, carries, most) in
+            [(0.3, 1500, 60), (0.3, 1337, 2), (0.5, 1500, 2), (0.1, 1200, 9000)]
+        {
+            let (mut numbers, mut wrong) = (0, 0);
+            for _ in 0..20_000 {
+                let (found, ..) = run(|next| {
+                    let mut lost = || {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        ((random >> 40) as f64) < loss * f64::from(1 << 24)
+                    };
+                    match path(carries, |_| 1500)(next) {
+                        Trial::Passed(real) => match [lost(), lost(), lost(), lost()] {
+                            [false, false, ..] => Trial::Passed(real),
+                            [false, true, true, true] => Trial::Lost(real),
+                            _ => Trial::Unclear,
+                        },
+                        Trial::Lost(real) => {
+                            if lost() {
+                                Trial::Unclear
+                            } else {
+                                Trial::Lost(real)
+                            }
+                        }
+                        Trial::Unclear => Trial::Unclear,
+                    }
+                });
+                numbers += u32::from(found.is_some());
+                wrong +=
+                    u32::from(found.is_some_and(|found| found.is_exact && found.bytes != carries));
+            }
+            assert!(numbers <= most && wrong == 0, "{loss} {carries}: {numbers}, {wrong} wrong");
+        }
     }
 
     #[test]
