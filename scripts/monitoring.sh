@@ -31,6 +31,7 @@ clustered_rules() {
         -e "s/\\b(by|on) \\(/\\1 ($label, /g" \
         -e "s/\\b(min|max|sum|avg|count)\\(/\\1 by ($label) (/g" \
         -e "s/absent\\((\\w+)\\)/group by ($label) (last_over_time(\\1[1d])) unless on ($label) \\1/" \
+        -e "s/='%s'\\}([^|]*) \\| query/='%s',$label='%s'}\\1 \\\$labels.$label | query/" \
         -e "s/^( *summary: .*)/\\1 ({{ \\\$labels.$label }})/" \
         "$source/wylis.rules.yaml"
 }

@@ -48,13 +48,13 @@ macro_rules! read_object {
                                 return Err(A::Error::custom("a field occurs twice"));
                             }
                         }
-                        match ($($required,)*) {
-                            ($(Some($required),)*) => Ok($name {
-                                $($required,)*
+                        let whole = move || {
+                            Some($name {
+                                $($required: $required?,)*
                                 $($optional: $optional.unwrap_or_default(),)*
-                            }),
-                            _ => Err(A::Error::custom("a field is missing")),
-                        }
+                            })
+                        };
+                        whole().ok_or_else(|| A::Error::custom("a field is missing"))
                     }
                 }
                 input.deserialize_map(Object)
@@ -65,6 +65,7 @@ macro_rules! read_object {
 
 mod cell;
 mod finding;
+mod found;
 mod health;
 mod list;
 mod matrix;

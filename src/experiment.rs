@@ -22,6 +22,18 @@ pub struct LargestPacket {
     pub is_exact: bool,
 }
 
+impl LargestPacket {
+    /// What two paths carry, or two measurements of one. An exact figure is the better one, since it bounds.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self.is_exact, other.is_exact) {
+            (true, false) => self,
+            (false, true) => other,
+            _ => Self { bytes: self.bytes.min(other.bytes), ..self },
+        }
+    }
+}
+
 impl fmt::Display for LargestPacket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_exact { "" } else { "at least " })?;
@@ -49,6 +61,35 @@ pub struct DeadFlows {
     pub dead: u8,
     /// Flows that were tried.
     pub flows: u8,
+}
+
+impl fmt::Display for DeadFlows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dead, flows } = self;
+        write!(f, "{dead} of {flows} flows never get{} through", if *dead == 1 { "s" } else { "" })
+    }
+}
+
+/// What an experiment adds to a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// To `mtu`, in its direction; of both, what both carry.
+    Largest(LargestPacket),
+    /// To `flaky`.
+    Flows(DeadFlows),
+    /// To `down`.
+    Host(HostState),
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Largest(largest) => largest.fmt(f),
+            Self::Flows(flows) => flows.fmt(f),
+            Self::Host(HostState::Answers) => f.write_str("its host answers"),
+            Self::Host(HostState::Silent) => f.write_str("its host is silent"),
+        }
+    }
 }
 
 /// An experiment to make.
@@ -111,4 +152,41 @@ pub struct ExperimentReport {
     pub ended: Instant,
     /// What it found.
     pub found: Found,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn largest(bytes: u16, is_exact: bool) -> LargestPacket {
+        LargestPacket { bytes, is_exact }
+    }
+
+    #[test]
+    fn what_was_found_is_told_with_its_unit() {
+        let flows = |dead, flows| Detail::Flows(DeadFlows { dead, flows });
+        for (detail, text) in [
+            (Detail::Largest(largest(1337, true)), "1,337 bytes"),
+            (Detail::Largest(largest(1005, true)), "1,005 bytes"),
+            (Detail::Largest(largest(65535, true)), "65,535 bytes"),
+            (Detail::Largest(largest(524, false)), "at least 524 bytes"),
+            (flows(1, 4), "1 of 4 flows never gets through"),
+            (flows(2, 16), "2 of 16 flows never get through"),
+            (Detail::Host(HostState::Answers), "its host answers"),
+            (Detail::Host(HostState::Silent), "its host is silent"),
+        ] {
+            assert_eq!(detail.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn two_paths_carry_the_smaller_exact_figure() {
+        for (one, other, both) in [
+            (largest(1337, true), largest(1400, true), largest(1337, true)),
+            (largest(1337, true), largest(524, false), largest(1337, true)),
+            (largest(524, false), largest(900, false), largest(524, false)),
+        ] {
+            assert_eq!((one.and(other), other.and(one)), (both, both));
+        }
+    }
 }

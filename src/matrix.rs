@@ -310,22 +310,25 @@ impl Matrix {
         &self.findings
     }
 
-    /// How many cells are up, and how many there are.
+    /// How many cells are up, and how many there are. What rests for a survey is not known to be up.
     #[must_use]
     pub fn pairs(&self) -> (usize, usize) {
         let rows = self.rows().filter_map(|(_, row)| row.ok());
         let cells = rows.flat_map(|row| row.cells.iter().flatten());
         cells.fold((0, 0), |(up, all), cell| {
-            (up + usize::from(cell.verdict() == Verdict::Up), all + 1)
+            let is_up = cell.verdict() == Verdict::Up && !cell.is_surveyed();
+            (up + usize::from(is_up), all + 1)
         })
     }
 
-    /// The verdicts of all nodes on this one whose rows came from themselves, in the order of their names.
+    /// The verdicts of all nodes on this one whose rows came from themselves, in the order of their names; not of
+    /// those that rest with it for a survey.
     pub fn verdicts_on(&self, target: &NodeName) -> impl Iterator<Item = (&NodeName, Verdict)> {
         let number = self.names.number(target);
         self.rows().filter_map(move |(name, row)| {
             let row = row.ok().filter(|row| row.through.is_none() && row.age == 0)?;
-            Some((name, row.cells.get(number?).copied().flatten()?.verdict()))
+            let cell = row.cells.get(number?).copied().flatten();
+            Some((name, cell.filter(|cell| !cell.is_surveyed())?.verdict()))
         })
     }
 

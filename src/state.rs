@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::experiment::LargestPacket;
+use crate::experiment::Detail;
 use crate::name::{Instance, NodeName};
 use crate::peer::{Peer, PeerDiff, PeerSet, PodCounts};
 pub use crate::probe::Direction;
@@ -110,14 +110,14 @@ pub enum Change {
         /// What comes in.
         incoming: Incoming,
     },
-    /// The largest packet was found of a direction that loses full-size ones.
-    LargestPacket {
+    /// An experiment adds something else to the verdict.
+    Detail {
         /// The peer.
         node: NodeName,
-        /// One of both.
-        direction: Direction,
-        /// What was found.
-        largest: LargestPacket,
+        /// Its verdict.
+        verdict: Verdict,
+        /// What it adds.
+        detail: Detail,
     },
     /// A request came from a node that is no peer.
     UnknownSender(NodeName, Option<Instance>),

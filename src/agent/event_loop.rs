@@ -9,7 +9,7 @@ use super::collect::Collector;
 use super::requests::{self, Received};
 use super::survey::Survey;
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
-use crate::experiment::ExperimentReport;
+use crate::experiment::{Detail, ExperimentReport};
 use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
 use crate::metrics::{AgentMetrics, RefreshSample};
@@ -19,7 +19,7 @@ use crate::prober::{Experimenter, HalfOpen, Prober};
 use crate::schedule::Schedule;
 use crate::server::Renderer;
 use crate::shutdown::StopToken;
-use crate::state::{Change, Direction, Incoming, MeshState, Moment, PeerRecord, Snapshot, Verdict};
+use crate::state::{Change, Incoming, MeshState, Moment, PeerRecord, Snapshot, Verdict};
 
 /// An event that wakes the loop.
 pub(super) enum Event {
@@ -303,15 +303,16 @@ impl EventLoop {
                     self.early.request(EarlyCause::NewInstance(node, instance));
                 }
                 Change::Verdict { node, from, to } => {
-                    let share = self.state.get(&node).map(PeerRecord::recent_failures);
-                    log_verdict(&node, from, to, share.unwrap_or_default());
+                    let record = self.state.get(&node);
+                    let share = record.map(PeerRecord::recent_failures);
+                    let detail = record.and_then(PeerRecord::detail);
+                    log_verdict(&node, from, to, share.unwrap_or_default(), detail);
                 }
                 Change::Incoming { node, verdict, incoming } => {
                     log_incoming(&node, verdict, incoming);
                 }
-                Change::LargestPacket { node, direction, largest } => {
-                    let way = if direction == Direction::Incoming { "from" } else { "to" };
-                    log::warn!("largest packet {way} peer {node:?}: {largest}");
+                Change::Detail { node, verdict, detail } => {
+                    log::warn!("peer {node:?} is {}", verdict.with(Some(detail)));
                 }
             }
         }
@@ -446,13 +447,19 @@ fn log_incoming(node: &NodeName, verdict: Verdict, incoming: Incoming) {
 
 /// Each of these places in the code may write so many lines: the first verdicts of a large mesh must not
 /// use up those of an outage.
-fn log_verdict(node: &NodeName, from: Verdict, to: Verdict, (failed, probes): (usize, usize)) {
+fn log_verdict(
+    node: &NodeName,
+    from: Verdict,
+    to: Verdict,
+    (failed, probes): (usize, usize),
+    detail: Option<Detail>,
+) {
     match to {
         Verdict::Flaky(reason) => {
             log::warn!("peer {node:?} is flaky ({reason}, {failed} of {probes}), was {from}");
         }
         Verdict::Down(_) | Verdict::OneWay | Verdict::Lossy | Verdict::Mtu(_) => {
-            log::warn!("peer {node:?} is {to}, was {from}");
+            log::warn!("peer {node:?} is {}, was {from}", to.with(detail));
         }
         Verdict::Up if from == Verdict::Unknown => log::info!("peer {node:?} is {to}, was {from}"),
         Verdict::Up => log::info!("peer {node:?} is {to}, was {from}"),

@@ -41,8 +41,9 @@ pub(super) struct View<'a> {
     missing: usize,
     /// Rows that other nodes passed on.
     passed_on: usize,
-    /// Of the pairs that are not up.
+    /// Of the pairs that are not up, without those that rest for a survey.
     not_up: Vec<Verdict>,
+    surveyed: usize,
     pairs: usize,
     up: usize,
 }
@@ -51,17 +52,22 @@ impl<'a> View<'a> {
     pub(super) fn new(matrix: &'a Matrix) -> Self {
         let names = matrix.rows().map(|(name, _)| name).collect();
         let mut not_up = Vec::new();
-        let ((up, pairs), mut missing, mut passed_on) = (matrix.pairs(), 0, 0);
+        let ((up, pairs), mut missing, mut passed_on, mut surveyed) = (matrix.pairs(), 0, 0, 0);
         for (_, row) in matrix.rows() {
             let Ok(row) = row else {
                 missing += 1;
                 continue;
             };
             passed_on += usize::from(row.through().is_some());
-            let verdicts = matrix.cells(row).flatten().map(|cell| cell.verdict());
-            not_up.extend(verdicts.filter(|verdict| *verdict != Verdict::Up));
+            for cell in matrix.cells(row).flatten() {
+                if cell.is_surveyed() {
+                    surveyed += 1;
+                } else if cell.verdict() != Verdict::Up {
+                    not_up.push(cell.verdict());
+                }
+            }
         }
-        Self { matrix, names, missing, passed_on, not_up, pairs, up }
+        Self { matrix, names, missing, passed_on, not_up, surveyed, pairs, up }
     }
 
     /// Unhealthy when there is a finding.
@@ -83,6 +89,9 @@ impl<'a> View<'a> {
                 0 => {}
                 count => put!(text, ", {count} {verdict}"),
             }
+        }
+        if self.surveyed > 0 {
+            put!(text, ", {} surveyed", self.surveyed);
         }
         for (count, what) in [(self.missing, "missing"), (self.passed_on, "passed on")] {
             match count {
@@ -136,7 +145,7 @@ impl<'a> View<'a> {
                             || if itself { "-" } else { "" }.to_owned(),
                             |cell| if words { word(cell) } else { symbol(cell).to_owned() },
                         );
-                        let colour = cell.map(|cell| Colour::of(cell.verdict()));
+                        let colour = cell.map(|cell| Colour::of(shown_verdict(cell)));
                         text.push_str(&paint.cell(&shown, width, colour));
                     }
                 }
@@ -146,7 +155,7 @@ impl<'a> View<'a> {
         text.push('\n');
         if !words {
             text.push_str(
-                "\n. up   X down   > one-way   ! flaky   ~ lossy   M mtu\nd draining   ? unknown   - itself\n",
+                "\n. up   X down   > one-way   ! flaky   ~ lossy   M mtu\nd draining   ? unknown   s surveyed   - itself\n",
             );
         }
     }
@@ -177,9 +186,15 @@ fn trim(text: &mut String) {
     text.truncate(text.trim_end_matches(' ').len());
 }
 
+/// The verdict that gives the colour: that of a pair that rests for a survey is from before.
+fn shown_verdict(cell: Cell) -> Verdict {
+    if cell.is_surveyed() { Verdict::Unknown } else { cell.verdict() }
+}
+
 /// A verdict in at most five columns; a latency for up.
 fn word(cell: Cell) -> String {
     let verdict = match cell.verdict() {
+        _ if cell.is_surveyed() => "surv.",
         Verdict::Up => return cell.latency().map(short).unwrap_or_default(),
         Verdict::OneWay => "1-way",
         Verdict::Draining => "drain",
@@ -191,6 +206,7 @@ fn word(cell: Cell) -> String {
 
 fn symbol(cell: Cell) -> &'static str {
     match cell.verdict() {
+        _ if cell.is_surveyed() => "s",
         Verdict::Up => ".",
         Verdict::Down(_) => "X",
         Verdict::OneWay => ">",

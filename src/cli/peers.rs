@@ -30,20 +30,30 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
 
 /// Unhealthy when probes of a peer fail, all or some of them.
 pub(super) fn exit(peers: &Peers) -> Exit {
-    let fails = |verdict| matches!(verdict, Verdict::Down(_) | Verdict::Flaky(_));
-    let unhealthy = peers.lines.iter().any(|line| fails(line.verdict));
+    let fails = |line: &PeerLine| {
+        !line.is_surveyed && matches!(line.verdict, Verdict::Down(_) | Verdict::Flaky(_))
+    };
+    let unhealthy = peers.lines.iter().any(fails);
     if unhealthy { Exit::Unhealthy } else { Exit::Healthy }
 }
 
 /// Renders a heading and the table.
 pub(super) fn render(peers: &Peers, paint: Paint) -> String {
-    let up = peers.lines.iter().filter(|line| line.verdict == Verdict::Up).count();
-    let text = format!("{}: {} peers, {up} up\n", peers.node, peers.lines.len());
+    let (surveyed, others): (Vec<_>, Vec<_>) =
+        peers.lines.iter().partition(|line| line.is_surveyed);
+    let up = others.iter().filter(|line| line.verdict == Verdict::Up).count();
+    let mut text = format!("{}: {} peers, {up} up", peers.node, peers.lines.len());
+    if !surveyed.is_empty() {
+        put!(text, ", {} surveyed", surveyed.len());
+    }
+    text.push('\n');
     if peers.lines.is_empty() {
         return text;
     }
-    let rows =
-        peers.lines.iter().map(|line| (cells(line, peers.at), Some(Colour::of(line.verdict))));
+    let colour = |line: &PeerLine| {
+        Colour::of(if line.is_surveyed { Verdict::Unknown } else { line.verdict })
+    };
+    let rows = peers.lines.iter().map(|line| (cells(line, peers.at), Some(colour(line))));
     let rows: Vec<_> = std::iter::once((HEAD.map(str::to_owned), None)).chain(rows).collect();
     text + &table(&rows, paint)
 }
@@ -85,13 +95,21 @@ fn cells(line: &PeerLine, at: u64) -> Cells {
         Incoming::Syns => "SYNs arrive",
         Incoming::Nothing => "nothing arrives",
     });
+    let verdict = line.verdict.as_str();
     let reason = line.verdict.reason().map(FailureReason::as_str);
     let direction = line.verdict.direction().map(Direction::as_str);
-    let reasons: Vec<&str> = [reason, direction, incoming].into_iter().flatten().collect();
+    let detail = line.detail.map(|detail| detail.to_string());
+    let (verdict, before) = if line.is_surveyed {
+        ("surveyed", Some(format!("was {verdict}")))
+    } else {
+        (verdict, None)
+    };
+    let reasons = [before.as_deref(), reason, direction, incoming, detail.as_deref()];
+    let reasons: Vec<&str> = reasons.into_iter().flatten().collect();
     let ago = line.last_success.map(|last| format_age(at.saturating_sub(last)) + " ago");
     [
         line.node.to_string(),
-        line.verdict.as_str().to_owned(),
+        verdict.to_owned(),
         reasons.join(", "),
         line.latency.map(format_time).unwrap_or_default(),
         format!("{}/{}", line.failures, line.probes),

@@ -262,6 +262,30 @@ node-3  down     connect_timeout, SYNs arrive           0/0   0            250.0
     assert_eq!(super::peers::render(&Peers::read(alone).unwrap(), PLAIN), "n1: 0 peers, 0 up\n");
 }
 
+#[test]
+fn peers_are_rendered_with_what_experiments_found() {
+    let document = r#"{"version":1,"node":"n1","at":1000,"peers":[
+        {"node":"n2","verdict":"mtu","direction":"outgoing","recent":[],
+         "mtu":{"outgoing":{"bytes":1337,"exact":true,"at":9},"incoming":null}},
+        {"node":"n3","verdict":"down","reason":"connect_timeout","incoming":"nothing","recent":[],
+         "host":{"state":"answers","address":"10.0.0.3:9050","at":9}},
+        {"node":"n4","verdict":"flaky","reason":"connect_timeout","recent":[],
+         "flows":{"dead":1,"tried":4,"at":9}},
+        {"node":"n5","verdict":"down","reason":"refused","surveyed":true,"recent":[]}]}"#;
+    let mut peers = Peers::read(document.as_bytes()).unwrap();
+    let expected = "\
+n1: 4 peers, 0 up, 1 surveyed
+NODE  VERDICT   REASON                                              LATENCY  LOSS  RETRANSMITS  RTT  MTU  LAST SUCCESS
+n2    mtu       outgoing, 1,337 bytes                                        0/0   0                      never
+n3    down      connect_timeout, nothing arrives, its host answers           0/0   0                      never
+n4    flaky     connect_timeout, 1 of 4 flows never gets through             0/0   0                      never
+n5    surveyed  was down, refused                                            0/0   0                      never
+";
+    assert_eq!(super::peers::render(&peers, PLAIN), expected);
+    peers.lines.drain(..3);
+    assert_eq!(super::peers::exit(&peers), Exit::Healthy, "what rests for a survey is not down");
+}
+
 /// A matrix of `count` nodes. `cell` gives the cell of each pair; `None` makes the source's row missing.
 fn matrix(count: usize, cell: impl Fn(usize, usize) -> Option<&'static str>) -> Matrix {
     matrix_with("", count, cell)
@@ -340,6 +364,19 @@ another
     let clock = matrix_with(clock, 2, |_, _| UP);
     assert!(View::new(&clock).render(PLAIN).ends_with("\n\na31mb\n"), "no control sequence");
     assert_eq!(View::new(&clock).exit(), Exit::Unhealthy);
+}
+
+#[test]
+fn pairs_that_rest_for_a_survey_are_counted_and_drawn_apart() {
+    const RESTS: Option<&str> = Some(r#"{"verdict":"up","latency_seconds":0.01,"surveyed":true}"#);
+    let matrix = |count| matrix(count, |_, target| if target == 1 { RESTS } else { UP });
+    let shown = View::new(&matrix(3)).render(PLAIN);
+    assert!(shown.contains("6 pairs, 4 up, 2 surveyed\n"), "{shown}");
+    assert!(shown.contains(" 1 node-000 -        surv.    12ms\n"), "{shown}");
+    assert_eq!(View::new(&matrix(3)).exit(), Exit::Healthy);
+    let shown = View::new(&matrix(20)).render(PLAIN);
+    assert!(shown.contains(" 1 node-000 -  s  .  "), "{shown}");
+    assert!(shown.contains("s surveyed"), "{shown}");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 
+use super::found::{dead_flows, detail, host_state, largest_packet, split};
 use super::list::List;
 use super::{duration, millis, of_text, optional, unix_seconds, verdict};
+use crate::experiment::{Detail, HostState};
 use crate::matrix::{Cell, CellFacts};
 use crate::probe::FailureReason;
-use crate::state::{Direction, Incoming, RECENT};
+use crate::state::{Direction, Incoming, RECENT, Verdict};
 
 /// The fields of a cell. What is usual is left out.
 #[derive(Serialize)]
@@ -37,6 +39,18 @@ pub(super) struct CellFields<'a> {
     #[serde(skip_serializing_if = "is_default")]
     intercepted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    mtu_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "is_default")]
+    mtu_at_least: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_flows: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_default")]
+    surveyed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<f64>,
 }
 
@@ -55,6 +69,12 @@ read_object!(
         incoming,
         slow,
         intercepted,
+        mtu_bytes,
+        mtu_at_least,
+        dead_flows,
+        flows,
+        host,
+        surveyed,
         at
     ]
 );
@@ -72,6 +92,7 @@ impl<'a> CellFields<'a> {
     pub(super) fn new(node: Option<&'a str>, cell: &Cell, row_at: u64) -> Self {
         let (failures, probes) = cell.failures();
         let verdict = cell.verdict();
+        let (largest, flows, host) = split(cell.detail());
         Self {
             node,
             verdict: verdict.as_str(),
@@ -85,6 +106,12 @@ impl<'a> CellFields<'a> {
             incoming: cell.incoming().map(Incoming::as_str),
             slow: cell.is_slow(),
             intercepted: cell.is_intercepted(),
+            mtu_bytes: largest.map(|largest| largest.bytes.into()),
+            mtu_at_least: largest.is_some_and(|largest| !largest.is_exact),
+            dead_flows: flows.map(|flows| flows.dead.into()),
+            flows: flows.map(|flows| flows.flows.into()),
+            host: host.map(HostState::as_str),
+            surveyed: cell.is_surveyed(),
             at: cell.age().map(|age| unix_seconds(row_at.saturating_sub(age.into()))),
         }
     }
@@ -96,8 +123,9 @@ impl<'a> CellFields<'a> {
         let count = |count: u32, max| u8::try_from(count).ok().filter(|count| *count <= max);
         let all = u8::try_from(RECENT).unwrap_or(u8::MAX);
         let probes = count(self.probes.unwrap_or(all.into()), all)?;
+        let verdict = verdict(self.verdict, self.reason, self.direction)?;
         Some(Cell::new(CellFacts {
-            verdict: verdict(self.verdict, self.reason, self.direction)?,
+            verdict,
             latency,
             age,
             failures: count(self.failures, probes)?,
@@ -109,6 +137,20 @@ impl<'a> CellFields<'a> {
             })?,
             is_slow: self.slow,
             is_intercepted: self.intercepted,
+            detail: self.detail(verdict)?,
+            is_surveyed: self.surveyed,
         }))
+    }
+
+    /// What an experiment adds to this verdict.
+    fn detail(&self, verdict: Verdict) -> Option<Option<Detail>> {
+        let largest = optional(self.mtu_bytes, |bytes| largest_packet(bytes, !self.mtu_at_least))?;
+        let flows = match (self.dead_flows, self.flows) {
+            (None, None) => None,
+            (Some(dead), Some(flows)) => Some(dead_flows(dead, flows)?),
+            _ => return None,
+        };
+        let host = optional(self.host, host_state)?;
+        Some(detail(verdict, largest, flows, host))
     }
 }

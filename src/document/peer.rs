@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::found::{FlowsFields, FoundInput, HostFields, MtuFields, MtuInput, read_detail};
 use super::list::List;
-use super::{Head, ReadError, VERSION};
+use super::{Head, PeerSurvey, ReadError, VERSION};
 use super::{
     duration, failure_reason, json, millis, of_text, opening, optional, read, unix, unix_seconds,
     verdict,
 };
-use crate::matrix::{RowError, median};
+use crate::experiment::Detail;
+use crate::matrix::{RowError, median, unix_millis};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
 use crate::state::{
@@ -55,6 +57,11 @@ pub(super) struct PeerFields<'a> {
     last_incoming: Option<f64>,
     announced_interval_seconds: Option<f64>,
     longest_gap_seconds: Option<f64>,
+    mtu: MtuFields,
+    host: Option<HostFields>,
+    flows: Option<FlowsFields>,
+    survey: Option<PeerSurvey>,
+    surveyed: bool,
     recent: Vec<Probe>,
 }
 
@@ -113,7 +120,7 @@ impl<'a> PeerFields<'a> {
         let peer = &record.peer;
         let counted =
             FailureReason::ALL.iter().zip(record.failures).filter(|(_, count)| *count > 0);
-        let large = &record.large;
+        let (large, found) = (&record.large, &record.experiments);
         Self {
             node: peer.node.as_str(),
             address: peer.address.to_string(),
@@ -155,6 +162,14 @@ impl<'a> PeerFields<'a> {
             last_incoming: record.last_incoming.map(unix),
             announced_interval_seconds: record.announced_interval.map(|span| span.as_secs_f64()),
             longest_gap_seconds: record.longest_gap(taken.instant).map(|gap| gap.as_secs_f64()),
+            mtu: MtuFields::new(found),
+            host: HostFields::new(found),
+            flows: FlowsFields::new(found),
+            survey: record
+                .survey
+                .as_ref()
+                .map(|found| PeerSurvey::new(&found.result, unix_millis(found.at))),
+            surveyed: record.surveyed(),
             recent: record.recent.iter().map(Probe::new).collect(),
         }
     }
@@ -233,6 +248,10 @@ pub struct PeerLine {
     pub path_mtu: Option<u32>,
     /// The last success, in Unix milliseconds.
     pub last_success: Option<u64>,
+    /// What an experiment adds to the verdict.
+    pub detail: Option<Detail>,
+    /// It rests for a survey: all of this is from before.
+    pub is_surveyed: bool,
 }
 
 /// The fields of a peer that are read.
@@ -246,6 +265,10 @@ struct PeerInput<'a> {
     rtt_age_seconds: Option<f64>,
     path_mtu_bytes: Option<u32>,
     last_success: Option<f64>,
+    mtu: Option<MtuInput<'a>>,
+    host: Option<FoundInput<'a>>,
+    flows: Option<FoundInput<'a>>,
+    surveyed: bool,
     recent: List<ProbeInput<'a>>,
 }
 
@@ -259,7 +282,11 @@ read_object!(
         rtt_seconds,
         rtt_age_seconds,
         path_mtu_bytes,
-        last_success
+        last_success,
+        mtu,
+        host,
+        flows,
+        surveyed
     ]
 );
 
@@ -291,9 +318,10 @@ impl PeerInput<'_> {
             retransmits = retransmits.saturating_add(probe.retransmits);
         }
         let probes = self.recent.0.len();
+        let verdict = verdict(self.verdict, self.reason, self.direction)?;
         let line = PeerLine {
             node: NodeName::new(self.node).ok()?,
-            verdict: verdict(self.verdict, self.reason, self.direction)?,
+            verdict,
             incoming: optional(self.incoming, |word| {
                 of_text(Incoming::ALL, Incoming::as_str, word)
             })?,
@@ -305,6 +333,13 @@ impl PeerInput<'_> {
             rtt_age: optional(self.rtt_age_seconds, duration)?,
             path_mtu: self.path_mtu_bytes,
             last_success: optional(self.last_success, millis)?,
+            detail: read_detail(
+                verdict,
+                self.mtu.as_ref(),
+                self.flows.as_ref(),
+                self.host.as_ref(),
+            )?,
+            is_surveyed: self.surveyed,
         };
         (probes <= RECENT).then_some(line)
     }

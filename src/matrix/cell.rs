@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::experiment::{DeadFlows, Detail, HostState, LargestPacket};
 use crate::state::{Incoming, PeerRecord, RECENT, Sample, Verdict};
 
 /// What one node knows of another, as it is packed into a [`Cell`].
@@ -27,6 +28,10 @@ pub struct CellFacts {
     pub is_slow: bool,
     /// Something completes handshakes in place of the peer.
     pub is_intercepted: bool,
+    /// What an experiment adds to the verdict; of another verdict's, nothing is kept.
+    pub detail: Option<Detail>,
+    /// The pair rests for a survey: all of this is from before.
+    pub is_surveyed: bool,
 }
 
 impl CellFacts {
@@ -44,6 +49,8 @@ impl CellFacts {
             incoming: None,
             is_slow: false,
             is_intercepted: false,
+            detail: None,
+            is_surveyed: false,
         }
     }
 }
@@ -56,20 +63,30 @@ pub struct Cell {
     /// In milliseconds; or [`NONE`].
     age: u32,
     verdict: Verdict,
-    failures: u8,
-    retransmits: u8,
-    probes: u8,
-    incoming_retransmits: u8,
-    incoming: Option<Incoming>,
-    /// [`SLOW`] and [`INTERCEPTED`].
-    flags: u8,
+    /// Of the detail of a verdict: the bytes of `mtu`, dead and tried flows of `flaky`, the place of the host's
+    /// state in its set, from 1 on. 0: none.
+    detail: u16,
+    /// Four counts of five bits, what comes in in two, and flags.
+    packed: u32,
 }
 
 const _: () = assert!(size_of::<Option<Cell>>() == 16);
+const _: () = assert!(RECENT <= MAX_COUNT as usize);
 
 const NONE: u32 = u32::MAX;
-const SLOW: u8 = 1;
-const INTERCEPTED: u8 = 2;
+/// The largest count in five bits.
+const MAX_COUNT: u8 = 31;
+/// Where each count begins.
+const FAILURES: u32 = 0;
+const RETRANSMITS: u32 = 5;
+const PROBES: u32 = 10;
+const INCOMING_RETRANSMITS: u32 = 15;
+/// Where what comes in begins: its place in its set, from 1 on.
+const INCOMING: u32 = 20;
+const SLOW: u32 = 1 << 22;
+const INTERCEPTED: u32 = 1 << 23;
+const SURVEYED: u32 = 1 << 24;
+const AT_LEAST: u32 = 1 << 25;
 
 impl Cell {
     /// Packs a cell.
@@ -77,17 +94,24 @@ impl Cell {
     pub fn new(facts: CellFacts) -> Self {
         let number =
             |number: Option<u128>| number.map_or(NONE, |number| saturating(number).min(NONE - 1));
-        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+        let count = |count: u8, start: u32| u32::from(count.min(MAX_COUNT)) << start;
+        let incoming = facts.incoming.map_or(0, |incoming| 1 + incoming as u8);
+        let (detail, is_at_least) = pack(facts.verdict, facts.detail);
         Self {
             latency: number(facts.latency.map(|latency| latency.as_micros())),
             age: number(facts.age.map(u128::from)),
             verdict: facts.verdict,
-            failures: facts.failures,
-            retransmits: facts.retransmits,
-            probes: facts.probes,
-            incoming_retransmits: facts.incoming_retransmits,
-            incoming: facts.incoming,
-            flags: flag(facts.is_slow, SLOW) | flag(facts.is_intercepted, INTERCEPTED),
+            detail,
+            packed: count(facts.failures, FAILURES)
+                | count(facts.retransmits, RETRANSMITS)
+                | count(facts.probes, PROBES)
+                | count(facts.incoming_retransmits, INCOMING_RETRANSMITS)
+                | count(incoming, INCOMING)
+                | flag(facts.is_slow, SLOW)
+                | flag(facts.is_intercepted, INTERCEPTED)
+                | flag(facts.is_surveyed, SURVEYED)
+                | flag(is_at_least, AT_LEAST),
         }
     }
 
@@ -109,6 +133,8 @@ impl Cell {
             incoming: record.incoming_kind,
             is_slow: record.is_slower_than_timeout(),
             is_intercepted: record.is_intercepted(),
+            detail: record.detail(),
+            is_surveyed: record.surveyed(),
             ..CellFacts::of(record.verdict)
         })
     }
@@ -134,38 +160,82 @@ impl Cell {
     /// Failures among the recent probes, and how many these are.
     #[must_use]
     pub fn failures(&self) -> (u8, u8) {
-        (self.failures, self.probes)
+        (self.count(FAILURES), self.count(PROBES))
     }
 
     /// Recent probes with a retransmit.
     #[must_use]
     pub fn retransmits(&self) -> u8 {
-        self.retransmits
+        self.count(RETRANSMITS)
     }
 
     /// Recent requests of the peer whose SYN-ACK or answer needed a retransmit.
     #[must_use]
     pub fn incoming_retransmits(&self) -> u8 {
-        self.incoming_retransmits
+        self.count(INCOMING_RETRANSMITS)
     }
 
     /// What comes in from a peer that cannot be reached, or whose requests are missing; `None` where
     /// addresses are rewritten on the way.
     #[must_use]
     pub fn incoming(&self) -> Option<Incoming> {
-        self.incoming
+        let place = (self.packed >> INCOMING) & 3;
+        Incoming::ALL.into_iter().find(|incoming| 1 + *incoming as u32 == place)
     }
 
     /// Whether twice the round trip exceeds the timeout.
     #[must_use]
     pub fn is_slow(&self) -> bool {
-        self.flags & SLOW != 0
+        self.packed & SLOW != 0
     }
 
     /// Whether something completes handshakes in place of the peer.
     #[must_use]
     pub fn is_intercepted(&self) -> bool {
-        self.flags & INTERCEPTED != 0
+        self.packed & INTERCEPTED != 0
+    }
+
+    /// Whether the pair rests for a survey.
+    #[must_use]
+    pub fn is_surveyed(&self) -> bool {
+        self.packed & SURVEYED != 0
+    }
+
+    /// What an experiment adds to the verdict.
+    #[must_use]
+    pub fn detail(&self) -> Option<Detail> {
+        if self.detail == 0 {
+            return None;
+        }
+        let [dead, flows] = self.detail.to_be_bytes();
+        match self.verdict {
+            Verdict::Mtu(_) => Some(Detail::Largest(LargestPacket {
+                bytes: self.detail,
+                is_exact: self.packed & AT_LEAST == 0,
+            })),
+            Verdict::Flaky(_) => Some(Detail::Flows(DeadFlows { dead, flows })),
+            Verdict::Down(_) => {
+                let states = HostState::ALL.into_iter();
+                states.map(Detail::Host).nth(usize::from(self.detail) - 1)
+            }
+            _ => None,
+        }
+    }
+
+    fn count(&self, start: u32) -> u8 {
+        u8::try_from(self.packed >> start & u32::from(MAX_COUNT)).unwrap_or(MAX_COUNT)
+    }
+}
+
+/// The detail of this verdict in 16 bits, and whether it is a lower bound.
+fn pack(verdict: Verdict, detail: Option<Detail>) -> (u16, bool) {
+    match (verdict, detail) {
+        (Verdict::Mtu(_), Some(Detail::Largest(largest))) => (largest.bytes, !largest.is_exact),
+        (Verdict::Flaky(_), Some(Detail::Flows(DeadFlows { dead, flows }))) => {
+            (u16::from_be_bytes([dead, flows]), false)
+        }
+        (Verdict::Down(_), Some(Detail::Host(state))) => (1 + state as u16, false),
+        _ => (0, false),
     }
 }
 
@@ -180,4 +250,78 @@ pub fn median(times: impl Iterator<Item = Duration>) -> Option<Duration> {
 
 fn saturating(number: u128) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{Direction, FailureReason};
+
+    /// What a cell with these facts gives back.
+    fn again(facts: CellFacts) -> CellFacts {
+        let cell = Cell::new(facts);
+        let (failures, probes) = cell.failures();
+        CellFacts {
+            verdict: cell.verdict(),
+            latency: cell.latency(),
+            age: cell.age().map(u64::from),
+            failures,
+            retransmits: cell.retransmits(),
+            probes,
+            incoming_retransmits: cell.incoming_retransmits(),
+            incoming: cell.incoming(),
+            is_slow: cell.is_slow(),
+            is_intercepted: cell.is_intercepted(),
+            detail: cell.detail(),
+            is_surveyed: cell.is_surveyed(),
+        }
+    }
+
+    #[test]
+    fn every_fact_is_packed_apart_from_the_others() {
+        let reason = FailureReason::ConnectTimeout;
+        let verdicts = [
+            Verdict::Up,
+            Verdict::Down(reason),
+            Verdict::Flaky(reason),
+            Verdict::Mtu(Direction::Both),
+        ];
+        for plain in verdicts.map(CellFacts::of) {
+            let mut all = vec![
+                CellFacts { failures: 20, ..plain },
+                CellFacts { retransmits: 20, ..plain },
+                CellFacts { probes: 0, ..plain },
+                CellFacts { incoming_retransmits: 20, ..plain },
+                CellFacts { is_slow: true, ..plain },
+                CellFacts { is_intercepted: true, ..plain },
+                CellFacts { is_surveyed: true, ..plain },
+                CellFacts { latency: Some(Duration::from_micros(7)), age: Some(8), ..plain },
+            ];
+            let incoming = Incoming::ALL.map(Some);
+            all.extend(incoming.map(|incoming| CellFacts { incoming, ..plain }));
+            for facts in all {
+                assert_eq!(again(facts), facts);
+            }
+        }
+    }
+
+    #[test]
+    fn a_detail_belongs_to_its_verdict() {
+        let reason = FailureReason::ConnectTimeout;
+        let largest = |bytes, is_exact| Detail::Largest(LargestPacket { bytes, is_exact });
+        let flows = |dead, flows| Detail::Flows(DeadFlows { dead, flows });
+        let all = [
+            (Verdict::Mtu(Direction::Outgoing), vec![largest(1337, true), largest(65535, false)]),
+            (Verdict::Flaky(reason), vec![flows(1, 4), flows(255, 255)]),
+            (Verdict::Down(reason), HostState::ALL.map(Detail::Host).to_vec()),
+            (Verdict::Up, vec![]),
+        ];
+        for (verdict, own) in &all {
+            for detail in all.iter().flat_map(|(_, details)| details) {
+                let facts = CellFacts { detail: Some(*detail), ..CellFacts::of(*verdict) };
+                let kept = Some(*detail).filter(|detail| own.contains(detail));
+                assert_eq!(again(facts), CellFacts { detail: kept, ..facts }, "{verdict}");
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod mesh;
 mod nodes;
 mod rest;
 mod text;
+mod told;
 
 use std::time::Duration;
 

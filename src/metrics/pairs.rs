@@ -8,17 +8,20 @@ use prometheus::proto::{
 };
 
 use super::Description;
+use crate::experiment::{Detail, HostState};
 use crate::name::NodeName;
 use crate::probe::FailureReason;
 use crate::schedule::MEAN_GAP;
-use crate::state::{PeerRecord, Snapshot};
+use crate::state::{Direction, PeerRecord, Snapshot};
 
 /// The source node of requests from nodes that are no peers.
 const UNKNOWN: &str = "unknown";
 /// The only family with a series of [`UNKNOWN`].
 const INCOMING_REQUESTS: &str = "wylis_incoming_requests_total";
-/// The only family whose values depend on the time of the scrape.
+/// The two families whose values depend on the time of the scrape.
 const LONGEST_GAP: &str = "wylis_peer_longest_gap_seconds";
+/// See [`LONGEST_GAP`].
+const SURVEYED: &str = "wylis_peer_surveyed";
 /// A longest gap of so many intervals is usual: its absence says that the path was never idle for longer. That
 /// saves ten bytes of each pair in a compressed scrape.
 const USUAL_GAP: f64 = 1.5;
@@ -112,6 +115,21 @@ pub(super) static FAMILIES: &[Family] = &[
         |record| optional(record.up.map(flag)),
     ),
     gauge(
+        "wylis_peer_largest_packet_bytes",
+        "pair,direction",
+        "Largest IP packet that the path carries in the direction that loses full-size ones, as found exactly; absent otherwise.",
+        largest_packets,
+    ),
+    gauge(
+        "wylis_peer_host_up",
+        "pair",
+        "While the peer is down: 1 if the host behind it answers, 0 if that answered before and is silent; absent otherwise, and while unknown.",
+        |record| match record.detail() {
+            Some(Detail::Host(state)) => optional(Some(flag(state == HostState::Answers))),
+            _ => Vec::new(),
+        },
+    ),
+    gauge(
         "wylis_peer_impaired",
         "pair,kind",
         "1 while the peer is up and its path is impaired: one-way, flaky, lossy, or mtu (drops full-size packets); absent otherwise.",
@@ -139,6 +157,12 @@ pub(super) static FAMILIES: &[Family] = &[
         LONGEST_GAP,
         "pair",
         "Longest time without a packet that went through, in either direction, over about the last hour; absent up to 1.5 intervals.",
+        |_| Vec::new(),
+    ),
+    gauge(
+        SURVEYED,
+        "pair",
+        "1 while the pair rests for a survey, and for about an hour afterwards: its longest gap is one of the survey; absent otherwise.",
         |_| Vec::new(),
     ),
     Family {
@@ -178,6 +202,19 @@ pub(super) static FAMILIES: &[Family] = &[
 
 fn results(successes: u64, failures: u64) -> Values {
     vec![("success", float(successes)), ("failure", float(failures))]
+}
+
+/// Of the directions of the verdict `mtu`.
+fn largest_packets(record: &PeerRecord) -> Values {
+    let at_fault = record.verdict.direction();
+    let is_told =
+        |way: &Direction| at_fault.is_some_and(|at| [*way, Direction::Both].contains(&at));
+    let ways = [Direction::Outgoing, Direction::Incoming].into_iter().filter(is_told);
+    let value = |way: Direction| {
+        let (largest, _) = record.experiments.mtu.largest(way)?;
+        largest.is_exact.then(|| (way.as_str(), f64::from(largest.bytes)))
+    };
+    ways.filter_map(value).collect()
 }
 
 /// A value that is absent while `None`.
@@ -248,10 +285,13 @@ impl Pairs {
             metrics.push(metric);
         }
         let label = family.description.labels.strip_prefix("pair,");
-        let values = if family.description.name == LONGEST_GAP {
-            self.longest_gap(record)
-        } else {
-            (family.values)(record)
+        let values = match family.description.name {
+            LONGEST_GAP => self.longest_gap(record),
+            SURVEYED => {
+                let surveyed = record.was_surveyed_lately(self.snapshot.taken.instant);
+                optional(surveyed.then_some(1.0))
+            }
+            _ => (family.values)(record),
         };
         metrics.extend(values.into_iter().map(|(value, number)| {
             let labels = labels(source, target, label.map(|label| (label, value)));

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
+use crate::experiment::{HostState, LargestPacket};
 use crate::peer::Peer;
 use crate::probe::{Answer, FailureReason, KernelView, Outcome, ProbeKind, Report, Syns, Timings};
-use crate::state::{MeshState, Moment, StateSettings};
+use crate::state::{Direction, MeshState, Moment, StateSettings, Verdict};
 use crate::wire::KeepAlive;
 
 fn name(text: &str) -> NodeName {
@@ -139,6 +140,36 @@ fn what_comes_in_is_shown_only_while_something_is_wrong() {
     assert!(text.lines().any(|line| line == series), "{text}");
     probe(&mut state, &node, success(30), 0);
     assert!(!scrape(&state).contains("wylis_peer_incoming{"));
+}
+
+#[test]
+fn what_experiments_found_is_shown_with_its_verdict_alone() {
+    let shown = |verdict| {
+        let mut snapshot = state(1).snapshot(moment());
+        let record = Arc::make_mut(&mut snapshot.peers[0]);
+        record.verdict = verdict;
+        record.experiments.host.state = Some(HostState::Silent);
+        let mut set = |direction, bytes, is_exact| {
+            let largest = LargestPacket { bytes, is_exact };
+            record.experiments.mtu.set(direction, Some((largest, UNIX_EPOCH)));
+        };
+        set(Direction::Outgoing, 1337, true);
+        set(Direction::Incoming, 524, false);
+        let parts: Vec<Vec<u8>> = render(name("me"), Arc::new(snapshot), Vec::new()).collect();
+        let text = String::from_utf8(parts.concat()).unwrap();
+        let found = ["wylis_peer_host_up{", "wylis_peer_largest_packet_bytes{"];
+        let is_found = |line: &&str| found.iter().any(|start| line.starts_with(start));
+        text.lines().filter(is_found).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let pair = r#"source_node="me",target_node="n1"}"#;
+    let outgoing = format!(r#"wylis_peer_largest_packet_bytes{{direction="outgoing",{pair} 1337"#);
+    for direction in [Direction::Outgoing, Direction::Both] {
+        assert_eq!(shown(Verdict::Mtu(direction)), [outgoing.as_str()]);
+    }
+    assert_eq!(shown(Verdict::Mtu(Direction::Incoming)), [""; 0], "not exact");
+    let down = Verdict::Down(FailureReason::ConnectTimeout);
+    assert_eq!(shown(down), [format!("wylis_peer_host_up{{{pair} 0")]);
+    assert_eq!(shown(Verdict::Up), [""; 0]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-NlC/UdYdeRn/TK9zDIZaOzfPQtz4LCvjaTQxCJ8GVEg='"
+        "'sha256-DV1lr2S2p3XfS0PuFwNzb+AhDFP+fzVpo36xdwa5L/I='"
     };
 }
 
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn the_page_is_small() {
-        // With 3 KB of headers and code, the page adds at most 40 KB to the binary.
-        assert!(PAGE.len() <= 37 * 1024, "{} bytes", PAGE.len());
+        // With 3 KB of headers and code, the page adds at most 42 KB to the binary.
+        assert!(PAGE.len() <= 39 * 1024, "{} bytes", PAGE.len());
     }
 
     #[test]

@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Change, MeshState, Moment, Sample, StateSettings, Verdict};
-use crate::experiment::{Experiment, ExperimentReport, Found, LargestPacket};
+use crate::experiment::{Experiment, ExperimentReport, Found};
 use crate::name::NodeName;
-use crate::probe::Direction;
 use flows::Flows;
 use host::Host;
 use mtu::Mtu;
@@ -55,12 +54,15 @@ impl MeshState {
     pub fn report_experiment(&mut self, now: Moment, report: &ExperimentReport) -> Vec<Change> {
         let Some(record) = self.records.get_mut(&report.node) else { return Vec::new() };
         let record = Arc::make_mut(record);
+        let before = record.detail();
         let situation = record.situation();
-        let news = record.experiments.end(now, report, situation).map(|(direction, largest)| {
-            Change::LargestPacket { node: report.node.clone(), direction, largest }
-        });
+        record.experiments.end(now, report, situation);
         let verdict = record.update_verdict(self.settings.failure_threshold);
-        news.into_iter().chain(verdict).collect()
+        let detail = record.detail().filter(|detail| Some(*detail) != before);
+        let (node, now) = (&report.node, record.verdict);
+        let detail =
+            detail.map(|detail| Change::Detail { node: node.clone(), verdict: now, detail });
+        verdict.into_iter().chain(detail).collect()
     }
 }
 
@@ -123,22 +125,16 @@ impl Experiments {
         }
     }
 
-    /// Folds in what was found, unless the peer has moved meanwhile. Returns a largest packet that is new.
-    pub(super) fn end(
-        &mut self,
-        now: Moment,
-        report: &ExperimentReport,
-        peer: Situation,
-    ) -> Option<(Direction, LargestPacket)> {
-        self.in_flight.take_if(|address| *address == report.address)?;
+    /// Folds in what was found, unless the peer has moved meanwhile.
+    pub(super) fn end(&mut self, now: Moment, report: &ExperimentReport, peer: Situation) {
+        if self.in_flight.take_if(|address| *address == report.address).is_none() {
+            return;
+        }
         match report.found {
-            Found::Mtu(direction, largest) => {
-                return Some((direction, self.mtu.end(now, direction, largest, peer)?));
-            }
+            Found::Mtu(direction, largest) => self.mtu.end(now, direction, largest, peer),
             Found::Host(answered) => self.host.end(now, answered),
             Found::Flows(dead) => self.flows.end(now, dead),
         }
-        None
     }
 
     /// The verdict has changed.

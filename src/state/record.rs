@@ -1,5 +1,6 @@
 //! The state of one peer, and how each event changes it. Pure.
 
+mod detail;
 mod incoming;
 mod path_mtu;
 mod recent;
@@ -210,6 +211,12 @@ impl PeerRecord {
             path_mtu: self.path_mtu,
             largest_path_mtu: self.largest_path_mtu,
         }
+    }
+
+    /// Whether it rested for a survey so lately that its longest gap may be one of that.
+    #[must_use]
+    pub fn was_surveyed_lately(&self, _now: Instant) -> bool {
+        self.surveyed()
     }
 
     /// Whether no blank probe of it is in flight.

@@ -56,6 +56,11 @@ fn peer(number: u8, uid: Option<&str>) -> Peer {
     }
 }
 
+/// The record of a peer of which nothing is known.
+pub(super) fn record() -> PeerRecord {
+    PeerRecord::new(peer(1, None), 0)
+}
+
 fn success() -> Outcome {
     let timings = Timings {
         connect: Duration::from_millis(20),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::experiment::Detail;
 use crate::label::label_set;
 use crate::probe::{Direction, FailureReason};
 
@@ -112,6 +113,16 @@ impl Verdict {
         }
     }
 
+    /// The text with what an experiment adds: `mtu (outgoing, 1,337 bytes)`.
+    #[must_use]
+    pub fn with(self, detail: Option<Detail>) -> String {
+        let text = self.to_string();
+        match (text.strip_suffix(')'), detail) {
+            (Some(open), Some(detail)) => format!("{open}, {detail})"),
+            _ => text,
+        }
+    }
+
     /// The impairment of a peer that is up, named as in JSON.
     #[must_use]
     pub const fn impairment(self) -> Option<&'static str> {
@@ -135,6 +146,31 @@ impl fmt::Display for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::{DeadFlows, HostState, LargestPacket};
+
+    #[test]
+    fn a_detail_follows_reason_or_direction() {
+        let reason = FailureReason::ConnectTimeout;
+        let largest = Detail::Largest(LargestPacket { bytes: 1337, is_exact: true });
+        let flows = Detail::Flows(DeadFlows { dead: 1, flows: 4 });
+        for (verdict, detail, text) in [
+            (Verdict::Mtu(Direction::Outgoing), Some(largest), "mtu (outgoing, 1,337 bytes)"),
+            (Verdict::Mtu(Direction::Both), None, "mtu (both)"),
+            (
+                Verdict::Down(reason),
+                Some(Detail::Host(HostState::Answers)),
+                "down (connect_timeout, its host answers)",
+            ),
+            (
+                Verdict::Flaky(reason),
+                Some(flows),
+                "flaky (connect_timeout, 1 of 4 flows never gets through)",
+            ),
+            (Verdict::Up, None, "up"),
+        ] {
+            assert_eq!(verdict.with(detail), text);
+        }
+    }
 
     const HEALTHY: Evidence = Evidence {
         draining: false,

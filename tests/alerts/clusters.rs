@@ -11,7 +11,7 @@ use crate::promtool::{WHOLE, is_installed};
 use crate::recording::{Recording, Scraped};
 use crate::rules;
 
-const LABEL: &str = "region";
+pub(crate) const LABEL: &str = "region";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/monitoring.sh");
 
 /// Runs the script with this label for this folder.
@@ -20,7 +20,7 @@ fn generate(label: &str, arguments: &[&str]) -> Output {
 }
 
 /// A new folder with the files of several clusters.
-fn generated() -> TempDir {
+pub(crate) fn generated() -> TempDir {
     let dir = TempDir::new("clusters");
     let output = generate(LABEL, &[dir.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

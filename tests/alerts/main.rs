@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod alertmanager;
+mod annotations;
 mod cases;
 mod clusters;
 mod promtool;

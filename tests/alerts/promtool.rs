@@ -29,11 +29,12 @@ fn labels(fires: &Fires) -> Map<String, Value> {
     nodes.chain([("severity".to_owned(), severity)]).collect()
 }
 
-/// The annotations of a firing alert, with the node names filled in.
+/// The annotations of a firing alert, with the node names filled in, and without what experiments add to the end.
 fn annotations(fires: &Fires) -> Map<String, Value> {
     let templates = rules::alert(fires.alert)["annotations"].as_object().cloned().unwrap();
     let fill_in = |template: &Value| {
-        let mut text = template.as_str().unwrap().to_owned();
+        let text = template.as_str().unwrap();
+        let mut text = text.split(" {{- ").next().unwrap_or(text).to_owned();
         for (name, node) in fires.nodes {
             text = text.replace(&format!("{{{{ $labels.{name} }}}}"), node);
         }

@@ -96,12 +96,16 @@ fn no_alert_depends_on_pod_or_scrape_labels() {
     for alert in alerts() {
         for text in alert["annotations"].as_object().unwrap().values() {
             let text = text.as_str().unwrap();
-            for variable in text.split("{{").skip(1) {
-                let variable = variable.split("}}").next().unwrap().trim();
-                assert!(
-                    ["$labels.source_node", "$labels.target_node"].contains(&variable),
-                    "{text}"
-                );
+            let variables = text.split("$labels.").skip(1);
+            let variables = variables.map(|rest| rest.split([' ', '}']).next().unwrap());
+            for variable in variables {
+                assert!(["source_node", "target_node"].contains(&variable), "{text}");
+            }
+            for action in text.split("{{").skip(1) {
+                let action = action.trim_start_matches('-').trim_start();
+                let known =
+                    ["$labels.", "with printf", "range printf", ".", "if eq", "else", "end"];
+                assert!(known.iter().any(|start| action.starts_with(start)), "{text}");
             }
         }
     }

@@ -44,8 +44,10 @@ fn hostile_names_and_reasons_are_shown_as_text() {
     let nodes = ["a".to_owned(), SCRIPT.to_owned(), IMAGE.to_owned()];
     let mut hostile = matrix(&nodes, |source, target| {
         (source == 0).then(|| match target {
-            1 => json!({"verdict": IMAGE, "reason": SCRIPT, "latency_seconds": IMAGE, "at": SCRIPT}),
-            _ => json!({"verdict": "constructor", "reason": "__proto__", "probes": IMAGE, "failures": SCRIPT}),
+            1 => json!({"verdict": IMAGE, "reason": SCRIPT, "latency_seconds": IMAGE, "at": SCRIPT,
+                "mtu_bytes": IMAGE, "mtu_at_least": SCRIPT, "host": IMAGE, "surveyed": SCRIPT}),
+            _ => json!({"verdict": "constructor", "reason": "__proto__", "probes": IMAGE, "failures": SCRIPT,
+                "dead_flows": {"a": 1}, "flows": [IMAGE], "host": "constructor"}),
         })
     });
     hostile["findings"] = json!([
@@ -60,7 +62,9 @@ fn hostile_names_and_reasons_are_shown_as_text() {
     let peer = json!({"node": SCRIPT, "verdict": IMAGE, "reason": SCRIPT, "address": IMAGE,
         "failures_by_reason": {IMAGE: SCRIPT}, "recent": [{"reason": IMAGE}, {"total_seconds": SCRIPT}],
         "last_failure": {"phase": IMAGE, "reason": SCRIPT, "at": AT}, "large": {"last": {"reason": IMAGE}},
-        "ready": SCRIPT, "rtt_seconds": IMAGE, "path_mtu_bytes": SCRIPT, "successes": IMAGE});
+        "ready": SCRIPT, "rtt_seconds": IMAGE, "path_mtu_bytes": SCRIPT, "successes": IMAGE,
+        "mtu": {"outgoing": {"bytes": IMAGE, "at": SCRIPT}, "incoming": {"bytes": 1e300, "exact": IMAGE, "at": {}}},
+        "host": {"state": "answers", "address": IMAGE, "at": IMAGE}, "flows": {"dead": 1, "tried": SCRIPT}});
     let there = "api/v1/cluster/a/%3Cscript%3Edocument.title%3D'taken'%3C%2Fscript%3E";
     agent.serve(
         there,
@@ -201,6 +205,77 @@ fn findings_are_shown_word_for_word_and_mark_their_pairs() {
     assert_eq!(marked(), json!(["n2 → n5", "n5 → n2"]), "after a refresh too");
     browser.run("summary.lastChild.focus()");
     assert_eq!(marked(), json!([]));
+}
+
+#[test]
+fn what_experiments_found_is_shown_with_its_pair() {
+    let cell = |fields: Value| {
+        let mut cell = json!({"reason": "connect_timeout", "latency_seconds": 0.002, "at": AT});
+        cell.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+        Some(cell)
+    };
+    let ill = matrix(&names(4), |source, target| match (source, target) {
+        (0, 1) => cell(json!({"verdict": "down", "host": "answers"})),
+        (0, 2) => cell(json!({"verdict": "down", "incoming": "nothing", "host": "silent"})),
+        (0, 3) => cell(json!({"verdict": "flaky", "failures": 5, "dead_flows": 1, "flows": 4})),
+        (1, 0) => Some(json!({"verdict": "mtu", "direction": "outgoing", "mtu_bytes": 1337})),
+        (1, 2) => Some(
+            json!({"verdict": "mtu", "direction": "incoming", "mtu_bytes": 524, "mtu_at_least": true}),
+        ),
+        (2, 3) => Some(json!({"verdict": "up", "latency_seconds": 0.002, "surveyed": true})),
+        (3, 2) => Some(json!({"verdict": "lossy", "surveyed": true})),
+        _ => None,
+    });
+    let Some((agent, browser)) = shown(&ill) else { return };
+    let label = |place: &str| {
+        let script = format!("return grid.querySelector(\"[aria-label^='{place}']\").ariaLabel");
+        browser.run(&script).as_str().unwrap().to_owned()
+    };
+    for (pair, words) in [
+        (
+            "n1 → n2:",
+            "down, connect_timeout, not known whether its requests arrive, its host answers, 2.0 ms",
+        ),
+        ("n1 → n3:", "down, connect_timeout, nothing arrives from it, its host is silent, 2.0 ms"),
+        (
+            "n1 → n4:",
+            "flaky, connect_timeout, 1 of 4 flows never gets through, 2.0 ms, 5 of the last 20 failed",
+        ),
+        ("n2 → n1:", "mtu, large packets to it are lost, up to 1,337 bytes pass"),
+        ("n2 → n3:", "mtu, large packets from it are lost, at least 524 bytes pass"),
+        ("n3 → n4:", "surveyed, was up, 2.0 ms"),
+        ("n4 → n3:", "surveyed, was lossy"),
+    ] {
+        assert_eq!(label(pair), format!("{pair} {words}"));
+    }
+    let legend = text(&browser, "#legend");
+    assert!(legend.contains("surveyed 2") && legend.contains("mtu 2"), "{legend}");
+    assert!(!legend.contains("lossy"), "{legend}");
+    assert!(
+        text(&browser, "#figures").contains("5 of 12 pairs up"),
+        "{}",
+        text(&browser, "#figures")
+    );
+    // The pair has all that is known, with its age.
+    let peer = json!({"node": "n1", "verdict": "mtu", "direction": "outgoing", "address": "10.0.0.1:9050",
+        "recent": [], "mtu": {"outgoing": {"bytes": 1337, "exact": true, "at": AT - 30.0},
+            "incoming": {"bytes": 1400, "exact": false, "at": AT - 40.0}},
+        "host": {"state": "answers", "address": "192.168.0.1:9050", "at": AT - 50.0},
+        "flows": {"dead": 2, "tried": 16, "at": AT - 60.0}});
+    let pair = json!({"version": 1, "source": "n2", "target": "n1", "at": AT, "peer": peer});
+    agent.serve("api/v1/cluster/n2/n1", &pair);
+    browser.click(&browser.find("[role=gridcell][aria-label^='n2 → n1']"));
+    browser.wait_for(SOON, "document.querySelector('dialog dl')");
+    let dialog = text(&browser, "#way0");
+    for part in [
+        "≤ mtuup to 1,337 bytes pass",
+        "Largest packetup to 1,337 bytes to it, 30 s ago, at least 1,400 bytes from it, 40 s ago",
+        "Hostanswers at 192.168.0.1:9050, 50 s ago",
+        "Flows2 of 16 flows never get through, 60 s ago",
+    ] {
+        assert!(dialog.contains(part), "{part} in {dialog}");
+    }
+    assert!(browser.console().iter().all(|line| line.contains("404")));
 }
 
 #[test]

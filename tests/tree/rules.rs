@@ -36,8 +36,8 @@ const MAY_IMPORT: [(&str, &[&str]); 32] = [
         &["bounded_list", "heartbeat", "host_port", "label", "name", "peer", "random", "shutdown"],
     ),
     ("config", &["discovery", "name"]),
-    ("metrics", &["name", "peer", "probe", "schedule", "state"]),
-    ("matrix", &["label", "name", "probe", "state"]),
+    ("metrics", &["experiment", "name", "peer", "probe", "schedule", "state"]),
+    ("matrix", &["experiment", "label", "name", "probe", "state"]),
     ("document", &["bounded_list", "experiment", "matrix", "name", "probe", "state", "survey"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
     (

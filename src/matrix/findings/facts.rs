@@ -75,7 +75,8 @@ const DOWN: u8 = 2;
 const OPEN: u8 = 4;
 
 fn mark(cell: Option<&Cell>) -> u8 {
-    match cell.map(Cell::verdict) {
+    // What is known of a pair that rests for a survey is from before.
+    match cell.filter(|cell| !cell.is_surveyed()).map(Cell::verdict) {
         None | Some(Verdict::Unknown | Verdict::Draining) => 0,
         Some(Verdict::Up) => UP,
         // It answers, though too late.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Cells, Facts, pack, unpack};
+use super::facts::{Cells, Facts, Pair, pack, unpack};
 use super::fault::{Fault, PairFault, Path};
 use super::found::Found;
 use super::text::names;
+use super::told;
 use super::{FindingKind, MAX_GROUPS};
+use crate::experiment::HostState;
 use crate::matrix::Cell;
 use crate::state::Incoming;
 
@@ -153,18 +155,52 @@ fn sentence(facts: &Facts<'_>, group: &Group, cells: &Cells) -> String {
         [sources, targets].map(|nodes| nodes.iter().copied().map(usize::from).collect::<Vec<_>>());
     let arrow = if *mutual { "↔" } else { "→" };
     let [from, to] = [&sources, &targets].map(|nodes| names(&facts.names, nodes));
-    let text = format!("{from} {arrow} {to}: {}", word(facts, *fault, cells));
-    if let (false, [source], [target]) = (*mutual, &sources[..], &targets[..])
-        && matches!(fault, Fault::Down(_))
-    {
-        let what = match facts.cell((*source, *target)).and_then(Cell::incoming) {
-            Some(Incoming::Requests) => "requests",
-            Some(Incoming::Syns) => "SYNs",
-            Some(Incoming::Nothing) | None => return text,
-        };
-        return format!("{text}; {what} from {to} arrive");
-    }
-    text
+    let subject = format!("{from} {arrow} {to}");
+    let is_one = group.is_pair();
+    let one = (is_one && !*mutual).then_some([from.as_str(), to.as_str()]);
+    let rest = match fault {
+        Fault::Mtu => {
+            let there = sources.iter().flat_map(|from| targets.iter().map(|to| (*from, *to)));
+            let back = |(from, to)| [Some((from, to)), mutual.then_some((to, from))];
+            let mut paths = there.flat_map(back).flatten();
+            return told::mtu(facts, [&subject, ""], is_one, &mut paths);
+        }
+        Fault::Down(_) => down(facts, group, cells, &to),
+        Fault::Flaky(_) => told::flows(facts, cells, one),
+        Fault::Slow | Fault::OneWay | Fault::Lossy => String::new(),
+    };
+    format!("{subject}: {}{rest}", word(facts, *fault, cells))
+}
+
+/// What arrives from the target of a pair that is down, and whether the hosts behind the targets live.
+fn down(facts: &Facts<'_>, group: &Group, cells: &Cells, to: &str) -> String {
+    let arrives = match (group.mutual, &group.sources[..], &group.targets[..]) {
+        (false, [source], [target]) => facts.cell(unpack([*source, *target])),
+        _ => None,
+    };
+    let arrives = match arrives.and_then(Cell::incoming) {
+        Some(Incoming::Requests) => "requests",
+        Some(Incoming::Syns) => "SYNs",
+        Some(Incoming::Nothing) | None => "",
+    };
+    let several = group.mutual || group.targets.len() > 1;
+    let is_target = |pair: &Pair| {
+        let [_, target] = pack(*pair);
+        group.mutual || group.targets.binary_search(&target).is_ok()
+    };
+    let host = match (told::hosts(facts, &mut cells.iter().filter(is_target)), arrives) {
+        (None, _) => String::new(),
+        (Some(HostState::Answers), "") if several => {
+            "; their hosts answer, their pod networks do not".to_owned()
+        }
+        (Some(HostState::Answers), "") => "; its host answers, its pod network does not".to_owned(),
+        (Some(HostState::Answers), _) => "; its host answers".to_owned(),
+        (Some(HostState::Silent), _) if group.mutual => "; nothing from their hosts".to_owned(),
+        (Some(HostState::Silent), _) => {
+            format!("; nothing from {to} or {}", if several { "their hosts" } else { "its host" })
+        }
+    };
+    if arrives.is_empty() { host } else { format!("; {arrives} from {to} arrive{host}") }
 }
 
 fn word(facts: &Facts<'_>, fault: Fault, cells: &Cells) -> String {

@@ -1,10 +1,12 @@
 //! Nodes whose pairs all share a fault.
 
-use super::facts::Facts;
-use super::fault::{Fault, PairFault, is_loss};
+use super::facts::{Cells, Facts, Pair};
+use super::fault::{Fault, PairFault, Path, is_loss};
 use super::found::Found;
 use super::text::{Way, form, list, names};
+use super::told;
 use super::{FindingKind, MIN_LINK, MIN_RETRANSMITS, is_most};
+use crate::experiment::HostState;
 use crate::probe::FailureReason;
 
 /// Faults that one cause may give to the pairs of a node.
@@ -188,7 +190,6 @@ fn claim(
     let names = names(&facts.names, &nodes);
     let subject =
         if nodes.len() == 1 { format!("{names}'s link") } else { format!("the links of {names}") };
-    let word = word(class, taken.iter().map(|fault| fault_of(facts, fault)));
     let least = links.iter().map(|link| link.pairs).min().unwrap_or(0);
     let others = links.iter().map(|link| link.others).max().unwrap_or(0);
     let with = if links.iter().all(|link| link.pairs == link.others) {
@@ -196,9 +197,39 @@ fn claim(
     } else {
         format!("{} {least} of {others} others", form(&nodes, "", "at least")).trim().to_owned()
     };
-    let text = format!("{subject}: {word} with {with}, {way}");
+    let scope = format!(" with {with}, {way}");
+    let text = if class == Class::Mtu {
+        let mut paths = taken.iter().flat_map(PairFault::paths).map(Path::ends);
+        told::mtu(facts, [&subject, &scope], nodes.len() == 1, &mut paths)
+    } else {
+        let word = word(class, taken.iter().map(|fault| fault_of(facts, fault)));
+        let rest = match class {
+            Class::Down => hosts(facts, &nodes, way, &cells).to_owned(),
+            Class::Loss | Class::Flaky if word.starts_with("flaky") => {
+                told::flows(facts, &cells, None)
+            }
+            _ => String::new(),
+        };
+        format!("{subject}: {word}{scope}{rest}")
+    };
     let is_grave = class == Class::Down;
     Some(Found { kind: FindingKind::Link, is_grave, nodes, cells, text })
+}
+
+/// Whether the hosts live: of these nodes; of the others, where what these nodes send is lost.
+fn hosts(facts: &Facts<'_>, nodes: &[usize], way: Way, cells: &Cells) -> &'static str {
+    let is_link = |node: &usize| nodes.binary_search(node).is_ok();
+    let is_told = |pair: &Pair| is_link(&pair.1) != (way == Way::Outgoing);
+    let state = told::hosts(facts, &mut cells.iter().filter(is_told));
+    match (state, way) {
+        (None, _) => "",
+        (Some(HostState::Answers), Way::Outgoing) => "; the hosts of the others answer",
+        (Some(HostState::Silent), Way::Outgoing) => "; nothing from the hosts of the others",
+        (Some(HostState::Answers), _) => form(nodes, "; its host answers", "; their hosts answer"),
+        (Some(HostState::Silent), _) => {
+            form(nodes, "; nothing from its host", "; nothing from their hosts")
+        }
+    }
 }
 
 /// The fault for the word of a link: where so much is lost that probes fail too, the loss is the cause.

@@ -4,7 +4,9 @@ use super::facts::{Cells, Counts, Facts, Pair};
 use super::fault::{Fault, is_loss};
 use super::found::Found;
 use super::text::names;
+use super::told;
 use super::{FindingKind, MIN_OTHERS_OF_RELAY, MIN_PART, is_few, is_most};
+use crate::experiment::HostState;
 use crate::probe::FailureReason;
 
 /// What is counted of the pairs at one node, or of all.
@@ -149,9 +151,14 @@ pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     let split: Vec<&Vec<usize>> = parts.iter().filter(is_touched).collect();
     let words: Vec<String> =
         split.iter().map(|part| format!("{{{}}}", names(&facts.names, part))).collect();
+    let hosts = match told::hosts(facts, &mut cells.iter()) {
+        Some(HostState::Answers) => "; the hosts answer, the pod network does not",
+        Some(HostState::Silent) => "; nothing from the hosts of the other parts",
+        None => "",
+    };
     let text = match words.split_last() {
         Some((last, first)) => {
-            format!("the mesh is split into {} and {last}", first.join(", "))
+            format!("the mesh is split into {} and {last}{hosts}", first.join(", "))
         }
         None => String::new(),
     };

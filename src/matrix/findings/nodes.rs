@@ -4,7 +4,9 @@
 use super::facts::{Cells, Counts, Facts, Pair};
 use super::found::Found;
 use super::text::{form, list, names};
+use super::told;
 use super::{FindingKind, MIN_WITNESSES};
+use crate::experiment::HostState;
 use crate::probe::FailureReason;
 
 /// How a node is cut off, with the pairs that show it.
@@ -39,11 +41,6 @@ pub(super) fn find_down(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Found
             *active = false;
         }
     }
-    let witnesses = down.iter().filter_map(|node| counts.get(*node)).map(|known| known.in_down);
-    let witnesses = witnesses.max().unwrap_or(0);
-    let pairs: Vec<Pair> = down.iter().flat_map(|node| pairs_to(facts, *node)).collect();
-    let cells = facts.explain(&mut pairs.into_iter());
-    let reasons = facts.reasons(&cells);
     let is_known = |node: &usize| {
         active.get(*node) == Some(&true) && counts.get(*node).is_some_and(|known| known.any())
     };
@@ -51,21 +48,65 @@ pub(super) fn find_down(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Found
     // Half of the nodes or more, by timeouts alone: the path is the more likely cause.
     let is_split = side.len() >= 2
         && down.len() >= side.len()
-        && reasons.iter().all(|reason| is_of_the_path(*reason));
+        && facts.reasons(&all_to(facts, &down)).iter().all(|reason| is_of_the_path(*reason));
+    if is_split {
+        let hosts = told::hosts(facts, &mut all_to(facts, &down).iter());
+        let cells = facts.explain(&mut all_to(facts, &down).iter());
+        let [side, words] = [&side, &down].map(|nodes| names(&facts.names, nodes));
+        let hosts = match hosts {
+            Some(HostState::Answers) => form(&down, "; its host answers", "; their hosts answer"),
+            Some(HostState::Silent) => {
+                form(&down, "; nothing from its host", "; nothing from their hosts")
+            }
+            None => "",
+        };
+        let text = format!(
+            "the mesh is split: this side is {{{side}}}; the rows of {words} are missing{hosts}"
+        );
+        return vec![Found { kind: FindingKind::Split, is_grave: true, nodes: down, cells, text }];
+    }
+    // Apart, since a host that answers is not down.
+    let of = |node: &usize| told::hosts(facts, &mut all_to(facts, &[*node]).iter());
+    let (alive, dead): (Vec<_>, Vec<_>) =
+        down.into_iter().partition(|node| of(node) == Some(HostState::Answers));
+    let found = [alive, dead].into_iter().filter(|nodes| !nodes.is_empty());
+    found.map(|nodes| down_together(facts, &counts, nodes)).collect()
+}
+
+/// The finding for nodes that no row reaches. The hosts behind all of them answer, or none is known to.
+fn down_together(facts: &mut Facts<'_>, counts: &[Counts], nodes: Vec<usize>) -> Found {
+    let hosts = told::hosts(facts, &mut all_to(facts, &nodes).iter());
+    let cells = facts.explain(&mut all_to(facts, &nodes).iter());
+    let reasons = facts.reasons(&cells);
     let reasons: Vec<&str> = reasons.iter().map(|reason| reason.as_str()).collect();
-    let (words, reasons) = (names(&facts.names, &down), list(&reasons));
-    let (kind, text) = if is_split {
-        let side = names(&facts.names, &side);
-        let rows = "the mesh is split: this side is";
-        (FindingKind::Split, format!("{rows} {{{side}}}; the rows of {words} are missing"))
-    } else if down.len() == 1 {
-        let text = format!("{words} is down: none of {witnesses} others reaches it ({reasons})");
-        (FindingKind::NodeDown, text)
+    let (words, reasons) = (names(&facts.names, &nodes), list(&reasons));
+    let none = if nodes.len() == 1 {
+        let witnesses =
+            nodes.iter().filter_map(|node| counts.get(*node)).map(|known| known.in_down);
+        format!("none of {} others reaches it ({reasons})", witnesses.sum::<usize>())
     } else {
-        let text = format!("{words} are down: no other node reaches them ({reasons})");
-        (FindingKind::NodeDown, text)
+        format!("no other node reaches them ({reasons})")
     };
-    vec![Found { kind, is_grave: true, nodes: down, cells, text }]
+    let is_down = form(&nodes, "is down", "are down");
+    let text = match hosts {
+        Some(HostState::Answers) => {
+            let several = "their hosts answer, their pod networks do not";
+            let answers = form(&nodes, "its host answers, its pod network does not", several);
+            format!("{words}: {answers}; {none}")
+        }
+        Some(HostState::Silent) => {
+            let host = form(&nodes, "its host", "their hosts");
+            format!("{words} {is_down}: {none}; nothing from {words} or {host}")
+        }
+        None => format!("{words} {is_down}: {none}"),
+    };
+    Found { kind: FindingKind::NodeDown, is_grave: true, nodes, cells, text }
+}
+
+/// The pairs of all sources with these nodes.
+fn all_to(facts: &Facts<'_>, nodes: &[usize]) -> Cells {
+    let pairs = nodes.iter().flat_map(|node| pairs_to(facts, *node));
+    pairs.filter(|pair| facts.open(*pair).is_some()).collect()
 }
 
 /// Whether a fault of the path, rather than of the node, causes this.
@@ -90,6 +131,7 @@ pub(super) fn find_cut_off(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Fo
         let nodes: Vec<usize> = of_kind().map(|(node, ..)| *node).collect();
         // A pair of two such nodes comes twice, and counts once.
         let mut cells = Cells::default();
+        let hosts = cut_hosts(facts, kind, &nodes);
         for node in &nodes {
             let pairs = [pairs_to(facts, *node), pairs_from(facts, *node)].concat();
             cells.extend(facts.explain(&mut pairs.into_iter()).iter());
@@ -101,7 +143,7 @@ pub(super) fn find_cut_off(facts: &mut Facts<'_>, active: &mut [bool]) -> Vec<Fo
             of_kind().map(|(.., known)| count(known)).max().unwrap_or(0)
         };
         let (ins, outs) = (most(|known| known.in_down), most(|known| known.out_down));
-        let text = sentence(&names(&facts.names, &nodes), &nodes, kind, [ins, outs]);
+        let text = sentence(&names(&facts.names, &nodes), &nodes, kind, [ins, outs]) + hosts;
         found.push(Found { kind: FindingKind::CutOff, is_grave: true, nodes, cells, text });
     }
     for (node, ..) in cut {
@@ -142,6 +184,26 @@ fn cut(facts: &Facts<'_>, active: &[bool], node: usize, known: Counts) -> Option
         _ if is_inside => Cut::OffFromInside,
         _ => Cut::Off,
     })
+}
+
+/// Whether hosts answer although the pods behind them do not: those of the nodes, or of the others as seen from
+/// inside.
+fn cut_hosts(facts: &Facts<'_>, cut: Cut, nodes: &[usize]) -> &'static str {
+    let from = |node: &usize| pairs_from(facts, *node);
+    let cells = match cut {
+        Cut::Off => all_to(facts, nodes),
+        Cut::OffFromInside => nodes.iter().flat_map(from).collect(),
+        Cut::Unheard | Cut::Deaf => return "",
+    };
+    match (told::hosts(facts, &mut cells.iter()), cut) {
+        (Some(HostState::Answers), Cut::Off) => {
+            let several = "; their hosts answer, their pod networks do not";
+            form(nodes, "; its host answers, its pod network does not", several)
+        }
+        (Some(HostState::Answers), _) => "; the hosts of the others answer",
+        (Some(HostState::Silent), Cut::OffFromInside) => "; nothing from their hosts",
+        _ => "",
+    }
 }
 
 fn sentence(words: &str, nodes: &[usize], cut: Cut, [ins, outs]: [usize; 2]) -> String {

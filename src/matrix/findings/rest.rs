@@ -88,14 +88,16 @@ fn long(millis: u64) -> String {
     }
 }
 
-/// Whether the agent of the node drains for another, or was not probed yet.
-fn is_replaced(facts: &Facts<'_>, node: usize) -> bool {
+/// Whether the agent of the node drains for another, was not probed yet, or rests with another for a survey.
+fn is_excused(facts: &Facts<'_>, node: usize) -> bool {
     let cells = facts.sources().iter().filter_map(|source| facts.cell((*source, node)));
-    cells.into_iter().any(|cell| matches!(cell.verdict(), Verdict::Draining | Verdict::Unknown))
+    cells.into_iter().any(|cell| {
+        cell.is_surveyed() || matches!(cell.verdict(), Verdict::Draining | Verdict::Unknown)
+    })
 }
 
 /// Says which rows are missing; a finding may have said it of some nodes. That of an agent which is being replaced,
-/// so that it drains or was not probed yet for some node, is no fault.
+/// so that it drains or was not probed yet for some node, or which rests for a survey, is no fault.
 pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
     // A list of peers that is newer elsewhere is no fault, and neither is a survey.
     let is_fault = |error: &RowError| !matches!(error, RowError::NoPeer | RowError::Surveyed);
@@ -104,7 +106,7 @@ pub(super) fn find_missing(facts: &Facts<'_>, said: &[usize]) -> Vec<Found> {
         let is = |node: &usize| {
             facts.row(*node).err() == Some(error)
                 && !said.contains(node)
-                && !is_replaced(facts, *node)
+                && !is_excused(facts, *node)
         };
         let nodes: Vec<usize> = (0..facts.size()).filter(is).collect();
         let text = format!("no row from {} ({})", names(&facts.names, &nodes), error.as_str());

@@ -5,6 +5,7 @@ mod picture;
 mod property;
 mod recorded;
 mod speed;
+mod told;
 
 use picture::picture;
 

@@ -55,6 +55,11 @@ function facts(peer, taken, whole) {
   }
   fact("Incoming requests", isNumber(peer.announced_interval_seconds) ? `every ${latency(peer.announced_interval_seconds)}, last ` : "last ", age(peer.last_incoming, taken), peer.incoming_retransmits ? `, ${peer.incoming_retransmits} of the last 20 with retransmits` : "");
   if (incoming(peer)) fact("Reverse path", incoming(peer));
+  const largest = [["to it", peer.mtu?.outgoing], ["from it", peer.mtu?.incoming]].filter(([, one]) => isNumber(one?.bytes));
+  if (largest.length) fact("Largest packet", ...largest.flatMap(([way, one], k) => [`${k ? ", " : ""}${packet(one.bytes, one.exact === true)} ${way}, `, age(one.at, taken)]));
+  const { host, flows } = peer;
+  if (lookup(HOSTS, host?.state)) fact("Host", `${host.state}${host.address ? ` at ${host.address}` : ""}, `, age(host.at, taken));
+  if (isNumber(flows?.dead) && isNumber(flows.tried)) fact("Flows", `${dead(flows.dead, flows.tried)}, `, age(flows.at, taken));
   if (isNumber(peer.longest_gap_seconds)) fact("Longest gap", `${latency(peer.longest_gap_seconds)} without a packet, in about an hour`);
   for (const [name, one] of [["Survey there", peer.survey?.outgoing], ["Survey back", peer.survey?.incoming]]) {
     if (typeof one?.text === "string") fact(name, `${one.text}${one.result === "warm" ? ", maybe by other traffic" : ""}, `, age(peer.survey.at, taken));
@@ -67,12 +72,15 @@ function direction(section, [source, target], doc, problem) {
   const whole = document.createDocumentFragment(), { m } = now, { peer } = doc || {};
   element("h3", "", whole, `${source} → ${target}`);
   const cell = peer || m.at(m.names.indexOf(source), m.names.indexOf(target)) || { verdict: "no row", reason: doc?.error };
-  const [mark, kind, , meaning] = verdict(cell), line = element("p", "", whole), chip = element("i", "", line, `${mark} ${cell.verdict}`);
+  const [mark, kind, , meaning] = verdict(cell), line = element("p", "", whole), chip = element("i", "", line, `${mark} ${cell.surveyed === true ? `surveyed, was ${cell.verdict}` : cell.verdict}`);
   line.className = "verdict";
   chip.className = kind;
   if (cell.reason) line.append(cell.reason);
   const failed = peer ? peer.recent?.filter((probe) => probe.reason).length : cell.failures;
   if (cell.verdict === "flaky" && failed) line.append(`, ${failed} of ${peer ? peer.recent.length : cell.probes ?? 20}`);
+  // The matrix has it as text for the verdict alone.
+  const seen = m.at(m.names.indexOf(source), m.names.indexOf(target)), added = seen?.verdict === cell.verdict && seen.direction == cell.direction && detail(seen);
+  if (added) line.append(`${cell.reason ? ", " : ""}${added}`);
   element("p", "", whole, lookup(DIRECTIONS, cell.direction) || (cell.slow === true && SLOW) || lookup(CAUSES, cell.reason) || meaning);
   if (peer) {
     plot(peer.recent?.slice(-20) || [], whole);

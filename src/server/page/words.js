@@ -11,9 +11,11 @@ const VERDICTS = {
   mtu: ["≤", "warn", 10, "up, but large packets are lost, or the path MTU has shrunk"],
   unknown: ["?", "dim", 1, "too few probes yet"],
   draining: ["…", "dim", 1, "it announced that it stops or is replaced"],
+  surveyed: ["◌", "dim", 1, "both ends rest for a survey; what is shown is from before"],
 };
 const DIRECTIONS = { outgoing: "large packets to it are lost", incoming: "large packets from it are lost", both: "large packets are lost both ways" };
 const INCOMING = { requests: "its requests arrive", syns: "its SYNs arrive and lead to nothing", nothing: "nothing arrives from it" };
+const HOSTS = { answers: "its host answers", silent: "its host is silent" };
 const SLOW = "slower than its timeout allows", INTERCEPTED = "something answers handshakes in its place";
 const CAUSES = {
   connect_timeout: "no answer to any SYN: a broken path, a dead node or a firewall that drops packets",
@@ -31,7 +33,7 @@ const CAUSES = {
   no_peer: "only in the rows of other nodes, not in this agent's list of peers",
 };
 const lookup = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
-const verdict = (cell) => lookup(VERDICTS, cell.verdict) || ["?", "dim", 1, ""];
+const verdict = (cell) => lookup(VERDICTS, cell.surveyed === true ? "surveyed" : cell.verdict) || ["?", "dim", 1, ""];
 // What comes in from the target while it is down or one-way.
 const incoming = (cell) => (["down", "one-way"].includes(cell.verdict) ? lookup(INCOMING, cell.incoming) || "not known whether its requests arrive" : "");
 const isNumber = (value) => typeof value === "number" && isFinite(value);
@@ -50,6 +52,14 @@ function ago(seconds) {
 }
 const grouped = (count) => count.toLocaleString("en");
 const many = (count, thing) => `${grouped(count)} ${thing}${count === 1 ? "" : "s"}`;
+
+const packet = (bytes, exact) => `${exact ? "up to" : "at least"} ${grouped(bytes)} bytes`;
+const dead = (count, all) => `${count} of ${all} flows never get${count === 1 ? "s" : ""} through`;
+// What an experiment adds to the verdict of a cell.
+function detail({ mtu_bytes, mtu_at_least, dead_flows, flows, host }) {
+  if (isNumber(mtu_bytes)) return `${packet(mtu_bytes, mtu_at_least !== true)} pass`;
+  return isNumber(dead_flows) && isNumber(flows) ? dead(dead_flows, flows) : lookup(HOSTS, host);
+}
 
 // Names without the prefix and the domain that all of them share.
 function shorten(names) {
@@ -83,9 +93,9 @@ function describe(m, i, j) {
   if (i === j) return ["self", "", "", `${m.names[i]} itself`];
   if (!cell) return ["gap", "", "", pair + (error ? `no row, ${error}` : "not among its peers")];
   const [mark, kind] = verdict(cell), timed = isNumber(cell.latency_seconds);
-  const words = [cell.verdict];
+  const words = cell.surveyed === true ? ["surveyed", `was ${cell.verdict}`] : [cell.verdict];
   if (cell.reason) words.push(cell.reason);
-  for (const one of [lookup(DIRECTIONS, cell.direction), incoming(cell), cell.slow === true && SLOW, cell.intercepted === true && INTERCEPTED]) if (one) words.push(one);
+  for (const one of [lookup(DIRECTIONS, cell.direction), incoming(cell), detail(cell), cell.slow === true && SLOW, cell.intercepted === true && INTERCEPTED]) if (one) words.push(one);
   if (timed) words.push(latency(cell.latency_seconds));
   if (cell.failures) words.push(`${cell.failures} of the last ${cell.probes ?? 20} failed`);
   if (cell.incoming_retransmits) words.push(`${cell.incoming_retransmits} of its requests with retransmits`);
@@ -105,7 +115,7 @@ function count(m) {
     if (i === j) continue;
     const cell = m.at(i, j);
     if (!cell) { c.missing++; c.bad[i] += 0.01; continue; }
-    const [, kind, rank] = verdict(cell), name = lookup(VERDICTS, cell.verdict) ? cell.verdict : "unknown";
+    const [, kind, rank] = verdict(cell), name = cell.surveyed === true ? "surveyed" : lookup(VERDICTS, cell.verdict) ? cell.verdict : "unknown";
     c.pairs++;
     c.verdicts[name] = (c.verdicts[name] || 0) + 1;
     c.bad[i] += rank; c.bad[j] += rank;

@@ -49,21 +49,19 @@ impl Mtu {
         self.get_mut(direction).begun = Some(now.instant);
     }
 
-    /// Returns what is new.
+    /// Folds in what was found of a direction that is still at fault.
     pub(super) fn end(
         &mut self,
         now: Moment,
         direction: Direction,
         largest: Option<LargestPacket>,
         peer: Situation,
-    ) -> Option<LargestPacket> {
+    ) {
         if !is_at_fault(peer.verdict, direction) {
-            return None;
+            return;
         }
         let largest = largest.and_then(|largest| judge(largest, direction, peer));
-        let before = self.largest(direction).map(|(before, _)| before);
         self.set(direction, largest.map(|largest| (largest, now.wall)));
-        largest.filter(|_| largest != before)
     }
 
     /// Drops the numbers of directions that are no longer at fault.
@@ -183,14 +181,15 @@ mod tests {
     }
 
     #[test]
-    fn only_news_of_a_direction_at_fault_is_told() {
+    fn only_what_is_found_of_a_direction_at_fault_counts() {
         let (mut mtu, now) = (Mtu::default(), Moment::now());
-        let mut end = |found, verdict| mtu.end(now, Direction::Outgoing, found, situation(verdict));
+        let mut end = |found, verdict| {
+            mtu.end(now, Direction::Outgoing, found, situation(verdict));
+            mtu.largest(Direction::Outgoing)
+        };
         assert_eq!(end(Some(FOUND), Verdict::Up), None, "it came too late");
-        assert_eq!(end(Some(FOUND), OUT), Some(FOUND));
-        assert_eq!(end(Some(FOUND), OUT), None, "as before");
-        assert_eq!(end(None, OUT), None);
-        assert_eq!(mtu.largest(Direction::Outgoing), None, "no longer proven");
+        assert_eq!(end(Some(FOUND), OUT), Some((FOUND, now.wall)));
+        assert_eq!(end(None, OUT), None, "no longer proven");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The search for the largest packet of a peer: due with the verdict, told once, gone with the verdict.
 
 use super::*;
-use crate::experiment::{Experiment, ExperimentReport, Found};
+use crate::experiment::{Experiment, ExperimentReport, Found, LargestPacket};
 
 const FOUND: LargestPacket = LargestPacket { bytes: 1300, is_exact: true };
 
@@ -51,7 +51,8 @@ fn a_search_is_due_with_the_verdict_and_its_number_goes_with_it() {
     fixture.pass(Duration::from_secs(600));
     assert_eq!(fixture.begin_due(), None, "one at a time");
     let at_least = LargestPacket { bytes: 1300, is_exact: false };
-    let told = Change::LargestPacket { node: name(1), direction, largest: FOUND };
+    let (verdict, detail) = (Verdict::Mtu(direction), Detail::Largest(FOUND));
+    let told = Change::Detail { node: name(1), verdict, detail };
     assert_eq!(fixture.found("10.0.0.1:9050", Some(at_least)), [told], "as the router said");
     assert_eq!(fixture.largest(), Some(FOUND));
     fixture.over(1500);

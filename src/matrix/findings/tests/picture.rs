@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::experiment::{DeadFlows, Detail, HostState, LargestPacket};
 use crate::matrix::{Cell, CellFacts, ClockOffset, Matrix, Row, RowError};
 use crate::name::NodeName;
 use crate::probe::FailureReason::{ConnectTimeout, Refused, ResponseTimeout, Unreachable};
@@ -19,8 +20,9 @@ use crate::state::{Direction, Incoming, Verdict};
 /// | `!` `%` | flaky: refused in 11 of 20, connect_timeout in 3 of 20 |
 /// | `mo` `mi` `mb` | mtu: outgoing, incoming, both |
 ///
-/// and more behind it: `q`, `s`, `n` for requests, SYNs or nothing that come in, `i` for intercepted,
-/// `6/4` for 6 probes and 4 requests with retransmits.
+/// and more behind it: `q`, `s`, `n` for requests, SYNs or nothing that come in, `i` for intercepted, `h` and `H` for
+/// a host that answers or is silent, `u` for surveyed; then `6/4` for 6 probes and 4 requests with retransmits, or
+/// `=1337` and `=524+` for the largest packet, exactly or at least, or `:1/4` for dead flows.
 pub(super) fn picture(text: &str) -> Matrix {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let (mut own, mut names, mut rows) = (None, Vec::new(), Vec::new());
@@ -88,6 +90,21 @@ pub(super) fn cell(word: &str) -> Option<Cell> {
             's' => facts.incoming = Some(Incoming::Syns),
             'n' => facts.incoming = Some(Incoming::Nothing),
             'i' => facts.is_intercepted = true,
+            'h' => facts.detail = Some(Detail::Host(HostState::Answers)),
+            'H' => facts.detail = Some(Detail::Host(HostState::Silent)),
+            'u' => facts.is_surveyed = true,
+            '=' => {
+                let bytes = rest[1..].trim_end_matches('+').parse().unwrap();
+                let largest = LargestPacket { bytes, is_exact: !rest.ends_with('+') };
+                facts.detail = Some(Detail::Largest(largest));
+                break;
+            }
+            ':' => {
+                let (dead, flows) = rest[1..].split_once('/').expect(word);
+                let [dead, flows] = [dead, flows].map(|count| count.parse().unwrap());
+                facts.detail = Some(Detail::Flows(DeadFlows { dead, flows }));
+                break;
+            }
             _ => {
                 let (own, incoming) = rest.split_once('/').expect(word);
                 facts.retransmits = own.parse().unwrap();

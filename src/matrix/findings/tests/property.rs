@@ -49,10 +49,11 @@ fn mesh() -> impl Strategy<Value = Mesh> {
     let few = prop::sample::select(vec![".", ".", ".", ".", ".", "X", "~"]);
     let words = vec![
         ".", ".", "X", "Xs", "Xn", "Xq", "R", "S", ">", "!", "%", "~", "~6/0", "~0/5", ".0/3",
-        "mo", "mi", "mb", "?", "d", "_", ".i",
+        "mo", "mi", "mb", "?", "d", "_", ".i", "Xh", "XH", "Xsh", "Uh", "mo=1337", "mi=1400",
+        "mb=524+", "%:1/4", "%:2/4", ".u", "Xu", "mou=1337",
     ];
     let many = prop::sample::select(words);
-    let whole = prop::sample::select(vec!["X", ".", "~"]);
+    let whole = prop::sample::select(vec!["X", "Xh", "XH", ".", "~", "mi=1337"]);
     let cell = prop_oneof![8 => few, 2 => many];
     let error = prop::sample::select(vec!["connect_timeout", "busy", "no_peer"]);
     (1_usize..9).prop_flat_map(move |size| {
@@ -140,7 +141,8 @@ proptest! {
         let pairs = (0..size).flat_map(|source| (0..size).map(move |target| (source, target)));
         for pair in pairs {
             let bad = facts.cell(pair).is_some_and(|cell| {
-                !matches!(cell.verdict(), Verdict::Up | Verdict::Draining | Verdict::Unknown)
+                !cell.is_surveyed()
+                    && !matches!(cell.verdict(), Verdict::Up | Verdict::Draining | Verdict::Unknown)
             });
             prop_assert_eq!(explained.get(&pair).copied().unwrap_or(0), usize::from(bad), "{:?}", pair);
         }
