@@ -71,6 +71,7 @@ pub(crate) fn faulty(
 
 // ---- The cold path
 
+const COLD_AFTER: Duration = Duration::from_secs(3);
 /// The silence of a pair between two connections.
 const SILENCE: Duration = Duration::from_secs(4);
 const CONNECTIONS: u32 = 20;
@@ -78,7 +79,7 @@ const CONNECTIONS: u32 = 20;
 /// One node of each pair connects to the other every 4 s, with no other traffic between the two.
 fn cold_path(overlay: Overlay, pairs: [(u8, u8); 3], agents: bool) -> Option<Run> {
     let topology = Topology { overlay, ..Topology::of(3) };
-    let (faults, mesh) = faulty(topology, &faults::cold_path(), agents)?;
+    let (faults, mesh) = faulty(topology, &faults::cold_path(COLD_AFTER), agents)?;
     let before = drops(&faults, "cold_drops");
     let run_pair = |(source, target): (u8, u8)| {
         let link = Link::new(&mesh.network, source, target);

@@ -1,6 +1,7 @@
 //! Network faults as nft rules. Each is a table of its own in one namespace, removed when dropped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use wylis_harness::netns::{self, Entrance, Namespace};
 
@@ -39,22 +40,53 @@ impl Drop for Fault {
     }
 }
 
-/// The cold path: after 3 s of silence in one direction, the next packet of a pair of nodes is lost in
-/// that direction, counted as `cold_drops`. For every host.
-pub(crate) fn cold_path() -> String {
+/// The cold path: after this silence in one direction, the next packet of a pair of nodes is lost in that
+/// direction, counted as `cold_drops`. For every host.
+pub(crate) fn cold_path(after: Duration) -> String {
     const NODES: &str = "ip saddr & 255.255.255.0 . ip daddr & 255.255.255.0";
+    let after = after.as_millis();
     format!(
-        "set warm {{ type ipv4_addr . ipv4_addr; flags dynamic,timeout; timeout 3s; size 1024; }}
+        "set warm {{ type ipv4_addr . ipv4_addr; flags dynamic,timeout; timeout {after}ms; size 1024; }}
 counter cold_drops {{ }}
 chain path {{
   type filter hook forward priority filter; policy accept;
   iifname != \"cni0\" accept
   ip daddr != 10.244.0.0/16 accept
-  {NODES} @warm update @warm {{ {NODES} timeout 3s }} accept
-  update @warm {{ {NODES} timeout 3s }} counter name cold_drops drop
+  {NODES} @warm update @warm {{ {NODES} timeout {after}ms }} accept
+  update @warm {{ {NODES} timeout {after}ms }} counter name cold_drops drop
 }}"
     )
 }
+
+/// A filter with state: after this silence in both directions, the next packet of this node's pods is lost, and one
+/// to them is not. For that node's host.
+pub(crate) fn cold_side(node: u8, after: Duration) -> String {
+    let (pods, after) = (pods_of(node), after.as_millis());
+    format!(
+        "set warm {{ type ipv4_addr; flags dynamic,timeout; timeout {after}ms; size 1024; }}
+counter cold_drops {{ }}
+chain path {{
+  type filter hook forward priority filter; policy accept;
+  ip saddr 10.244.0.0/16 ip daddr {pods} update @warm {{ ip saddr & 255.255.255.0 timeout {after}ms }} accept
+  ip saddr != {pods} accept
+  ip daddr != 10.244.0.0/16 accept
+  ip daddr & 255.255.255.0 @warm update @warm {{ ip daddr & 255.255.255.0 timeout {after}ms }} accept
+  update @warm {{ ip daddr & 255.255.255.0 timeout {after}ms }} counter name cold_drops drop
+}}"
+    )
+}
+
+/// Drops the first of the requests for a link address that follow each other within 3 s: a whole table.
+pub(crate) const LOST_ARP: &str = "table arp lost {
+  set tried { type ipv4_addr; flags dynamic,timeout; timeout 3s; size 1024; }
+  chain out {
+    type filter hook output priority filter; policy accept;
+    arp operation != request accept
+    arp daddr ip @tried accept
+    add @tried { arp daddr ip timeout 3s } counter drop
+  }
+}
+";
 
 /// Drops the first packet of each WireGuard handshake that the host starts, counted as `lost`. A second
 /// one within a minute is the retry, and passes. For every host.

@@ -15,6 +15,7 @@ mod network;
 mod quota;
 mod record;
 mod smoke;
+mod survey;
 mod truth;
 mod wireguard;
 mod workload;

@@ -158,6 +158,8 @@ pub struct Weather {
     pub corrupted: u32,
     /// Dead for the first time of every second one.
     pub dead: Option<(Duration, Duration)>,
+    /// After the first time of silence, what is sent next is queued for the second one.
+    pub held: Option<(Duration, Duration)>,
     /// Only frames from or to this address are affected.
     pub only: Option<Ipv4Addr>,
 }
@@ -205,6 +207,8 @@ impl Cable {
 
 /// The bytes of a tunnel's frame before its content: Ethernet, IPv4, UDP, and WireGuard's header.
 const HEADERS: usize = 14 + 20 + 8 + 16;
+/// A frame of WireGuard without content: its keepalive.
+const EMPTY: usize = HEADERS + 16;
 
 /// When a frame arrives, its number, its end, its bytes.
 type Frame = (Instant, u64, usize, Vec<u8>);
@@ -215,11 +219,17 @@ struct InFlight {
     begun: Instant,
     count: u64,
     random: u64,
+    /// When the last frame with content passed, in either direction.
+    last: Instant,
+    /// Until when each end waits for its frames.
+    held: [Instant; 2],
 }
 
 impl InFlight {
     fn new() -> Self {
-        Self { frames: BinaryHeap::new(), begun: Instant::now(), count: 0, random: 0x9e37_79b9 }
+        let begun = Instant::now();
+        let (frames, random) = (BinaryHeap::new(), 0x9e37_79b9);
+        Self { frames, begun, count: 0, random, last: begun, held: [begun; 2] }
     }
 
     /// Xorshift.
@@ -249,6 +259,15 @@ impl InFlight {
         }
         let jitter = u64::try_from(weather.jitter.as_micros()).unwrap_or(u64::MAX);
         let mut due = now + weather.delay + Duration::from_micros(self.below(jitter));
+        if let Some((silence, time)) = weather.held
+            && frame.len() > EMPTY
+        {
+            if now.duration_since(self.last) >= silence {
+                self.held[to] = now + time;
+            }
+            self.last = now;
+            due = due.max(self.held[to]);
+        }
         if self.chance(weather.late.0) {
             due += weather.late.1;
         }

@@ -8,6 +8,7 @@ pub mod api;
 pub mod black_hole;
 pub mod bounds;
 pub mod browser;
+pub mod capture;
 pub mod cgroup;
 pub mod device;
 pub mod docker;

@@ -1,0 +1,108 @@
+//! The paths themselves, with a plain TCP client and without agents.
+
+use std::time::{Duration, Instant};
+
+use super::paths::{ColdPath, Toll};
+use crate::network::{Network, Overlay};
+use crate::workload::Link;
+
+/// Longer than any path's toll.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// A connection over a warm path takes less than this, and over a cold one more.
+const SOON: Duration = Duration::from_millis(400);
+/// For how long a path without a rule is tried.
+const NEVER: Duration = Duration::from_secs(3);
+
+/// Connects from host 1 and from host 2 until neither suffers: host 1 first, which opens a NAT.
+fn warm(links: &[Link; 2]) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !links.iter().all(|link| link.connect(PATIENCE).is_some_and(|took| took < SOON)) {
+        assert!(Instant::now() < deadline, "the path does not become warm");
+    }
+}
+
+/// Whether a connection fared as a path with this toll says.
+fn paid(toll: Toll, took: Option<Duration>) -> bool {
+    match (toll, took) {
+        (Toll::Lost, Some(took)) => took >= Duration::from_millis(950),
+        (Toll::Held(time), Some(took)) => took >= time && took < time + Duration::from_secs(1),
+        (Toll::Barred, None) => true,
+        _ => false,
+    }
+}
+
+/// The first connection of each host after silence: a tenth shorter than the path bears, and a tenth longer.
+fn follows_its_rule(path: &ColdPath) {
+    let Some(network) = Network::new(path.topology) else { return };
+    network.shake_hands();
+    let links = [Link::new(&network, 1, 2), Link::new(&network, 2, 1)];
+    let laid = path.lay(&network);
+    let silence = path.after.iter().flatten().next().copied().unwrap_or(NEVER);
+    for (link, after) in links.iter().zip(path.after) {
+        for (gap, is_cold) in
+            [(silence.mul_f64(0.9), false), (silence.mul_f64(1.1), after.is_some())]
+        {
+            warm(&links);
+            std::thread::sleep(gap);
+            let took = link.connect(PATIENCE.min(path.limit()));
+            println!("survey, control: {:?} after {gap:.1?}: {took:.1?}", path.toll);
+            let fared =
+                if is_cold { paid(path.toll, took) } else { took.is_some_and(|t| t < SOON) };
+            assert!(fared, "{gap:?}, cold: {is_cold}, took {took:?}");
+        }
+    }
+    drop(laid);
+}
+
+#[test]
+fn a_path_goes_cold_both_ways() {
+    follows_its_rule(&ColdPath::both_ways(Overlay::Vxlan, Duration::from_secs(3)));
+}
+
+#[test]
+fn a_path_goes_cold_both_ways_in_ip_in_ip() {
+    follows_its_rule(&ColdPath::both_ways(Overlay::IpInIp, Duration::from_secs(3)));
+}
+
+#[test]
+fn a_path_goes_cold_one_way() {
+    follows_its_rule(&ColdPath::ONE_WAY);
+}
+
+#[test]
+fn a_path_goes_cold_for_one_side() {
+    follows_its_rule(&ColdPath::ONE_SIDE);
+}
+
+#[test]
+fn a_nat_bars_the_outside() {
+    follows_its_rule(&ColdPath::NAT);
+}
+
+#[test]
+fn a_handshake_is_late() {
+    follows_its_rule(&ColdPath::HANDSHAKE);
+}
+
+#[test]
+fn a_neighbour_is_resolved_late() {
+    follows_its_rule(&ColdPath::NEIGHBOUR);
+}
+
+#[test]
+fn a_path_without_a_rule_stays_warm() {
+    follows_its_rule(&ColdPath::WARM);
+}
+
+#[test]
+fn a_lossy_path_loses_without_silence() {
+    let Some(network) = Network::new(ColdPath::LOSSY.topology) else { return };
+    network.shake_hands();
+    let link = Link::new(&network, 1, 2);
+    let laid = ColdPath::LOSSY.lay(&network);
+    let lost = (0..12).filter(|_| link.connect(SOON).is_none()).count();
+    // Three of four, on average.
+    println!("survey, control: {lost} of 12 connections over a lossy path were not made at once");
+    assert!(lost >= 3, "{lost}");
+    drop(laid);
+}
