@@ -30,7 +30,7 @@ cluster-down: ## stop it
 tunnels := cargo test --locked --test tunnels
 faults := $(CURDIR)/build/faults
 
-tunnels-long: build ## run the tests that wait for WireGuard's own timers (7 minutes)
+tunnels-long: build ## run the tests that wait for WireGuard's own timers (40 minutes)
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture long
 
 lab-long: tunnels-long
@@ -38,8 +38,8 @@ lab-long: tunnels-long
 # The hour comes last: its busy processes would delay the other tests.
 hour := clusters::slow::hour
 
-test-long: build ## run the slow rows of the tables of faults, what tunnels-long runs, and an hour of healthy pairs
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented --skip $(hour) long truth:: clusters::
+test-long: build ## run the slow rows of the tables of faults, slow surveys, what tunnels-long runs, and an hour of healthy pairs
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented --skip $(hour) long truth:: clusters:: survey::
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture $(hour)
 
 withstand: build ## attack an agent in a pod of 32 MiB with all hostile clients at once for ten minutes (root)

@@ -10,6 +10,7 @@
 #   cluster.sh crash NODE      ends a node like a power failure
 #   cluster.sh boot NODE [without-network]  starts a node, new or not
 #   cluster.sh plug NODE       connects the network of a node booted without it
+#   cluster.sh in NODE COMMAND…  runs a command in the namespaces of a node
 #   cluster.sh kill-agent NODE kills the agents on a node
 #   cluster.sh secret NODE FILE  prints token or ca.crt of a node's agent
 #   cluster.sh server-authority announce|switch|forget  replaces the API server's certificate authority
@@ -130,6 +131,7 @@ case "${1:-}" in
     crash) crash_node "$2" ;;
     boot) start_node "${@:2}" ;;
     plug) write_network_configuration "$2" ;;
+    in) in_node "${@:2}" ;;
     kill-agent) kill_agents "$2" ;;
     secret) secret_of "$2" "$3" ;;
     server-authority) replace_server_authority "$2" ;;

@@ -9,6 +9,7 @@
 mod answers;
 mod cluster;
 mod cost;
+mod experiments;
 mod install;
 mod memory;
 mod nodes;

@@ -4,5 +4,10 @@
 //! Slow ones are ignored: `make test-long` runs them. Those that wait for WireGuard's own timers are in `long`, for
 //! `make lab-long`.
 
+mod breaks;
 mod control;
+mod found;
+mod long;
 mod paths;
+mod run;
+mod silence;

@@ -115,11 +115,12 @@ impl ColdPath {
     pub(crate) const WARM: Self =
         Self { topology: TWO, after: [None, None], toll: Toll::Lost, lay: |_, _| Vec::new() };
 
-    /// Both hosts lose 30 % of all packets, idle or not.
+    /// 30 % of all packets are lost each way, idle or not.
     pub(crate) const LOSSY: Self = Self {
         lay: |network, _| {
             let lost = "numgen random mod 100 < 30";
-            on_every_host(network, &faults::drops(&[(1, 2, lost), (2, 1, lost)]))
+            let rules = faults::drops(&[(1, 2, lost), (2, 1, lost)]);
+            vec![Box::new(Fault::put(&network.host(1).namespace, &rules))]
         },
         ..Self::WARM
     };
