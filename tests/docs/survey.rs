@@ -43,8 +43,8 @@ fn the_figures_of_a_survey_are_those_of_the_code() {
     let gaps: Vec<String> = DEFAULT_GAPS.iter().map(|gap| format!("{}s", gap.as_secs())).collect();
     assert_says(COMMANDS, &format!("| {} |", gaps.join(",")));
     assert_eq!(WARM_ATTEMPTS, 5);
-    assert_says(COMMANDS, "fares worse than the five after it");
+    assert_says(COMMANDS, "the slowest of the five after it");
     assert_says(API, &format!("{},{:03} at most", MAX_RESULTS / 1000, MAX_RESULTS % 1000));
     assert_eq!(wylis::survey::MAX_TRIAL, Duration::from_secs(20));
-    assert_says(COMMANDS, "no SYN was answered for 20 s");
+    assert_says(COMMANDS, "if it fails (after 20 s)");
 }
