@@ -6,6 +6,7 @@
 
 mod agent;
 mod pairs;
+mod process;
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub struct Description {
     pub help: &'static str,
 }
 
-/// All metrics, those of the pairs first, without the process_* metrics of the prometheus crate.
+/// All metrics, those of the pairs first, without those of the process.
 pub fn descriptions() -> impl Iterator<Item = Description> {
     pairs::FAMILIES
         .iter()

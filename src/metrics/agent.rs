@@ -9,7 +9,7 @@ use prometheus::{
     Registry,
 };
 
-use super::Description;
+use super::{Description, process};
 use crate::peer::PodCounts;
 use crate::probe::LocalError;
 
@@ -80,6 +80,7 @@ pub struct RefreshSample {
 
 /// The metrics of the agent.
 pub struct AgentMetrics {
+    started: SystemTime,
     registry: Registry,
     peers: IntGauge,
     pods: IntGaugeVec,
@@ -113,6 +114,7 @@ impl AgentMetrics {
             register(&registry, Histogram::with_opts(options))
         };
         let metrics = Self {
+            started: SystemTime::now(),
             peers: gauge(PEERS)?,
             pods: register(&registry, IntGaugeVec::new(options(PODS), &labels(PODS)))?,
             skipped: register(&registry, IntCounter::with_opts(options(SKIPPED)))?,
@@ -139,8 +141,6 @@ impl AgentMetrics {
         for result in ["success", "failure"] {
             metrics.refreshes.with_label_values(&[result]);
         }
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        metrics.registry.register(Box::new(process))?;
         Ok(metrics)
     }
 
@@ -196,7 +196,7 @@ impl AgentMetrics {
         raise(&self.log_lines_dropped.with_label_values(&[reason]), total);
     }
 
-    /// All families, with the current counters of the gate.
+    /// All families, those of the process first, with the current counters of the gate.
     #[must_use]
     pub fn gather(&self, gate: &GateCounts) -> Vec<MetricFamily> {
         self.connections.set(saturating(gate.connections));
@@ -206,7 +206,7 @@ impl AgentMetrics {
         for (route, code, count) in &gate.requests {
             raise(&self.requests.with_label_values(&[*route, *code]), *count);
         }
-        self.registry.gather()
+        process::families(self.started).chain(self.registry.gather()).collect()
     }
 }
 

@@ -223,7 +223,7 @@ fn optional(value: Option<f64>) -> Values {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus samples are floats; exact up to 2^53")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 
@@ -232,7 +232,7 @@ fn flag(value: bool) -> f64 {
 }
 
 /// To the millisecond: more digits are noise, and cost 2 bytes of each pair in a compressed scrape.
-fn unix_seconds(at: SystemTime) -> f64 {
+pub(super) fn unix_seconds(at: SystemTime) -> f64 {
     let millis = at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1e3);
     millis.round() / 1e3
 }
@@ -334,7 +334,7 @@ fn labels(source: &str, target: &str, own: Option<(&str, &str)>) -> Vec<LabelPai
     labels.collect()
 }
 
-fn metric(kind: MetricType, labels: Vec<LabelPair>, value: f64) -> Metric {
+pub(super) fn metric(kind: MetricType, labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut metric = Metric::from_label(labels);
     if kind == MetricType::COUNTER {
         let mut counter = Counter::default();

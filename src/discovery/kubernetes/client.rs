@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::config::Config;
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector as _, RustlsConnector, TcpConnector};
 
 use super::bounded::{BoundedJson, Exceeded};
 use super::credentials::CaFile;
@@ -244,7 +244,9 @@ fn new_agent(ca: &CaFile, resolver: InlineResolver) -> ureq::Agent {
         // on both sides.
         .max_idle_connections(0)
         .build();
-    ureq::Agent::with_parts(config, DefaultConnector::default(), resolver)
+    // Without ureq's connector for proxies.
+    let connector = ().chain(TcpConnector::default()).chain(RustlsConnector::default());
+    ureq::Agent::with_parts(config, connector, resolver)
 }
 
 fn check_status(
