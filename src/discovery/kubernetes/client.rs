@@ -27,8 +27,8 @@ const OWN_AUTHORITY: &str = "the server presents the certificate of an authority
 const NO_ISSUER: &str = "; ca.crt must hold the authority that issued the server's certificate, not that certificate \
     itself nor another cluster's authority";
 /// The same for a server that found nothing in common.
-const NO_COMMON_KEY: &str =
-    "; if the server's key is P-521, which this agent does not take, give it one of P-256";
+const NOTHING_IN_COMMON: &str = "; this agent takes AES-GCM as the only cipher, and no key of P-521: the server needs \
+    AES-GCM, and a key of P-256, P-384, Ed25519 or RSA";
 
 /// Longest body: 5,000 pods of 20 KB each. It costs time, not memory, since items are decoded one by one.
 const MAX_BODY: u64 = 96 << 20;
@@ -188,7 +188,7 @@ impl Client {
                 None => "",
             },
             rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure) => {
-                NO_COMMON_KEY
+                NOTHING_IN_COMMON
             }
             _ => "",
         };
