@@ -151,7 +151,7 @@ impl PeerRecord {
             failing_since: None,
             large: LargeProbes::default(),
             experiments: Experiments::default(),
-            rest: Rest::No,
+            rest: Rest::Never,
             survey: None,
             responder: None,
             draining_until: None,

@@ -19,16 +19,23 @@ pub struct Surveyed {
     pub at: SystemTime,
 }
 
-/// Whether a peer rests.
+/// Whether a peer rests, or did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// It is probed.
+    /// It never has.
     #[default]
-    No,
+    Never,
     /// Nothing is sent to it.
     Resting,
-    /// It is probed again, and no probe has ended since.
-    Rested,
+    /// It rested until then.
+    Until(Instant, Probed),
+}
+
+/// Whether a probe has ended since a rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probed {
+    Yes,
+    No,
 }
 
 impl MeshState {
@@ -60,7 +67,7 @@ impl MeshState {
     pub fn resume(&mut self, now: Instant, node: &NodeName) -> Option<Change> {
         let record = self.records.get_mut(node).filter(|record| record.surveyed())?;
         let record = Arc::make_mut(record);
-        record.rest = Rest::Rested;
+        record.rest = Rest::Until(now, Probed::No);
         record.restart_incoming(now);
         record.draining_until.is_none().then(|| Change::Resume(node.clone()))
     }

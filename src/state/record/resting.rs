@@ -1,14 +1,29 @@
 //! Whether a peer can rest for a survey, and what must end before.
 
-use super::super::rest::Rest;
+use std::time::{Duration, Instant};
+
+use super::super::rest::{Probed, Rest};
 use super::PeerRecord;
 use crate::token::{PairToken, TokenKey};
+
+/// How long a gap counts among the longest: an hour, and the time until one that has just ended is read.
+const REMEMBERED: Duration = Duration::from_secs(61 * 60);
 
 impl PeerRecord {
     /// Whether the pair rests for a survey.
     #[must_use]
     pub fn surveyed(&self) -> bool {
         self.rest == Rest::Resting
+    }
+
+    /// Whether it rested so lately that its longest gap may be one of that.
+    #[must_use]
+    pub fn was_surveyed_lately(&self, now: Instant) -> bool {
+        match self.rest {
+            Rest::Never => false,
+            Rest::Resting => true,
+            Rest::Until(at, _) => now.saturating_duration_since(at) <= REMEMBERED,
+        }
     }
 
     /// Why it cannot rest now.
@@ -19,7 +34,7 @@ impl PeerRecord {
         if self.up != Some(true) || self.consecutive_failures > 0 {
             return Err("probes of the peer fail");
         }
-        if self.rest == Rest::Rested {
+        if let Rest::Until(_, Probed::No) = self.rest {
             return Err("busy: the peer is to be probed before it rests again");
         }
         Ok(())
@@ -42,8 +57,8 @@ impl PeerRecord {
 
     /// A probe ended.
     pub(in crate::state) fn note_probed(&mut self) {
-        if self.rest == Rest::Rested {
-            self.rest = Rest::No;
+        if let Rest::Until(at, Probed::No) = self.rest {
+            self.rest = Rest::Until(at, Probed::Yes);
         }
     }
 }

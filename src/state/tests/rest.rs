@@ -49,6 +49,31 @@ fn a_rest_changes_no_verdict_however_long_it_is() {
 }
 
 #[test]
+fn a_rest_is_remembered_as_long_as_its_gap_is() {
+    let mut fixture = proven();
+    let lately = |fixture: &Fixture| {
+        let record = fixture.state.get(&name(1)).unwrap();
+        let long = record.longest_gap(fixture.now.instant) > Some(SECOND * 200);
+        (record.was_surveyed_lately(fixture.now.instant), long)
+    };
+    assert_eq!(lately(&fixture), (false, false));
+    fixture.state.rest(&name(1)).unwrap();
+    fixture.pass(SECOND * 300);
+    assert_eq!(lately(&fixture), (true, true));
+    fixture.resume();
+    let mut seconds = 0;
+    while lately(&fixture).0 {
+        fixture.probe(1, capable("a"), 0);
+        fixture.receive_proof(1, "a", None);
+        fixture.pass(SECOND * 10);
+        seconds += 10;
+        let (lately, long) = lately(&fixture);
+        assert!(lately || !long, "after {seconds} s");
+    }
+    assert!(seconds <= 3700, "{seconds}");
+}
+
+#[test]
 fn after_a_rest_silence_is_judged_anew() {
     for returns in [true, false] {
         let mut fixture = proven();
