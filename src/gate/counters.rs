@@ -13,7 +13,7 @@ label_set! {
         Body = "body",
         /// The path is too long or has characters of no route. 404.
         Path = "path",
-        /// Neither GET nor HEAD. 405.
+        /// Neither GET nor HEAD, nor a POST to the survey. 405.
         Method = "method",
         /// The head did not come, or the response was not read, in time. 408 or a reset.
         Timeout = "timeout",

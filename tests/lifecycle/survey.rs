@@ -303,6 +303,38 @@ fn whatever_kills_an_end_of_a_pair_it_is_probed_again_at_once() {
 }
 
 #[test]
+fn rows_of_a_pair_that_rests_come_through_a_third_node() {
+    let agents = Agents::start(3, &[]);
+    let (status, text) = agents.start_survey(1, "start to=n2 gaps=60 budget=600");
+    assert_eq!(status, 200, "{text}");
+    let get = |number: u8, path: &str| agents.agent(number).get(path).unwrap_or_default();
+    // The document of the third node is refused first, as soon as the pair rests.
+    wait_until(PATIENCE, "the pair rests", || get(1, "/api/v1/row/n2").0 == 503);
+    wait_until(PATIENCE, "silence", || agents.survey(1)["now"][0]["gap_seconds"] == 60.0);
+    assert_eq!(get(2, "/api/v1/row/n1").0, 503, "at the other end too");
+    assert_eq!(get(3, "/api/v1/row/n1").0, 200, "a node that rests with no other");
+    let pair = get(1, "/api/v1/cluster/n2/n3").1;
+    assert!(pair.contains("\"error\":\"surveyed\""), "{pair}");
+    let row = |number: u8, of: &str| {
+        let matrix: Value = serde_json::from_str(&get(number, "/api/v1/cluster").1).unwrap();
+        let rows = matrix["rows"].as_array().unwrap();
+        assert_eq!(matrix["findings"], serde_json::json!([]), "{matrix}");
+        rows.iter().find(|row| row["node"] == of).unwrap().clone()
+    };
+    wait_until(PATIENCE, "the row comes through the third node", || {
+        row(1, "n2")["through"] == "n3" && row(2, "n1")["through"] == "n3"
+    });
+    for (number, other) in [(1, 2), (2, 1)] {
+        let before = agents.counts(number, other);
+        assert!(row(3, &format!("n{number}"))["through"].is_null());
+        assert_eq!(agents.counts(number, other), before, "all of that sent nothing");
+    }
+    assert_eq!(agents.command(1, "stop").0, 200);
+    agents.assert_probed(&[(1, 2), (2, 1)]);
+    wait_until(PATIENCE, "the row comes from its own node", || row(1, "n2")["through"].is_null());
+}
+
+#[test]
 fn a_stop_ends_the_silence_of_both_ends() {
     let agents = Agents::start(2, &[]);
     assert_eq!(agents.start_survey(2, "start to=n1 gaps=60 budget=600").0, 200);
