@@ -213,12 +213,6 @@ impl PeerRecord {
         }
     }
 
-    /// Whether it rested for a survey so lately that its longest gap may be one of that.
-    #[must_use]
-    pub fn was_surveyed_lately(&self, _now: Instant) -> bool {
-        self.surveyed()
-    }
-
     /// Whether no blank probe of it is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
