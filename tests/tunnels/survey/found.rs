@@ -33,8 +33,8 @@ fn finds(path: &ColdPath, gaps: &[u64]) {
     let Some(mesh) = TunnelMesh::new(path.topology, FAST) else { return };
     let laid = path.lay(&mesh.network);
     let survey = Survey::start(&mesh, 1, "n2", gaps);
-    // The rule may have met a probe before.
-    survey.wait_for_rest();
+    // The rule may have met a probe before the first rest.
+    survey.wait_for_trial();
     let before = mesh.agents.sum("wylis_probe_retransmits_total", &[]);
     let result = survey.finish();
     let longest = Duration::from_millis(gaps.iter().copied().max().unwrap());

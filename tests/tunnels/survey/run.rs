@@ -65,6 +65,14 @@ impl<'a> Survey<'a> {
         });
     }
 
+    /// Waits until the first trial is done.
+    pub(crate) fn wait_for_trial(&self) {
+        wait_until(Duration::from_secs(120), "a trial is done", || {
+            let status = status(self.mesh, self.agent);
+            status.is_some_and(|status| status.now.iter().all(|pair| pair.trials > 0))
+        });
+    }
+
     /// Waits for the end, and returns the result of the only pair.
     pub(crate) fn finish(&self) -> PairResult {
         self.finish_while(|| ())
