@@ -28,8 +28,13 @@ fn a_survey_finds_a_path_warm_and_counts_nothing() {
     let Some(cluster) = Cluster::find() else { return };
     let pods = cluster.with_agents();
     let mut counters = observe::begin(&cluster, &pods);
-    let to = pods[1].node.as_str();
-    let started = wylis(&cluster, &pods[0], &["survey", "--to", to, "--gaps", "3s,13s", "--yes"]);
+    let arguments = ["survey", "--to", &pods[1].node, "--gaps", "13s", "--yes"];
+    let mut started = String::new();
+    // Agents prove themselves to each other within three probes.
+    cluster.wait(PATIENCE, "a survey begins", || {
+        started = wylis(&cluster, &pods[0], &arguments);
+        started.contains("the survey has begun")
+    });
     let mut status = None;
     let done = observe::until(
         &mut counters,
@@ -67,7 +72,7 @@ struct Rule<'a> {
 
 impl<'a> Rule<'a> {
     /// Drops what the node forwards and what matches.
-    fn drop(cluster: &'a Cluster, node: &str, matching: &str) -> Self {
+    fn put(cluster: &'a Cluster, node: &str, matching: &str) -> Self {
         let chain = "type filter hook forward priority filter; policy accept;";
         let rules =
             format!("table inet fault {{\n chain path {{\n {chain}\n {matching} drop\n }}\n}}");
@@ -88,7 +93,7 @@ fn the_host_of_a_drained_node_answers_while_its_pod_network_does_not() {
     let pods = cluster.with_agents();
     let (drained, others) = pods.split_last().unwrap();
     cluster.kubectl(&["drain", &drained.node, "--ignore-daemonsets", "--timeout=60s"]);
-    let rule = Rule::drop(&cluster, &drained.node, "tcp dport 9050");
+    let rule = Rule::put(&cluster, &drained.node, "tcp dport 9050");
     let reports = |pod: &Pod| {
         let peer = cluster.peer(pod, &drained.node);
         peer["verdict"] == "down" && peer["host"]["state"] == "answers"
@@ -108,7 +113,7 @@ fn the_largest_packet_of_a_path_is_found() {
     let (source, target) = (&pods[0], &pods[1]);
     // A packet that the pod may send, and the path does not carry.
     let matching = format!("ip saddr {} meta length > 1337", target.ip);
-    let rule = Rule::drop(&cluster, &target.node, &matching);
+    let rule = Rule::put(&cluster, &target.node, &matching);
     let found = wylis(&cluster, source, &["probe", &format!("{}:9050", target.ip), "--mtu"]);
     println!("{found}");
     assert!(found.contains("largest packet from it: 1,337 bytes"), "{found}");
