@@ -11,8 +11,8 @@ use crate::network::Topology;
 
 /// A rest that no test waits for.
 const LONG: &[u64] = &[60_000];
-/// Two intervals, and what a busy machine needs.
-const SOON: Duration = INTERVAL.saturating_mul(3);
+/// Two intervals, and what a busy machine needs. A rest that ends by itself takes 20 times as long.
+const SOON: Duration = INTERVAL.saturating_mul(2).saturating_add(Duration::from_secs(4));
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
