@@ -164,6 +164,13 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_has_the_host_of_its_entry() {
+        let set = listed(&mut source("a=127.0.0.9:9051/192.0.2.1,b=127.0.0.9:9052"));
+        let hosts: Vec<_> = set.iter().map(|peer| peer.host).collect();
+        assert_eq!(hosts, [Some("192.0.2.1".parse().unwrap()), None]);
+    }
+
+    #[test]
     fn the_own_entry_is_no_peer_and_names_are_resolved() {
         let set = listed(&mut source("me=10.0.0.1:9050,a=127.0.0.9:9051,b=localhost:9052"));
         let found: Vec<_> = set.iter().map(|peer| peer.node.as_str()).collect();

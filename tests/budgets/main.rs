@@ -69,8 +69,12 @@ impl Crowd {
         let own = TestPod::new("wylis-me", "me", &me.ip().to_string());
         let uid = own.uid.clone();
         pods.put(own);
-        for (node, ip) in fake_peers.nodes() {
-            pods.put(TestPod::new(&format!("wylis-{node}"), node, &ip.to_string()));
+        for (number, (node, ip)) in (0_u16..).zip(fake_peers.nodes()) {
+            let mut pod = TestPod::new(&format!("wylis-{node}"), node, &ip.to_string());
+            // Each has a host of its own, which is asked for a sign of life.
+            let [high, low] = number.to_be_bytes();
+            pod.host_ip = format!("127.250.{high}.{low}");
+            pods.put(pod);
         }
         let identity = authority.issue(&[&host.to_string()], Validity::Now);
         let api = ApiServer::start(SocketAddr::new(host, 6443), &identity, &pods);
@@ -265,7 +269,14 @@ fn memory_with_1000_peers() {
 fn threads_at_rest() {
     let Some(binary) = release() else { return };
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mesh = Mesh::of(11, &binary, &[]);
+    let mut mesh = Mesh::new(&binary, &[]);
+    for number in 1..=11 {
+        let node = format!("n{number}");
+        // Asked for a sign of life, on a thread that ends after that.
+        mesh.set_host(&node, [127, 250, 0, number].into());
+        mesh.add(&node);
+    }
+    mesh.wait_for_all_pairs();
     // Spare threads of the server and spare workers exit after a while.
     let threads = || mesh.nodes.values().map(|node| node.agent.status("Threads")).max().unwrap();
     wait_until(Duration::from_secs(90), "spare threads exit", || threads() <= 11);

@@ -108,15 +108,15 @@ fn a_question_to_a_host_costs_a_syn_and_a_reset() {
     let Some(link) = Link::new() else { return };
     link.rules(
         "table inet t {
-           counter all { }
-           chain i { type filter hook prerouting priority filter; tcp dport 9050 counter name all
+           counter asked { }
+           chain i { type filter hook prerouting priority filter; tcp dport 9050 counter name asked
            }
-           chain o { type filter hook postrouting priority filter; tcp sport 9050 counter name all
+           chain o { type filter hook postrouting priority filter; tcp sport 9050 counter name asked
            }
          }\n",
     );
     assert_eq!(link.host_answers(PEER_V4), Some(true));
-    let text = crate::run(&format!("ip netns exec {} nft list counter inet t all", link.peer));
+    let text = crate::run(&format!("ip netns exec {} nft list counter inet t asked", link.peer));
     // In docs/sizing.md.
     assert!(text.contains("packets 2 bytes 100"), "{text}");
 }
