@@ -111,17 +111,17 @@ fn a_lost_full_size_segment_shows_as_a_retransmit_of_the_request_or_a_late_answe
 }
 
 /// A link whose peer is a router, with the true peer behind it.
-struct Routed {
-    link: Link,
+pub(super) struct Routed {
+    pub(super) link: Link,
     far: String,
     server: Child,
 }
 
-const FAR_V4: &str = "198.18.1.2:9050";
-const FAR_V6: &str = "[fd00:19::2]:9050";
+pub(super) const FAR_V4: &str = "198.18.1.2:9050";
+pub(super) const FAR_V6: &str = "[fd00:19::2]:9050";
 
 impl Routed {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let link = Link::new()?;
         let far = format!("{}c", link.peer.trim_end_matches('b'));
         let (near, router) = (&link.prober, &link.peer);
@@ -144,7 +144,7 @@ impl Routed {
         Some(Self { link, far, server })
     }
 
-    fn set_mtu(&self, mtu: u32) {
+    pub(super) fn set_mtu(&self, mtu: u32) {
         run(&format!("ip -n {} link set far0 mtu {mtu}", self.link.peer));
     }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use wylis::probe::Direction;
 use wylis::prober::largest_packet;
 
+use super::large::{FAR_V4, FAR_V6, Routed};
 use super::{Link, ROLE, print, run};
 
 /// Between 600 and 1,499 bytes. At 1,108 over IPv4 and 1,128 over IPv6, no answer has the size that is asked for: the
@@ -177,13 +178,22 @@ fn found(link: &Link, threshold: u16) -> Vec<Found> {
     found
 }
 
+/// On links of their own, at once: a search mostly waits.
 #[test]
+fn what_cannot_be_sent_bounds_what_is_found() {
+    std::thread::scope(|scope| {
+        scope.spawn(a_path_that_carries_all_carries_at_least_what_can_be_sent);
+        scope.spawn(a_clamp_hides_what_is_larger);
+        scope.spawn(where_a_router_has_named_the_size_all_that_is_sent_passes);
+        scope.spawn(syn_cookies_hide_the_sizes_between_those_that_they_know);
+    });
+}
+
 fn a_path_that_carries_all_carries_at_least_what_can_be_sent() {
     let Some(link) = link(2) else { return };
     assert_eq!(found(&link, 1500), [Some((1500, false)); 4]);
 }
 
-#[test]
 fn a_clamp_hides_what_is_larger() {
     let Some(link) = link(2) else { return };
     link.rules(
@@ -201,7 +211,17 @@ fn a_clamp_hides_what_is_larger() {
     assert_eq!(found(&link, 833), [Some((833, true)); 4]);
 }
 
-#[test]
+fn where_a_router_has_named_the_size_all_that_is_sent_passes() {
+    let Some(routed) = Routed::new() else { return };
+    routed.set_mtu(1300);
+    let searches = [FAR_V4, FAR_V6].map(|target| (target.parse().unwrap(), Direction::Outgoing));
+    // The first packets may wait for neighbours.
+    let found = (0..4).map(|_| search(&routed.link, &searches));
+    let found: Vec<_> =
+        found.flat_map(BTreeMap::into_values).filter_map(|(_, found)| found).collect();
+    assert!(found.len() > 4 && found.iter().all(|found| *found == (1300, false)), "{found:?}");
+}
+
 fn syn_cookies_hide_the_sizes_between_those_that_they_know() {
     let Some(link) = link(2) else { return };
     run(&format!("ip netns exec {} sysctl -qw net.ipv4.tcp_syncookies=2", link.peer));
@@ -216,20 +236,24 @@ fn syn_cookies_hide_the_sizes_between_those_that_they_know() {
 
 #[test]
 fn a_path_that_loses_packets_of_any_size_gives_no_number() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| loses_a_part("input"));
+        scope.spawn(|| loses_a_part("output"));
+    });
+}
+
+fn loses_a_part(hook: &str) {
     let Some(link) = link(2) else { return };
-    for hook in ["input", "output"] {
-        link.rules(&format!(
-            "table inet lossy {{
-               chain c {{ type filter hook {hook} priority filter;
-                 meta l4proto tcp numgen random mod 100 < 30 drop
-               }}
-             }}\n"
-        ));
-        for _ in 0..2 {
-            let found = find(&link, 1337);
-            assert!(found.iter().all(|(_, found)| found.is_none()), "{hook}: {found:?}");
-        }
-        link.rules("delete table inet lossy\n");
+    link.rules(&format!(
+        "table inet lossy {{
+           chain c {{ type filter hook {hook} priority filter;
+             meta l4proto tcp numgen random mod 100 < 30 drop
+           }}
+         }}\n"
+    ));
+    for _ in 0..2 {
+        let found = find(&link, 1337);
+        assert!(found.iter().all(|(_, found)| found.is_none()), "{hook}: {found:?}");
     }
 }
 

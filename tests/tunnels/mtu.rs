@@ -9,7 +9,7 @@ use wylis_harness::wait_until;
 use super::binary;
 use super::faults::{self, Fault};
 use super::mesh::TunnelMesh;
-use super::network::Topology;
+use super::network::{Topology, pods_of};
 
 const SETTINGS: &[(&str, &str)] =
     &[("WYLIS_INTERVAL", "1s"), ("WYLIS_LARGE_INTERVAL", "2s"), ("WYLIS_DRAIN", "1s")];
@@ -83,4 +83,18 @@ fn the_command_counts_the_flows_that_never_get_through() {
     );
     assert!((1..=8).contains(&dead.len()), "{text}");
     assert_eq!(code, Some(4));
+}
+
+#[test]
+fn the_size_that_a_router_names_is_the_largest() {
+    let Some(mesh) = TunnelMesh::new(Topology::of(2), SETTINGS) else { return };
+    let route = format!("{} via 10.244.2.0 dev flannel.1 onlink", pods_of(2));
+    mesh.network.host(1).namespace.ip(&format!("route replace {route} mtu 1000\n"));
+    wait_until(VERDICT_WITHIN, "the verdict mtu", || {
+        mesh.agents.agent("n1").peer("n2")["verdict"] == "mtu"
+    });
+    wait_until(FOUND_WITHIN, "the number in the log", || {
+        mesh.agents.agent("n1").log().lines().any(|line| line.contains("1,000 bytes"))
+    });
+    assert!(!mesh.agents.logs().contains("at least"), "{}", mesh.agents.logs());
 }

@@ -22,8 +22,8 @@ use crate::probe::{Direction, FailureReason, Outcome};
 use crate::tcp_info::{self, Segments};
 use crate::wire::{self, KeepAlive};
 
-/// Longest time of a whole search; one over a path with a round trip of 1 ms takes 3 to 8 s.
-const MAX_TIME: Duration = Duration::from_secs(25);
+/// Longest time of a whole search. With a round trip of 1 ms it takes 3 to 8 s, with one of 600 ms about 50 s.
+const MAX_TIME: Duration = Duration::from_secs(60);
 /// Longest time for a handshake: a SYN that is sent again (after 1 s) is a loss.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Longest wait for the answer, beside four round trips: by then the kernel has sent the segment three times.
