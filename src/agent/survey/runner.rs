@@ -7,8 +7,8 @@ use crate::name::NodeName;
 use crate::probe::Direction;
 use crate::survey::{Command, MAX_TRIAL, PairResult, Plan, Search, Trial};
 
-/// After so long without a trial, the pair is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After so long without a trial, the pair is given up: a search for an MTU, which may go on, takes a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// After a trial without silence, and after one for which an end was busy.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_BUSY: Duration = Duration::from_millis(500);
