@@ -30,7 +30,7 @@ fn the_largest_packet_is_found_at_both_ends_and_by_the_command() {
     let unknown = || mesh.agents.sum("wylis_incoming_requests_total", &["source_node=\"unknown\""]);
     let (before, host) = (unknown(), &mesh.network.host(1).namespace);
     let fault = Fault::put(host, &faults::drops(&[(1, 2, "meta length > 1337")]));
-    for (agent, peer) in [("n1", "n2"), ("n2", "n1")] {
+    for (agent, peer, way) in [("n1", "n2", "outgoing"), ("n2", "n1", "incoming")] {
         wait_until(VERDICT_WITHIN, "the verdict mtu", || {
             mesh.agents.agent(agent).peer(peer)["verdict"] == "mtu"
         });
@@ -39,6 +39,12 @@ fn the_largest_packet_is_found_at_both_ends_and_by_the_command() {
             let log = mesh.agents.agent(agent).log();
             log.lines().any(|line| line.contains(peer) && line.contains("1,337 bytes"))
         });
+        let found = &mesh.agents.agent(agent).peer(peer)["mtu"];
+        assert_eq!((&found[way]["bytes"], &found[way]["exact"]), (&1337.into(), &true.into()));
+        let labels = [format!("target_node=\"{peer}\""), format!("direction=\"{way}\"")];
+        let labels = [labels[0].as_str(), labels[1].as_str()];
+        let metrics = mesh.agents.agent(agent).metrics();
+        assert_eq!(metrics.get("wylis_peer_largest_packet_bytes", &labels), Some(1337.0));
         println!("tunnels: {agent} has found it {:.1?} after the verdict", since.elapsed());
     }
     let (code, text) = probe(&mesh, &["--mtu"]);
@@ -58,6 +64,8 @@ fn the_largest_packet_is_found_at_both_ends_and_by_the_command() {
     drop(fault);
     for (agent, peer) in [("n1", "n2"), ("n2", "n1")] {
         mesh.agents.wait_for_verdict(agent, peer, "up");
+        let found = &mesh.agents.agent(agent).peer(peer)["mtu"];
+        assert!(found["outgoing"].is_null() && found["incoming"].is_null(), "{found}");
     }
     let (code, text) = probe(&mesh, &["--mtu"]);
     assert_eq!((code, text.matches("at least 1,370 bytes").count()), (Some(0), 2), "{text}");
