@@ -150,6 +150,8 @@ pub struct MeshState {
     set: PeerSet,
     records: BTreeMap<NodeName, Arc<PeerRecord>>,
     incoming_unknown: u64,
+    /// The peer of the last experiment: those after it have the next ones.
+    experimented: Option<NodeName>,
     /// The next list of peers comes within this time: a goodbye holds for it beyond its drain.
     refresh_within: Duration,
     /// Start of the current uninterrupted listening period; `None` without an interruption so far.
@@ -165,6 +167,7 @@ impl MeshState {
             set: PeerSet::default(),
             records: BTreeMap::new(),
             incoming_unknown: 0,
+            experimented: None,
             refresh_within: Duration::ZERO,
             listening_since: None,
         }

@@ -176,6 +176,10 @@ impl EventLoop {
         for (node, experiment) in self.state.due_experiments(now) {
             let accepted = self.experimenter.submit(node.clone(), experiment.clone());
             self.state.begin_experiment(now, &node, &experiment, accepted);
+            if !accepted {
+                // Nor would the others be.
+                return;
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod mtu;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +19,21 @@ use flows::Flows;
 use host::Host;
 use mtu::Mtu;
 
+/// Experiments that are begun at once: as many as may wait.
+const MAX_DUE: usize = 32;
 /// Time between two looks at the host behind a healthy peer.
 const HOST_BASELINE: Duration = Duration::from_secs(300);
 
 impl MeshState {
-    /// The experiments that are due now. Each must be begun or refused with [`Self::begin_experiment`].
+    /// The experiments that are due now, at most [`MAX_DUE`], in turns. Each must be begun or refused with
+    /// [`Self::begin_experiment`].
     #[must_use]
     pub fn due_experiments(&self, now: Moment) -> Vec<(NodeName, Experiment)> {
         let StateSettings { host_port, source, .. } = &self.settings;
-        let due = self.records.iter().filter(|(_, record)| !record.surveyed());
+        let last = self.experimented.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.records.range::<NodeName, _>((last, Bound::Unbounded));
+        let all = later.chain(&self.records).take(self.records.len());
+        let due = all.filter(|(_, record)| !record.surveyed());
         let due = due.filter_map(|(node, record)| {
             let host = record.peer.host.zip(*host_port).map(SocketAddr::from);
             let host = (host, source.share(node, HOST_BASELINE));
@@ -34,7 +41,7 @@ impl MeshState {
             let experiment = record.experiments.due(now, situation, host, &record.recent)?;
             Some((node.clone(), experiment))
         });
-        due.collect()
+        due.take(MAX_DUE).collect()
     }
 
     /// Records that an experiment was accepted, or could not be begun.
@@ -47,6 +54,9 @@ impl MeshState {
     ) {
         if let Some(record) = self.records.get_mut(node) {
             Arc::make_mut(record).experiments.begin(now, experiment, accepted);
+            if accepted {
+                self.experimented = Some(node.clone());
+            }
         }
     }
 

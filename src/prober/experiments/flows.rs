@@ -4,8 +4,9 @@
 //! same rounds. Loss at random must accuse none. If an exchange of SYN and SYN-ACK fails with probability q, a
 //! connection fails with q² at the most, because its SYN is sent again within [`WAIT`]; all four of one of 16 ports
 //! fail with 16·q⁸ at the most. The control does not hold with a q that makes this likely: none of its 12 connections
-//! may fail, and 9 must need one SYN only. Both together have a probability below 0.001 for every q. Before fresh ports
-//! are tried, one that failed must fail twice more, which leaves 0.0001.
+//! may fail, and 9 must need one SYN only. Both together have a probability below 0.001 for every q. That before fresh
+//! ports are tried, one that failed must fail twice more, makes up for what is not independent: a SYN-ACK that was lost
+//! leaves a half-open connection at the peer, which spoils the next SYN from the same port.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -273,3 +273,26 @@ fn other_failures_in_turns_are_no_question_of_flows() {
     assert_eq!(fixture.verdict(1), Verdict::Flaky(FailureReason::ConnectTimeout));
     assert_eq!(fixture.due(), None);
 }
+
+#[test]
+fn experiments_are_few_at_once_and_each_peer_has_its_turn() {
+    let mut fixture = Fixture::new((1..=100).map(with_host));
+    (1..=100).for_each(|number| drop(fixture.fail(number)));
+    let mut turn = || {
+        let due = fixture.state.due_experiments(fixture.now);
+        for (node, experiment) in &due {
+            fixture.state.begin_experiment(fixture.now, node, experiment, true);
+            let (node, address) = (node.clone(), experiment.address());
+            let (ended, found) = (fixture.now.instant, Found::Host(Some(false)));
+            let report = ExperimentReport { node, address, ended, found };
+            fixture.state.report_experiment(fixture.now, &report);
+        }
+        // Then all are due again.
+        fixture.pass(60 * SECOND);
+        due.into_iter().map(|(node, _)| node).collect::<Vec<_>>()
+    };
+    let turns: Vec<_> = (0..4).map(|_| turn()).collect();
+    assert!(turns.iter().all(|turn| turn.len() == 32));
+    let asked: std::collections::BTreeSet<_> = turns.concat().into_iter().collect();
+    assert_eq!(asked.len(), 100);
+}
