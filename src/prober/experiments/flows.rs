@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_millis(2500);
 const CLEAN: Duration = Duration::from_secs(1);
 /// Connections that prove that a flow is dead.
 const TRIES: usize = 4;
-/// The same before fresh ports are tried.
+/// The same of a known port, before fresh ones are tried.
 const FIRST_TRIES: usize = 2;
 /// Fresh ports whose share of dead ones is reported.
 const FRESH: u16 = 16;
@@ -47,8 +47,9 @@ pub struct FlowTrial {
 /// `None` if nothing is proven.
 #[must_use]
 pub fn repeat_flows(address: SocketAddr, failed: &[u16], passed: &[u16]) -> Option<DeadFlows> {
-    let confirmed = repeat(address, failed.to_vec(), passed, FIRST_TRIES)?;
-    if confirmed.is_empty() {
+    // One that passed before the fault began may be dead now: the control is those that pass now.
+    let ports: Vec<_> = failed.iter().chain(passed).copied().map(Some).collect();
+    if try_ports(address, &ports, 1, FIRST_TRIES).dead?.is_empty() {
         return None;
     }
     let FlowTrial { tried, dead, .. } = try_flows(address, FRESH);
@@ -59,13 +60,21 @@ pub fn repeat_flows(address: SocketAddr, failed: &[u16], passed: &[u16]) -> Opti
 /// Connects from so many ports that the kernel chooses, and repeats those that time out.
 #[must_use]
 pub fn try_flows(address: SocketAddr, flows: u16) -> FlowTrial {
+    try_ports(address, &vec![None; usize::from(flows)], CONTROL, TRIES)
+}
+
+/// Connects from these ports, or any where one is `None`. Those that time out are tried `tries` times, beside others
+/// that passed: at least so many.
+fn try_ports(
+    address: SocketAddr,
+    ports: &[Option<u16>],
+    control: usize,
+    tries: usize,
+) -> FlowTrial {
     let mut trial = FlowTrial::default();
     let mut passed = Vec::new();
-    let mut left = usize::from(flows);
-    while left > 0 {
-        let now = left.min(AT_ONCE);
-        left -= now;
-        for (port, ending) in connect_all((0..now).map(|_| (address, None)), WAIT) {
+    for some in ports.chunks(AT_ONCE) {
+        for (port, ending) in connect_all(some.iter().map(|port| (address, *port)), WAIT) {
             match ending {
                 Ending::Connected(_) => passed.push(port),
                 Ending::TimedOut => trial.failed.push(port),
@@ -73,10 +82,10 @@ pub fn try_flows(address: SocketAddr, flows: u16) -> FlowTrial {
             }
         }
     }
-    trial.tried = flows - trial.errors;
+    trial.tried = u16::try_from(ports.len()).unwrap_or(u16::MAX).saturating_sub(trial.errors);
     passed.truncate(CONTROL);
-    if trial.failed.is_empty() || passed.len() == CONTROL {
-        trial.dead = repeat(address, trial.failed.clone(), &passed, TRIES - 1);
+    if trial.failed.is_empty() || passed.len() >= control {
+        trial.dead = repeat(address, trial.failed.clone(), &passed, tries - 1);
     }
     trial
 }

@@ -12,8 +12,10 @@ use super::Situation;
 use crate::experiment::{DeadFlows, Experiment};
 use crate::probe::FailureReason;
 
-/// Time between two experiments while the verdict lasts.
+/// Longest time between two experiments while the verdict lasts.
 const SPACING: Duration = Duration::from_secs(600);
+/// The same after one that proved nothing; it doubles with each.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Source ports that are repeated, of those that failed and of those that passed.
 const REPEATED: usize = 4;
 /// A flow that never gets through loses its SYNs.
@@ -28,6 +30,8 @@ pub struct Flows {
     pub at: Option<SystemTime>,
     /// When the last experiment began, of this verdict.
     began: Option<Instant>,
+    /// Experiments in a row that proved nothing.
+    unproven: u8,
 }
 
 impl Flows {
@@ -37,12 +41,19 @@ impl Flows {
         peer: Situation,
         recent: &VecDeque<Sample>,
     ) -> Option<Experiment> {
-        let waits = self.began.is_some_and(|began| now.instant < began + SPACING);
+        let wait = match self.unproven {
+            0 => SPACING,
+            times => SPACING.min(AGAIN * (1 << times.min(5)) / 2),
+        };
+        let waits = self.began.is_some_and(|began| now.instant < began + wait);
         if peer.verdict != VERDICT || waits {
             return None;
         }
         let timeout = Some(FailureReason::ConnectTimeout);
-        let (failed, passed) = (ports(recent, timeout), ports(recent, None));
+        // What passed before the first failure may have done so before the fault began.
+        let since = recent.iter().position(|sample| sample.failure() == timeout)?;
+        let recent = || recent.iter().skip(since).rev();
+        let (failed, passed) = (ports(recent(), timeout), ports(recent(), None));
         let proves = !failed.is_empty() && !passed.is_empty();
         proves.then_some(Experiment::Flows { address: peer.address, failed, passed })
     }
@@ -54,6 +65,7 @@ impl Flows {
     pub(super) fn end(&mut self, now: Moment, dead: Option<DeadFlows>) {
         // Unless the verdict has changed meanwhile.
         if self.began.is_some() {
+            self.unproven = if dead.is_some() { 0 } else { self.unproven.saturating_add(1) };
             self.dead = dead;
             self.at = Some(now.wall);
         }
@@ -66,10 +78,10 @@ impl Flows {
     }
 }
 
-/// The source ports of the latest probes that ended so, each once.
-fn ports(recent: &VecDeque<Sample>, failure: Option<FailureReason>) -> Vec<u16> {
+/// The source ports of the first of these probes that ended so, each once.
+fn ports<'a>(recent: impl Iterator<Item = &'a Sample>, failure: Option<FailureReason>) -> Vec<u16> {
     let mut ports = Vec::new();
-    for sample in recent.iter().rev().filter(|sample| sample.failure() == failure) {
+    for sample in recent.filter(|sample| sample.failure() == failure) {
         if let Some(port) = sample.source_port()
             && !ports.contains(&port)
             && ports.len() < REPEATED
