@@ -17,7 +17,7 @@ use super::large::LargeProbes;
 use super::path;
 use super::rest::{Rest, Surveyed};
 use super::rhythm::Rhythm;
-use super::samples::{Histogram, IncomingWindow, RECENT, Sample};
+use super::samples::{Histogram, LossWindow, RECENT, Sample};
 use super::verdict::{Evidence, Incoming, Verdict};
 use super::{Change, Moment};
 use crate::name::Instance;
@@ -59,6 +59,8 @@ pub struct PeerRecord {
     pub up: Option<bool>,
     /// The last probes, oldest first, at most [`RECENT`].
     pub recent: VecDeque<Sample>,
+    /// Which of those before them needed a retransmit because of a loss.
+    older_losses: LossWindow,
     /// Keep-alive requests received from it.
     pub incoming: u64,
     /// When its last request arrived.
@@ -66,7 +68,7 @@ pub struct PeerRecord {
     /// Segments that were retransmitted to it in answers to its proven requests, SYN-ACKs included.
     pub incoming_retransmits: u32,
     /// Its last proven requests.
-    incoming_window: IncomingWindow,
+    incoming_window: LossWindow,
     /// The interval that it announces.
     pub announced_interval: Option<Duration>,
     /// Its requests that are signs of life.
@@ -138,10 +140,11 @@ impl PeerRecord {
             missed_slots: 0,
             up: None,
             recent: VecDeque::new(),
+            older_losses: LossWindow::default(),
             incoming: 0,
             last_incoming: None,
             incoming_retransmits: 0,
-            incoming_window: IncomingWindow::default(),
+            incoming_window: LossWindow::default(),
             announced_interval: None,
             rhythm: Rhythm::default(),
             gaps: Gaps::default(),
@@ -294,6 +297,7 @@ impl PeerRecord {
         kernel: KernelView,
     ) {
         if self.recent.len() == RECENT {
+            self.older_losses.add(path::lost(&self.recent, 0));
             self.recent.pop_front();
         } else if self.recent.is_empty() {
             // Otherwise it grows to the next power of two.
@@ -320,7 +324,7 @@ impl PeerRecord {
         if self.claims.learn(answer, is_other) {
             self.rhythm.restart();
             // A life that proves no request would push none of the former ones out.
-            self.incoming_window = IncomingWindow::default();
+            self.incoming_window = LossWindow::default();
             // Requests of the new life have to become proven first.
             self.requests_due_since = self.requests_due_since.map(|_| now);
         }
@@ -424,7 +428,7 @@ impl PeerRecord {
         self.experiments.follow(to);
         if matches!(to, Verdict::Down(_) | Verdict::OneWay) {
             // The requests before the fault tell nothing of the path after it, however few come meanwhile.
-            self.incoming_window = IncomingWindow::default();
+            self.incoming_window = LossWindow::default();
         }
         Some(Change::Verdict { node: self.peer.node.clone(), from, to })
     }

@@ -289,13 +289,38 @@ fn a_path_that_loses_packets_is_lossy_and_the_peer_is_up() {
     }
     assert_eq!(fixture.verdict(1), Verdict::Up, "chance");
     fixture.probe(1, success(), 1);
-    assert_eq!(fixture.verdict(1), Verdict::Lossy);
+    assert_eq!(fixture.verdict(1), Verdict::Lossy, "three of the last five");
     assert_eq!(fixture.state.get(&name(1)).unwrap().up, Some(true));
     for _ in 0..RECENT {
         fixture.probe(1, success(), 0);
     }
     assert_eq!(fixture.verdict(1), Verdict::Up);
     assert_eq!(fixture.state.get(&name(1)).unwrap().retransmits, 3);
+}
+
+#[test]
+fn three_losses_apart_are_chance_and_a_fourth_of_thirty_probes_is_loss() {
+    let spread = |last_gap: usize| {
+        let mut fixture = Fixture::new([peer(1, None)]);
+        for gap in [8, 8, last_gap] {
+            fixture.probe(1, success(), 1);
+            assert_eq!(fixture.verdict(1), Verdict::Up, "chance");
+            for _ in 0..gap {
+                fixture.probe(1, success(), 0);
+            }
+        }
+        fixture
+    };
+    let mut within = spread(10);
+    within.probe(1, success(), 1);
+    assert_eq!(within.verdict(1), Verdict::Lossy);
+    for _ in 0..RECENT {
+        within.probe(1, success(), 0);
+    }
+    assert_eq!(within.verdict(1), Verdict::Up, "none of the last twenty");
+    let mut beyond = spread(11);
+    beyond.probe(1, success(), 1);
+    assert_eq!(beyond.verdict(1), Verdict::Up);
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl PeerRecord {
         let had_proven = self.claims.has_proven;
         let is_proof = self.claims.identify(request, key, own_node);
         if is_proof {
-            self.incoming_window.add();
+            self.incoming_window.add(false);
         }
         if is_proof && !had_proven {
             self.rhythm.restart();
@@ -65,7 +65,7 @@ impl PeerRecord {
     /// Of its last [`RECENT`] proven requests, those whose SYN-ACK or answer needed a retransmit.
     #[must_use]
     pub fn recent_incoming_retransmits(&self) -> u8 {
-        self.incoming_window.marked()
+        self.incoming_window.recent()
     }
 
     /// Whether expected requests have been missing for three of its intervals and a timeout.

@@ -5,18 +5,11 @@ use std::time::Duration;
 use super::super::flaky::Failures;
 use super::super::large::Strain;
 use super::super::path;
+use super::super::samples::LossWindow;
 use super::super::verdict::Verdict;
 use super::PeerRecord;
 use crate::probe::{FailureReason, Outcome, Report};
 
-/// Successful probes with a retransmit among the recent ones that make a path lossy. With 0.1 % of the packets
-/// lost, as on every path through the Internet, 1 probe in 200 needs one: two of 20 come 2 to 3 times an hour
-/// among 20 pairs, three of 20 once in 8 hours. Failed probes do not count: an outage loses every packet, and has
-/// a verdict of its own.
-const LOSSY_PROBES: usize = 3;
-/// The same for requests of the peer whose SYN-ACK or answer needed a retransmit: what this node sends to it
-/// is lost. The peer's own probes show none of it.
-const LOSSY_REQUESTS: usize = 3;
 /// So many make the size of a lost packet prove nothing.
 const SUSPECT_PROBES: usize = 2;
 /// A probe that takes so long leaves a large one, which ends after 3 s, no time for three retransmits.
@@ -26,12 +19,25 @@ const SLOW: Duration = Duration::from_secs(1);
 const LATE_ANSWER: Duration = Duration::from_millis(180);
 
 impl PeerRecord {
-    /// Whether the path loses packets: until nothing recent tells so, so that the verdict does not come and go.
+    /// Whether the path loses packets: until none of the last [`RECENT`](super::RECENT) probes and requests tells so, so
+    /// that the verdict does not come and go. Failed probes do not count: an outage loses every packet, and has a
+    /// verdict of its own. The requests are those of the peer whose SYN-ACK or answer needed a retransmit: what
+    /// this node sends to it is lost, and the peer's own probes show none of it.
     pub(in crate::state) fn loses_packets(&self) -> bool {
-        let (probes, requests) = (self.lossy_probes(), self.recent_incoming_retransmits());
-        let was_lossy = self.verdict == Verdict::Lossy;
-        let least = |enough| if was_lossy { 1 } else { enough };
-        probes >= least(LOSSY_PROBES) || usize::from(requests) >= least(LOSSY_REQUESTS)
+        if self.verdict == Verdict::Lossy {
+            return self.lossy_probes() > 0 || self.recent_incoming_retransmits() > 0;
+        }
+        self.incoming_window.shows_loss()
+            || self.probe_losses().shows_loss() && !self.is_intercepted()
+    }
+
+    /// Which of the last probes needed a retransmit because of a loss.
+    fn probe_losses(&self) -> LossWindow {
+        let mut losses = self.older_losses;
+        for index in 0..self.recent.len() {
+            losses.add(path::lost(&self.recent, index));
+        }
+        losses
     }
 
     /// Whether the path may lose packets of every size.
@@ -43,7 +49,7 @@ impl PeerRecord {
     /// place of the peer: they tell nothing of the path.
     #[must_use]
     pub fn lossy_probes(&self) -> usize {
-        let lost = (0..self.recent.len()).filter(|index| path::lost(&self.recent, *index)).count();
+        let lost = self.probe_losses().recent().into();
         // Rarely asked: the verdict is judged after each probe and each request.
         if lost > 0 && self.is_intercepted() { 0 } else { lost }
     }

@@ -243,9 +243,9 @@ cases! {
         .finding(&["n1 → n2: flaky (connect_timeout, * of *)"])
         .partial(SHORT);
     // One end alone cannot be sure of it: a probe that meets a burst lasts as long as the burst, so that each costs
-    // one probe of a pair at most, and `lossy` needs three of 20. A rule that catches it within 40 slots at any
-    // interval would accuse healthy pairs at 0.1 % of loss several times an hour. At 2 s, 20 probes last for four
-    // bursts; a cell is lossy within 80 slots with a chance of 89 % (simulated), one of four with 99.98 %.
+    // one probe of a pair at most, and `lossy` needs three of 5 or four of 30. A rule that always catches it within 40
+    // slots would accuse healthy pairs at 0.1 % of loss several times an hour. At 2 s, 30 probes last for six bursts; a
+    // cell is lossy within 80 slots in about nine of ten trials (simulated), one of four nearly always.
     BURST = Case::node("burst", "link of B dead for 1 s of each 10 s", UP_LOSSY_OR_FLAKY, UP_LOSSY_OR_FLAKY)
         .finding(&["*n2*"])
         .within(TIMING.slots(2 * PARTIAL), TIMING.slots(WINDOW)).by_chance();
