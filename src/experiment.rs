@@ -23,7 +23,8 @@ pub struct LargestPacket {
 }
 
 impl LargestPacket {
-    /// What two paths carry, or two measurements of one. An exact figure is the better one, since it bounds.
+    /// What two measurements of one path say, or the narrowest known of two paths. An exact figure is the better one,
+    /// since it bounds.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self.is_exact, other.is_exact) {
@@ -31,6 +32,13 @@ impl LargestPacket {
             (false, true) => other,
             _ => Self { bytes: self.bytes.min(other.bytes), ..self },
         }
+    }
+
+    /// What both directions of a path carry: the smaller figure, which is a lower bound if it is one of its direction.
+    #[must_use]
+    pub fn both_ways(self, back: Self) -> Self {
+        let order = |one: &Self| (one.bytes, !one.is_exact);
+        std::cmp::min_by_key(self, back, order)
     }
 }
 
@@ -187,6 +195,20 @@ mod tests {
             (largest(524, false), largest(900, false), largest(524, false)),
         ] {
             assert_eq!((one.and(other), other.and(one)), (both, both));
+        }
+    }
+
+    #[test]
+    fn two_directions_carry_the_smaller_figure() {
+        for (there, back, both) in [
+            (largest(1337, true), largest(1400, true), largest(1337, true)),
+            (largest(1337, true), largest(1400, false), largest(1337, true)),
+            (largest(1337, true), largest(1337, false), largest(1337, true)),
+            // Whether the way back carries 1,337 bytes is not known.
+            (largest(1337, true), largest(524, false), largest(524, false)),
+            (largest(524, false), largest(900, false), largest(524, false)),
+        ] {
+            assert_eq!((there.both_ways(back), back.both_ways(there)), (both, both));
         }
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn read_detail(
     let largest = match verdict.direction() {
         Some(Direction::Outgoing) => outgoing,
         Some(Direction::Incoming) => incoming,
-        _ => outgoing.zip(incoming).map(|(there, back)| there.and(back)),
+        _ => outgoing.zip(incoming).map(|(there, back)| there.both_ways(back)),
     };
     // Flows of which none is dead are well-formed too.
     let flows = optional(flows.filter(|flows| flows.dead > 0), |flows| {

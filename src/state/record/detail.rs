@@ -27,7 +27,7 @@ impl PeerRecord {
     fn largest_packet(&self, direction: Direction) -> Option<LargestPacket> {
         let of = |direction| Some(self.experiments.mtu.largest(direction)?.0);
         match direction {
-            Direction::Both => Some(of(Direction::Outgoing)?.and(of(Direction::Incoming)?)),
+            Direction::Both => Some(of(Direction::Outgoing)?.both_ways(of(Direction::Incoming)?)),
             one => of(one),
         }
     }
@@ -76,5 +76,8 @@ mod tests {
             details(&mut record)[3..],
             ["1 of 4 flows never gets through", "1,337 bytes", "1,200 bytes", "1,200 bytes"]
         );
+        let at_least = LargestPacket { bytes: 524, is_exact: false };
+        record.experiments.mtu.set(Direction::Incoming, Some((at_least, UNIX_EPOCH)));
+        assert_eq!(details(&mut record)[6], "at least 524 bytes");
     }
 }
