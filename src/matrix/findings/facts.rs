@@ -75,8 +75,7 @@ const DOWN: u8 = 2;
 const OPEN: u8 = 4;
 
 fn mark(cell: Option<&Cell>) -> u8 {
-    // What is known of a pair that rests for a survey is from before.
-    match cell.filter(|cell| !cell.is_surveyed()).map(Cell::verdict) {
+    match cell.map(Cell::verdict) {
         None | Some(Verdict::Unknown | Verdict::Draining) => 0,
         Some(Verdict::Up) => UP,
         // It answers, though too late.
@@ -142,8 +141,17 @@ impl<'a> Facts<'a> {
         &self.sources
     }
 
-    /// What the source knows of the target.
-    pub(super) fn cell(&self, (source, target): Pair) -> Option<&'a Cell> {
+    /// What the source knows of the target; nothing while they rest for a survey, since that is from before.
+    pub(super) fn cell(&self, pair: Pair) -> Option<&'a Cell> {
+        self.any_cell(pair).filter(|cell| !cell.is_surveyed())
+    }
+
+    /// Whether the source rests with the target for a survey.
+    pub(super) fn is_surveyed(&self, pair: Pair) -> bool {
+        self.any_cell(pair).is_some_and(Cell::is_surveyed)
+    }
+
+    fn any_cell(&self, (source, target): Pair) -> Option<&'a Cell> {
         if source == target {
             return None;
         }

@@ -188,15 +188,18 @@ fn down(facts: &Facts<'_>, group: &Group, cells: &Cells, to: &str) -> String {
         let [_, target] = pack(*pair);
         group.mutual || group.targets.binary_search(&target).is_ok()
     };
-    let host = match (told::hosts(facts, &mut cells.iter().filter(is_target)), arrives) {
-        (None, _) => String::new(),
-        (Some(HostState::Answers), "") if several => {
-            "; their hosts answer, their pod networks do not".to_owned()
+    let speaks = told::pods_speak(facts, &mut cells.iter().filter(is_target));
+    let host = match told::hosts(facts, &mut cells.iter().filter(is_target)) {
+        None => String::new(),
+        Some(HostState::Answers) => match (several, speaks) {
+            (false, false) => "; its host answers, its pod network does not",
+            (false, true) => "; its host answers",
+            (true, false) => "; their hosts answer, their pod networks do not",
+            (true, true) => "; their hosts answer",
         }
-        (Some(HostState::Answers), "") => "; its host answers, its pod network does not".to_owned(),
-        (Some(HostState::Answers), _) => "; its host answers".to_owned(),
-        (Some(HostState::Silent), _) if group.mutual => "; nothing from their hosts".to_owned(),
-        (Some(HostState::Silent), _) => {
+        .to_owned(),
+        Some(HostState::Silent) if group.mutual => "; nothing from their hosts".to_owned(),
+        Some(HostState::Silent) => {
             format!("; nothing from {to} or {}", if several { "their hosts" } else { "its host" })
         }
     };

@@ -152,6 +152,9 @@ pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
     let words: Vec<String> =
         split.iter().map(|part| format!("{{{}}}", names(&facts.names, part))).collect();
     let hosts = match told::hosts(facts, &mut cells.iter()) {
+        Some(HostState::Answers) if told::pods_speak(facts, &mut cells.iter()) => {
+            "; the hosts answer"
+        }
         Some(HostState::Answers) => "; the hosts answer, the pod network does not",
         Some(HostState::Silent) => "; nothing from the hosts of the other parts",
         None => "",

@@ -196,12 +196,15 @@ fn cut_hosts(facts: &Facts<'_>, cut: Cut, nodes: &[usize]) -> &'static str {
         Cut::Unheard | Cut::Deaf => return "",
     };
     match (told::hosts(facts, &mut cells.iter()), cut) {
+        (Some(HostState::Answers), Cut::Off) if told::pods_speak(facts, &mut cells.iter()) => {
+            form(nodes, "; its host answers", "; their hosts answer")
+        }
         (Some(HostState::Answers), Cut::Off) => {
             let several = "; their hosts answer, their pod networks do not";
             form(nodes, "; its host answers, its pod network does not", several)
         }
         (Some(HostState::Answers), _) => "; the hosts of the others answer",
-        (Some(HostState::Silent), Cut::OffFromInside) => "; nothing from their hosts",
+        (Some(HostState::Silent), Cut::OffFromInside) => "; nothing from the hosts of the others",
         _ => "",
     }
 }

@@ -90,10 +90,12 @@ fn long(millis: u64) -> String {
 
 /// Whether the agent of the node drains for another, was not probed yet, or rests with another for a survey.
 fn is_excused(facts: &Facts<'_>, node: usize) -> bool {
-    let cells = facts.sources().iter().filter_map(|source| facts.cell((*source, node)));
-    cells.into_iter().any(|cell| {
-        cell.is_surveyed() || matches!(cell.verdict(), Verdict::Draining | Verdict::Unknown)
-    })
+    let is_new = |cell: &Cell| matches!(cell.verdict(), Verdict::Draining | Verdict::Unknown);
+    facts
+        .sources()
+        .iter()
+        .map(|source| (*source, node))
+        .any(|pair| facts.is_surveyed(pair) || facts.cell(pair).is_some_and(is_new))
 }
 
 /// Says which rows are missing; a finding may have said it of some nodes. That of an agent which is being replaced,

@@ -93,8 +93,8 @@ pub(super) fn flows(facts: &Facts<'_>, cells: &Cells, path: Option<[&str; 2]>) -
     }
 }
 
-/// What is known of the hosts of all targets that these cells call down, if nothing at all comes from their pods:
-/// each of the hosts answers a source, or none does and some of the sources would know.
+/// What is known of the hosts of all targets that these cells call down: each of the hosts answers a source, or none
+/// does, nothing comes from the pods either, and some of the sources would know.
 pub(super) fn hosts(facts: &Facts<'_>, cells: &mut dyn Iterator<Item = Pair>) -> Option<HostState> {
     let is_down = |pair: &Pair| {
         facts.cell(*pair).is_some_and(|cell| matches!(cell.verdict(), Verdict::Down(_)))
@@ -114,6 +114,11 @@ pub(super) fn hosts(facts: &Facts<'_>, cells: &mut dyn Iterator<Item = Pair>) ->
         }
     }
     all
+}
+
+/// Whether something of the pods that these cells call down comes in, so that their network is not silent.
+pub(super) fn pods_speak(facts: &Facts<'_>, cells: &mut dyn Iterator<Item = Pair>) -> bool {
+    facts.arrivals(&cells.collect::<Vec<_>>()).0 > 0
 }
 
 /// What rows say of the host of one target.

@@ -151,6 +151,11 @@ fn the_hosts_of_nodes_that_are_cut_off_are_told() {
         sentences(&format!("a: - {own} {own}\n*b: {theirs} - .\nc: {theirs} . -"))
     };
     assert_eq!(from("X", "Xh"), [format!("{cut}; its host answers, its pod network does not")]);
+    assert_eq!(
+        from("Xs", "Xsh"),
+        [format!("{cut}; its host answers")],
+        "its SYNs come from the pod network"
+    );
     assert_eq!(from("XH", "XH"), [cut], "its row came, so its host lives");
     let inside = |cell: &str| {
         let others = "b: no connect_timeout\nc: no connect_timeout";
@@ -158,7 +163,7 @@ fn the_hosts_of_nodes_that_are_cut_off_are_told() {
     };
     let cut = "! a is cut off: this agent reaches none of 2; nothing reaches it";
     assert_eq!(inside("Xh"), [format!("{cut}; the hosts of the others answer")]);
-    assert_eq!(inside("XH"), [format!("{cut}; nothing from their hosts")]);
+    assert_eq!(inside("XH"), [format!("{cut}; nothing from the hosts of the others")]);
     assert_eq!(inside("X"), [cut]);
 }
 
@@ -170,6 +175,7 @@ fn the_hosts_of_a_split_are_told() {
     };
     let split = "! the mesh is split into {a, b} and {c, d}";
     assert_eq!(outside("Xh"), [format!("{split}; the hosts answer, the pod network does not")]);
+    assert_eq!(outside("Xsh"), [format!("{split}; the hosts answer")]);
     assert_eq!(outside("XH"), [format!("{split}; nothing from the hosts of the other parts")]);
     let inside = |cell: &str| {
         let far = format!("{cell} {cell}");
@@ -194,6 +200,7 @@ fn the_hosts_of_links_and_pairs_are_told() {
             "Xh",
             "! a ↔ b: down (connect_timeout); their hosts answer, their pod networks do not",
         ),
+        ("Xsh", "Xsh", "! a ↔ b: down (connect_timeout); their hosts answer"),
         ("XH", "XH", "! a ↔ b: down (connect_timeout); nothing from their hosts"),
         ("Xh", "XH", "! a ↔ b: down (connect_timeout)"),
         ("Rh", ".", "! a → b: down (refused)"),
@@ -218,21 +225,23 @@ fn the_hosts_of_links_and_pairs_are_told() {
             "! c's link: down (connect_timeout) with all 2 others, outgoing; the hosts of the others answer"
         ]
     );
-    assert_says(
-        "*a: - . Xh Xh . .
-         b: . - Xh Xh . .
-         c: . . - . . .
-         d: . . . - . .
-         e: . . . . - .
-         f: . . . . . -",
-        &["! a, b → c, d: down (connect_timeout); their hosts answer, their pod networks do not"],
-    );
+    let group = |cell: &str| {
+        let far = format!("{cell} {cell}");
+        let rest = "c: . . - . . .\nd: . . . - . .\ne: . . . . - .\nf: . . . . . -";
+        sentences(&format!("*a: - . {far} . .\nb: . - {far} . .\n{rest}"))
+    };
+    let down = "! a, b → c, d: down (connect_timeout)";
+    assert_eq!(group("Xh"), [format!("{down}; their hosts answer, their pod networks do not")]);
+    assert_eq!(group("Xqh"), [format!("{down}; their hosts answer")], "requests arrive");
 }
 
 #[test]
 fn what_rests_for_a_survey_is_no_fault_and_no_sign_of_life() {
     assert_says("*a: - Xu .\nb: Xu - .\nc: . . -", &[]);
     assert_says("*a: - mou=1337 .\nb: ~u - .\nc: . . -", &[]);
+    // What came in before tells nothing of now: the other end alone does.
+    assert_says("*a: - X .\nb: Xsu - .\nc: . . -", &["! a → b: down (connect_timeout)"]);
+    assert_says("*a: - ~ .\nb: .u9/9 - .\nc: . . -", &["a → b: lossy"]);
     // Its row cannot be fetched meanwhile.
     assert_says("*a: - .u .\nb: no busy\nc: . . -", &[]);
     assert_says("*a: - . .\nb: no surveyed\nc: . . -", &[]);
