@@ -85,6 +85,8 @@ const JSON_IN: &[&str] =
     &["bounded_list.rs", "discovery/", "discovery.rs", "document/", "document.rs"];
 /// The only file with `unsafe`.
 const UNSAFE_IN: &str = "tcp_info.rs";
+/// The only file with unsafe attributes.
+const UNSAFE_ATTRIBUTES_IN: &str = "unwinding.rs";
 /// A file of this many lines has more than one job.
 const MAX_LINES: usize = 500;
 
@@ -115,6 +117,9 @@ fn faults(path: &str, text: &str) -> Vec<String> {
     let source = read(&module_of(path), text).expect(path);
     if source.unsafe_code && path != UNSAFE_IN {
         faults.push(format!("{path} has unsafe code, which is for {UNSAFE_IN} alone"));
+    }
+    if source.unsafe_attributes && path != UNSAFE_ATTRIBUTES_IN {
+        faults.push(format!("{path} has an unsafe attribute, which is for {UNSAFE_ATTRIBUTES_IN}"));
     }
     let room = room(path);
     if allowed(room).is_none() {
@@ -276,6 +281,9 @@ fn each_rule_can_be_broken() {
         ("agent.rs", "use std::{env, fs};"),
         ("state.rs", "use serde_json as json;"),
         ("gate.rs", "fn f() { unsafe { g() } }"),
+        ("unwinding.rs", "fn f() { unsafe { g() } }"),
+        ("gate.rs", "#[unsafe(no_mangle)] fn f() {}"),
+        ("tcp_info.rs", "impl A { #[unsafe(export_name = \"g\")] fn f() {} }"),
         ("peer.rs", long.as_str()),
     ] {
         assert_eq!(faults(path, source).len(), 1, "{path}: {:?}", faults(path, source));
@@ -302,6 +310,7 @@ fn what_is_allowed_breaks_no_rule() {
         ("server.rs", "use crate::state::Snapshot; mod page; use tiny_http::Server;"),
         ("discovery/kubernetes.rs", "use serde::Deserialize; use ureq::Agent;"),
         ("tcp_info.rs", "fn f() { unsafe { g() } }"),
+        ("unwinding.rs", "#[unsafe(no_mangle)] extern \"C\" fn f() {}"),
         ("prober/pool.rs", "use super::wire::Answer;"),
         ("config.rs", "fn f() { std::env::vars_os(); }"),
         ("wire.rs", "#[cfg(test)] mod tests { use crate::server; }"),

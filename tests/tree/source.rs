@@ -37,6 +37,8 @@ pub(crate) struct Source {
     /// Each path with the module that names it: `use crate::{a::B, c}` gives `crate::a::B` and `crate::c`.
     pub(crate) paths: Vec<(Path, Path)>,
     pub(crate) unsafe_code: bool,
+    /// Attributes such as `#[unsafe(no_mangle)]`, which replace what others link to.
+    pub(crate) unsafe_attributes: bool,
 }
 
 /// Reads `text`, the file of `module`.
@@ -261,6 +263,11 @@ impl<'ast> Visit<'ast> for Names<'_> {
         visit::visit_expr_unsafe(self, block);
     }
 
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        self.source.unsafe_attributes |= attribute.path().is_ident("unsafe");
+        visit::visit_attribute(self, attribute);
+    }
+
     fn visit_safety(&mut self, safety: &'ast syn::Safety) {
         self.source.unsafe_code |= matches!(safety, syn::Safety::Unsafe(_));
     }
@@ -343,8 +350,16 @@ mod tests {
             "unsafe trait A {}",
             "unsafe extern \"C\" { fn f(); }",
             "fn f() { vec![unsafe { g() }]; }",
+            "#[cfg_attr(unix, unsafe(no_mangle))] fn f() {}",
         ] {
             assert!(read(&[], text).unwrap().unsafe_code, "{text}");
+        }
+        for text in [
+            "#[unsafe(no_mangle)] fn f() {}",
+            "#[unsafe(link_section = \".init_array\")] static A: u8 = 0;",
+            "impl A { #[unsafe(export_name = \"g\")] fn f() {} }",
+        ] {
+            assert!(read(&[], text).unwrap().unsafe_attributes, "{text}");
         }
     }
 
