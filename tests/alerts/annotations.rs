@@ -135,9 +135,16 @@ fn an_alert_of_a_pair_or_node_that_is_down_tells_of_its_host() {
         check(&rules::file(), &with(&series), Some(firing)).unwrap();
     }
     let down = [up(["a", "b"], 0), up(["c", "b"], 0)];
-    for (one, other, end) in [(1, 0, " Its host answers."), (0, 0, " Its host is silent too.")] {
-        let hosts = [host(["a", "b"], one), host(["c", "b"], other)];
-        let series: Vec<&str> = down.iter().chain(&hosts).map(String::as_str).collect();
+    for (one, other, end) in [
+        (1, Some(0), " Its host answers."),
+        (1, None, " Its host answers."),
+        (0, Some(0), " Its host is silent too."),
+        // One silence may be the fault of a path.
+        (0, None, ""),
+    ] {
+        let hosts = [Some(host(["a", "b"], one)), other.map(|up| host(["c", "b"], up))];
+        let series: Vec<&str> =
+            down.iter().chain(hosts.iter().flatten()).map(String::as_str).collect();
         let firing = ("WylisNodeDown", &[("target_node", "b")][..], end);
         check(&rules::file(), &with(&series), Some(firing)).unwrap();
     }
@@ -190,4 +197,30 @@ fn an_alert_of_one_cluster_has_nothing_of_another() {
     let labels = [A_TO_B, &[(LABEL, "one")]].concat();
     let end = " Packets up to 1337 bytes pass (outgoing): set the MTU of the pod network to that or less.";
     check(&clustered, &series, Some(("WylisPairMtu", &labels, end))).unwrap();
+
+    // The rest of a pair in another cluster, and what is known of a host there.
+    let silence = with(&[
+        r#"wylis_peer_up{source_node="a",target_node="b"} 1"#,
+        r#"wylis_peer_longest_gap_seconds{source_node="a",target_node="b"} 300"#,
+    ]);
+    let mut series: Vec<String> = silence.iter().map(|series| in_cluster(series, "one")).collect();
+    let surveyed = r#"wylis_peer_surveyed{source_node="a",target_node="b"} 1"#;
+    series.push(in_cluster(surveyed, "two"));
+    let texts: Vec<&str> = series.iter().map(String::as_str).collect();
+    check(&clustered, &texts, Some(("WylisDoorNotHeld", &labels, ""))).unwrap();
+    series.push(in_cluster(surveyed, "one"));
+    let texts: Vec<&str> = series.iter().map(String::as_str).collect();
+    check(&clustered, &texts, None).unwrap();
+    let (a_to_b, c_to_b) = (["a", "b"], ["c", "b"]);
+    let down = [a_to_b, c_to_b]
+        .map(|[a, b]| format!(r#"wylis_peer_up{{source_node="{a}",target_node="{b}"}} 0"#));
+    let here = with(&[&down[0], &down[1]]);
+    let mut series: Vec<String> = here.iter().map(|series| in_cluster(series, "one")).collect();
+    series.push(in_cluster(&up_of_host(a_to_b, 0), "one"));
+    series.push(in_cluster(&up_of_host(c_to_b, 0), "one"));
+    series.push(in_cluster(&up_of_host(a_to_b, 1), "two"));
+    let texts: Vec<&str> = series.iter().map(String::as_str).collect();
+    let labels = [("target_node", "b"), (LABEL, "one")];
+    check(&clustered, &texts, Some(("WylisNodeDown", &labels, " Its host is silent too.")))
+        .unwrap();
 }
