@@ -92,3 +92,32 @@ impl KeyProvider for NoKeys {
         Err(rustls::Error::General("this client has no private key".to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that rustls would offer and accept with ring, except what is left out on purpose.
+    #[test]
+    fn only_chacha20_and_private_keys_are_left_out() {
+        let (ours, theirs) = (provider(), rustls::crypto::ring::default_provider());
+        let mut suites: Vec<_> = theirs.cipher_suites.iter().map(|suite| suite.suite()).collect();
+        suites.retain(|suite| !format!("{suite:?}").contains("CHACHA20"));
+        let own: Vec<_> = ours.cipher_suites.iter().map(|suite| suite.suite()).collect();
+        assert_eq!(own, suites);
+        let groups = |provider: &CryptoProvider| {
+            provider.kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(groups(&ours), groups(&theirs));
+        let verified = |provider: &CryptoProvider| {
+            let algorithms = provider.signature_verification_algorithms;
+            let ids = |algorithms: &[&dyn rustls::pki_types::SignatureVerificationAlgorithm]| {
+                let ids = algorithms.iter();
+                ids.map(|one| (one.public_key_alg_id(), one.signature_alg_id())).collect::<Vec<_>>()
+            };
+            let schemes = algorithms.mapping.iter().map(|(scheme, all)| (*scheme, ids(all)));
+            (ids(algorithms.all), schemes.collect::<Vec<_>>())
+        };
+        assert_eq!(verified(&ours), verified(&theirs));
+    }
+}

@@ -118,7 +118,8 @@ pub(super) fn hosts(facts: &Facts<'_>, cells: &mut dyn Iterator<Item = Pair>) ->
 
 /// Whether something of the pods that these cells call down comes in, so that their network is not silent.
 pub(super) fn pods_speak(facts: &Facts<'_>, cells: &mut dyn Iterator<Item = Pair>) -> bool {
-    facts.arrivals(&cells.collect::<Vec<_>>()).0 > 0
+    let incoming = |pair: Pair| facts.cell(pair)?.incoming();
+    cells.filter_map(incoming).any(|incoming| incoming != Incoming::Nothing)
 }
 
 /// What rows say of the host of one target.
