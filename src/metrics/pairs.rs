@@ -162,7 +162,7 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge(
         SURVEYED,
         "pair",
-        "1 while the pair rests for a survey, and for about an hour afterwards: its longest gap is one of the survey; absent otherwise.",
+        "1 while the pair rests for a survey, and for about an hour afterwards: its longest gap may be one of the survey; absent otherwise.",
         |_| Vec::new(),
     ),
     Family {
