@@ -24,7 +24,7 @@ use crate::state::Snapshot;
 use crate::survey::{
     Command, MAX_RESULTS, PairNow, PairReport, PairResult, Plan, State, Status, Trial,
 };
-use crate::token::TokenKey;
+use crate::token::{Token, TokenKey};
 use crate::wire::{self, KeepAlive};
 use grants::{Contact, Grants, Refusal};
 
@@ -138,6 +138,7 @@ impl Survey {
         if named.token.and_then(|token| token.echo) != Some(own) || named.node == self.node {
             return Err(forbidden("only with the token of the pair"));
         }
+        self.check_peer(&named.node, own)?;
         let (from, now) = (&named.node, Instant::now());
         match command {
             Command::Claim(span) => self.change(|inner| {
@@ -175,6 +176,14 @@ impl Survey {
         Ok(Vec::new())
     }
 
+    /// Whether the token is that of a peer today, not of one that has left the list, or of an earlier instance.
+    fn check_peer(&self, node: &NodeName, own: Token) -> Result<(), Refusal> {
+        let snapshot = (self.snapshot)().ok_or((503, "the agent does not respond".to_owned()))?;
+        let record = snapshot.peers.iter().find(|record| record.peer.node == *node);
+        let is_current = record.is_some_and(|record| record.token(&self.key).own == own);
+        if is_current { Ok(()) } else { Err(forbidden("only from a peer")) }
+    }
+
     /// The surveyor begins the silence. Who speaks first, and who helps when that fails, does so on a thread.
     fn begin(self: &Arc<Self>, now: Instant, from: &NodeName, trial: Trial) -> Result<(), Refusal> {
         let speaks = trial.direction == Direction::Incoming;
@@ -183,8 +192,19 @@ impl Survey {
             Ok((number, inner.grants.resting(number).and_then(|rest| rest.contact)))
         })?;
         let survey = Arc::clone(self);
-        let Some(contact) = contact else { return Ok(()) };
-        self.spawn(move || survey.attend(number, contact, now, trial.gap, speaks))
+        let started = self.spawn(move || {
+            if let Some(contact) = contact {
+                survey.attend(number, contact, now, trial.gap, speaks);
+            }
+            survey.update(|inner| inner.grants.finish_attending());
+        });
+        if started.is_err() {
+            self.update(|inner| {
+                inner.grants.finish_attending();
+                inner.grants.end_rest(Some(from), "no thread was left");
+            });
+        }
+        started
     }
 
     /// Begins to survey a pair, on a thread.
@@ -320,3 +340,6 @@ impl Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ pub(super) mod request;
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::arguments::Options;
 use super::exit::Exit;
@@ -24,6 +24,10 @@ use request::Request;
 
 const PEERS_PATH: &str = "/api/v1/peers";
 const OK: u16 = 200;
+const NOT_YET: u16 = 503;
+/// How long a survey waits for an agent that has just started: some probes at the default interval.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(options: &Options) -> Result<Exit, Exit> {
     let addresses = fetch::resolve(&options.target)?;
@@ -51,7 +55,8 @@ pub(super) fn run(options: &Options) -> Result<Exit, Exit> {
             if !is_confirmed {
                 confirm()?;
             }
-            let document = command(&addresses, &Command::Start(targets.clone(), plan.clone()))?;
+            let begin = Command::Start(targets.clone(), plan.clone());
+            let document = wait_and_command(&addresses, &begin, options.json)?;
             if options.json {
                 return show(document, true);
             }
@@ -60,9 +65,33 @@ pub(super) fn run(options: &Options) -> Result<Exit, Exit> {
     }
 }
 
-/// Sends a command; the agent's document, or why it refused.
+/// Sends a command, once the agent is ready for it: right after its start, it has to know its peers first.
+fn wait_and_command(
+    addresses: &[SocketAddr],
+    command: &Command,
+    silently: bool,
+) -> Result<Vec<u8>, Exit> {
+    let began = Instant::now();
+    let mut told = silently;
+    loop {
+        let answer = fetch::command(addresses, &command.render())?;
+        if answer.0 != NOT_YET || began.elapsed() > PATIENCE {
+            return accepted(answer);
+        }
+        if !std::mem::replace(&mut told, true) {
+            print("the agent does not know all its peers yet: waiting\n")?;
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
 fn command(addresses: &[SocketAddr], command: &Command) -> Result<Vec<u8>, Exit> {
-    match fetch::command(addresses, &command.render())? {
+    accepted(fetch::command(addresses, &command.render())?)
+}
+
+/// The agent's document, or why it refused a command.
+fn accepted(answer: (u16, Vec<u8>)) -> Result<Vec<u8>, Exit> {
+    match answer {
         (OK, document) => Ok(document),
         (404 | 405, _) => Err(Exit::Failed("an older release without surveys".to_owned())),
         (_, reason) => {

@@ -15,6 +15,8 @@ use crate::wire;
 
 /// Time for all first claims: a client waits for 10 s.
 const CLAIMING: Duration = Duration::from_secs(7);
+/// The status of a refusal that ends by itself.
+const NOT_YET: u16 = 503;
 /// Time between two claims of an agent.
 const RENEWAL: Duration = Duration::from_secs(60);
 /// Time between two looks at the pairs of a round.
@@ -59,8 +61,11 @@ impl Survey {
         if let Err((_, reason)) = &begun {
             self.update(|inner| {
                 inner.grants.finish_own();
-                inner.status = Status::begun(&self.node, None);
-                inner.status.end(State::Refused, Some(reason.clone()));
+                // Results stay until the next survey.
+                if inner.status.results.is_empty() {
+                    inner.status = Status::begun(&self.node, None);
+                    inner.status.end(State::Refused, Some(reason.clone()));
+                }
             });
         }
         begun
@@ -77,6 +82,15 @@ impl Survey {
         {
             return Err((409, format!("{unknown} is no peer of {}", self.node)));
         }
+        // An agent that has just started has to know its peers first: none is left out for that.
+        let is_new = |record: &&Arc<PeerRecord>| {
+            record.verdict == Verdict::Unknown
+                || (record.verdict == Verdict::Up && self.contact(record).token.echo.is_none())
+        };
+        if let Some(new) = snapshot.peers.iter().find(is_new) {
+            let reason = format!("the token of {} is not known yet: try again soon", new.peer.node);
+            return Err((NOT_YET, reason));
+        }
         let mut claimed = Vec::new();
         for record in snapshot.peers.iter().filter(|record| is_up(record)) {
             let node = &record.peer.node;
@@ -86,10 +100,8 @@ impl Survey {
             }
             let contact = self.contact(record);
             if contact.token.echo.is_none() {
-                self.release(&claimed);
-                let reason =
-                    format!("the token of {node} is not known yet: try again in an interval");
-                return Err((409, reason));
+                log::warn!("survey without {node:?}: no request of it has come in");
+                continue;
             }
             match self.send(contact, &Command::Claim(LEASE)) {
                 Ok((OK, _)) => claimed.push(node.clone()),

@@ -7,7 +7,7 @@ use super::super::event_loop::EventLoop;
 use super::Survey;
 use super::grants::{Contact, Stage};
 use crate::name::NodeName;
-use crate::state::Surveyed;
+use crate::state::{Surveyed, Verdict};
 
 impl EventLoop {
     /// Follows what the survey has granted. Cheap without one.
@@ -17,12 +17,27 @@ impl EventLoop {
         for (node, result) in results {
             self.state.set_survey(&node, Surveyed { result, at: SystemTime::now() });
         }
+        self.look_at_holder(now, &survey);
         while let Some((node, stage)) = survey.stage(now) {
             let next = self.advance_rest(now, &survey, &node, stage);
             if next == Some(stage) {
                 return;
             }
             survey.set_stage(next);
+        }
+    }
+
+    /// A survey whose coordinator is gone ends here, though its claim holds for minutes.
+    fn look_at_holder(&self, now: Instant, survey: &Survey) {
+        let mut inner = survey.lock();
+        let Some(holder) = inner.grants.holder(now) else { return };
+        let record = self.state.get(holder).filter(|record| {
+            record.draining_until.is_none() && !matches!(record.verdict, Verdict::Down(_))
+        });
+        let token = record.map(|record| record.token(&survey.key).echo);
+        inner.grants.look(token);
+        if inner.grants.holder(now).is_none() {
+            survey.changed.notify_all();
         }
     }
 

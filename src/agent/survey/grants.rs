@@ -3,12 +3,15 @@
 //! One survey holds the agent at a time, and it rests with one peer at a time, each rest for a bounded time. What
 //! is granted here ends by itself, whatever becomes of the other end.
 
+mod rest;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::name::NodeName;
 use crate::survey::{MAX_GAP, MAX_TRIAL, PairResult, TrialReport};
-use crate::token::PairToken;
+use crate::token::{PairToken, Token};
+pub(super) use rest::{Rest, Stage};
 
 /// Why a command is refused: the status, and a line of text.
 pub(in crate::agent) type Refusal = (u16, String);
@@ -30,6 +33,9 @@ const _: () = assert!(
 /// Results that wait for the loop.
 const MAX_RESULTS: usize = 16;
 
+/// Why no survey begins while a pair of the last one is left.
+const ENDING: &str = "the last survey is just ending: try again in a minute";
+
 const FORBIDDEN: u16 = 403;
 const CONFLICT: u16 = 409;
 
@@ -40,63 +46,12 @@ pub(super) struct Contact {
     pub(super) token: PairToken,
 }
 
-/// How far a rest is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// It was asked for: the loop decides.
-    Asked,
-    /// Nothing is sent to the peer any more, but something may be in flight.
-    Settling,
-    /// Nothing is in flight.
-    Quiet,
-    /// Silence began then, at both ends.
-    Silent(Instant),
-    /// Over, or refused: the loop resumes the peer, if it rested.
-    Over(&'static str),
-}
-
-/// A rest.
-#[derive(Debug)]
-pub(super) struct Rest {
-    /// With this peer.
-    pub(super) peer: NodeName,
-    /// Unique in this process.
-    pub(super) number: u64,
-    /// This agent is the surveyor.
-    own: bool,
-    pub(super) stage: Stage,
-    began: Instant,
-    until: Instant,
-    pub(super) contact: Option<Contact>,
-    /// This agent speaks first.
-    speaks: bool,
-    /// The trial is over: what comes in from now on disturbs nothing.
-    complete: bool,
-    report: Option<TrialReport>,
-}
-
-impl Rest {
-    /// Whether the trial is over, as the end that spoke first says.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    fn end(&mut self, why: &'static str) {
-        if !matches!(self.stage, Stage::Over(_)) {
-            self.stage = Stage::Over(why);
-        }
-    }
-
-    /// Whether the peer is not probed.
-    fn is_in_effect(&self) -> bool {
-        matches!(self.stage, Stage::Settling | Stage::Quiet | Stage::Silent(_))
-    }
-}
-
 #[derive(Debug)]
 struct Claim {
     holder: NodeName,
     until: Instant,
+    /// The holder's own token: another process of it has another.
+    token: Option<Token>,
 }
 
 /// A run of a thread, which ends soon once it is stopped.
@@ -118,6 +73,8 @@ pub(super) struct Grants {
     pair: Option<Run>,
     claim: Option<Claim>,
     rest: Option<Rest>,
+    /// The thread of the peer's part of a trial runs.
+    attends: bool,
     /// With whom the last rest was, and why it ended.
     over: Option<(NodeName, &'static str)>,
     next: u64,
@@ -138,6 +95,7 @@ impl Grants {
             pair: None,
             claim: None,
             rest: None,
+            attends: false,
             over: None,
             next: 0,
             results: Vec::new(),
@@ -157,6 +115,11 @@ impl Grants {
         self.claim.as_ref().filter(|claim| now < claim.until || rests).map(|claim| &claim.holder)
     }
 
+    /// A thread of the last survey may be in a connection still, and would go on for the next one.
+    fn check_ended(&self) -> Result<(), Refusal> {
+        if self.pair.is_none() { Ok(()) } else { Err(conflict(ENDING)) }
+    }
+
     /// Begins a survey of this agent.
     pub(super) fn start(&mut self, now: Instant) -> Result<(), Refusal> {
         self.check()?;
@@ -166,6 +129,7 @@ impl Grants {
         if let Some(holder) = self.holder(now) {
             return Err(conflict(format!("a survey of {holder} goes on")));
         }
+        self.check_ended()?;
         self.claim = None;
         self.own = Some(Run { peer: None, stopped: false });
         Ok(())
@@ -222,7 +186,12 @@ impl Grants {
             return Err(conflict(format!("a survey of {holder} goes on")));
         }
         let is_new = known.is_none();
-        self.claim = Some(Claim { holder: from.clone(), until: now + span.min(MAX_LEASE) });
+        if is_new {
+            self.check_ended()?;
+        }
+        let token = self.claim.take().filter(|_| !is_new).and_then(|claim| claim.token);
+        let until = now + span.min(MAX_LEASE);
+        self.claim = Some(Claim { holder: from.clone(), until, token });
         Ok(is_new)
     }
 
@@ -234,6 +203,17 @@ impl Grants {
             self.stop_pair();
         }
         held
+    }
+
+    /// What the loop knows of the holder: `None` if it is gone, else its token, once known. Ends its survey here if
+    /// it is gone, or another process by now.
+    pub(super) fn look(&mut self, holder: Option<Option<Token>>) {
+        let Some(claim) = &mut self.claim else { return };
+        let is_other = |token: Token| *claim.token.get_or_insert(token) != token;
+        if holder.is_none_or(|token| token.is_some_and(is_other)) {
+            self.claim = None;
+            self.stop_pair();
+        }
     }
 
     fn stop_pair(&mut self) {
@@ -330,10 +310,18 @@ impl Grants {
             Stage::Silent(_) => return Err(conflict("the silence has begun")),
             Stage::Asked | Stage::Settling => return Err(conflict("busy")),
         }
+        if !rest.own && std::mem::replace(&mut self.attends, true) {
+            return Err(conflict("busy"));
+        }
         rest.stage = Stage::Silent(now);
         rest.speaks = speaks;
         rest.until = (now + gap + MAX_TRIAL + MARGIN).min(rest.began + MAX_REST);
         Ok(rest.number)
+    }
+
+    /// The thread of the peer's part of a trial has ended.
+    pub(super) fn finish_attending(&mut self) {
+        self.attends = false;
     }
 
     /// A request came in from a peer: it probes again, or stops.

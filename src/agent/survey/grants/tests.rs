@@ -215,6 +215,62 @@ fn a_pair_is_surveyed_for_the_holder_until_it_ends_or_its_claim_does() {
 }
 
 #[test]
+fn no_survey_begins_while_a_pair_of_the_last_one_is_left() {
+    let (now, coordinator, peer) = (Instant::now(), name("coordinator"), name("peer"));
+    let mut grants = claimed(now);
+    grants.begin_pair(now, Some(&coordinator), &peer).unwrap();
+    assert_eq!(grants.claim(now, &coordinator, LEASE), Ok(false), "renewed");
+    grants.release(now, &coordinator);
+    assert_eq!(reason(grants.claim(now, &name("other"), LEASE)), ENDING);
+    assert_eq!(reason(grants.start(now)), ENDING);
+    assert!(grants.pair_is_stopped(now), "it does not go on for another");
+    grants.finish_pair(&peer, PairResult::NOT_SURVEYED);
+    assert_eq!(grants.claim(now, &name("other"), LEASE), Ok(true));
+}
+
+#[test]
+fn a_survey_ends_when_its_coordinator_is_gone_or_another_process() {
+    let now = Instant::now();
+    let [first, second] = ["abcdefghij", "ABCDEFGHIJ"].map(|text| Token::read(text).unwrap());
+    let ends = |seen: &[Option<Option<Token>>]| {
+        let (mut grants, number) = silent(now, false, false);
+        seen.iter().for_each(|holder| grants.look(*holder));
+        let holds = grants.holder(now).is_some();
+        assert_eq!(holds, grants.resting(number).is_some(), "and with it the rest");
+        !holds
+    };
+    assert!(!ends(&[Some(None), Some(Some(first)), Some(Some(first)), Some(None)]));
+    assert!(ends(&[Some(Some(first)), Some(Some(second))]));
+    assert!(ends(&[None]) && ends(&[Some(Some(first)), None]));
+    // A renewal keeps the token of the first process.
+    let mut grants = claimed(now);
+    grants.look(Some(Some(first)));
+    grants.claim(now, &name("coordinator"), LEASE).unwrap();
+    grants.look(Some(Some(second)));
+    assert!(grants.holder(now).is_none());
+}
+
+#[test]
+fn one_thread_attends_a_trial_at_a_time() {
+    let (now, peer) = (Instant::now(), name("peer"));
+    let (mut grants, _) = silent(now, false, true);
+    grants.end_rest(Some(&peer), "enough");
+    assert!(follow(&mut grants, now));
+    grants.rest(now, &peer, HOLD, false).unwrap();
+    follow(&mut grants, now);
+    assert_eq!(reason(grants.begin(now, &peer, GAP, true)), "busy");
+    grants.finish_attending();
+    assert!(grants.begin(now, &peer, GAP, true).is_ok());
+    // A surveyor has a thread anyway.
+    let (mut grants, _) = silent(now, true, true);
+    grants.end_rest(Some(&peer), "enough");
+    follow(&mut grants, now);
+    grants.rest(now, &peer, HOLD, true).unwrap();
+    follow(&mut grants, now);
+    assert!(grants.begin(now, &peer, GAP, true).is_ok());
+}
+
+#[test]
 fn a_stop_ends_everything_and_nothing_begins_after_it() {
     let (now, peer) = (Instant::now(), name("peer"));
     let mut grants = Grants::new(true);
