@@ -13,7 +13,7 @@ mod tournament;
 use std::time::Duration;
 
 use crate::name::NodeName;
-use crate::probe::{Direction, FailureReason};
+use crate::probe::{Direction, FailureReason, Phase};
 pub use command::{Command, MAX_COMMAND};
 pub use search::Search;
 pub use status::{PairNow, PairReport, State, Status};
@@ -261,7 +261,9 @@ pub fn mark(report: &TrialReport) -> Mark {
             }
         }
         Err(FailureReason::Refused) => Mark::Refused,
-        Err(_) => Mark::Lost(None),
+        Err(reason) if reason.phase() == Phase::Connect => Mark::Lost(None),
+        // Established, so that the path was warm; the peer may have been suspended.
+        Err(_) => Mark::Unproven,
     };
     if mark == Mark::Warm || warm.iter().all(Attempt::is_well) { mark } else { Mark::Unproven }
 }

@@ -122,7 +122,7 @@ impl Survey {
         sender: &Sender,
     ) -> Result<Vec<u8>, Refusal> {
         if !sender.client.is_some_and(|client| client.to_canonical().is_loopback()) {
-            return Err(forbidden("only from this host, by its address or as localhost"));
+            return Err(forbidden("only from a loopback address, by an address or as localhost"));
         }
         match command {
             Command::Start(targets, plan) => self.start(targets, plan)?,
@@ -143,6 +143,7 @@ impl Survey {
         match command {
             Command::Claim(span) => self.change(|inner| {
                 if inner.grants.claim(now, from, span)? {
+                    log::info!("a survey of {from:?} begins");
                     inner.status = Status::begun(from, None);
                 }
                 Ok(())

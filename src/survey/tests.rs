@@ -25,7 +25,7 @@ fn marked(first: Attempt, warm: &[Attempt]) -> Mark {
 
 #[test]
 fn a_first_connection_is_compared_with_the_warm_ones() {
-    use FailureReason::{ConnectTimeout, Refused, Unreachable};
+    use FailureReason::{Closed, ConnectTimeout, Refused, ResponseTimeout, Unreachable};
     for (first, expected) in [
         (well(), Mark::Warm),
         // A busy host, and a handshake below this one that takes a round trip.
@@ -46,6 +46,9 @@ fn a_first_connection_is_compared_with_the_warm_ones() {
         (failed(ConnectTimeout), Mark::Lost(None)),
         (failed(Unreachable), Mark::Lost(None)),
         (failed(Refused), Mark::Refused),
+        // Established, so that the path was warm, and not answered: the agent may have been suspended.
+        (failed(ResponseTimeout), Mark::Unproven),
+        (failed(Closed), Mark::Unproven),
     ] {
         assert_eq!(marked(first, &[well(); WARM_ATTEMPTS]), expected, "{first:?}");
     }

@@ -64,7 +64,8 @@ const fn both_ways(overlay: Overlay, seconds: u64) -> ColdPath {
 }
 
 #[test]
-fn a_path_cold_after_3_s() {
+#[ignore = "takes a minute: make test-long"]
+fn slow_cold_after_3_s_in_vxlan() {
     finds(&both_ways(Overlay::Vxlan, 3), &[2850, 3050]);
 }
 
@@ -74,7 +75,8 @@ fn a_path_cold_after_3_s_for_one_side() {
 }
 
 #[test]
-fn a_nat_of_4_s() {
+#[ignore = "takes a minute: make test-long"]
+fn slow_nat_of_4_s() {
     finds(&ColdPath::NAT, &[3800, 4100]);
 }
 
