@@ -205,10 +205,14 @@ impl Survey {
     }
 
     /// Renews the claims, except where that would break a silence.
-    fn renew(&self, claimed: &[NodeName]) {
+    pub(super) fn renew(&self, claimed: &[NodeName]) {
         let Some(snapshot) = (self.snapshot)() else { return };
         for record in snapshot.peers.iter().filter(|record| claimed.contains(&record.peer.node)) {
-            if is_up(record) && !self.lock().grants.is_silent(&record.peer.node) {
+            if !is_up(record) {
+                continue;
+            }
+            // As a read: refused while it rests, and no silence begins before the answer.
+            if let Some(_read) = self.reads.begin(&record.peer.node) {
                 let _ = self.send(self.contact(record), &Command::Claim(LEASE));
             }
         }

@@ -410,12 +410,6 @@ impl Grants {
         self.rest.is_none()
     }
 
-    /// Whether this agent rests with the peer, in silence.
-    pub(super) fn is_silent(&self, peer: &NodeName) -> bool {
-        let silent = |rest: &&Rest| matches!(rest.stage, Stage::Silent(_));
-        self.rest.as_ref().filter(silent).is_some_and(|rest| rest.peer == *peer)
-    }
-
     /// The rest, for the loop. One whose time is over ends.
     pub(super) fn current(&mut self, now: Instant) -> Option<&mut Rest> {
         let rest = self.rest.as_mut()?;

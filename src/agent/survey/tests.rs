@@ -1,5 +1,8 @@
+use std::net::{SocketAddr, TcpListener};
+
 use super::*;
 use crate::peer::Peer;
+use crate::probe::{Answer, Outcome, ProbeKind, Report, Timings};
 use crate::state::{MeshState, Moment, StateSettings};
 use crate::token::PairToken;
 
@@ -15,6 +18,11 @@ fn instance(text: &str) -> Instance {
 
 /// The survey of `n1`, with the peer `n2` of an instance.
 fn survey(key: &TokenKey, of: &str) -> Arc<Survey> {
+    survey_of(key, of, None)
+}
+
+/// The same, with a peer that is up at this address.
+fn survey_of(key: &TokenKey, of: &str, up: Option<SocketAddr>) -> Arc<Survey> {
     let mut state = MeshState::new(StateSettings {
         failure_threshold: 3,
         interval: INTERVAL,
@@ -27,13 +35,31 @@ fn survey(key: &TokenKey, of: &str) -> Arc<Survey> {
     });
     let peer = Peer {
         node: name("n2"),
-        address: "10.0.0.2:9050".parse().unwrap(),
+        address: up.unwrap_or("10.0.0.2:9050".parse().unwrap()),
         other_addresses: Vec::new(),
         host: None,
         instance: Some(instance(of)),
         ready: None,
     };
     state.peers([peer].into_iter().collect(), INTERVAL);
+    let now = Moment::now();
+    if up.is_some() {
+        let timings = Timings { connect: INTERVAL, response: INTERVAL, total: INTERVAL };
+        state.begin(&name("n2"), 1);
+        state.report(
+            now,
+            &Report {
+                id: 1,
+                node: name("n2"),
+                due: now.instant,
+                started: now.instant,
+                ended: now.instant,
+                kind: ProbeKind::Blank,
+                outcome: Outcome::Success { timings, answer: Answer::default() },
+                kernel: None,
+            },
+        );
+    }
     let snapshot = Arc::new(state.snapshot(Moment::now()));
     let take = Box::new(move || Some(Arc::clone(&snapshot)));
     let own = (name("n1"), instance("i"));
@@ -89,4 +115,32 @@ fn a_start_before_the_peers_are_known_is_to_be_repeated() {
         "{reason}"
     );
     assert!(!survey.lock().grants.has_own());
+}
+
+#[test]
+fn no_claim_is_renewed_while_its_node_rests_with_this_agent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let survey = survey_of(&TokenKey::new(b"key"), "i", Some(listener.local_addr().unwrap()));
+    listener.set_nonblocking(true).unwrap();
+    let claimed = [name("n2")];
+    // From the moment at which it is to rest, also before the silence.
+    survey.reads.set_resting(Some(name("n2")));
+    survey.renew(&claimed);
+    assert!(listener.accept().is_err(), "a connection to a peer that rests");
+    survey.reads.set_resting(None);
+    std::thread::scope(|scope| {
+        scope.spawn(|| survey.renew(&claimed));
+        let end = Instant::now() + COMMAND_TIMEOUT;
+        let client = loop {
+            match listener.accept() {
+                Ok((client, _)) => break client,
+                Err(_) => assert!(Instant::now() < end, "no connection"),
+            }
+            std::thread::yield_now();
+        };
+        // Until it is answered, the peer is not quiet.
+        assert!(survey.reads.is_reading(&name("n2")));
+        drop(client);
+    });
+    assert!(!survey.reads.is_reading(&name("n2")));
 }

@@ -9,15 +9,23 @@ use crate::workload::Link;
 
 /// Longer than any path's toll.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// A connection over a warm path takes less than this, and over a cold one more.
-const SOON: Duration = Duration::from_millis(400);
+/// How long a connection over a lossy path may take to count as made at once.
+const AT_ONCE: Duration = Duration::from_millis(400);
 /// For how long a path without a rule is tried.
 const NEVER: Duration = Duration::from_secs(3);
 
+/// A connection over a warm path takes less than this, and over a cold one more: on a busy machine too.
+fn soon(toll: Toll) -> Duration {
+    match toll {
+        Toll::Held(time) if time < Duration::from_secs(1) => time.mul_f64(0.8),
+        _ => Duration::from_millis(900),
+    }
+}
+
 /// Connects from host 1 and from host 2 until neither suffers: host 1 first, which opens a NAT.
-fn warm(links: &[Link; 2]) {
+fn warm(links: &[Link; 2], soon: Duration) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !links.iter().all(|link| link.connect(PATIENCE).is_some_and(|took| took < SOON)) {
+    while !links.iter().all(|link| link.connect(PATIENCE).is_some_and(|took| took < soon)) {
         assert!(Instant::now() < deadline, "the path does not become warm");
     }
 }
@@ -38,17 +46,18 @@ fn follows_its_rule(path: &ColdPath) {
     network.shake_hands();
     let links = [Link::new(&network, 1, 2), Link::new(&network, 2, 1)];
     let laid = path.lay(&network);
+    let soon = soon(path.toll);
     let silence = path.after.iter().flatten().next().copied().unwrap_or(NEVER);
     for (link, after) in links.iter().zip(path.after) {
         for (gap, is_cold) in
             [(silence.mul_f64(0.9), false), (silence.mul_f64(1.1), after.is_some())]
         {
-            warm(&links);
+            warm(&links, soon);
             std::thread::sleep(gap);
             let took = link.connect(PATIENCE.min(path.limit()));
             println!("survey, control: {:?} after {gap:.1?}: {took:.1?}", path.toll);
             let fared =
-                if is_cold { paid(path.toll, took) } else { took.is_some_and(|t| t < SOON) };
+                if is_cold { paid(path.toll, took) } else { took.is_some_and(|t| t < soon) };
             assert!(fared, "{gap:?}, cold: {is_cold}, took {took:?}");
         }
     }
@@ -61,7 +70,8 @@ fn a_path_goes_cold_both_ways() {
 }
 
 #[test]
-fn a_path_goes_cold_both_ways_in_ip_in_ip() {
+#[ignore = "as its survey: make test-long"]
+fn slow_path_goes_cold_both_ways_in_ip_in_ip() {
     follows_its_rule(&ColdPath::both_ways(Overlay::IpInIp, Duration::from_secs(3)));
 }
 
@@ -105,7 +115,7 @@ fn a_lossy_path_loses_without_silence() {
     let listener = server.namespace.entrance().within(|| TcpListener::bind(target).unwrap());
     let client = network.host(1).workload.namespace.entrance();
     let laid = ColdPath::LOSSY.lay(&network);
-    let connect = || client.within(|| TcpStream::connect_timeout(&target, SOON));
+    let connect = || client.within(|| TcpStream::connect_timeout(&target, AT_ONCE));
     let lost = (0..20).filter(|_| connect().is_err()).count();
     // Half of them, on average.
     println!("survey, control: {lost} of 20 connections over a lossy path were not made at once");
