@@ -127,6 +127,12 @@ pub enum Experiment {
 }
 
 impl Experiment {
+    /// Whether it takes long: a question to a host may be asked together with others.
+    #[must_use]
+    pub const fn is_slow(&self) -> bool {
+        !matches!(self, Self::Host { .. })
+    }
+
     /// The address to which it connects.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {

@@ -61,7 +61,9 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
 fn describe(way: &str, largest: Option<LargestPacket>) -> String {
     match largest {
         Some(largest) => format!("largest packet {way} it: {largest}\n"),
-        None => format!("largest packet {way} it: unproven, since packets are lost at random\n"),
+        None => format!(
+            "largest packet {way} it: unproven, since small packets are lost as well, or too late\n"
+        ),
     }
 }
 
@@ -69,7 +71,9 @@ pub(super) fn describe_flows(trial: &FlowTrial) -> String {
     let mut text = format!("{} flows: ", trial.tried);
     match (&trial.dead, trial.failed.len()) {
         (_, 0) => text.push_str("all get through"),
-        (None, failed) => put!(text, "{failed} failed, unproven, since packets are lost at random"),
+        (None, failed) => {
+            put!(text, "{failed} failed, unproven: too few others always get through")
+        }
         (Some(dead), failed) if dead.is_empty() => {
             put!(text, "{failed} failed, none of them always")
         }

@@ -115,7 +115,7 @@ fn flows_are_told_with_the_ports_that_never_get_through() {
     assert_eq!(told(3, Some(0), 0), "16 flows: 3 failed, none of them always\n");
     assert_eq!(
         told(2, None, 1),
-        "16 flows: 2 failed, unproven, since packets are lost at random; 1 more met other errors\n"
+        "16 flows: 2 failed, unproven: too few others always get through; 1 more met other errors\n"
     );
     assert_eq!(
         told(2, Some(2), 0),

@@ -21,6 +21,9 @@ pub use mtu::largest_packet;
 
 /// Most experiments that wait.
 pub const MAX_EXPERIMENTS: usize = 32;
+/// Most of them that are slow: all but the questions to hosts, which so find room. Few, because one that has waited
+/// long is aimed where the peer was.
+const MAX_SLOW: usize = 4;
 
 /// Makes experiments. Dropping it drops those that wait.
 #[derive(Clone)]
@@ -48,7 +51,8 @@ impl Experimenter {
     #[must_use]
     pub fn submit(&self, node: NodeName, experiment: Experiment) -> bool {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.len() >= MAX_EXPERIMENTS {
+        let slow = state.waiting.iter().filter(|(_, waiting)| waiting.is_slow()).count();
+        if state.waiting.len() >= MAX_EXPERIMENTS || experiment.is_slow() && slow >= MAX_SLOW {
             return false;
         }
         state.waiting.push_back((node, experiment));
@@ -79,9 +83,9 @@ impl Inner {
     fn next(&self) -> Vec<(NodeName, Experiment)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = std::mem::take(&mut state.waiting);
-        let is_host = |(_, next): &(_, Experiment)| matches!(next, Experiment::Host { .. });
-        let (hosts, others) = waiting.into_iter().partition::<VecDeque<_>, _>(is_host);
-        state.waiting = others;
+        let (slow, hosts): (VecDeque<_>, _) =
+            waiting.into_iter().partition::<VecDeque<_>, _>(|(_, next)| next.is_slow());
+        state.waiting = slow;
         let mut next = Vec::from(hosts);
         if next.is_empty() {
             next.extend(state.waiting.pop_front());
@@ -130,6 +134,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::probe::Direction;
 
     fn host(address: SocketAddr) -> (NodeName, Experiment) {
         (NodeName::new("n1").unwrap(), Experiment::Host { address })
@@ -147,6 +152,19 @@ mod tests {
         assert!(accepted as f64 <= wylis_harness::bounds::worst_case("MAX_EXPERIMENTS"));
         all.cancel();
         assert!(all.submit(node, experiment));
+    }
+
+    #[test]
+    fn slow_experiments_leave_room_for_hosts() {
+        let all = Experimenter::new(|_| unreachable!("none runs"));
+        all.0.state.lock().unwrap().running = true;
+        let (node, host) = host("127.64.5.4:1".parse().unwrap());
+        let search = Experiment::Mtu { address: host.address(), direction: Direction::Outgoing };
+        let accepted = (0..100).filter(|_| all.submit(node.clone(), search.clone())).count();
+        assert_eq!(accepted, MAX_SLOW);
+        assert!(accepted as f64 <= wylis_harness::bounds::worst_case("MAX_SLOW"));
+        assert!(all.submit(node.clone(), host));
+        assert!(!all.submit(node, search));
     }
 
     #[test]

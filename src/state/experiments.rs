@@ -25,8 +25,8 @@ const MAX_DUE: usize = 32;
 const HOST_BASELINE: Duration = Duration::from_secs(300);
 
 impl MeshState {
-    /// The experiments that are due now, at most [`MAX_DUE`], in turns. Each must be begun or refused with
-    /// [`Self::begin_experiment`].
+    /// The experiments that are due now, at most [`MAX_DUE`], in turns: questions to hosts, then slow ones. Each must
+    /// be begun or refused with [`Self::begin_experiment`].
     #[must_use]
     pub fn due_experiments(&self, now: Moment) -> Vec<(NodeName, Experiment)> {
         let StateSettings { host_port, source, .. } = &self.settings;
@@ -39,9 +39,12 @@ impl MeshState {
             let host = (host, source.share(node, HOST_BASELINE));
             let situation = record.situation();
             let experiment = record.experiments.due(now, situation, host, &record.recent)?;
-            Some((node.clone(), experiment))
+            Some((node, experiment))
         });
-        due.take(MAX_DUE).collect()
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, experiment)| experiment.is_slow());
+        let first = due.into_iter().take(MAX_DUE);
+        first.map(|(node, experiment)| (node.clone(), experiment)).collect()
     }
 
     /// Records that an experiment was accepted, or could not be begun.

@@ -92,14 +92,16 @@ fn is_at_fault(verdict: Verdict, direction: Direction) -> bool {
     matches!(verdict, Verdict::Mtu(fault) if fault == direction || fault == Direction::Both)
 }
 
-/// What "at least" means where everything passes that the kernel sends: a router has named the size, or nothing
-/// is lost at the moment.
+/// What "at least" means where everything passes that the kernel sends: a router has named that size, or
+/// nothing is lost at the moment.
 fn judge(largest: LargestPacket, direction: Direction, peer: Situation) -> Option<LargestPacket> {
     let is_all = peer.path_mtu.is_some_and(|path_mtu| u32::from(largest.bytes) >= path_mtu);
     if largest.is_exact || !is_all {
         return Some(largest);
     }
-    let is_named = direction == Direction::Outgoing && peer.path_mtu < peer.largest_path_mtu;
+    let is_named = direction == Direction::Outgoing
+        && peer.path_mtu < peer.largest_path_mtu
+        && peer.path_mtu == Some(largest.bytes.into());
     is_named.then_some(LargestPacket { is_exact: true, ..largest })
 }
 
@@ -202,6 +204,7 @@ mod tests {
         let named = Some(LargestPacket { bytes: 1300, is_exact: true });
         assert_eq!(judge(at_least(1300), out, shrunk), named);
         assert_eq!(judge(at_least(1300), incoming, shrunk), None);
+        assert_eq!(judge(at_least(1500), out, shrunk), None, "it has grown again");
         assert_eq!(judge(FOUND, incoming, situation(OUT)), Some(FOUND));
     }
 }

@@ -283,6 +283,22 @@ fn other_failures_in_turns_are_no_question_of_flows() {
 }
 
 #[test]
+fn a_host_is_asked_before_any_search_although_all_other_peers_need_one() {
+    let peers =
+        (1..=99).map(|number| if number == 99 { with_host(99) } else { peer(number, None) });
+    let mut fixture = Fixture::new(peers);
+    for record in fixture.state.records.values_mut() {
+        Arc::make_mut(record).verdict = Verdict::Mtu(Direction::Outgoing);
+    }
+    fixture.fail(99);
+    let due = fixture.state.due_experiments(fixture.now);
+    let [(first, Experiment::Host { .. }), others @ ..] = due.as_slice() else { panic!("{due:?}") };
+    let is_search = |(_, other): &(_, Experiment)| matches!(other, Experiment::Mtu { .. });
+    assert_eq!((first, others.len()), (&name(99), 31));
+    assert!(others.iter().all(is_search), "{others:?}");
+}
+
+#[test]
 fn experiments_are_few_at_once_and_each_peer_has_its_turn() {
     let mut fixture = Fixture::new((1..=100).map(with_host));
     (1..=100).for_each(|number| drop(fixture.fail(number)));
