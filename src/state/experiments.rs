@@ -41,9 +41,8 @@ impl MeshState {
             let experiment = record.experiments.due(now, situation, host, &record.recent)?;
             Some((node, experiment))
         });
-        let mut due: Vec<_> = due.collect();
-        due.sort_by_key(|(_, experiment)| experiment.is_slow());
-        let first = due.into_iter().take(MAX_DUE);
+        let (slow, hosts): (Vec<_>, Vec<_>) = due.partition(|(_, due)| due.is_slow());
+        let first = hosts.into_iter().chain(slow).take(MAX_DUE);
         first.map(|(node, experiment)| (node.clone(), experiment)).collect()
     }
 

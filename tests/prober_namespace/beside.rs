@@ -208,6 +208,17 @@ fn nothing_is_proven_without_a_flow_that_failed_before_or_a_control() {
 }
 
 #[test]
+fn a_limit_of_connections_a_second_accuses_no_flow() {
+    let Some(link) = Link::new().map(Link::serve) else { return };
+    let address: SocketAddr = PEER_V4.parse().unwrap();
+    // Enough for four connections at once, as in the control.
+    link.reject("tcp flags syn limit rate over 10/second burst 4 packets drop");
+    let trial = link.within(|| try_flows(address, 64));
+    assert!(trial.failed.len() >= 4, "{trial:?}");
+    assert!(trial.dead.as_ref().is_none_or(Vec::is_empty), "{trial:?}");
+}
+
+#[test]
 fn loss_at_random_accuses_no_flow() {
     let Some(link) = Link::new().map(Link::serve) else { return };
     let address: SocketAddr = PEER_V4.parse().unwrap();

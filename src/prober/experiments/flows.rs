@@ -102,10 +102,10 @@ fn repeat(
     for _ in 0..tries {
         let mut dead = Vec::new();
         for some in suspects.chunks(AT_ONCE) {
-            let ports = control.iter().chain(some).map(|port| (address, Some(*port)));
-            let mut endings = connect_all(ports, WAIT);
-            let of_suspects = endings.split_off(control.len());
-            for (_, ending) in endings {
+            // The control is last: where connections are limited in number, it is what the limit drops.
+            let ports = some.iter().chain(control).map(|port| (address, Some(*port)));
+            let mut of_suspects = connect_all(ports, WAIT);
+            for (_, ending) in of_suspects.split_off(some.len()) {
                 match ending {
                     Ending::Connected(after) => {
                         sent += 1;

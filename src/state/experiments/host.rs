@@ -15,6 +15,8 @@ use crate::experiment::{Experiment, HostState};
 const FAILING: Duration = Duration::from_secs(60);
 /// The same after one look without an answer, which a lossy path explains.
 const CONFIRM: Duration = Duration::from_secs(5);
+/// Age of what was found, at which it is dropped if this host cannot ask again: it may have lost its route.
+const OUTDATED: Duration = Duration::from_secs(120);
 /// Looks without an answer after which a host is silent.
 const UNANSWERED: u8 = 2;
 
@@ -84,7 +86,13 @@ impl Host {
     }
 
     pub(super) fn end(&mut self, now: Moment, answered: Option<bool>) {
-        let Some(answered) = answered else { return };
+        let Some(answered) = answered else {
+            let age = self.at.and_then(|at| now.wall.duration_since(at).ok());
+            if self.failing && age.is_some_and(|age| age >= OUTDATED) {
+                (self.state, self.at) = (None, None);
+            }
+            return;
+        };
         self.answered |= answered;
         if self.began.is_none() {
             // It began before the first failure.

@@ -186,7 +186,7 @@ fn an_answer_to_an_earlier_question_tells_nothing_of_an_outage() {
 }
 
 #[test]
-fn what_could_not_be_asked_changes_nothing() {
+fn what_could_not_be_asked_changes_nothing_until_the_last_answer_is_old() {
     let mut fixture = answered_before();
     fixture.fail(1);
     assert_eq!(fixture.ask(true), Some(HostState::Answers));
@@ -194,6 +194,9 @@ fn what_could_not_be_asked_changes_nothing() {
     let experiment = fixture.start();
     fixture.finish(&experiment, Found::Host(None));
     assert_eq!((fixture.host(), fixture.until_due()), (Some(HostState::Answers), 60));
+    let experiment = fixture.start();
+    fixture.finish(&experiment, Found::Host(None));
+    assert_eq!((fixture.host(), fixture.until_due()), (None, 60), "not asked for two minutes");
     let due = fixture.due().unwrap();
     fixture.state.begin_experiment(fixture.now, &name(1), &due, false);
     assert_eq!(fixture.until_due(), 0, "a full queue");
