@@ -41,7 +41,8 @@ struct Raw {
     pacing_rates: [u64; 2],
     bytes_acked: u64,
     bytes_received: u64,
-    segs: [u32; 3],
+    segs: [u32; 2],
+    notsent_bytes: u32,
     min_rtt: u32,
     data_segs_in: u32,
     data_segs_out: u32,
@@ -285,7 +286,7 @@ pub(crate) struct Segments {
     pub(crate) sent: u32,
     /// Segments with data that were received.
     pub(crate) received: u32,
-    /// The peer has acknowledged everything.
+    /// The peer has acknowledged everything, and no window held anything back.
     pub(crate) all_acked: bool,
     received_mss: u32,
 }
@@ -310,7 +311,7 @@ pub(crate) fn read_segments(socket: impl AsFd) -> Option<Segments> {
         retransmits: raw.total_retrans,
         sent: raw.data_segs_out,
         received: raw.data_segs_in,
-        all_acked: raw.unacked == 0,
+        all_acked: raw.unacked == 0 && raw.notsent_bytes == 0,
         received_mss: raw.rcv_mss,
     })
 }
@@ -352,6 +353,19 @@ mod tests {
         let end = read_segments(&client).unwrap();
         assert_eq!((end.sent, end.received, end.retransmits), (1, 1, 0), "{end:?}");
         assert!(end.all_acked && end.largest_received(data) == data, "{end:?}");
+    }
+
+    #[test]
+    fn what_a_closed_window_holds_back_is_not_acknowledged() {
+        let listener = TcpListener::bind("127.64.5.5:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        while std::io::Write::write(&mut &client, &[b'x'; 65_536]).is_ok() {}
+        let deadline = Duration::from_secs(10);
+        wylis_harness::wait_until(deadline, "nothing is in flight", || {
+            read_raw(&client).unwrap().unacked == 0
+        });
+        assert!(!read_segments(&client).unwrap().all_acked);
     }
 
     #[test]
