@@ -82,7 +82,8 @@ fn slow_nat_of_4_s() {
 
 #[test]
 fn a_late_neighbour() {
-    finds(&ColdPath::NEIGHBOUR, &[3800, 4100]);
+    // On a busy machine the address is forgotten up to 0.15 s late.
+    finds(&ColdPath::NEIGHBOUR, &[3900, 4200]);
 }
 
 #[test]
