@@ -153,7 +153,8 @@ fn survey(config: &Config, events: &SyncSender<Event>, key: TokenKey) -> Survey 
     let (reader, waker) = (events.clone(), events.clone());
     let snapshot = Box::new(move || views::snapshot(&reader));
     let wake = Box::new(move || drop(waker.try_send(Event::SurveyChanged)));
-    Survey::new(own, key, config.survey, snapshot, wake)
+    let listen = config.listen.map(|address| address.ip());
+    Survey::new(own, key, (config.survey, listen), snapshot, wake)
 }
 
 /// The parts beside the loop.

@@ -41,6 +41,8 @@ pub(super) struct Survey {
     node: NodeName,
     instance: Instance,
     key: TokenKey,
+    /// The one address that the agent listens on; `None` for all.
+    address: Option<IpAddr>,
     snapshot: TakeSnapshot,
     /// Has the loop call [`follow`](super::event_loop::EventLoop).
     wake: Box<dyn Fn() + Send + Sync>,
@@ -70,7 +72,7 @@ impl Survey {
     pub(super) fn new(
         (node, instance): (NodeName, Instance),
         key: TokenKey,
-        enabled: bool,
+        (enabled, listen): (bool, Option<IpAddr>),
         snapshot: TakeSnapshot,
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
@@ -79,6 +81,7 @@ impl Survey {
             node,
             instance,
             key,
+            address: listen.filter(|address| !address.is_unspecified()),
             snapshot,
             wake,
             reads: Reads::default(),
@@ -121,14 +124,24 @@ impl Survey {
         command: Command,
         sender: &Sender,
     ) -> Result<Vec<u8>, Refusal> {
-        if !sender.client.is_some_and(|client| client.to_canonical().is_loopback()) {
-            return Err(forbidden("only from a loopback address, by an address or as localhost"));
+        if !sender.client.is_some_and(|client| self.is_own_host(client)) {
+            return Err(forbidden(
+                "only from the agent's own host: a loopback address or the one it listens on, by an address or as \
+                 localhost",
+            ));
         }
         match command {
             Command::Start(targets, plan) => self.start(targets, plan)?,
             _ => self.change(|inner| inner.grants.stop_own(Instant::now()))?,
         }
         Ok(self.json())
+    }
+
+    /// Whether a client is on this host: no other can finish a handshake from the agent's own address, since the answer
+    /// to it stays here.
+    fn is_own_host(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        client.is_loopback() || self.address.is_some_and(|own| own.to_canonical() == client)
     }
 
     /// A command of a peer, which proves itself by this agent's token.

@@ -23,6 +23,16 @@ fn survey(key: &TokenKey, of: &str) -> Arc<Survey> {
 
 /// The same, with a peer that is up at this address.
 fn survey_of(key: &TokenKey, of: &str, up: Option<SocketAddr>) -> Arc<Survey> {
+    survey_at(key, of, up, None)
+}
+
+/// The same of an agent that listens on this address.
+fn survey_at(
+    key: &TokenKey,
+    of: &str,
+    up: Option<SocketAddr>,
+    listen: Option<IpAddr>,
+) -> Arc<Survey> {
     let mut state = MeshState::new(StateSettings {
         failure_threshold: 3,
         interval: INTERVAL,
@@ -63,7 +73,7 @@ fn survey_of(key: &TokenKey, of: &str, up: Option<SocketAddr>) -> Arc<Survey> {
     let snapshot = Arc::new(state.snapshot(Moment::now()));
     let take = Box::new(move || Some(Arc::clone(&snapshot)));
     let own = (name("n1"), instance("i"));
-    Arc::new(Survey::new(own, key.clone(), true, take, Box::new(|| ())))
+    Arc::new(Survey::new(own, key.clone(), (true, listen), take, Box::new(|| ())))
 }
 
 #[test]
@@ -101,6 +111,28 @@ fn a_refused_start_leaves_the_results_of_the_last_survey() {
     assert_eq!(start(), 409);
     let status = survey.lock().status.clone();
     assert_eq!((status.state, status.results.len()), (State::Done, 1));
+}
+
+#[test]
+fn only_the_own_host_may_begin_or_end_a_survey() {
+    for (listen, client, expected) in [
+        (None, "127.0.0.1", 409),
+        (None, "::ffff:127.0.0.1", 409),
+        (None, "10.99.0.1", 403),
+        (Some("0.0.0.0"), "0.0.0.0", 403),
+        (Some("::"), "::", 403),
+        (Some("10.99.0.1"), "10.99.0.1", 409),
+        (Some("10.99.0.1"), "::ffff:10.99.0.1", 409),
+        (Some("10.99.0.1"), "127.0.0.1", 409),
+        (Some("10.99.0.1"), "10.99.0.2", 403),
+        (Some("fd00::1"), "fd00::1", 409),
+        (Some("fd00::1"), "fd00::2", 403),
+    ] {
+        let listen = listen.map(|address| address.parse().unwrap());
+        let survey = survey_at(&TokenKey::new(b"key"), "i", None, listen);
+        let person = Sender { named: None, client: Some(client.parse().unwrap()) };
+        assert_eq!(survey.command("stop", &person).0, expected, "{listen:?} {client}");
+    }
 }
 
 #[test]
