@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::discovery::fixed::Entry;
 use crate::name::{Instance, NodeName};
-pub(crate) use parse::duration as parse_duration;
+pub(crate) use parse::{duration as parse_duration, format_duration};
 pub(crate) use settings::listen_address;
 pub use settings::{DEFAULT_PORT, SETTINGS, Setting};
 pub(crate) use values::Values;

@@ -17,7 +17,7 @@ use crate::probe::{Direction, FailureReason, Phase};
 pub use command::{Command, MAX_COMMAND};
 pub use search::Search;
 pub use status::{PairNow, PairReport, State, Status};
-pub use text::{REMARKS, recommendation, seconds};
+pub use text::{REMARKS, all_warm, has_result, recommendation, seconds};
 pub use tournament::Tournament;
 
 /// The gaps to try, without others: 10, 30, 60, 120 and 300 s.
@@ -85,6 +85,12 @@ impl Plan {
     #[must_use]
     pub fn within(&self, budget: Duration) -> Self {
         Self { gaps: self.gaps.clone(), budget: budget.clamp(MIN_GAP, MAX_BUDGET) }
+    }
+
+    /// The time that one trial of the first gap may take.
+    #[must_use]
+    pub fn least(&self) -> Duration {
+        self.gaps.first().copied().unwrap_or_default() + MAX_TRIAL
     }
 
     /// How long one pair takes, as a rule: each gap in both directions, and a third for what is repeated.

@@ -16,8 +16,8 @@ use crate::name::NodeName;
 use crate::probe::Direction;
 use crate::state::Verdict;
 use crate::survey::{
-    Coldness, Command, PairNow, Plan, REMARKS, State, Status, Targets, Tournament, recommendation,
-    seconds,
+    Coldness, Command, PairNow, Plan, REMARKS, State, Status, Targets, Tournament, all_warm,
+    has_result, recommendation, seconds,
 };
 use crate::wire::SURVEY_PATH;
 use request::Request;
@@ -28,6 +28,11 @@ const NOT_YET: u16 = 503;
 /// How long a survey waits for an agent that has just started: some probes at the default interval.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the end of a survey that was stopped may take, and how often the agent is asked for it.
+const ENDING: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+/// So many peers are named where another was meant.
+const FEW: usize = 8;
 
 pub(super) fn run(options: &Options) -> Result<Exit, Exit> {
     let addresses = fetch::resolve(&options.target)?;
@@ -37,18 +42,24 @@ pub(super) fn run(options: &Options) -> Result<Exit, Exit> {
             show(document, options.json)
         }
         Request::Stop => {
-            let document = command(&addresses, &Command::Stop)?;
+            command(&addresses, &Command::Stop)?;
+            let (document, status) = ended(&addresses)?;
             if options.json {
-                show(document, true)
-            } else {
-                print("the survey has ended\n").map(|()| Exit::Healthy)
+                return show(document, true);
             }
+            let text = match status.state {
+                State::Running => "the survey is ending\n",
+                _ => "the survey has ended\n",
+            };
+            print(text).map(|()| Exit::Healthy)
         }
         Request::Start { targets, plan, is_confirmed } => {
-            let (text, missing) = announcement(&addresses, targets, plan)?;
-            if let Some(missing) = missing {
-                return Err(Exit::Failed(format!("{missing} is no peer of the agent")));
+            let document = fetch::document(&addresses, SURVEY_PATH)?;
+            let (node, status) = read(&document)?;
+            if let Some(problem) = already_running(&node, &status) {
+                return Err(Exit::Failed(problem));
             }
+            let text = announcement(&addresses, targets, plan)?;
             if !options.json {
                 print(&text)?;
             }
@@ -62,6 +73,30 @@ pub(super) fn run(options: &Options) -> Result<Exit, Exit> {
             }
             print("the survey has begun; wylis survey shows it\n").map(|()| Exit::Healthy)
         }
+    }
+}
+
+/// Why no other survey begins.
+pub(super) fn already_running(node: &NodeName, status: &Status) -> Option<String> {
+    let of = status.coordinator.as_ref().unwrap_or(node);
+    (status.state == State::Running).then(|| {
+        format!(
+            "refused: a survey of {of} goes on; see it with wylis survey, end it with wylis survey --stop, both at {of}'s \
+             agent"
+        )
+    })
+}
+
+/// The document of a survey that was stopped, once it has ended.
+fn ended(addresses: &[SocketAddr]) -> Result<(Vec<u8>, Status), Exit> {
+    let began = Instant::now();
+    loop {
+        let document = fetch::document(addresses, SURVEY_PATH)?;
+        let (_, status) = read(&document)?;
+        if status.state != State::Running || began.elapsed() > ENDING {
+            return Ok((document, status));
+        }
+        std::thread::sleep(POLL);
     }
 }
 
@@ -103,47 +138,63 @@ fn accepted(answer: (u16, Vec<u8>)) -> Result<Vec<u8>, Exit> {
     }
 }
 
-/// What a survey is going to do, and the first target that the agent does not know.
-fn announcement<'a>(
-    addresses: &[SocketAddr],
-    targets: &'a Targets,
-    plan: &Plan,
-) -> Result<(String, Option<&'a NodeName>), Exit> {
+/// What a survey is going to do.
+fn announcement(addresses: &[SocketAddr], targets: &Targets, plan: &Plan) -> Result<String, Exit> {
     let document = fetch::document(addresses, PEERS_PATH)?;
     let peers = Peers::read(&document).map_err(|error| fetch::unreadable(PEERS_PATH, error))?;
-    let up = peers.lines.iter().filter(|line| line.verdict == Verdict::Up);
-    let names: Vec<NodeName> = up.map(|line| line.node.clone()).collect();
-    let known = |name: &&NodeName| !peers.lines.iter().any(|line| line.node == **name);
-    let missing = match targets {
-        Targets::Peers(targets) => targets.iter().find(known),
-        Targets::Mesh => None,
-    };
-    let tournament = Tournament::new(&peers.node, targets, &names);
-    Ok((announce(&peers.node, &tournament, plan), missing))
+    let lines: Vec<(&NodeName, Verdict)> =
+        peers.lines.iter().map(|line| (&line.node, line.verdict)).collect();
+    if let Targets::Peers(targets) = targets
+        && let Some(problem) = targets.iter().find_map(|target| unfit(&peers.node, &lines, target))
+    {
+        return Err(Exit::Failed(problem));
+    }
+    let up = lines.iter().filter(|(_, verdict)| {
+        !matches!(verdict, Verdict::Down(_) | Verdict::Unknown | Verdict::Draining)
+    });
+    let names: Vec<NodeName> = up.map(|(node, _)| (*node).clone()).collect();
+    Ok(announce(&peers.node, &Tournament::new(&peers.node, targets, &names), plan))
+}
+
+/// Why a target cannot be surveyed. One of which nothing is known yet may be up soon.
+pub(super) fn unfit(
+    node: &NodeName,
+    peers: &[(&NodeName, Verdict)],
+    target: &NodeName,
+) -> Option<String> {
+    if target == node {
+        return Some(format!("{node} is this agent's own node: name the others"));
+    }
+    match peers.iter().find(|(peer, _)| *peer == target) {
+        Some((_, Verdict::Draining)) => Some(format!("{target} is draining")),
+        Some((_, Verdict::Down(reason))) => Some(format!("{target} is down ({reason})")),
+        Some(_) => None,
+        None if (1..=FEW).contains(&peers.len()) => {
+            let names: Vec<&str> = peers.iter().map(|(peer, _)| peer.as_str()).collect();
+            Some(format!("{node} has no peer {target}; its peers: {}", names.join(", ")))
+        }
+        None => Some(format!("{node} has no peer {target}")),
+    }
 }
 
 /// What a survey is going to do.
 pub(super) fn announce(node: &NodeName, tournament: &Tournament, plan: &Plan) -> String {
     let rounds = u32::try_from(tournament.rounds()).unwrap_or(u32::MAX);
     let expected = plan.pair_time().saturating_mul(rounds);
-    let mut text = match tournament.pairs() {
-        1 => format!("{node} surveys 1 pair"),
-        pairs => format!("{node} surveys {pairs} pairs"),
-    };
-    put!(text, " of {} nodes, ", tournament.nodes().len());
+    let pairs = count(tournament.pairs(), "pair");
+    let mut text = format!("{node} surveys {pairs} of {} nodes, ", tournament.nodes().len());
     if rounds > 1 {
         put!(text, "in {rounds} rounds one after the other, ");
     }
-    put!(text, "with gaps of {}: about {}", gaps(plan), age(expected));
-    if expected > plan.budget() {
-        put!(
-            text,
-            ", cut off after {}: what is left is reported as not surveyed",
-            age(plan.budget())
-        );
-    }
+    put!(text, "with gaps of {}: about {} if no path goes cold", gaps(plan), span(expected));
+    text.push_str("; a path that does is searched, which takes several times as long.\n");
+    put!(
+        text,
+        "It is cut off after {}: what is left is reported as not surveyed.\n",
+        span(plan.budget())
+    );
     text.push_str(
-        ".\nWhile a pair rests, its two agents send each other nothing. If only they keep the path warm, the first \
+        "While a pair rests, its two agents send each other nothing. If only they keep the path warm, the first \
          packets of workloads on it may be lost or late, as without Wylis.\n",
     );
     text
@@ -173,14 +224,17 @@ pub(super) fn is_consent(answer: &str) -> bool {
 
 /// Prints a document; unhealthy when a path goes cold.
 fn show(document: Vec<u8>, json: bool) -> Result<Exit, Exit> {
-    let (node, status) =
-        read_survey(&document).map_err(|error| fetch::unreadable(SURVEY_PATH, error))?;
+    let (node, status) = read(&document)?;
     if json {
         fetch::print_raw(document)?;
     } else {
         print(&render(&node, &status, now()))?;
     }
     Ok(exit(&status))
+}
+
+fn read(document: &[u8]) -> Result<(NodeName, Status), Exit> {
+    read_survey(document).map_err(|error| fetch::unreadable(SURVEY_PATH, error))
 }
 
 pub(super) fn exit(status: &Status) -> Exit {
@@ -194,8 +248,19 @@ fn now() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn age(time: Duration) -> String {
-    format_age(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+/// A time, to the minute from two of them on.
+pub(super) fn span(time: Duration) -> String {
+    let (seconds, minutes) = (time.as_secs(), (time.as_secs() + 30) / 60);
+    match (minutes / 60, minutes % 60) {
+        _ if seconds < 120 => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn gaps(plan: &Plan) -> String {
@@ -208,29 +273,12 @@ pub(super) fn render(node: &NodeName, status: &Status, now: u64) -> String {
     if status.state == State::Idle {
         return format!("{node}: no survey since the agent started\n");
     }
-    let mut text = format!("{node}: survey {}", status.state);
-    if let Some(reason) = &status.reason {
-        put!(text, " ({reason})");
-    }
-    put!(text, ", {} of {} pairs", status.results.len(), status.pairs);
-    if let Some(started) = status.started {
-        put!(text, ", begun {} ago", format_age(now.saturating_sub(started)));
-    }
-    if let Some(coordinator) = &status.coordinator {
-        put!(text, " by {coordinator}");
-    }
-    if let Some(end) = status.end {
-        match status.state {
-            State::Running => put!(text, ", ends in about {}", format_age(end.saturating_sub(now))),
-            _ => put!(text, ", ended {} ago", format_age(now.saturating_sub(end))),
-        }
-    }
-    text.push('\n');
+    let mut text = head(node, status, now);
     if let Some(plan) = &status.plan {
-        put!(text, "gaps of {}; at most {}\n", gaps(plan), age(plan.budget()));
+        put!(text, "gaps of {}; at most {}\n", gaps(plan), span(plan.budget()));
     }
     for PairNow { source, target, trial, trials } in &status.now {
-        put!(text, "{source} ↔ {target}: {trials} trials done");
+        put!(text, "{source} ↔ {target}: {} done", count((*trials).into(), "trial"));
         if let Some(trial) = trial {
             let arrow = if trial.direction == Direction::Incoming { '←' } else { '→' };
             put!(text, ", now {} ({source} {arrow} {target})", seconds(trial.gap));
@@ -239,6 +287,53 @@ pub(super) fn render(node: &NodeName, status: &Status, now: u64) -> String {
     }
     results(&mut text, status);
     text
+}
+
+/// The first line. An agent that only takes part knows its own pairs alone.
+fn head(node: &NodeName, status: &Status, now: u64) -> String {
+    let other = status.coordinator.as_ref().filter(|coordinator| *coordinator != node);
+    let is_running = status.state == State::Running;
+    let mut text = match other {
+        Some(other) if is_running => {
+            return format!("{node}: a survey of {other} goes on; ask {other} for its progress\n");
+        }
+        Some(other) => format!("{node}: a survey of {other}: {}", status.state),
+        None => format!("{node}: survey {}", status.state),
+    };
+    if let Some(reason) = &status.reason {
+        put!(text, " ({reason})");
+    }
+    if other.is_none() {
+        let done = status.results.iter().filter(|report| has_result(report)).count();
+        put!(text, ", {done} of {} surveyed", count(status.pairs, "pair"));
+    }
+    let ago = |time: u64| format_age(now.saturating_sub(time));
+    if let Some(started) = status.started {
+        put!(text, ", begun {} ago", ago(started));
+    }
+    match status.end {
+        Some(end) if is_running && end > now => {
+            put!(text, ", ends in about {}", span(Duration::from_millis(end - now)));
+        }
+        Some(_) if is_running && is_over_budget(status, now) => {
+            text.push_str(", ends soon: its time is over");
+        }
+        Some(_) if is_running => {
+            text.push_str(", takes longer than estimated: a gap is being searched");
+        }
+        Some(end) => put!(text, ", ended {} ago", ago(end)),
+        None => {}
+    }
+    if let Some(other) = other {
+        put!(text, "; ask {other} for its result");
+    }
+    text.push('\n');
+    text
+}
+
+fn is_over_budget(status: &Status, now: u64) -> bool {
+    let spent = status.started.map(|started| Duration::from_millis(now.saturating_sub(started)));
+    spent.zip(status.plan.as_ref()).is_some_and(|(spent, plan)| spent >= plan.budget())
 }
 
 fn results(text: &mut String, status: &Status) {
@@ -259,15 +354,24 @@ fn results(text: &mut String, status: &Status) {
     }
     let left = status.pairs.saturating_sub(status.results.len());
     if status.state != State::Running && left > 0 {
-        put!(text, "{left} pairs not surveyed\n");
+        put!(text, "{} not surveyed\n", count(left, "pair"));
     }
-    if !status.results.is_empty() {
+    if status.results.iter().any(has_result) {
         for remark in REMARKS {
             put!(text, "{remark}\n");
         }
     }
     if let Some((_, sentence)) = recommendation(&status.results) {
         put!(text, "{sentence}\n");
+    } else if let Some(gap) = all_warm(&status.results)
+        && status.state == State::Done
+        && left == 0
+    {
+        let gap = seconds(gap);
+        put!(
+            text,
+            "no path went cold up to {gap}: choose a third of the shortest timer you know of\n"
+        );
     }
 }
 

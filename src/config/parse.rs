@@ -27,7 +27,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Formats a duration in the largest unit that is exact.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     match duration.as_millis() {
         0 => "0s".to_owned(),
         hours if hours % 3_600_000 == 0 => format!("{}h", hours / 3_600_000),

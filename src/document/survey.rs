@@ -10,7 +10,7 @@ use crate::name::NodeName;
 use crate::probe::Direction;
 use crate::survey::{
     Coldness, MAX_GAPS, MAX_RESULTS, Mark, PairNow, PairReport, PairResult, Plan, REMARKS, State,
-    Status, Trial, recommendation,
+    Status, Trial, has_result, recommendation,
 };
 
 /// Longest reason, in characters.
@@ -161,9 +161,12 @@ pub fn survey_json(node: &NodeName, at: u64, status: &Status) -> Vec<u8> {
         pairs: status.pairs,
         now: status.now.iter().map(NowFields::new).collect(),
         results: status.results.iter().map(ResultFields::new).collect(),
-        interval_seconds: recommendation.as_ref().map(|(interval, _)| interval.as_secs_f64()),
+        interval_seconds: recommendation
+            .as_ref()
+            .and_then(|(interval, _)| *interval)
+            .map(|one| one.as_secs_f64()),
         recommendation: recommendation.map(|(_, text)| text),
-        remarks: if status.state == State::Idle { &[] } else { &REMARKS },
+        remarks: if status.results.iter().any(has_result) { &REMARKS } else { &[] },
     };
     let mut document = json(&SurveyDocument {
         version: VERSION,

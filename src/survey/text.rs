@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coldness, Mark, PairReport};
+use super::{Coldness, MIN_GAP, Mark, PairReport, PairResult};
 
 /// What a survey cannot silence, and what a success does not prove.
 pub const REMARKS: [&str; 3] = [
@@ -41,10 +41,10 @@ impl Coldness {
                     Mark::Refused | Mark::Warm | Mark::Unproven => String::new(),
                 };
                 let word = self.as_str();
-                let open = if is_close(gap, warm) {
-                    String::new()
-                } else {
-                    format!(", warm at {}", seconds(warm))
+                let open = match warm {
+                    _ if is_close(gap, warm) => String::new(),
+                    Duration::ZERO => ", shorter gaps not tried".to_owned(),
+                    warm => format!(", warm at {}", seconds(warm)),
                 };
                 format!("{word} after {gap_text}{open} ({marked} of {trials}{how})")
             }
@@ -53,20 +53,27 @@ impl Coldness {
 }
 
 /// Whether the search came to its end: the last warm gap is within 10 % of the cold one, or even the shortest gap
-/// is cold.
+/// that there is is cold.
 fn is_close(gap: Duration, warm: Duration) -> bool {
-    warm.is_zero() || gap - warm <= gap / 8
+    gap.saturating_sub(warm.max(MIN_GAP)) <= gap / 8
 }
 
-/// The interval to choose: a third of the shortest gap after which any direction goes cold, in whole seconds if it
-/// is at least one, with the sentence that says so; `None` if none was found to go cold.
+/// What to do if any direction goes cold, as a sentence, `None` if none does; and the interval to choose: a third of
+/// the shortest gap after which one does, in whole seconds if it is at least one, `None` if the search ended before
+/// anything was warm.
 #[must_use]
-pub fn recommendation(results: &[PairReport]) -> Option<(Duration, String)> {
+pub fn recommendation(results: &[PairReport]) -> Option<(Option<Duration>, String)> {
     let mut shortest: Option<(Duration, &PairReport, bool)> = None;
+    // Cold, with nothing below that was warm.
+    let mut open: Option<Duration> = None;
     for report in results {
         let directions = [(report.result.outgoing, false), (report.result.incoming, true)];
         for (coldness, is_reversed) in directions {
             if let Coldness::After { gap, warm, .. } = coldness {
+                if warm.is_zero() && !is_close(gap, warm) {
+                    open = Some(open.map_or(gap, |known| known.min(gap)));
+                    continue;
+                }
                 // Where the search ended early, the path may go cold right after the last warm gap.
                 let gap = if is_close(gap, warm) { gap } else { warm };
                 if shortest.is_none_or(|(known, ..)| gap < known) {
@@ -75,20 +82,46 @@ pub fn recommendation(results: &[PairReport]) -> Option<(Duration, String)> {
             }
         }
     }
+    if let Some(gap) = open {
+        let text = format!(
+            "a path goes cold within {}, and shorter gaps were not tried: survey again with shorter --gaps, such as \
+             1s,2s,5s",
+            seconds(gap)
+        );
+        return Some((None, text));
+    }
     let (gap, PairReport { source, target, .. }, is_reversed) = shortest?;
     let (from, to) = if is_reversed { (target, source) } else { (source, target) };
     let third = gap / 3;
-    let interval = if third.as_secs() > 0 {
-        Duration::from_secs(third.as_secs())
-    } else {
-        Duration::from_millis(u64::from(third.subsec_millis()) / 100 * 100)
+    let (interval, setting) = match third.as_secs() {
+        0 => {
+            let millis = u64::from(third.subsec_millis()) / 100 * 100;
+            (Duration::from_millis(millis), format!("{millis}ms"))
+        }
+        whole => (Duration::from_secs(whole), format!("{whole}s")),
     };
     let text = format!(
-        "choose WYLIS_INTERVAL ≤ {}: a third of the shortest ({from} → {to}, {})",
-        seconds(interval),
+        "choose WYLIS_INTERVAL={setting} or less: a third of the shortest ({from} → {to}, {})",
         seconds(gap)
     );
-    Some((interval, text))
+    Some((Some(interval), text))
+}
+
+/// Whether anything was found.
+#[must_use]
+pub fn has_result(report: &PairReport) -> bool {
+    report.result != PairResult::NOT_SURVEYED
+}
+
+/// The longest gap up to which every direction of these pairs was warm; `None` if one was not, or there is none.
+#[must_use]
+pub fn all_warm(results: &[PairReport]) -> Option<Duration> {
+    let directions = results.iter().flat_map(|one| [one.result.outgoing, one.result.incoming]);
+    let gaps = directions.map(|coldness| match coldness {
+        Coldness::WarmAt(gap) => Some(gap),
+        _ => None,
+    });
+    gaps.collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// Whole seconds, or tenths below 10 s, rounded down: a warning must not come late.

@@ -39,6 +39,11 @@ struct Running {
 impl Survey {
     /// Begins a survey that this agent coordinates: claims all peers that are up.
     pub(super) fn start(self: &Arc<Self>, targets: Targets, plan: Plan) -> Result<(), Refusal> {
+        if plan.budget() < plan.least() {
+            let least = plan.least().as_secs_f64();
+            let reason = format!("budget is too short for one trial of the first gap, {least} s");
+            return Err((409, reason));
+        }
         self.change(|inner| inner.grants.start(Instant::now()))?;
         let begun = self.claim_all(&targets).and_then(|claimed| {
             let tournament = Tournament::new(&self.node, &targets, &claimed);
@@ -46,6 +51,11 @@ impl Survey {
                 self.release(&claimed);
                 return Err((409, "none of the nodes is a peer that is up".to_owned()));
             }
+            log::info!(
+                "a survey of {} pairs begins, for {} s at most",
+                tournament.pairs(),
+                plan.budget().as_secs()
+            );
             self.update(|inner| {
                 let mut status = Status::begun(&self.node, Some(plan.clone()));
                 status.pairs = tournament.pairs();

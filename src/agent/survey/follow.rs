@@ -53,6 +53,7 @@ impl EventLoop {
         match stage {
             Stage::Asked => Some(match self.begin_rest(survey, node) {
                 Ok(contact) => {
+                    log::info!("rests with {node:?} for a survey");
                     survey.set_contact(contact);
                     Stage::Settling
                 }
@@ -63,9 +64,12 @@ impl EventLoop {
                 Some(if quiet { Stage::Quiet } else { stage })
             }),
             Stage::Quiet | Stage::Silent(_) => lost.or(Some(stage)),
-            Stage::Over(_) => {
+            Stage::Over(why) => {
                 survey.reads.set_resting(None);
                 let resumed = self.state.resume(now, node);
+                if resumed.is_some() {
+                    log::info!("probes {node:?} again, the rest is over: {why}");
+                }
                 self.apply(now, resumed.into_iter().collect());
                 None
             }

@@ -9,6 +9,8 @@ use crate::survey::{Command, MAX_TRIAL, PairResult, Plan, Search, Trial};
 
 /// After so long without a trial, the pair is given up: a search for an MTU, which may go on, takes a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A trial may end so much after the budget, as a budget for just one trial starts before the pair does.
+const SLACK: Duration = Duration::from_secs(5);
 /// After a trial without silence, and after one for which an end was busy.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_BUSY: Duration = Duration::from_millis(500);
@@ -21,7 +23,9 @@ impl Survey {
         let (mut last, mut trials, mut contact) = (began, 0, None);
         while let Some(trial) = next(&searches, trials) {
             let (now, needed) = (Instant::now(), trial.gap + MAX_TRIAL);
-            if now + needed > began + plan.budget() || self.lock().grants.pair_is_stopped(now) {
+            if now + needed > began + plan.budget() + SLACK
+                || self.lock().grants.pair_is_stopped(now)
+            {
                 break;
             }
             self.show(peer, Some(trial), trials);

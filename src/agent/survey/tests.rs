@@ -114,6 +114,20 @@ fn a_refused_start_leaves_the_results_of_the_last_survey() {
 }
 
 #[test]
+fn a_budget_below_one_trial_is_refused() {
+    let survey = survey(&TokenKey::new(b"key"), "i");
+    let person = Sender { named: None, client: Some("127.0.0.1".parse().unwrap()) };
+    let start = |budget: u32| {
+        let command = format!("start to=n9 gaps=1.5,5 budget={budget}");
+        let (status, reason) = survey.command(&command, &person);
+        (status, String::from_utf8(reason).unwrap())
+    };
+    let short = "budget is too short for one trial of the first gap, 21.5 s\n".to_owned();
+    assert_eq!(start(21), (409, short));
+    assert_eq!(start(22), (409, "n9 is no peer of n1\n".to_owned()));
+}
+
+#[test]
 fn only_the_own_host_may_begin_or_end_a_survey() {
     for (listen, client, expected) in [
         (None, "127.0.0.1", 409),

@@ -1,6 +1,6 @@
 //! The flags of `wylis survey`, read together.
 
-use crate::config::{Values, parse_duration};
+use crate::config::{Values, format_duration, parse_duration};
 use crate::name::NodeName;
 use crate::survey::{Command, MAX_COMMAND, Plan, Targets};
 
@@ -53,6 +53,13 @@ impl Request {
             let gaps = text.split(',').map(|gap| parse_duration(gap.trim()));
             Plan::new(gaps.collect::<Option<_>>()?, budget)
         });
+        if budget < plan.least() {
+            let text = values.get(BUDGET).map(|(_, text)| text.to_owned());
+            let gap = plan.gaps().first().copied().unwrap_or_default();
+            let [gap, least] = [gap, plan.least()].map(format_duration);
+            let problem = format!("too short for one trial of {gap}, which needs {least}");
+            values.reject(BUDGET, text.as_deref(), problem);
+        }
         if Command::Start(targets.clone(), plan.clone()).render().len() > MAX_COMMAND {
             values.reject(TO, None, "names too many nodes for one survey; use --all");
         }

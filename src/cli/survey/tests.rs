@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::cli::arguments::Options;
+use crate::probe::FailureReason;
 use crate::survey::{Mark, PairReport, PairResult, Trial};
 
 fn name(text: &str) -> NodeName {
@@ -54,6 +55,10 @@ fn wrong_flags_are_reported_with_their_bounds() {
                 .to_owned(),
         ),
         (
+            &["--all", "--gaps=1s,5s", "--budget=16s"],
+            "--budget = \"16s\": too short for one trial of 1s, which needs 21s".to_owned(),
+        ),
+        (
             &["--interval=1s"],
             "--interval = \"1s\": unknown flag; see wylis survey --help".to_owned(),
         ),
@@ -79,7 +84,8 @@ fn a_survey_says_first_what_it_does_and_how_long_it_takes() {
     assert_eq!(
         announced(5, &Targets::Mesh),
         "a surveys 10 pairs of 5 nodes, in 5 rounds one after the other, with gaps of 10 s, 30 s, 60 s, 120 s, 300 s: \
-         about 115 min.\n"
+         about 1 h 56 min if no path goes cold; a path that does is searched, which takes several times as long.\n\
+         It is cut off after 2 h: what is left is reported as not surveyed.\n"
             .to_owned()
             + warning
     );
@@ -88,11 +94,63 @@ fn a_survey_says_first_what_it_does_and_how_long_it_takes() {
     let long = Plan::new(vec![time(300)], time(600)).unwrap();
     let cut = announce(&names[0], &Tournament::new(&names[0], &Targets::Mesh, &names), &long);
     assert!(
-        cut.contains(
-            "about 66 min, cut off after 10 min: what is left is reported as not surveyed.\n"
-        ),
+        cut.contains(": about 1 h 7 min if no path") && cut.contains("cut off after 10 min: what"),
         "{cut}"
     );
+}
+
+#[test]
+fn a_target_that_cannot_be_surveyed_is_refused_with_the_reason() {
+    let names: Vec<NodeName> =
+        ["b", "oslo", "rome", "new"].into_iter().chain(["x"; FEW]).map(name).collect();
+    let down = Verdict::Down(FailureReason::ConnectTimeout);
+    let verdicts = [Verdict::Up, Verdict::Draining, down, Verdict::Unknown];
+    let all = verdicts.into_iter().chain([Verdict::Lossy; FEW]);
+    let peers: Vec<(&NodeName, Verdict)> = names.iter().zip(all).collect();
+    let told = |peers, target| unfit(&name("berlin"), peers, &name(target)).unwrap_or_default();
+    for (target, problem) in [
+        ("berlin", "berlin is this agent's own node: name the others"),
+        ("oslo", "oslo is draining"),
+        ("rome", "rome is down (connect_timeout)"),
+        ("nowhere", "berlin has no peer nowhere"),
+        ("b", ""),
+        ("new", ""),
+        ("x", ""),
+    ] {
+        assert_eq!(told(&peers, target), problem);
+    }
+    assert_eq!(told(&peers[..2], "nowhere"), "berlin has no peer nowhere; its peers: b, oslo");
+    assert_eq!(told(&[], "nowhere"), "berlin has no peer nowhere");
+}
+
+#[test]
+fn a_survey_that_goes_on_is_named_before_another_is_announced() {
+    let text = "refused: a survey of n1 goes on; see it with wylis survey, end it with wylis survey --stop, both at n1's \
+                agent";
+    let begun = |coordinator, state| {
+        already_running(&name("n1"), &Status { coordinator, state, ..Status::IDLE })
+    };
+    assert_eq!(begun(Some(name("n1")), State::Running).as_deref(), Some(text));
+    assert_eq!(begun(None, State::Running).as_deref(), Some(text));
+    let other = begun(Some(name("n2")), State::Running).unwrap();
+    assert!(other.contains("a survey of n2 goes on") && other.ends_with("n2's agent"), "{other}");
+    assert_eq!(begun(Some(name("n2")), State::Done), None);
+    assert_eq!(begun(None, State::Idle), None);
+}
+
+#[test]
+fn a_span_is_rounded_to_minutes() {
+    for (seconds, text) in [
+        (24, "24 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (1387, "23 min"),
+        (3599, "1 h"),
+        (6933, "1 h 56 min"),
+        (86_400, "24 h"),
+    ] {
+        assert_eq!(span(time(seconds)), text);
+    }
 }
 
 #[test]
@@ -136,7 +194,7 @@ fn status() -> Status {
 #[test]
 fn progress_and_results_are_rendered() {
     let expected = "\
-n1: survey running, 2 of 3 pairs, begun 23 min ago by n1, ends in about 46 min
+n1: survey running, 2 of 3 pairs surveyed, begun 23 min ago, ends in about 47 min
 gaps of 10 s, 30 s, 60 s, 120 s, 300 s; at most 2 h
 n2 ↔ node-3: 5 trials done, now 60 s (n2 ← node-3)
 node-3 → n1  cold after 31 s (3 of 3: first SYN lost, +1.0 s)
@@ -146,7 +204,7 @@ n1 → node-3  warm at 300 s
 warm proves nothing: other traffic may have kept the path warm
 not silenced: workloads, the control plane, and a Prometheus on one node that scrapes the other
 a direction is the one of the first packet: an answer that is lost on the way back looks like a late one
-choose WYLIS_INTERVAL ≤ 10 s: a third of the shortest (node-3 → n1, 31 s)
+choose WYLIS_INTERVAL=10s or less: a third of the shortest (node-3 → n1, 31 s)
 ";
     let node = name("n1");
     assert_eq!(render(&node, &status(), 2_400_000), expected);
@@ -155,13 +213,60 @@ choose WYLIS_INTERVAL ≤ 10 s: a third of the shortest (node-3 → n1, 31 s)
     let stopped =
         Status { state: State::Stopped, reason, now: Vec::new(), results: Vec::new(), ..status() };
     let expected = "\
-n1: survey stopped (node-3 is gone), 0 of 3 pairs, begun 100 min ago by n1, ended 30 min ago
+n1: survey stopped (node-3 is gone), 0 of 3 pairs surveyed, begun 100 min ago, ended 30 min ago
 gaps of 10 s, 30 s, 60 s, 120 s, 300 s; at most 2 h
 3 pairs not surveyed
 ";
     assert_eq!(render(&node, &stopped, 7_000_000), expected);
     assert_eq!(exit(&stopped), Exit::Healthy);
     assert_eq!(render(&node, &Status::IDLE, 0), "n1: no survey since the agent started\n");
+}
+
+#[test]
+fn the_first_line_is_true_at_any_time() {
+    let first = |node: &str, status: &Status, now| {
+        let text = render(&name(node), status, now);
+        text.lines().next().unwrap().to_owned()
+    };
+    let begun = "n1: survey running, 2 of 3 pairs surveyed, begun 71 min ago";
+    let late = ", takes longer than estimated: a gap is being searched";
+    assert_eq!(first("n1", &status(), 5_300_000), format!("{begun}{late}"));
+    let over = first("n1", &status(), 8_300_000);
+    assert!(over.ends_with(" ago, ends soon: its time is over"), "{over}");
+    // Pairs without a result are not surveyed.
+    let mut none = Status { state: State::Done, pairs: 1, ..status() };
+    none.results.truncate(1);
+    none.results[0].result = PairResult::NOT_SURVEYED;
+    let text = render(&name("n1"), &none, 5_300_000);
+    assert!(text.starts_with("n1: survey done, 0 of 1 pair surveyed, "), "{text}");
+    assert!(!text.contains(REMARKS[0]), "{text}");
+    // Another agent knows its own pairs alone.
+    let other = first("oslo", &status(), 5_300_000);
+    assert_eq!(other, "oslo: a survey of n1 goes on; ask n1 for its progress");
+    let ended = Status { state: State::Done, pairs: 0, ..status() };
+    assert_eq!(
+        first("oslo", &ended, 5_300_000),
+        "oslo: a survey of n1: done, begun 71 min ago, ended 100 s ago; ask n1 for its result"
+    );
+}
+
+#[test]
+fn where_all_is_warm_the_last_line_says_what_to_choose() {
+    let warm = |pairs, state| {
+        let mut status = Status { state, pairs, ..status() };
+        for report in &mut status.results {
+            report.result = PairResult {
+                outgoing: Coldness::WarmAt(time(5)),
+                incoming: Coldness::WarmAt(time(6)),
+            };
+        }
+        render(&name("n1"), &status, 5_300_000)
+    };
+    let last = "no path went cold up to 5 s: choose a third of the shortest timer you know of\n";
+    assert!(warm(2, State::Done).ends_with(last));
+    for text in [warm(3, State::Done), warm(2, State::Running), warm(2, State::Stopped)] {
+        assert!(!text.contains("no path went cold"), "{text}");
+    }
 }
 
 /// A server that gives this answer to each request.

@@ -65,7 +65,7 @@ fn it_tells_the_interval_and_what_the_results_do_not_prove() {
     assert_eq!(survey["interval_seconds"], 10.0);
     assert_eq!(
         survey["recommendation"],
-        "choose WYLIS_INTERVAL ≤ 10 s: a third of the shortest (a → c, 31 s)"
+        "choose WYLIS_INTERVAL=10s or less: a third of the shortest (a → c, 31 s)"
     );
     assert_eq!(survey["remarks"], json!(REMARKS));
     let lost = json!({
