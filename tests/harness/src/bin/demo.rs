@@ -6,7 +6,7 @@
 //! coloured unless `NO_COLOR` is set (<https://no-color.org>).
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,8 @@ const FRAME: Duration = Duration::from_millis(500);
 const PLAIN_FRAME: Duration = Duration::from_secs(4);
 /// A frozen agent must not delay a frame.
 const ROW_WITHIN: Duration = Duration::from_millis(200);
+/// How long the first picture waits for the agents' lists of pods.
+const LISTED_WITHIN: Duration = Duration::from_secs(10);
 /// Faster than the defaults, for a short demo.
 const SETTINGS: [(&str, &str); 5] = [
     ("WYLIS_INTERVAL", "1s"),
@@ -75,6 +77,8 @@ const SCENES: &[Scene] = &[
 
 struct Demo {
     mesh: Mesh,
+    /// Where the agents can be looked at.
+    place: String,
     stop: Arc<AtomicBool>,
     end: Option<Instant>,
     live: bool,
@@ -106,8 +110,10 @@ fn main() -> ExitCode {
     for node in NODES {
         mesh.add(node);
     }
+    let place = place(&mesh, &binary);
     let mut demo = Demo {
         mesh,
+        place,
         stop,
         end: seconds.map(|seconds| Instant::now() + seconds),
         live,
@@ -115,6 +121,10 @@ fn main() -> ExitCode {
         dead_pod: None,
         rolling: false,
     };
+    demo.wait_for_lists();
+    if !live {
+        say(&format!("{}\n{}", demo.place, legend()));
+    }
     for scene in SCENES.iter().cycle() {
         (scene.act)(&mut demo);
         if !demo.show(scene) {
@@ -129,6 +139,17 @@ fn main() -> ExitCode {
 impl Demo {
     fn over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| end <= Instant::now())
+    }
+
+    /// Waits until every agent lists all others, or long enough.
+    fn wait_for_lists(&self) {
+        let until = Instant::now() + LISTED_WITHIN;
+        let lists_all = |source: &&str| {
+            self.row(source)["peers"].as_array().is_some_and(|peers| peers.len() + 1 == NODES.len())
+        };
+        while Instant::now() < until && !self.over() && !NODES.iter().all(lists_all) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Shows a scene for its time; `false` when the demo is over.
@@ -172,6 +193,7 @@ impl Demo {
         if self.live {
             // Cursor home, and clear the screen below.
             picture.push_str("\x1b[H\x1b[J");
+            picture.push_str(&self.place);
         }
         picture.push_str(&format!("\n{text}\n\n{:>13}", "from \\ to"));
         for target in NODES {
@@ -196,13 +218,10 @@ impl Demo {
             let failed: u64 = rows.iter().map(|row| failures(row, target)).sum();
             picture.push_str(&format!("{failed:>13}"));
         }
-        picture.push_str(&format!(
-            "\n\nProbes each {}, timeout {}. \"failed\": probes of that column, as counted by the agents that run now.\n\
-             Cells: latency, or why the peer is down (no response: response_timeout); \"2 failed\": not yet down; \"…\": not tried yet;\n\
-             \"draining\": it said goodbye; \"not listed\": no pod there; \"-\": the row's agent does not answer.\n\
-             A round takes a minute. Ctrl-C ends the demo.\n",
-            SETTINGS[0].1, SETTINGS[1].1
-        ));
+        picture.push('\n');
+        if self.live {
+            picture.push_str(&format!("\n{}", legend()));
+        }
         say(&picture);
     }
 
@@ -210,6 +229,25 @@ impl Demo {
         let node = self.mesh.nodes.get(source);
         node.map(|node| node.agent.peers_within(ROW_WITHIN)).unwrap_or_default()
     }
+}
+
+/// Where the page is, and how to ask an agent from a terminal: the first one, which runs all the time.
+fn place(mesh: &Mesh, binary: &Path) -> String {
+    let address = mesh.agent(NODES[0]).address;
+    let folder = std::env::current_dir().unwrap_or_default();
+    let program = binary.strip_prefix(folder).unwrap_or(binary).display();
+    format!("Page: http://{address}/\nCommands: {program} peers --agent {address}\n")
+}
+
+/// What the pictures show.
+fn legend() -> String {
+    format!(
+        "Probes each {}, timeout {}. \"failed\": probes of that column, as counted by the agents that run now.\n\
+         Cells: latency, or why the peer is down (no response: response_timeout); \"2 failed\": not yet down; \"…\": not tried yet;\n\
+         \"draining\": it said goodbye; \"not listed\": no pod there; \"-\": the row's agent does not answer.\n\
+         A round takes a minute. Ctrl-C ends the demo.\n",
+        SETTINGS[0].1, SETTINGS[1].1
+    )
 }
 
 /// The failures that the row's agent counted for a node.
