@@ -407,7 +407,8 @@ impl EventLoop {
         let snapshot = self.state.snapshot(Moment::now());
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());
-        log::info!("draining for {:?}: goodbye to {} peers", self.drain, staying.len());
+        let peers = if staying.len() == 1 { "peer" } else { "peers" };
+        log::info!("draining for {:?}: goodbye to {} {peers}", self.drain, staying.len());
         self.draining = Some(Draining { until: now + self.drain, goodbyes: staying.len() });
         for record in staying {
             self.next_id += 1;

@@ -193,7 +193,7 @@ fn claim(
     let least = links.iter().map(|link| link.pairs).min().unwrap_or(0);
     let others = links.iter().map(|link| link.others).max().unwrap_or(0);
     let with = if links.iter().all(|link| link.pairs == link.others) {
-        format!("all {others} others")
+        if others == 2 { "both others".to_owned() } else { format!("all {others} others") }
     } else {
         format!("{} {least} of {others} others", form(&nodes, "", "at least")).trim().to_owned()
     };

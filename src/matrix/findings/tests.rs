@@ -324,7 +324,7 @@ fn a_congested_link_is_one_finding() {
          d: mo mo mo -",
         &["d's link: mtu with all 3 others, outgoing"],
     );
-    assert_says("*a: - . mi\nb: . - mi\nc: . . -", &["c's link: mtu with all 2 others, outgoing"]);
+    assert_says("*a: - . mi\nb: . - mi\nc: . . -", &["c's link: mtu with both others, outgoing"]);
 }
 
 #[test]

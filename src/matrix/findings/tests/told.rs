@@ -44,7 +44,7 @@ fn the_largest_packet_of_a_pair_is_told() {
 #[test]
 fn the_largest_packet_of_many_pairs_is_told() {
     let link = |a: &str, b: &str| sentences(&format!("*a: - . {a}\nb: . - {b}\nc: . . -"));
-    let with = "with all 2 others, outgoing";
+    let with = "with both others, outgoing";
     assert_eq!(
         link("mi=1337", "mi=1337"),
         [format!("c's link carries packets up to 1,337 bytes {with}; {SET}")]
@@ -94,7 +94,7 @@ fn flows_that_never_get_through_are_told() {
          b: . - %:1/2
          c: . . -",
         &[&format!(
-            "c's link: flaky (connect_timeout) with all 2 others, in both directions; 1 of 2 flows never gets through; {LOOK}"
+            "c's link: flaky (connect_timeout) with both others, in both directions; 1 of 2 flows never gets through; {LOOK}"
         )],
     );
 }
@@ -213,16 +213,16 @@ fn the_hosts_of_links_and_pairs_are_told() {
     };
     assert_eq!(
         link(".", "Xh"),
-        ["! c's link: down (connect_timeout) with all 2 others, incoming; its host answers"]
+        ["! c's link: down (connect_timeout) with both others, incoming; its host answers"]
     );
     assert_eq!(
         link(".", "XH"),
-        ["! c's link: down (connect_timeout) with all 2 others, incoming; nothing from its host"]
+        ["! c's link: down (connect_timeout) with both others, incoming; nothing from its host"]
     );
     assert_eq!(
         link("Xh", "."),
         [
-            "! c's link: down (connect_timeout) with all 2 others, outgoing; the hosts of the others answer"
+            "! c's link: down (connect_timeout) with both others, outgoing; the hosts of the others answer"
         ]
     );
     let group = |cell: &str| {
