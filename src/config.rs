@@ -112,8 +112,9 @@ pub fn help() -> String {
          Each setting is a flag or an environment variable; the flag wins.\n\n",
     );
     for setting in SETTINGS {
+        let default = if setting.default == "required" { "" } else { "default: " };
         text.push_str(&format!(
-            "  {:<26} {}\n  {:<26} {} [default: {}]\n",
+            "  {:<26} {}\n  {:<26} {} [{default}{}]\n",
             setting.flag(),
             setting.variable,
             "",

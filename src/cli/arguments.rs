@@ -171,7 +171,7 @@ impl Command {
                 "Probes any agent now; changes no counter of a pair",
             ),
             Self::Survey => (
-                "wylis survey [--to NODE,…] [--all] [--gaps TIMES] [--budget TIME] [--yes] [--stop] [--json]",
+                "wylis survey [--to NODE,…] [--all] [--gaps TIMES] [--budget TIME] [--yes] [--stop] [--agent HOST:PORT] [--json]",
                 "Finds out after which idle time paths go cold; without --to, --all or --stop, shows the survey",
             ),
         }
@@ -182,6 +182,18 @@ impl Command {
             Self::Peers | Self::Cluster => &[AGENT, JSON],
             Self::Probe => &[MTU, FLOWS, PROBE_JSON, COUNT, INTERVAL, TIMEOUT],
             Self::Survey => &SURVEY,
+        }
+    }
+
+    /// What its exit code 4 means.
+    const fn unhealthy(self) -> &'static str {
+        match self {
+            Self::Peers => "a peer is down or flaky",
+            Self::Cluster => "there is a finding",
+            Self::Probe => {
+                "a probe failed, a direction has a limit or is unproven, or a flow failed"
+            }
+            Self::Survey => "a path goes cold",
         }
     }
 
@@ -197,9 +209,10 @@ impl Command {
             }
             text.push('\n');
         }
-        text.push_str(
-            "  -h, --help         print this\n\nExit codes: 0 nothing is down, 1 error, 2 wrong usage, 4 a \
-             peer is down, a row is missing, a probe failed or a path goes cold.\n",
+        put!(
+            text,
+            "  -h, --help         print this\n\nExit codes: 0 nothing is wrong, 1 error, 2 wrong usage, 4 {}.\n",
+            self.unhealthy()
         );
         text
     }
@@ -252,6 +265,11 @@ impl Options {
         let flows = values.optional(FLOWS.name, "a number from 1 to 1000", |text| {
             text.parse().ok().filter(|flows| (1..=1000).contains(flows))
         });
+        for name in [COUNT.name, INTERVAL.name] {
+            if (mtu || flows.is_some()) && values.get(name).is_some() {
+                values.reject(name, None, "excludes --mtu and --flows");
+            }
+        }
         let interval = values.duration(INTERVAL.name, 100, 3_600_000);
         let timeout = values.duration(TIMEOUT.name, 10, 60_000);
         let survey = Request::read(&mut values);

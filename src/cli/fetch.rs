@@ -16,6 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest document: the command shares the 32 MiB of the pod with the agent.
 const MAX_LENGTH: usize = 12 * 1024 * 1024;
+/// What to do where no agent listens.
+const NAME_ONE: &str = "name one with --agent HOST:PORT, or set WYLIS_LISTEN as the agent has it";
 
 /// All addresses of a target.
 pub(super) fn resolve(target: &HostPort) -> Result<Vec<SocketAddr>, Exit> {
@@ -55,17 +57,30 @@ fn first<T>(
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        errors.push(format!("from {address}: {}", describe(error)));
-        let connected = match error {
-            FetchError::Failure(reason) => reason.phase() != Phase::Connect,
-            FetchError::Local(_) => false,
-            FetchError::TooLarge | FetchError::Status(_) => true,
-        };
-        if connected {
+        errors.push((address, error));
+        if !is_unconnected(error) && !matches!(error, FetchError::Local(_)) {
             break;
         }
     }
-    Err(Exit::Failed(format!("{what} {}", errors.join(", "))))
+    let is_silent = errors.iter().all(|(_, error)| is_unconnected(*error));
+    let tried = errors.iter().map(|&(address, error)| {
+        let reason = describe(error);
+        if is_silent {
+            format!("{address} ({reason})")
+        } else {
+            format!("from {address}: {reason}")
+        }
+    });
+    let tried = tried.collect::<Vec<_>>().join(", ");
+    Err(Exit::Failed(if is_silent {
+        format!("no agent answers at {tried}: {NAME_ONE}")
+    } else {
+        format!("{what} {tried}")
+    }))
+}
+
+fn is_unconnected(error: FetchError) -> bool {
+    matches!(error, FetchError::Failure(reason) if reason.phase() == Phase::Connect)
 }
 
 fn describe(error: FetchError) -> String {

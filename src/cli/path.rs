@@ -14,6 +14,8 @@ use crate::prober::{FlowTrial, largest_packet, try_flows};
 
 /// Source ports that a line lists.
 const LISTED: usize = 8;
+/// What can be behind an unproven result: the trials cannot tell which.
+const CAUSES: &str = " (random loss, or a filter on this host)";
 
 pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     let mut addresses = resolve(&options.target)?;
@@ -58,11 +60,13 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
     Ok(exit)
 }
 
-fn describe(way: &str, largest: Option<LargestPacket>) -> String {
+pub(super) fn describe(way: &str, largest: Option<LargestPacket>) -> String {
     match largest {
         Some(largest) => format!("largest packet {way} it: {largest}\n"),
+        // Trials were unclear or contradicted each other, or their time was over.
         None => format!(
-            "largest packet {way} it: unproven, since small packets are lost as well, or too late\n"
+            "largest packet {way} it: unproven: packets were lost or late, but no size was lost and passed \
+             consistently{CAUSES}\n"
         ),
     }
 }
@@ -72,7 +76,7 @@ pub(super) fn describe_flows(trial: &FlowTrial) -> String {
     match (&trial.dead, trial.failed.len()) {
         (_, 0) => text.push_str("all get through"),
         (None, failed) => {
-            put!(text, "{failed} failed, unproven: too few others always get through")
+            put!(text, "{failed} failed, unproven: too few others got through every time{CAUSES}")
         }
         (Some(dead), failed) if dead.is_empty() => {
             put!(text, "{failed} failed, none of them always")

@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::arguments::Options;
 use super::cluster::View;
 use super::paint::Paint;
-use super::path::describe_flows;
+use super::path::{describe, describe_flows};
 use super::probe::{Summary, combine, probe_in_order, render};
 use super::*;
 use crate::document::{Peers, read_matrix};
+use crate::experiment::LargestPacket;
 use crate::matrix::Matrix;
 use crate::name::NodeName;
 use crate::probe::{Answer, FailureReason, KernelView, LocalError, Outcome, Timings};
@@ -61,6 +62,12 @@ fn a_probe_needs_a_target_and_has_defaults() {
     assert_eq!(options(Command::Probe, &["n:1", "--flows=1000"], None).unwrap().flows, Some(1000));
     let errors = options(Command::Probe, &["n:1", "--flows", "0"], None).unwrap_err();
     assert_eq!(errors, ["--flows = \"0\": must be a number from 1 to 1000"]);
+    for instead in ["--mtu", "--flows=16"] {
+        let errors = options(Command::Probe, &["n:1", "--count=3", "--interval=1s", instead], None);
+        let expected =
+            ["--count: excludes --mtu and --flows", "--interval: excludes --mtu and --flows"];
+        assert_eq!(errors.unwrap_err(), expected);
+    }
     let errors = options(Command::Probe, &[], None).unwrap_err();
     assert_eq!(errors, ["HOST:PORT: is required: the agent to probe"]);
 }
@@ -101,6 +108,15 @@ fn all_wrong_arguments_are_reported_together_with_name_value_and_bound() {
 }
 
 #[test]
+fn an_unproven_size_is_told_without_a_guess_at_one_cause() {
+    let expected = "largest packet to it: unproven: packets were lost or late, but no size was lost and passed \
+                    consistently (random loss, or a filter on this host)\n";
+    assert_eq!(describe("to", None), expected);
+    let largest = LargestPacket { bytes: 1337, is_exact: true };
+    assert_eq!(describe("from", Some(largest)), "largest packet from it: 1,337 bytes\n");
+}
+
+#[test]
 fn flows_are_told_with_the_ports_that_never_get_through() {
     let told = |failed: u16, dead: Option<u16>, errors| {
         let ports = |count| (40_001..).take(usize::from(count)).collect();
@@ -115,7 +131,8 @@ fn flows_are_told_with_the_ports_that_never_get_through() {
     assert_eq!(told(3, Some(0), 0), "16 flows: 3 failed, none of them always\n");
     assert_eq!(
         told(2, None, 1),
-        "16 flows: 2 failed, unproven: too few others always get through; 1 more met other errors\n"
+        "16 flows: 2 failed, unproven: too few others got through every time (random loss, or a filter on this \
+         host); 1 more met other errors\n"
     );
     assert_eq!(
         told(2, Some(2), 0),
@@ -154,7 +171,18 @@ fn only_the_first_argument_names_a_command() {
     for ((usage, _), command) in COMMANDS.iter().zip(Command::ALL) {
         assert!(usage.starts_with(&format!("wylis {command}")));
         let help = command.help();
-        assert!(help.contains(usage) && help.contains("Exit codes"), "{help}");
+        assert!(help.contains(usage), "{help}");
+        let unhealthy = match command {
+            Command::Peers => "4 a peer is down or flaky",
+            Command::Cluster => "4 there is a finding",
+            Command::Probe => {
+                "4 a probe failed, a direction has a limit or is unproven, or a flow failed"
+            }
+            Command::Survey => "4 a path goes cold",
+        };
+        let codes =
+            format!("\n\nExit codes: 0 nothing is wrong, 1 error, 2 wrong usage, {unhealthy}.\n");
+        assert!(help.ends_with(&codes), "{help}");
     }
 }
 
@@ -185,7 +213,8 @@ fn a_document_comes_from_the_first_address_that_connects() {
     let second: SocketAddr = "127.99.3.4:9".parse().unwrap();
     assert_eq!(
         failed(&[refusing, second]),
-        "get /a from 127.99.3.1:9: refused, from 127.99.3.4:9: refused"
+        "no agent answers at 127.99.3.1:9 (refused), 127.99.3.4:9 (refused): name one with --agent HOST:PORT, or set \
+         WYLIS_LISTEN as the agent has it"
     );
     let error = format!("get /a from 127.99.3.1:9: refused, from {other}: bad_response");
     assert_eq!(failed(&[refusing, other, agent]), error, "the first that connects is the last");

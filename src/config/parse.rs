@@ -26,6 +26,17 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
 }
 
+/// What to say more of a text that has a space or several units, and so is no duration.
+pub(super) fn duration_hint(text: &str) -> &'static str {
+    let units = text.split(|letter: char| !letter.is_ascii_alphabetic());
+    let is_compound = units.filter(|unit| !unit.is_empty()).count() > 1;
+    if is_compound || text.trim().contains(char::is_whitespace) {
+        ": one number and one unit, without a space"
+    } else {
+        ""
+    }
+}
+
 /// Formats a duration in the largest unit that is exact.
 pub(crate) fn format_duration(duration: Duration) -> String {
     match duration.as_millis() {

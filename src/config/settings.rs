@@ -183,11 +183,11 @@ fn instance(values: &mut Values) -> (Option<Instance>, bool) {
 
 fn large_interval(values: &mut Values) -> Duration {
     let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
-    values.or_default(
-        LARGE_INTERVAL,
-        "0s for none, or a duration with its unit from 1s to 24h",
-        |text| parse::duration(text).filter(|value| value.is_zero() || range.contains(value)),
-    )
+    let hint = values.duration_hint(LARGE_INTERVAL);
+    let expected = format!("0s for none, or a duration with its unit from 1s to 24h{hint}");
+    values.or_default(LARGE_INTERVAL, &expected, |text| {
+        parse::duration(text).filter(|value| value.is_zero() || range.contains(value))
+    })
 }
 
 fn buckets(values: &mut Values) -> Vec<f64> {

@@ -98,6 +98,24 @@ fn all_wrong_settings_are_reported_together_with_name_value_and_bound() {
 }
 
 #[test]
+fn a_duration_with_a_space_or_two_units_is_told_to_have_neither() {
+    let bounds = "must be a duration with its unit, such as 10s, from 100ms to 1h";
+    let large = "must be 0s for none, or a duration with its unit from 1s to 24h";
+    for (flag, expected) in [("--interval", bounds), ("--large-interval", large)] {
+        for (text, hint) in [
+            ("1 s", ": one number and one unit, without a space"),
+            ("1h30m", ": one number and one unit, without a space"),
+            ("100h", ""),
+            ("10", ""),
+            ("1d", ""),
+        ] {
+            let errors = run(&[&format!("{flag}={text}")], REQUIRED).unwrap_err();
+            assert_eq!(errors, [format!("{flag} = {text:?}: {expected}{hint}")]);
+        }
+    }
+}
+
+#[test]
 fn a_misspelt_log_level_is_refused() {
     for (arguments, name) in [(&["--log", "inof"][..], "--log"), (&[], "WYLIS_LOG")] {
         let mut pairs = REQUIRED.to_vec();
@@ -214,6 +232,7 @@ fn help_lists_every_setting() {
     for setting in SETTINGS {
         assert!(help.contains(setting.variable) && help.contains(&setting.flag()));
     }
+    assert!(help.contains(" [required]\n") && help.contains(" [default: 10s]\n"), "{help}");
 }
 
 #[test]

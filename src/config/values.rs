@@ -133,14 +133,20 @@ impl Values {
         value.expect("the default is valid")
     }
 
+    /// What to say more of a duration that cannot be read.
+    pub(super) fn duration_hint(&self, key: &str) -> &'static str {
+        self.get(key).map_or("", |(_, text)| parse::duration_hint(text))
+    }
+
     /// A duration with its unit, from `min` to `max` milliseconds.
     pub(crate) fn duration(&mut self, key: &str, min: u64, max: u64) -> Duration {
         let [min, max] = [min, max].map(Duration::from_millis);
         let expected = format!(
-            "a duration with its unit, such as {}, from {} to {}",
+            "a duration with its unit, such as {}, from {} to {}{}",
             self.default(key),
             parse::format_duration(min),
-            parse::format_duration(max)
+            parse::format_duration(max),
+            self.duration_hint(key)
         );
         self.or_default(key, &expected, |text| {
             parse::duration(text).filter(|value| (min..=max).contains(value))

@@ -222,7 +222,7 @@ fn json_prints_the_sums_of_probes_as_one_document() {
     assert_eq!((&document["version"], &document["probes"]), (&1.into(), &3.into()));
     let seconds = |name: &str| document[name].as_f64().unwrap();
     assert!(0.0 < seconds("min_seconds") && seconds("mean_seconds") <= seconds("max_seconds"));
-    let (code, text, _) = run(&["probe", "127.99.1.3:9", "--json", "--count=1", "--mtu"]);
+    let (code, text, _) = run(&["probe", "127.99.1.3:9", "--json", "--mtu"]);
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &document["failed"]), (UNHEALTHY, &1.into()));
     assert_eq!((&document["node"], &document["min_seconds"]), (&Value::Null, &Value::Null));
@@ -234,7 +234,11 @@ fn a_command_without_an_answer_fails_with_the_reason() {
     let unused: SocketAddr = "127.99.1.1:9".parse().unwrap();
     let (code, out, error) = run(&["peers", "--agent", &unused.to_string()]);
     assert_eq!((code, out.as_str()), (FAILED, ""));
-    assert_eq!(error, "wylis: get /api/v1/peers from 127.99.1.1:9: refused\n");
+    assert_eq!(
+        error,
+        "wylis: no agent answers at 127.99.1.1:9 (refused): name one with --agent HOST:PORT, or set WYLIS_LISTEN as \
+         the agent has it\n"
+    );
     let (code, _, error) = run(&["cluster", "--agent", "nowhere.invalid:9050"]);
     assert_eq!(code, FAILED);
     assert!(error.starts_with("wylis: resolve nowhere.invalid: "), "{error}");
@@ -270,6 +274,8 @@ fn help_needs_no_settings() {
         let (code, out, error) = run(&[command, "--help", "--nonsense"]);
         assert_eq!((code, error.as_str()), (HEALTHY, ""));
         assert!(out.starts_with(&format!("Usage: wylis {command} ")), "{out}");
+        let usage = out.lines().next().unwrap();
+        assert_eq!(usage.contains("[--agent HOST:PORT]"), command != "probe", "{usage}");
     }
     assert!(run(&["--help"]).1.contains("wylis peers|cluster|probe|survey"));
 }
