@@ -52,7 +52,7 @@ impl Survey {
                 return Err((409, "none of the nodes is a peer that is up".to_owned()));
             }
             log::info!(
-                "a survey of {} pairs begins, for {} s at most",
+                "a survey begins, pairs: {}, for {} s at most",
                 tournament.pairs(),
                 plan.budget().as_secs()
             );
