@@ -26,8 +26,8 @@ const FRAME: Duration = Duration::from_millis(500);
 const PLAIN_FRAME: Duration = Duration::from_secs(4);
 /// A frozen agent must not delay a frame.
 const ROW_WITHIN: Duration = Duration::from_millis(200);
-/// How long the first picture waits for the agents' lists of pods.
-const LISTED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the first picture waits for the first probes of all agents.
+const PROBED_WITHIN: Duration = Duration::from_secs(10);
 /// Faster than the defaults, for a short demo.
 const SETTINGS: [(&str, &str); 5] = [
     ("WYLIS_INTERVAL", "1s"),
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
         dead_pod: None,
         rolling: false,
     };
-    demo.wait_for_lists();
+    demo.wait_for_probes();
     if !live {
         say(&format!("{}\n{}", demo.place, legend()));
     }
@@ -141,13 +141,15 @@ impl Demo {
         self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| end <= Instant::now())
     }
 
-    /// Waits until every agent lists all others, or long enough.
-    fn wait_for_lists(&self) {
-        let until = Instant::now() + LISTED_WITHIN;
-        let lists_all = |source: &&str| {
-            self.row(source)["peers"].as_array().is_some_and(|peers| peers.len() + 1 == NODES.len())
+    /// Waits until every agent has probed all others, or long enough.
+    fn wait_for_probes(&self) {
+        let until = Instant::now() + PROBED_WITHIN;
+        let has_probed_all = |source: &&str| {
+            let row = self.row(source);
+            let peers = row["peers"].as_array().into_iter().flatten();
+            peers.filter(|peer| peer["successes"].as_u64() > Some(0)).count() + 1 == NODES.len()
         };
-        while Instant::now() < until && !self.over() && !NODES.iter().all(lists_all) {
+        while Instant::now() < until && !self.over() && !NODES.iter().all(has_probed_all) {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
