@@ -156,8 +156,54 @@ fn slow_pairs_of_a_mesh_are_all_surveyed() {
 }
 
 #[test]
+#[ignore = "takes a minute: make test-long"]
+fn slow_cold_for_one_side_in_vxlan() {
+    finds(&ColdPath::ONE_SIDE.over(Overlay::Vxlan), &[2850, 3300]);
+}
+
+#[test]
+#[ignore = "takes two minutes: make test-long"]
+fn slow_cold_one_way_in_vxlan() {
+    finds(&ColdPath::ONE_WAY.over(Overlay::Vxlan), COARSE);
+}
+
+#[test]
+#[ignore = "takes a minute: make test-long"]
+fn slow_nat_of_4_s_in_ip_in_ip() {
+    finds(&ColdPath::NAT.over(Overlay::IpInIp), &[3800, 4100]);
+}
+
+#[test]
+#[ignore = "takes a minute: make test-long"]
+fn slow_late_neighbour_in_ip_in_ip() {
+    finds(&ColdPath::NEIGHBOUR.over(Overlay::IpInIp), &[3900, 4200]);
+}
+
+#[test]
+#[ignore = "takes a minute: make test-long"]
+fn slow_late_handshake_in_ip_in_ip() {
+    finds(&ColdPath::HANDSHAKE.over(Overlay::IpInIp), &[3800, 4100]);
+}
+
+#[test]
+#[ignore = "takes a minute: make test-long"]
+fn slow_never_cold_in_ip_in_ip() {
+    finds(&ColdPath::WARM.over(Overlay::IpInIp), &[1000, 3000]);
+}
+
+#[test]
 fn a_workload_keeps_a_cold_path_warm() {
-    let path = both_ways(Overlay::Vxlan, 3);
+    a_workload_keeps_warm(Overlay::Vxlan);
+}
+
+#[test]
+#[ignore = "takes a minute: make test-long"]
+fn slow_workload_in_ip_in_ip() {
+    a_workload_keeps_warm(Overlay::IpInIp);
+}
+
+fn a_workload_keeps_warm(overlay: Overlay) {
+    let path = both_ways(overlay, 3);
     let Some(mesh) = TunnelMesh::new(path.topology, FAST) else { return };
     let laid = path.lay(&mesh.network);
     let link = Link::new(&mesh.network, 1, 2);
@@ -176,7 +222,17 @@ fn a_workload_keeps_a_cold_path_warm() {
 #[test]
 #[ignore = "takes four minutes: make test-long"]
 fn slow_lossy_path_is_not_called_cold() {
-    let path = ColdPath::LOSSY;
+    no_figure_with_loss(Overlay::Vxlan);
+}
+
+#[test]
+#[ignore = "takes four minutes: make test-long"]
+fn slow_lossy_path_in_ip_in_ip() {
+    no_figure_with_loss(Overlay::IpInIp);
+}
+
+fn no_figure_with_loss(overlay: Overlay) {
+    let path = ColdPath::LOSSY.over(overlay);
     let Some(mesh) = TunnelMesh::new(path.topology, FAST) else { return };
     let survey = Survey::start(&mesh, 1, "n2", &[1000, 2000]);
     // The survey needs a peer that is up.

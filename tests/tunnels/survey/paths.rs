@@ -125,6 +125,11 @@ impl ColdPath {
         ..Self::WARM
     };
 
+    /// The same rule over another overlay.
+    pub(crate) const fn over(self, overlay: Overlay) -> Self {
+        Self { topology: Topology { overlay, ..self.topology }, ..self }
+    }
+
     /// The longest time that a control waits: WireGuard's own keepalive opens a NAT 10 s after its last packet.
     pub(crate) fn limit(&self) -> Duration {
         if self.toll == Toll::Barred { seconds(3) } else { Duration::MAX }
