@@ -165,6 +165,9 @@ impl Collector {
         host.namespace
             .sysctl("ipv4/neigh/eth0/retrans_time_ms", &RESOLUTION.as_millis().to_string());
         host.namespace.nft(faults::LOST_ARP);
+        // Host 2 would ask for host 1's address once its own entry is stale, and host 1 learn from the question.
+        let hour = Duration::from_secs(3600).as_millis().to_string();
+        network.host(2).namespace.sysctl("ipv4/neigh/eth0/base_reachable_time_ms", &hour);
         let (inside, tunnel) = (host.namespace.entrance(), host.wireguard.name().to_owned());
         let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
