@@ -11,7 +11,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::wireguard::{self, Peer, WireGuard};
 use wylis_harness::device::{Cable, IpInIp};
@@ -214,6 +214,22 @@ impl Network {
     /// Makes every pair of hosts establish its WireGuard session. Two handshakes that start at the same
     /// moment may both fail and retry after 5 s.
     pub(crate) fn shake_hands(&self) {
+        let mut next = Instant::now();
+        wait_until(Duration::from_secs(30), "every tunnel has a session", || {
+            // Again after a while, since the first datagram may be lost while the network is set up.
+            if Instant::now() >= next {
+                self.greet();
+                next += Duration::from_secs(6);
+            }
+            self.hosts.iter().all(|host| {
+                let joined = |other: &&Host| self.topology.joins(host.number, other.number);
+                host.wireguard.sessions() == self.hosts.iter().filter(joined).count()
+            })
+        });
+    }
+
+    /// Sends a datagram through every tunnel, from one end.
+    fn greet(&self) {
         for (at, host) in self.hosts.iter().enumerate() {
             let later = self.hosts[at + 1..].iter().map(|other| inner(other.number));
             host.namespace.entrance().within(|| {
@@ -222,12 +238,6 @@ impl Network {
                 later.for_each(|inner| drop(socket.send_to(b"", (inner, 9))));
             });
         }
-        wait_until(Duration::from_secs(30), "every tunnel has a session", || {
-            self.hosts.iter().all(|host| {
-                let joined = |other: &&Host| self.topology.joins(host.number, other.number);
-                host.wireguard.sessions() == self.hosts.iter().filter(joined).count()
-            })
-        });
     }
 
     /// Another host, as hosts that know its endpoint reach it.
