@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::answer::{Expected, Parsed, parse};
+use super::answer::Expected;
 use super::deadline_stream::{DeadlineStream, LATE};
+use super::exchange::{receive, unnamed_request};
 use super::failure::{Step, classify};
-use super::post::finish;
 use crate::probe::{FailureReason, LocalError, Outcome};
 use crate::survey::Attempt;
 use crate::tcp_info;
-use crate::wire::{KEEPALIVE_PATH, MAX_ANSWER};
 
 /// Opens a connection to an agent, and has it answer a blank request that names no sender.
 ///
@@ -46,7 +45,7 @@ fn open(
         DeadlineStream::open(address, deadline).map_err(error(Step::Open))?;
     let connected = connecting
         .map_err(error(Step::Open))
-        .and_then(|()| finish(&stream).map_err(error(Step::Connect)));
+        .and_then(|()| stream.finish_connect().map_err(error(Step::Connect)));
     let took = started.elapsed();
     if let Some(info) = tcp_info::read(&stream.stream) {
         attempt.syn_retransmits = u8::try_from(info.retransmits()).unwrap_or(u8::MAX);
@@ -54,19 +53,6 @@ fn open(
     }
     connected?;
     attempt.connect = Ok(took);
-    let request = format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    stream.send(request.as_bytes()).map_err(error(Step::Exchange))?;
-    let (mut buffer, mut filled) = ([0; MAX_ANSWER], 0);
-    loop {
-        let room = buffer.get_mut(filled..).unwrap_or_default();
-        match stream.read(room).map_err(error(Step::Exchange))? {
-            0 => return Err(Outcome::Failure(FailureReason::Closed)),
-            count => filled += count,
-        }
-        match parse(buffer.get(..filled).unwrap_or_default(), Expected::Blank) {
-            Parsed::Incomplete => {}
-            Parsed::Complete { .. } => return Ok(()),
-            _ => return Err(Outcome::Failure(FailureReason::BadResponse)),
-        }
-    }
+    stream.send(unnamed_request(address).as_bytes()).map_err(error(Step::Exchange))?;
+    receive(&stream, Expected::Blank, 0).map(drop)
 }

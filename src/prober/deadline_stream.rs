@@ -58,6 +58,12 @@ impl DeadlineStream {
         Ok((Self { stream: socket.into(), deadline }, connecting))
     }
 
+    /// Waits for the end of the handshake, until the deadline (connect(2), EINPROGRESS).
+    pub(super) fn finish_connect(&self) -> io::Result<()> {
+        self.wait(PollFlags::OUT)?;
+        self.stream.take_error()?.map_or(Ok(()), Err)
+    }
+
     pub(super) fn send(&self, mut request: &[u8]) -> io::Result<()> {
         let mut stream = &self.stream;
         while !request.is_empty() {

@@ -122,12 +122,14 @@ pub type ProbeResult = (Result<(NodeName, Timings, Answer), Outcome>, Option<Ker
 /// Sends one blank request, and accepts the answer of any node. It is a HEAD request that names no sender, so
 /// that the peer counts it for no node.
 pub fn probe_once(address: SocketAddr, budget: Duration) -> ProbeResult {
-    let request = &|_: Option<Info>| Request {
-        text: format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n"),
-        answer: 0,
-    };
+    let request = &|_: Option<Info>| Request { text: unnamed_request(address), answer: 0 };
     let (expected, started) = (Expected::Blank, Instant::now());
     Attempt { address, request, expected, budget, started, half_open: None, routes: None }.run()
+}
+
+/// A blank request that names no sender.
+pub(super) fn unnamed_request(address: SocketAddr) -> String {
+    format!("HEAD {KEEPALIVE_PATH} HTTP/1.1\r\nHost: {address}\r\n\r\n")
 }
 
 /// What is sent.

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use httparse::{EMPTY_HEADER, Response, Status};
-use rustix::event::PollFlags;
 
 use super::deadline_stream::DeadlineStream;
 use super::failure::Step;
@@ -57,16 +56,8 @@ fn connect(address: SocketAddr, deadline: Instant) -> Result<DeadlineStream, Fet
     let (stream, connecting) =
         DeadlineStream::open(address, deadline).map_err(|error| fetch_error(Step::Open, &error))?;
     connecting.map_err(|error| fetch_error(Step::Open, &error))?;
-    let connected = finish(&stream).map_err(|error| fetch_error(Step::Connect, &error));
+    let connected = stream.finish_connect().map_err(|error| fetch_error(Step::Connect, &error));
     connected.map(|()| stream)
-}
-
-/// Waits for the end of the handshake, until the deadline.
-pub(super) fn finish(stream: &DeadlineStream) -> io::Result<()> {
-    if !stream.wait_until(PollFlags::OUT, stream.deadline)? {
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    stream.stream.take_error()?.map_or(Ok(()), Err)
 }
 
 /// The status and the content, once both are complete.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::Survey;
-use super::grants::{Contact, SETTLING, Stage};
+use super::grants::{Contact, Rest, SETTLING, Stage};
 use crate::name::NodeName;
 use crate::probe::{Direction, FailureReason};
 use crate::prober;
@@ -138,6 +138,11 @@ impl Survey {
         !self.wait(until, |inner| inner.grants.resting(number).is_none())
     }
 
+    /// Waits until the trial of a rest is complete, or the rest has ended; `false` if neither is so by then.
+    fn wait_for_trial(&self, number: u64, until: Instant) -> bool {
+        self.wait(until, |inner| inner.grants.resting(number).is_none_or(Rest::is_complete))
+    }
+
     /// Speaks first after the gap. `None` if the rest ends before.
     fn speak(
         &self,
@@ -178,9 +183,7 @@ impl Survey {
         if !self.help(number, contact, since, gap) {
             let last = since + gap + MAX_TRIAL + WARM_AFTER;
             let warm = WARM_TIMEOUT * u32::try_from(WARM_ATTEMPTS).unwrap_or(u32::MAX);
-            self.wait(last + warm, |inner| {
-                inner.grants.resting(number).is_none_or(super::grants::Rest::is_complete)
-            });
+            self.wait_for_trial(number, last + warm);
         }
         self.lock().grants.resting(number)?;
         Some(TrialReport { gap, first: NO_ATTEMPT, warm: Vec::new(), disturbed: true })
@@ -188,9 +191,7 @@ impl Survey {
 
     /// Opens a connection if the other end may have failed to; `true` if the trial is over before.
     fn help(&self, number: u64, contact: Contact, since: Instant, gap: Duration) -> bool {
-        let over = self.wait(since + gap + MAX_TRIAL + HELP_AFTER, |inner| {
-            inner.grants.resting(number).is_none_or(super::grants::Rest::is_complete)
-        });
+        let over = self.wait_for_trial(number, since + gap + MAX_TRIAL + HELP_AFTER);
         if !over {
             let _ = prober::attempt(contact.address, WARM_TIMEOUT);
         }

@@ -10,8 +10,6 @@ mod search;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
-
 use self::search::{Next, Search, Trial};
 use super::super::answer::Expected;
 use super::super::deadline_stream::DeadlineStream;
@@ -63,11 +61,7 @@ fn attempt(address: SocketAddr, direction: Direction, bytes: u16) -> Option<Tria
     let (mut stream, connecting) = DeadlineStream::open_with(address, deadline, prepare).ok()?;
     let begun = Instant::now();
     connecting.ok()?;
-    if !stream.wait_until(PollFlags::OUT, deadline).ok()?
-        || stream.stream.take_error().ok()?.is_some()
-    {
-        return None;
-    }
+    stream.finish_connect().ok()?;
     let round_trip = begun.elapsed();
     let handshake = tcp_info::read_segments(&stream.stream)?;
     if handshake.retransmits > 0 {
