@@ -8,7 +8,6 @@ mod address;
 mod cache;
 mod cadence;
 mod error;
-mod file;
 pub mod fixed;
 pub mod kubernetes;
 mod log_on_change;

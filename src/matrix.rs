@@ -28,6 +28,8 @@ pub struct Row {
     clock: Option<ClockOffset>,
     /// The node that passed it on, if not its own.
     through: Option<NodeName>,
+    /// Of a past moment: the time that its cells cover.
+    past: Option<Past>,
     /// By the number of the node; cells beyond the end are unknown.
     cells: Vec<Option<Cell>>,
 }
@@ -37,7 +39,7 @@ impl Row {
     /// whose cells are in the order of the names.
     #[must_use]
     pub fn new(at: u64, age: u64, cells: Vec<Option<Cell>>) -> Self {
-        Self { at, age, clock: None, through: None, cells }
+        Self { at, age, clock: None, through: None, past: None, cells }
     }
 
     /// The same row, with what is known of the clock of its node.
@@ -77,11 +79,32 @@ impl Row {
         self.through.as_ref()
     }
 
+    /// The same row, of a past moment.
+    #[must_use]
+    pub fn of_the_past(self, past: Option<Past>) -> Self {
+        Self { past, ..self }
+    }
+
+    /// Of a past moment: the time that its cells cover, from [`Row::at`] on.
+    #[must_use]
+    pub fn past(&self) -> Option<Past> {
+        self.past
+    }
+
     /// The number of its cells, the unknown ones before the last known included.
     #[must_use]
     pub fn size(&self) -> usize {
         self.cells.len()
     }
+}
+
+/// What distinguishes a row of a past moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// Seconds that its cells cover.
+    pub seconds: u32,
+    /// The clock of its node was set back: this time has occurred before.
+    pub is_repeated: bool,
 }
 
 /// The row of a peer as it was read: each cell with the name of its node.
@@ -95,6 +118,8 @@ pub struct NamedRow {
     pub clock: Option<ClockOffset>,
     /// The node that passed it on, if not its own.
     pub through: Option<NodeName>,
+    /// Of a past moment: the time that its cells cover.
+    pub past: Option<Past>,
     /// In any order.
     pub cells: Vec<(NodeName, Cell)>,
 }
@@ -114,12 +139,20 @@ pub enum RowError {
     Surveyed,
     /// Not in this agent's list of peers, only in the rows of others.
     NoPeer,
+    /// Of a past moment: the peer's agent remembers nothing of it.
+    NotRemembered,
 }
 
 impl RowError {
     /// All that are no failure of the peer or the path.
-    pub const OTHERS: [Self; 5] =
-        [Self::TooLarge, Self::Busy, Self::Unsupported, Self::Surveyed, Self::NoPeer];
+    pub const OTHERS: [Self; 6] = [
+        Self::TooLarge,
+        Self::Busy,
+        Self::Unsupported,
+        Self::Surveyed,
+        Self::NoPeer,
+        Self::NotRemembered,
+    ];
 
     /// The error with this text.
     #[must_use]
@@ -142,6 +175,7 @@ impl RowError {
             Self::Unsupported => "unsupported",
             Self::Surveyed => "surveyed",
             Self::NoPeer => "no_peer",
+            Self::NotRemembered => "not_remembered",
         }
     }
 }
@@ -181,7 +215,8 @@ impl Matrix {
         };
         let cell = |record: &Arc<PeerRecord>| (record.peer.node.clone(), Cell::of(record, at));
         let cells = snapshot.peers.iter().map(cell).collect();
-        matrix.add(node, Ok(NamedRow { at, age: 0, clock: None, through: None, cells }));
+        matrix
+            .add(node, Ok(NamedRow { at, age: 0, clock: None, through: None, past: None, cells }));
         matrix
     }
 
@@ -239,7 +274,7 @@ impl Matrix {
         };
         let cells = self.names.iter().filter_map(cell).collect();
         let through = row.through.clone();
-        NamedRow { at: row.at, age: row.age, clock: row.clock, through, cells }
+        NamedRow { at: row.at, age: row.age, clock: row.clock, through, past: row.past, cells }
     }
 
     /// Orders the cells by number. A name without room is left out; one that occurs twice makes the
@@ -260,8 +295,8 @@ impl Matrix {
             RowError::TooLarge
         } else {
             self.cells += cells.len();
-            let NamedRow { at, age, clock, through, .. } = row;
-            return Ok(Row { at, age, clock, through, cells });
+            let NamedRow { at, age, clock, through, past, .. } = row;
+            return Ok(Row { at, age, clock, through, past, cells });
         };
         self.names.truncate(known);
         Err(refused)

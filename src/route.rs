@@ -34,6 +34,24 @@ pub enum Route {
     Survey,
     /// POST to `/api/v1/survey`: a command; the one that begins a survey asks the peers first.
     SurveyCommand,
+    /// `/api/v1/history`: what this agent remembers of its peers.
+    History,
+    /// `/api/v1/history/day`: the last day of the mesh, in words.
+    Day,
+    /// `/api/v1/history/SECONDS`: the matrix of a past moment.
+    PastMatrix(u64),
+    /// `/api/v1/history/SOURCE/TARGET`: what the source remembers of one pair.
+    PastPair(NodeName, NodeName),
+    /// `/api/v1/past/row/SECONDS`: this node's row of a past moment, which collectors read.
+    PastRow(u64),
+    /// `/api/v1/past/row/SECONDS/NODE`: that of a peer, fetched from it for a collector that does not reach it.
+    PastRowOf(u64, NodeName),
+    /// `/api/v1/past/faults`: when this node's peers were not up, which collectors read.
+    Faults,
+    /// `/api/v1/past/faults/NODE`: the same of a peer, fetched from it for a collector that does not reach it.
+    FaultsOf(NodeName),
+    /// `/api/v1/past/peers/NODE`: what this agent remembers of one peer.
+    PastPeer(NodeName),
     /// `/`: the page.
     Page,
     /// Any other path.
@@ -89,9 +107,10 @@ impl<T> Lanes<T> {
 const MATRIX_PATH: &str = "/api/v1/cluster";
 const PEERS_PATH: &str = "/api/v1/peers";
 const HEALTH_PATH: &str = "/api/v1/health";
+const DAY_PATH: &str = "/api/v1/history/day";
 
 /// The routes without names in their path.
-const PLAIN: [(&str, Route); 10] = [
+const PLAIN: [(&str, Route); 11] = [
     (wire::KEEPALIVE_PATH, Route::KeepAlive),
     ("/metrics", Route::Metrics),
     ("/healthz", Route::Healthz),
@@ -101,12 +120,13 @@ const PLAIN: [(&str, Route); 10] = [
     (MATRIX_PATH, Route::Matrix),
     (HEALTH_PATH, Route::Health),
     (wire::SURVEY_PATH, Route::Survey),
+    (wire::HISTORY_PATH, Route::History),
     ("/", Route::Page),
 ];
 
 impl Route {
     /// All values of [`Route::label`].
-    pub const LABELS: [&str; 11] = [
+    pub const LABELS: [&str; 12] = [
         wire::KEEPALIVE_PATH,
         "/metrics",
         "/healthz",
@@ -116,6 +136,7 @@ impl Route {
         MATRIX_PATH,
         HEALTH_PATH,
         wire::SURVEY_PATH,
+        wire::HISTORY_PATH,
         "/",
         "other",
     ];
@@ -139,7 +160,35 @@ impl Route {
         {
             return Self::Pair(source, target);
         }
-        Self::Unknown
+        Self::of_the_past(path).unwrap_or(Self::Unknown)
+    }
+
+    fn of_the_past(path: &str) -> Option<Self> {
+        let name = |text: &str| NodeName::new(text).ok();
+        if path == DAY_PATH {
+            return Some(Self::Day);
+        }
+        if path == wire::FAULTS_PATH {
+            return Some(Self::Faults);
+        }
+        let after = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');
+        if let Some(rest) = after(wire::HISTORY_PATH) {
+            return Some(match rest.split_once('/') {
+                Some((source, target)) => Self::PastPair(name(source)?, name(target)?),
+                None => Self::PastMatrix(seconds(rest)?),
+            });
+        }
+        if let Some(rest) = after(wire::PAST_ROW_PATH) {
+            return Some(match rest.split_once('/') {
+                Some((at, node)) => Self::PastRowOf(seconds(at)?, name(node)?),
+                None => Self::PastRow(seconds(rest)?),
+            });
+        }
+        let of_a_peer = |prefix: &str| after(prefix).and_then(name);
+        if let Some(node) = of_a_peer(wire::FAULTS_PATH) {
+            return Some(Self::FaultsOf(node));
+        }
+        of_a_peer(wire::PAST_PEER_PATH).map(Self::PastPeer)
     }
 
     /// The value of the label `route`; a path with names counts under its prefix.
@@ -155,6 +204,15 @@ impl Route {
             Self::Matrix | Self::Pair(..) => MATRIX_PATH,
             Self::Health => HEALTH_PATH,
             Self::Survey | Self::SurveyCommand => wire::SURVEY_PATH,
+            Self::History
+            | Self::Day
+            | Self::PastMatrix(_)
+            | Self::PastPair(..)
+            | Self::PastRow(_)
+            | Self::PastRowOf(..)
+            | Self::Faults
+            | Self::FaultsOf(_)
+            | Self::PastPeer(_) => wire::HISTORY_PATH,
             Self::Page => "/",
             Self::Unknown => "other",
         }
@@ -164,14 +222,32 @@ impl Route {
     #[must_use]
     pub const fn lane(&self) -> Lane {
         match self {
-            Self::Metrics | Self::Peers | Self::Peer(_) | Self::Row | Self::Survey | Self::Page => {
-                Lane::Bulk
-            }
-            Self::Matrix | Self::Health => Lane::Gathered,
-            Self::Pair(..) | Self::RowOf(_) | Self::SurveyCommand => Lane::Pair,
+            Self::Metrics
+            | Self::Peers
+            | Self::Peer(_)
+            | Self::Row
+            | Self::Survey
+            | Self::History
+            | Self::PastRow(_)
+            | Self::Faults
+            | Self::PastPeer(_)
+            | Self::Page => Lane::Bulk,
+            Self::Matrix | Self::Health | Self::Day | Self::PastMatrix(_) => Lane::Gathered,
+            Self::Pair(..)
+            | Self::RowOf(_)
+            | Self::PastPair(..)
+            | Self::PastRowOf(..)
+            | Self::FaultsOf(_)
+            | Self::SurveyCommand => Lane::Pair,
             Self::KeepAlive | Self::Healthz | Self::Readyz | Self::Unknown => Lane::Small,
         }
     }
+}
+
+/// Unix seconds in a path: digits alone, so that one moment has one path.
+fn seconds(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| is_plain)
 }
 
 #[cfg(test)]
@@ -193,6 +269,43 @@ mod tests {
             "/api/v1/peers/",
             "/api/v1/cluster/a",
             "/api/v1/clustera/b",
+        ] {
+            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_past_has_one_label_and_the_lanes_of_the_present() {
+        let name = |text: &str| NodeName::new(text).unwrap();
+        for (path, route, lane) in [
+            ("/api/v1/history", Route::History, Lane::Bulk),
+            ("/api/v1/history/day", Route::Day, Lane::Gathered),
+            ("/api/v1/history/1764500000", Route::PastMatrix(1_764_500_000), Lane::Gathered),
+            ("/api/v1/history/a/1", Route::PastPair(name("a"), name("1")), Lane::Pair),
+            ("/api/v1/past/row/17", Route::PastRow(17), Lane::Bulk),
+            ("/api/v1/past/row/17/a", Route::PastRowOf(17, name("a")), Lane::Pair),
+            ("/api/v1/past/faults", Route::Faults, Lane::Bulk),
+            ("/api/v1/past/faults/a", Route::FaultsOf(name("a")), Lane::Pair),
+            ("/api/v1/past/peers/a", Route::PastPeer(name("a")), Lane::Bulk),
+        ] {
+            let found = Route::of(path);
+            assert_eq!((&found, found.label(), found.lane()), (&route, "/api/v1/history", lane));
+        }
+        for path in [
+            "/api/v1/history/",
+            "/api/v1/history/night",
+            "/api/v1/history/-1",
+            "/api/v1/history/+1",
+            "/api/v1/history/017",
+            "/api/v1/history/18446744073709551616",
+            "/api/v1/history/a/b/c",
+            "/api/v1/historya/b",
+            "/api/v1/past/row",
+            "/api/v1/past/row/a",
+            "/api/v1/past/row/17/",
+            "/api/v1/past/row/17/a/b",
+            "/api/v1/past/faults/",
+            "/api/v1/past/peers",
         ] {
             assert_eq!(Route::of(path), Route::Unknown, "{path}");
         }

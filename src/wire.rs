@@ -18,6 +18,15 @@ pub const ROW_PATH: &str = "/api/v1/row";
 pub const ROW_OF_PATH: &str = "/api/v1/row/";
 /// The prefix of the route of one peer of a row; the peer's name follows.
 pub const PEER_PATH: &str = "/api/v1/peers/";
+/// The route of what an agent remembers; a second, or a pair, follows.
+pub const HISTORY_PATH: &str = "/api/v1/history";
+/// The route of a node's row of a past moment; its second follows, and the peer whose row it is, if this agent
+/// fetches it for another.
+pub const PAST_ROW_PATH: &str = "/api/v1/past/row";
+/// The route of when a node's peers were not up; a peer follows, whose agent this one asks for another.
+pub const FAULTS_PATH: &str = "/api/v1/past/faults";
+/// The route of what an agent remembers of one peer, whose name follows.
+pub const PAST_PEER_PATH: &str = "/api/v1/past/peers";
 /// The route of the survey: its progress, and its commands.
 pub const SURVEY_PATH: &str = "/api/v1/survey";
 /// In a POST to [`SURVEY_PATH`]: the command. A page of another origin cannot send it.

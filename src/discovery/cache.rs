@@ -13,8 +13,9 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{AddressRule, file, unix_seconds};
+use super::{AddressRule, unix_seconds};
 use crate::bounded_list::BoundedList;
+use crate::file;
 use crate::name::{Instance, NodeName};
 use crate::peer::{MAX_PEERS, Peer, PeerSet};
 

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use log::info;
 
 use super::error::DiscoveryError;
-use super::{AddressRule, LogOnChange, PeerSource, file};
+use super::{AddressRule, LogOnChange, PeerSource};
+use crate::file;
 use crate::host_port::HostPort;
 use crate::name::NodeName;
 use crate::peer::{Peer, PeerSet};

@@ -47,7 +47,7 @@ pub fn read_row(peer: &NodeName, document: &[u8]) -> Result<NamedRow, ReadError>
             Some((node, cell.check(at)?))
         };
         let cells = document.cells?.0.iter().map(cell).collect::<Option<_>>()?;
-        Some(NamedRow { at, age: 0, clock: None, through: None, cells })
+        Some(NamedRow { at, age: 0, clock: None, through: None, past: None, cells })
     };
     row().ok_or(ReadError::Malformed)
 }

@@ -187,7 +187,10 @@ fn a_new_word_raises_the_version() {
         )
     );
     let others = RowError::OTHERS.map(RowError::as_str);
-    assert_eq!(others, ["too_large", "busy", "unsupported", "surveyed", "no_peer"]);
+    assert_eq!(
+        others,
+        ["too_large", "busy", "unsupported", "surveyed", "no_peer", "not_remembered"]
+    );
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn matrix(node: &str, peers: &[&str]) -> Matrix {
 fn up(names: &[&str]) -> NamedRow {
     let cell = Cell::new(CellFacts::of(Verdict::Up));
     let cells = names.iter().map(|node| (name(node), cell)).collect();
-    NamedRow { at: 1, age: 0, clock: None, through: None, cells }
+    NamedRow { at: 1, age: 0, clock: None, through: None, past: None, cells }
 }
 
 fn nodes(matrix: &Matrix) -> Vec<&str> {
@@ -105,7 +105,7 @@ fn the_order_in_which_rows_come_changes_no_finding() {
             }
             matrix.add(
                 &name(node),
-                Ok(NamedRow { at: 1, age: 0, clock: None, through: None, cells }),
+                Ok(NamedRow { at: 1, age: 0, clock: None, through: None, past: None, cells }),
             );
         }
         matrix.finish(Duration::ZERO).findings().to_vec()

@@ -85,7 +85,8 @@ fn the_errors_of_rows_are_those_of_the_code() {
     // Fails to compile when a variant is missing above.
     match RowError::Busy {
         RowError::Failure(_) | RowError::TooLarge | RowError::Busy => {}
-        RowError::Unsupported | RowError::Surveyed | RowError::NoPeer => {}
+        RowError::Unsupported | RowError::Surveyed => {}
+        RowError::NoPeer | RowError::NotRemembered => {}
     }
 }
 

@@ -9,8 +9,9 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 32] = [
+const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("bounded_list", &[]),
+    ("file", &[]),
     ("gzip", &[]),
     ("label", &[]),
     ("host_port", &[]),
@@ -33,11 +34,22 @@ const MAY_IMPORT: [(&str, &[&str]); 32] = [
     ("prober", &["experiment", "gzip", "name", "probe", "survey", "tcp_info", "token", "wire"]),
     (
         "discovery",
-        &["bounded_list", "heartbeat", "host_port", "label", "name", "peer", "random", "shutdown"],
+        &[
+            "bounded_list",
+            "file",
+            "heartbeat",
+            "host_port",
+            "label",
+            "name",
+            "peer",
+            "random",
+            "shutdown",
+        ],
     ),
     ("config", &["discovery", "name"]),
     ("metrics", &["experiment", "name", "peer", "probe", "schedule", "state"]),
     ("matrix", &["experiment", "label", "name", "probe", "state"]),
+    ("history", &["experiment", "matrix", "name", "probe", "state"]),
     ("document", &["bounded_list", "experiment", "matrix", "name", "probe", "state", "survey"]),
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
     (

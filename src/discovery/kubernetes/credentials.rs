@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ureq::http::HeaderValue;
 
 use crate::discovery::error::{BoxError, DiscoveryError};
-use crate::discovery::file;
+use crate::file;
 
 /// Longest token: usual ones have 1 to 2 KB, those with many audiences more. The client's output buffer
 /// holds it with the rest of the request.

@@ -19,13 +19,13 @@ fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// As [`read_bounded`], for text. No error contains any of it.
-pub(super) fn read_text(path: &Path, max: u64) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path, max: u64) -> io::Result<String> {
     String::from_utf8(read_bounded(path, max)?).map_err(|_| invalid("is not UTF-8"))
 }
 
 /// As [`read_bounded`], for a file that only this process writes: it is no link, and belongs to this
 /// process's user or to root.
-pub(super) fn read_own(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_own(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let file = open(path, libc::O_NOFOLLOW).map_err(|error| match error.raw_os_error() {
         Some(libc::ELOOP) => invalid("is a symbolic link"),
         _ => error,
@@ -39,7 +39,7 @@ pub(super) fn read_own(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 
 /// Writes `temporary` anew and renames it to `path`, in the same directory. Neither follows what lies
 /// there: the new file must not exist, and a rename replaces a link itself.
-pub(super) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
     match std::fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
