@@ -5,6 +5,7 @@
 //! the wall clock.
 
 mod cell;
+mod memory;
 mod scale;
 mod span;
 mod word;
@@ -13,6 +14,7 @@ use crate::experiment::Detail;
 use crate::name::NodeName;
 use crate::state::Verdict;
 pub use cell::{Cell, Summary};
+pub use memory::History;
 pub use span::{CellTime, Recollection, Span};
 pub use word::Word;
 
@@ -25,6 +27,10 @@ pub const WIDTHS: [(u32, usize); 4] = [(300, 200), (900, 600), (3600, 2400), (72
 pub const MAX_PATHS: usize = 5000;
 /// Most changes of verdict that are remembered.
 pub const MAX_CHANGES: usize = 256;
+/// Most closed cells of all paths, those of [`WIDTHS`]: beyond it, the oldest go.
+pub const MAX_CELLS: usize = 60_000;
+/// Most spans that are remembered: twice as many as a day has. Restarts and steps of the clock make short ones.
+pub const MAX_SPANS: usize = 600;
 
 /// A change of verdict, or of what an experiment adds to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
 use crate::experiment::{Detail, ExperimentReport};
 use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
+use crate::history::{History, Recollection};
 use crate::metrics::{AgentMetrics, RefreshSample};
 use crate::name::NodeName;
 use crate::probe::{Large, LocalError, Outcome, Priority, Probe, ProbeId, ProbeKind, Report};
@@ -35,6 +36,8 @@ pub(super) enum Event {
     SurveyChanged,
     /// A reader waits for a snapshot.
     Read(SyncSender<Arc<Snapshot>>),
+    /// A reader waits for what is remembered.
+    Recall(SyncSender<Arc<Recollection>>),
     /// The stop token was set.
     Stop,
 }
@@ -56,6 +59,7 @@ const BURST: usize = 64;
 /// The loop and all that it uses.
 pub(super) struct EventLoop {
     pub(super) state: MeshState,
+    pub(super) history: History,
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
     pub(super) experimenter: Experimenter,
@@ -219,6 +223,10 @@ impl EventLoop {
                 self.count_requests();
                 // Fails only when the reader has given up.
                 let _ = reader.try_send(Arc::new(self.state.snapshot(now)));
+                Vec::new()
+            }
+            Event::Recall(reader) => {
+                let _ = reader.try_send(Arc::new(self.history.recollect(now)));
                 Vec::new()
             }
             // The loop checks both after every event.

@@ -20,6 +20,7 @@ use crate::discovery::kubernetes::{KubernetesSettings, KubernetesSource, LIST_DE
 use crate::discovery::{self, AddressRule, DiscoveryReason, EarlyRefresh, Own, PeerCache};
 use crate::gate;
 use crate::heartbeat::Heartbeat;
+use crate::history::History;
 use crate::logger::Losses;
 use crate::metrics::AgentMetrics;
 use crate::prober::{self, Experimenter, Prober};
@@ -28,7 +29,7 @@ use crate::route::Route;
 use crate::schedule::Schedule;
 use crate::server::{self, Renderer};
 use crate::shutdown::StopToken;
-use crate::state::{MeshState, StateSettings};
+use crate::state::{MeshState, Moment, StateSettings};
 use crate::token::TokenKey;
 
 /// Events that may queue for the loop. Workers and server threads block beyond it, which loses
@@ -99,6 +100,7 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
             bounds: config.buckets.as_slice().into(),
             key,
         }),
+        history: History::new(Moment::now(), None),
         schedule: Schedule::new(config.node.clone(), config.interval, Random::new()),
         prober: Arc::clone(&prober),
         experimenter,

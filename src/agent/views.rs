@@ -15,6 +15,7 @@ use super::silent::SilentPeers;
 use super::survey::Sender;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
+use crate::history::Recollection;
 use crate::logger::Losses;
 use crate::matrix::{Matrix, RowError};
 use crate::metrics::GateCounts;
@@ -129,9 +130,20 @@ impl Views for AgentViews {
 
 /// A snapshot from the loop; `None` if it does not respond.
 pub(super) fn snapshot(events: &SyncSender<Event>) -> Option<Arc<Snapshot>> {
-    let (reader, snapshot) = sync_channel(1);
-    events.send(Event::Read(reader)).ok()?;
-    snapshot.recv_timeout(READ_TIMEOUT).ok()
+    ask(events, Event::Read)
+}
+
+/// What the loop remembers; `None` if it does not respond.
+#[expect(dead_code, reason = "until its routes are there")]
+pub(super) fn recollection(events: &SyncSender<Event>) -> Option<Arc<Recollection>> {
+    ask(events, Event::Recall)
+}
+
+/// Has the loop answer an event; `None` if it does not respond.
+fn ask<T>(events: &SyncSender<Event>, event: fn(SyncSender<Arc<T>>) -> Event) -> Option<Arc<T>> {
+    let (reader, answer) = sync_channel(1);
+    events.send(event(reader)).ok()?;
+    answer.recv_timeout(READ_TIMEOUT).ok()
 }
 
 impl AgentViews {

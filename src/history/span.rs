@@ -55,17 +55,17 @@ pub struct Recollection {
     pub taken: Moment,
     /// The node of each path, by its number; `None` of a number that is free.
     pub names: Arc<Vec<Option<NodeName>>>,
-    /// Oldest first; the last one is still open.
+    /// In the order in which they were; the last one is still open, and has the length that it will have.
     pub spans: Vec<Arc<Span>>,
     /// The last changes of verdict, oldest first.
     pub changes: Vec<VerdictChange>,
 }
 
 impl Recollection {
-    /// When the oldest cell begins, in Unix seconds; `None` before the first.
+    /// When the first cell begins, in Unix seconds; `None` without any.
     #[must_use]
     pub fn since(&self) -> Option<u64> {
-        self.spans.first().map(|span| span.time.from)
+        self.spans.iter().map(|span| span.time.from).min()
     }
 
     /// The last cell that covers this second.

@@ -151,6 +151,27 @@ impl Word {
         }
     }
 
+    /// The word as people read it: `down (connect_timeout, its host is silent, its SYNs arrive)`.
+    #[must_use]
+    pub fn text(self) -> String {
+        if self.is_surveyed {
+            return "surveyed".to_owned();
+        }
+        let text = self.verdict.with(self.host.map(Detail::Host));
+        let also = match self.incoming {
+            _ if self.is_slow => "slower than its timeout allows",
+            Some(Incoming::Requests) => "its requests arrive",
+            Some(Incoming::Syns) => "its SYNs arrive",
+            Some(Incoming::Nothing) => "nothing arrives from it",
+            None if self.is_intercepted => "something answers handshakes in its place",
+            None => return text,
+        };
+        match text.strip_suffix(')') {
+            Some(open) => format!("{open}, {also})"),
+            None => format!("{text} ({also})"),
+        }
+    }
+
     /// How grave it is: of the words of one cell, one of the highest rank stays.
     #[must_use]
     pub const fn rank(self) -> u8 {
