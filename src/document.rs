@@ -3,7 +3,8 @@
 //! | document | route | written from | read by |
 //! |---|---|---|---|
 //! | `row` | `/api/v1/row` | a snapshot | agents that collect the matrix |
-//! | `matrix` | `/api/v1/cluster` | the matrix | `wylis cluster`, the page |
+//! | `row` | `/api/v1/past/row/SECONDS` | a recollection | agents that collect a matrix of the past |
+//! | `matrix` | `/api/v1/cluster`, `/api/v1/history/SECONDS` | the matrix | `wylis cluster`, the page |
 //! | `health` | `/api/v1/health` | the matrix | uptime monitors |
 //! | `peers` | `/api/v1/peers` | a snapshot | `wylis peers` |
 //! | `peer` | `/api/v1/peers/NODE` | a snapshot | agents that show a pair |
@@ -80,7 +81,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::matrix::{RowError, unix_millis};
+use crate::matrix::{Past, RowError, unix_millis};
 use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
 use crate::state::{Direction, Snapshot, Verdict};
@@ -93,7 +94,7 @@ pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
 pub use peers::{Peers, peers_json};
 pub use probe::{FlowFields, MtuFields, ProbeDocument};
-pub use row::{MAX_ROW, read_row, row_json};
+pub use row::{MAX_ROW, past_row_json, read_row, row_json};
 use survey::SurveyInput;
 pub use survey::{PeerSurvey, read_survey, survey_json};
 
@@ -131,6 +132,9 @@ struct Document<'a> {
     version: u32,
     node: &'a str,
     at: f64,
+    /// Of a row or a matrix of the past.
+    seconds: Option<u32>,
+    repeated: bool,
     /// Of a row.
     cells: Option<Cells<'a>>,
     /// Of the document of all peers, and of one peer.
@@ -148,7 +152,19 @@ struct Document<'a> {
 read_object!(
     Document<'de>,
     required: [version, node, at],
-    optional: [cells, peers, peer, duration_seconds, deadline_seconds, nodes, findings, rows, survey]
+    optional: [
+        seconds,
+        repeated,
+        cells,
+        peers,
+        peer,
+        duration_seconds,
+        deadline_seconds,
+        nodes,
+        findings,
+        rows,
+        survey
+    ]
 );
 
 /// Reads a document. Another version is reported as such, whatever else differs.
@@ -175,18 +191,48 @@ struct Head<'a> {
     at: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     incoming_unknown: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u32>,
+    #[serde(skip_serializing_if = "is_default")]
+    repeated: bool,
 }
 
 impl<'a> Head<'a> {
     fn new(node: &'a NodeName, instance: &'a Instance, snapshot: &Snapshot) -> Self {
+        Self::at(node, instance, unix_millis(snapshot.taken.wall))
+    }
+
+    /// At a time in Unix milliseconds.
+    fn at(node: &'a NodeName, instance: &'a Instance, millis: u64) -> Self {
         Self {
             version: VERSION,
             node: node.as_str(),
             instance: instance.as_str(),
-            at: unix(snapshot.taken.wall),
+            at: unix_seconds(millis),
             incoming_unknown: None,
+            seconds: None,
+            repeated: false,
         }
     }
+
+    fn of_the_past(self, past: Option<Past>) -> Self {
+        let (seconds, repeated) = past_fields(past);
+        Self { seconds, repeated, ..self }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How documents say that a row or a matrix is of the past: `seconds` and `repeated`.
+fn past_fields(past: Option<Past>) -> (Option<u32>, bool) {
+    (past.map(|past| past.seconds), past.is_some_and(|past| past.is_repeated))
+}
+
+/// The same as it is read.
+fn past(seconds: Option<u32>, is_repeated: bool) -> Option<Past> {
+    seconds.map(|seconds| Past { seconds, is_repeated })
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

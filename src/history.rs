@@ -6,6 +6,7 @@
 
 mod cell;
 mod memory;
+mod row;
 mod scale;
 mod span;
 mod word;

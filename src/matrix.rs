@@ -98,7 +98,7 @@ impl Row {
     }
 }
 
-/// What distinguishes a row of a past moment.
+/// What distinguishes a row or a matrix of a past moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
     /// Seconds that its cells cover.
@@ -187,6 +187,8 @@ pub struct Matrix {
     at: u64,
     duration: Duration,
     deadline: Duration,
+    /// Of a past moment: the time that its cells cover.
+    past: Option<Past>,
     names: Names,
     /// By the number of the node.
     rows: Vec<Result<Row, RowError>>,
@@ -201,31 +203,62 @@ impl Matrix {
     #[must_use]
     pub fn new(node: &NodeName, snapshot: &Snapshot, deadline: Duration) -> Self {
         let at = unix_millis(snapshot.taken.wall);
-        let peers = || snapshot.peers.iter().map(|record| &record.peer.node);
-        let names = Names::new(node, peers().cloned());
+        let peers = snapshot.peers.iter().map(|record| record.peer.node.clone());
+        let names = Names::new(node, peers);
+        let cell = |record: &Arc<PeerRecord>| (record.peer.node.clone(), Cell::of(record, at));
+        let cells = snapshot.peers.iter().map(cell).collect();
+        let own_row = NamedRow { at, age: 0, clock: None, through: None, past: None, cells };
+        Self::with_row(node, (at, None), names, Ok(own_row), deadline)
+    }
+
+    /// A matrix of a past moment, at `at` in Unix milliseconds, with the own row only, or why this agent has none;
+    /// the rows of the peers, in any order, are to be collected within `deadline`.
+    #[must_use]
+    pub fn of_the_past(
+        own: &NodeName,
+        at: u64,
+        past: Past,
+        peers: impl Iterator<Item = NodeName>,
+        own_row: Result<NamedRow, RowError>,
+        deadline: Duration,
+    ) -> Self {
+        let mut peers: Vec<NodeName> = peers.collect();
+        peers.sort_unstable();
+        peers.dedup();
+        let names = Names::new(own, peers.into_iter());
+        Self::with_row(own, (at, Some(past)), names, own_row, deadline)
+    }
+
+    /// A matrix with the own row only.
+    fn with_row(
+        node: &NodeName,
+        (at, past): (u64, Option<Past>),
+        names: Names,
+        own_row: Result<NamedRow, RowError>,
+        deadline: Duration,
+    ) -> Self {
         let mut matrix = Self {
             node: node.clone(),
             at,
             duration: Duration::ZERO,
             deadline,
+            past,
             rows: vec![Err(RowError::Busy); names.len()],
             names,
             cells: 0,
             findings: Vec::new(),
         };
-        let cell = |record: &Arc<PeerRecord>| (record.peer.node.clone(), Cell::of(record, at));
-        let cells = snapshot.peers.iter().map(cell).collect();
-        matrix
-            .add(node, Ok(NamedRow { at, age: 0, clock: None, through: None, past: None, cells }));
+        matrix.add(node, own_row);
         matrix
     }
 
     /// A finished matrix of these parts; `None` unless the names are in order. Each row belongs to the
-    /// name at its place. Findings that are not given are found.
+    /// name at its place. The time is in Unix milliseconds, with what distinguishes a past moment. Findings that
+    /// are not given are found.
     #[must_use]
     pub fn from_parts(
         node: NodeName,
-        at: u64,
+        (at, past): (u64, Option<Past>),
         [duration, deadline]: [Duration; 2],
         names: Vec<NodeName>,
         rows: Vec<Result<Row, RowError>>,
@@ -233,7 +266,8 @@ impl Matrix {
     ) -> Option<Self> {
         let names = Names::all(names)?;
         let findings = Vec::new();
-        let mut matrix = Self { node, at, duration, deadline, names, rows, cells: 0, findings };
+        let mut matrix =
+            Self { node, at, duration, deadline, past, names, rows, cells: 0, findings };
         matrix.findings = known.unwrap_or_else(|| findings::findings(&matrix));
         Some(matrix)
     }
@@ -324,6 +358,12 @@ impl Matrix {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// Of a past moment: the time that its cells cover, from [`Matrix::at`] on.
+    #[must_use]
+    pub fn past(&self) -> Option<Past> {
+        self.past
     }
 
     /// All nodes, in the order of their names, each with its row or why it is missing.

@@ -374,7 +374,8 @@ mod tests {
             let rows = [vec![None, cell], vec![cell, None]];
             let rows = rows.map(|cells| Ok(Row::new(7, 0, cells))).into();
             let times = [Duration::ZERO; 2];
-            Matrix::from_parts(names[0].clone(), 8, times, names.to_vec(), rows, None).unwrap()
+            Matrix::from_parts(names[0].clone(), (8, None), times, names.to_vec(), rows, None)
+                .unwrap()
         };
         let now = Instant::now();
         for (seconds, stands_in) in [(6, true), (29, true), (30, false)] {

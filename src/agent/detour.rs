@@ -104,7 +104,7 @@ mod tests {
         };
         let rows = verdicts.iter().map(row).chain([Err(REFUSED)]).collect();
         let names = (0..all).map(name).collect();
-        Matrix::from_parts(name(own), 1, [Duration::ZERO; 2], names, rows, None).unwrap()
+        Matrix::from_parts(name(own), (1, None), [Duration::ZERO; 2], names, rows, None).unwrap()
     }
 
     #[test]
@@ -155,7 +155,8 @@ mod tests {
             let rows = vec![Err(RowError::Busy), row(age, through), Err(REFUSED)];
             let names = (0..3).map(name).collect();
             let matrix =
-                Matrix::from_parts(name(0), 1, [Duration::ZERO; 2], names, rows, None).unwrap();
+                Matrix::from_parts(name(0), (1, None), [Duration::ZERO; 2], names, rows, None)
+                    .unwrap();
             let mut detours = Detours::default();
             detours.add(&node, REFUSED);
             assert_eq!(detours.next(&matrix).is_some(), asked, "{age}");

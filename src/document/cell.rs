@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::found::{dead_flows, detail, host_state, largest_packet, split};
 use super::list::List;
-use super::{duration, millis, of_text, optional, unix_seconds, verdict};
+use super::{duration, is_default, millis, of_text, optional, unix_seconds, verdict};
 use crate::experiment::{Detail, HostState};
 use crate::matrix::{Cell, CellFacts};
 use crate::probe::FailureReason;
@@ -30,6 +30,9 @@ pub(super) struct CellFields<'a> {
     /// [`RECENT`] where it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     probes: Option<u32>,
+    /// Of the past only.
+    #[serde(skip_serializing_if = "is_default")]
+    recent_retransmits: u32,
     #[serde(skip_serializing_if = "is_default")]
     incoming_retransmits: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +68,7 @@ read_object!(
         failures,
         retransmits,
         probes,
+        recent_retransmits,
         incoming_retransmits,
         incoming,
         slow,
@@ -83,9 +87,7 @@ read_object!(
 /// not become 20 times as large in memory.
 pub(super) type Cells<'a> = List<Option<Box<CellFields<'a>>>>;
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
+const ALL_RECENT: u32 = RECENT as u32;
 
 impl<'a> CellFields<'a> {
     /// `row_at` is when the row was taken, in Unix milliseconds.
@@ -99,9 +101,13 @@ impl<'a> CellFields<'a> {
             reason: verdict.reason().map(FailureReason::as_str),
             direction: verdict.direction().map(Direction::as_str),
             latency_seconds: cell.latency().map(|latency| latency.as_secs_f64()),
-            failures: failures.into(),
-            retransmits: cell.retransmits().into(),
-            probes: (usize::from(probes) != RECENT).then_some(probes.into()),
+            failures,
+            retransmits: cell.retransmits(),
+            probes: (probes != ALL_RECENT).then_some(probes),
+            recent_retransmits: match cell.is_of_the_past() {
+                true => cell.recent_retransmits().into(),
+                false => 0,
+            },
             incoming_retransmits: cell.incoming_retransmits().into(),
             incoming: cell.incoming().map(Incoming::as_str),
             slow: cell.is_slow(),
@@ -116,13 +122,14 @@ impl<'a> CellFields<'a> {
         }
     }
 
-    /// The cell, if every value is within its bounds.
-    pub(super) fn check(&self, row_at: u64) -> Option<Cell> {
+    /// The cell of a row, of the past or not, if every value is within its bounds.
+    pub(super) fn check(&self, row_at: u64, is_past: bool) -> Option<Cell> {
         let latency = optional(self.latency_seconds, duration)?;
         let age = optional(self.at, millis)?.map(|at| row_at.saturating_sub(at));
-        let count = |count: u32, max| u8::try_from(count).ok().filter(|count| *count <= max);
-        let all = u8::try_from(RECENT).unwrap_or(u8::MAX);
-        let probes = count(self.probes.unwrap_or(all.into()), all)?;
+        let count = |count: u32, max: u32| Some(count).filter(|count| *count <= max);
+        let recent = |number: u32| u8::try_from(count(number, ALL_RECENT)?).ok();
+        let max = if is_past { Cell::MAX_COUNT } else { ALL_RECENT };
+        let probes = count(self.probes.unwrap_or(ALL_RECENT), max)?;
         let verdict = verdict(self.verdict, self.reason, self.direction)?;
         Some(Cell::new(CellFacts {
             verdict,
@@ -131,7 +138,8 @@ impl<'a> CellFields<'a> {
             failures: count(self.failures, probes)?,
             retransmits: count(self.retransmits, probes)?,
             probes,
-            incoming_retransmits: count(self.incoming_retransmits, all)?,
+            recent_retransmits: optional(is_past.then_some(self.recent_retransmits), recent)?,
+            incoming_retransmits: recent(self.incoming_retransmits)?,
             incoming: optional(self.incoming, |word| {
                 of_text(Incoming::ALL, Incoming::as_str, word)
             })?,

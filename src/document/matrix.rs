@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::cell::{CellFields, Cells};
 use super::finding::FindingFields;
 use super::{Chunks, ReadError, VERSION};
-use super::{duration, json, list, millis, optional, read, unix_seconds};
+use super::{
+    duration, is_default, json, list, millis, optional, past, past_fields, read, unix_seconds,
+};
 use crate::bounded_list::BoundedList;
 use crate::matrix::{Matrix, Row, RowError};
 use crate::name::NodeName;
@@ -23,6 +25,10 @@ struct MatrixHead<'a> {
     version: u32,
     node: &'a str,
     at: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u32>,
+    #[serde(skip_serializing_if = "is_default")]
+    repeated: bool,
     duration_seconds: f64,
     deadline_seconds: f64,
     nodes: Vec<&'a str>,
@@ -39,22 +45,33 @@ struct RowFields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u32>,
+    #[serde(skip_serializing_if = "is_default")]
+    repeated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     through: Option<&'a str>,
     /// In the order of the names; `null` where the row has no such peer.
     cells: Cells<'a>,
 }
 
-read_object!(RowFields<'de>, required: [node, cells], optional: [error, at, age_seconds, through]);
+read_object!(
+    RowFields<'de>,
+    required: [node, cells],
+    optional: [error, at, age_seconds, seconds, repeated, through]
+);
 
 /// The matrix, one row a chunk.
 #[must_use]
 pub fn matrix_json(matrix: &Arc<Matrix>) -> Chunks {
     let nodes: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
     let finding = |finding| FindingFields::new(finding, &nodes);
+    let (seconds, repeated) = past_fields(matrix.past());
     let head = MatrixHead {
         version: VERSION,
         node: matrix.node().as_str(),
         at: unix_seconds(matrix.at()),
+        seconds,
+        repeated,
         duration_seconds: matrix.duration().as_secs_f64(),
         deadline_seconds: matrix.deadline().as_secs_f64(),
         findings: matrix.findings().iter().map(finding).collect(),
@@ -84,6 +101,8 @@ fn row_fields<'a>(
             error: Some(error.as_str()),
             at: None,
             age_seconds: None,
+            seconds: None,
+            repeated: false,
             through: None,
             cells: BoundedList(Vec::new()),
         },
@@ -93,7 +112,8 @@ fn row_fields<'a>(
                 (Some(unix_seconds(row.at())), BoundedList(matrix.cells(row).map(cell).collect()));
             let age_seconds = (row.age() > 0).then(|| unix_seconds(row.age()));
             let through = row.through().map(NodeName::as_str);
-            RowFields { node, error: None, at, age_seconds, through, cells }
+            let (seconds, repeated) = past_fields(row.past());
+            RowFields { node, error: None, at, age_seconds, seconds, repeated, through, cells }
         }
     }
 }
@@ -113,13 +133,14 @@ impl TryFrom<RowFields<'_>> for MatrixRow {
                 return Some(Self(node, Err(RowError::from_text(error)?)));
             }
             let (at, age) = (millis(fields.at?)?, millis(fields.age_seconds.unwrap_or(0.0))?);
+            let past = past(fields.seconds, fields.repeated);
             // A collected vector would reserve up to twice as much.
             let mut cells = Vec::with_capacity(fields.cells.0.len());
             for cell in &fields.cells.0 {
-                cells.push(optional(cell.as_ref(), |cell| cell.check(at))?);
+                cells.push(optional(cell.as_ref(), |cell| cell.check(at, past.is_some()))?);
             }
             let through = optional(fields.through, |name| NodeName::new(name).ok())?;
-            Some(Self(node, Ok(Row::new(at, age, cells).passed_on(through))))
+            Some(Self(node, Ok(Row::new(at, age, cells).passed_on(through).of_the_past(past))))
         };
         row().ok_or("no row of a matrix")
     }
@@ -177,7 +198,8 @@ pub fn read_matrix(document: &[u8]) -> Result<Matrix, ReadError> {
             all.0.into_iter().map(|finding| finding.check(&names)).collect::<Option<Vec<_>>>()
         })?;
         let times = [time?, deadline?];
-        Matrix::from_parts(node, millis(document.at)?, times, names, rows, findings)
+        let at = (millis(document.at)?, past(document.seconds, document.repeated));
+        Matrix::from_parts(node, at, times, names, rows, findings)
     };
     matrix().ok_or(ReadError::Malformed)
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::cell::CellFields;
-use super::{Chunks, Head, ReadError, json, list, millis, read};
+use super::{Chunks, Head, ReadError, json, list, millis, past, read};
+use crate::history::Recollection;
 use crate::matrix::{Cell, NamedRow, unix_millis};
 use crate::name::{Instance, NodeName};
 use crate::state::Snapshot;
@@ -30,6 +31,24 @@ pub fn row_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>) 
     )
 }
 
+/// The row of `node` at a past moment, in Unix seconds; `None` if it is not remembered.
+#[must_use]
+pub fn past_row_json(
+    node: &NodeName,
+    instance: &Instance,
+    remembered: &Recollection,
+    unix_seconds: u64,
+) -> Option<Chunks> {
+    let NamedRow { at, past, cells, .. } = remembered.row_at(unix_seconds)?;
+    let head = Head::at(node, instance, at).of_the_past(past);
+    let count = cells.len();
+    let cell = move |(name, cell): &(NodeName, Cell)| {
+        json(&CellFields::new(Some(name.as_str()), cell, at))
+    };
+    let item = move |index| cells.get(index).map(&cell).unwrap_or_default();
+    Some(list(&head, "cells", count, Box::new(item)))
+}
+
 /// Reads the row that `peer` sent.
 ///
 /// # Errors
@@ -40,14 +59,14 @@ pub fn read_row(peer: &NodeName, document: &[u8]) -> Result<NamedRow, ReadError>
         return Err(ReadError::OtherNode);
     }
     let row = || {
-        let at = millis(document.at)?;
+        let (at, past) = (millis(document.at)?, past(document.seconds, document.repeated));
         let cell = |cell: &Option<Box<CellFields<'_>>>| {
             let cell = cell.as_ref()?;
             let node = NodeName::new(cell.node?).ok().filter(|node| node != peer)?;
-            Some((node, cell.check(at)?))
+            Some((node, cell.check(at, past.is_some())?))
         };
         let cells = document.cells?.0.iter().map(cell).collect::<Option<_>>()?;
-        Some(NamedRow { at, age: 0, clock: None, through: None, past: None, cells })
+        Some(NamedRow { at, age: 0, clock: None, through: None, past, cells })
     };
     row().ok_or(ReadError::Malformed)
 }

@@ -81,7 +81,7 @@ impl Word {
             is_slow: cell.is_slow(),
             is_intercepted: cell.is_intercepted(),
             is_surveyed: cell.is_surveyed(),
-            losses: [cell.retransmits(), cell.incoming_retransmits()].map(level),
+            losses: [cell.recent_retransmits(), cell.incoming_retransmits()].map(level),
         };
         // Without what belongs to another verdict.
         Self::from_octet(word.octet()).unwrap_or(word)
@@ -190,7 +190,7 @@ impl Word {
         }
     }
 
-    /// What the findings need of it, as a cell of the matrix; without the counts and times of the cell.
+    /// What the findings need of it, as a past cell of the matrix; without the counts and times of the cell.
     #[must_use]
     pub fn facts(self) -> CellFacts {
         let count = |place: usize| {
@@ -203,7 +203,7 @@ impl Word {
             is_intercepted: self.is_intercepted,
             detail: self.host.map(Detail::Host),
             is_surveyed: self.is_surveyed,
-            retransmits: count(0),
+            recent_retransmits: Some(count(0)),
             incoming_retransmits: count(1),
             ..CellFacts::of(self.verdict)
         }

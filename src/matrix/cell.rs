@@ -14,12 +14,14 @@ pub struct CellFacts {
     pub latency: Option<Duration>,
     /// Time from the end of the last probe to the row, in milliseconds.
     pub age: Option<u64>,
-    /// Failures among the recent probes.
-    pub failures: u8,
+    /// Failures among the recent probes; of a past cell, as the following two, among all probes of its time.
+    pub failures: u32,
     /// Recent probes with a retransmit.
-    pub retransmits: u8,
+    pub retransmits: u32,
     /// Number of recent probes.
-    pub probes: u8,
+    pub probes: u32,
+    /// Of a past cell, and of no other: recent probes with a retransmit while its verdict held.
+    pub recent_retransmits: Option<u8>,
     /// Recent requests of the peer whose SYN-ACK or answer needed a retransmit.
     pub incoming_retransmits: u8,
     /// What comes in from a peer that cannot be reached, or whose requests are missing.
@@ -44,7 +46,8 @@ impl CellFacts {
             age: None,
             failures: 0,
             retransmits: 0,
-            probes: u8::try_from(RECENT).unwrap_or(u8::MAX),
+            probes: ALL_RECENT.into(),
+            recent_retransmits: None,
             incoming_retransmits: 0,
             incoming: None,
             is_slow: false,
@@ -60,7 +63,7 @@ impl CellFacts {
 pub struct Cell {
     /// In microseconds; or [`NONE`].
     latency: u32,
-    /// In milliseconds; or [`NONE`].
+    /// In milliseconds; or [`NONE`]. Of a past cell: its counts, as codes.
     age: u32,
     verdict: Verdict,
     /// Of the detail of a verdict: the bytes of `mtu`, dead and tried flows of `flaky`, the place of the host's
@@ -72,6 +75,7 @@ pub struct Cell {
 
 const _: () = assert!(size_of::<Option<Cell>>() == 16);
 const _: () = assert!(RECENT <= MAX_COUNT as usize);
+const ALL_RECENT: u8 = RECENT as u8;
 
 const NONE: u32 = u32::MAX;
 /// The largest count in five bits.
@@ -87,27 +91,46 @@ const SLOW: u32 = 1 << 22;
 const INTERCEPTED: u32 = 1 << 23;
 const SURVEYED: u32 = 1 << 24;
 const AT_LEAST: u32 = 1 << 25;
+const OF_THE_PAST: u32 = 1 << 26;
+
+/// Bits of the code of a count of a past cell: exact up to 127, then within 1.6 %.
+const CODE_BITS: u32 = 10;
+/// Bits of it for the number after its first digit; the others tell how far that is shifted.
+const DIGITS: u32 = 6;
 
 impl Cell {
+    /// The largest count of a past cell; larger ones become this: 2 million.
+    pub const MAX_COUNT: u32 = number_of((1 << CODE_BITS) - 1);
+
     /// Packs a cell.
     #[must_use]
     pub fn new(facts: CellFacts) -> Self {
         let number =
             |number: Option<u128>| number.map_or(NONE, |number| saturating(number).min(NONE - 1));
         let flag = |is: bool, flag: u32| if is { flag } else { 0 };
-        let count = |count: u8, start: u32| u32::from(count.min(MAX_COUNT)) << start;
-        let incoming = facts.incoming.map_or(0, |incoming| 1 + incoming as u8);
+        let count = |count: u32, start: u32| count.min(MAX_COUNT.into()) << start;
+        let incoming = facts.incoming.map_or(0, |incoming| 1 + incoming as u32);
+        let counts = [facts.failures, facts.retransmits, facts.probes];
+        let (age, [failures, retransmits, probes]) = match facts.recent_retransmits {
+            None => (number(facts.age.map(u128::from)), counts),
+            Some(recent) => {
+                let codes =
+                    counts.into_iter().fold(0, |codes, count| codes << CODE_BITS | code_of(count));
+                (codes, [0, recent.into(), 0])
+            }
+        };
         let (detail, is_at_least) = pack(facts.verdict, facts.detail);
         Self {
             latency: number(facts.latency.map(|latency| latency.as_micros())),
-            age: number(facts.age.map(u128::from)),
+            age,
             verdict: facts.verdict,
             detail,
-            packed: count(facts.failures, FAILURES)
-                | count(facts.retransmits, RETRANSMITS)
-                | count(facts.probes, PROBES)
-                | count(facts.incoming_retransmits, INCOMING_RETRANSMITS)
+            packed: count(failures, FAILURES)
+                | count(retransmits, RETRANSMITS)
+                | count(probes, PROBES)
+                | count(facts.incoming_retransmits.into(), INCOMING_RETRANSMITS)
                 | count(incoming, INCOMING)
+                | flag(facts.recent_retransmits.is_some(), OF_THE_PAST)
                 | flag(facts.is_slow, SLOW)
                 | flag(facts.is_intercepted, INTERCEPTED)
                 | flag(facts.is_surveyed, SURVEYED)
@@ -119,7 +142,7 @@ impl Cell {
     #[must_use]
     pub fn of(record: &PeerRecord, row_at: u64) -> Self {
         let count = |counts: fn(&&Sample) -> bool| {
-            u8::try_from(record.recent.iter().filter(counts).count()).unwrap_or(u8::MAX)
+            u32::try_from(record.recent.iter().filter(counts).count()).unwrap_or(u32::MAX)
         };
         let times = record.recent.iter().filter_map(|sample| Some(sample.result().ok()?.1));
         Self::new(CellFacts {
@@ -127,7 +150,7 @@ impl Cell {
             age: record.recent.back().map(|sample| row_at.saturating_sub(sample.at_millis())),
             failures: count(|sample| sample.result().is_err()),
             retransmits: count(|sample| sample.failure().is_some() && sample.retransmits() > 0)
-                .saturating_add(u8::try_from(record.lossy_probes()).unwrap_or(u8::MAX)),
+                .saturating_add(u32::try_from(record.lossy_probes()).unwrap_or(u32::MAX)),
             probes: count(|_| true),
             incoming_retransmits: record.recent_incoming_retransmits(),
             incoming: record.incoming_kind,
@@ -154,19 +177,37 @@ impl Cell {
     /// Time from the end of the last probe to the row, in milliseconds.
     #[must_use]
     pub fn age(&self) -> Option<u32> {
-        (self.age != NONE).then_some(self.age)
+        (self.age != NONE && !self.is_of_the_past()).then_some(self.age)
     }
 
-    /// Failures among the recent probes, and how many these are.
+    /// Whether its counts are those of all probes of a past time.
     #[must_use]
-    pub fn failures(&self) -> (u8, u8) {
-        (self.count(FAILURES), self.count(PROBES))
+    pub fn is_of_the_past(&self) -> bool {
+        self.packed & OF_THE_PAST != 0
     }
 
-    /// Recent probes with a retransmit.
+    /// Failures among the recent probes, and how many these are; of a past cell, among all probes of its time.
     #[must_use]
-    pub fn retransmits(&self) -> u8 {
+    pub fn failures(&self) -> (u32, u32) {
+        (self.probes(FAILURES), self.probes(PROBES))
+    }
+
+    /// Recent probes with a retransmit; of a past cell, of all probes of its time.
+    #[must_use]
+    pub fn retransmits(&self) -> u32 {
+        self.probes(RETRANSMITS)
+    }
+
+    /// Recent probes with a retransmit; of a past cell, while its verdict held.
+    #[must_use]
+    pub fn recent_retransmits(&self) -> u8 {
         self.count(RETRANSMITS)
+    }
+
+    /// How many recent successes had a retransmit at least; of a past cell, while its verdict held.
+    #[must_use]
+    pub fn lossy_successes(&self) -> u8 {
+        self.count(RETRANSMITS).saturating_sub(self.count(FAILURES))
     }
 
     /// Recent requests of the peer whose SYN-ACK or answer needed a retransmit.
@@ -225,6 +266,32 @@ impl Cell {
     fn count(&self, start: u32) -> u8 {
         u8::try_from(self.packed >> start & u32::from(MAX_COUNT)).unwrap_or(MAX_COUNT)
     }
+
+    /// One of the three counts of probes.
+    fn probes(&self, start: u32) -> u32 {
+        if !self.is_of_the_past() {
+            return self.count(start).into();
+        }
+        let place = (PROBES - start) / (PROBES - RETRANSMITS);
+        number_of(self.age >> (place * CODE_BITS) & ((1 << CODE_BITS) - 1))
+    }
+}
+
+/// The code of the largest number with a code that is not above this one.
+const fn code_of(number: u32) -> u32 {
+    let number = if number < Cell::MAX_COUNT { number } else { Cell::MAX_COUNT };
+    match (number >> DIGITS).checked_ilog2() {
+        None => number,
+        Some(shift) => (shift << DIGITS) + (number >> shift),
+    }
+}
+
+/// The number of a code.
+const fn number_of(code: u32) -> u32 {
+    match (code >> DIGITS).checked_sub(1) {
+        None => code,
+        Some(shift) => (code - (shift << DIGITS)) << shift,
+    }
 }
 
 /// The detail of this verdict in 16 bits, and whether it is a lower bound.
@@ -268,6 +335,7 @@ mod tests {
             failures,
             retransmits: cell.retransmits(),
             probes,
+            recent_retransmits: cell.is_of_the_past().then(|| cell.recent_retransmits()),
             incoming_retransmits: cell.incoming_retransmits(),
             incoming: cell.incoming(),
             is_slow: cell.is_slow(),

@@ -50,7 +50,10 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("metrics", &["experiment", "name", "peer", "probe", "schedule", "state"]),
     ("matrix", &["experiment", "label", "name", "probe", "state"]),
     ("history", &["experiment", "matrix", "name", "probe", "state"]),
-    ("document", &["bounded_list", "experiment", "matrix", "name", "probe", "state", "survey"]),
+    (
+        "document",
+        &["bounded_list", "experiment", "history", "matrix", "name", "probe", "state", "survey"],
+    ),
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
     (
         "server",

@@ -209,7 +209,7 @@ fn loss([first, second]: [Option<&Cell>; 2]) -> [bool; 2] {
     if [first, second].into_iter().flatten().any(Cell::is_intercepted) {
         return [true; 2];
     }
-    let own = |cell: Option<&Cell>| cell.map_or(0, Cell::retransmits);
+    let own = |cell: Option<&Cell>| cell.map_or(0, Cell::recent_retransmits);
     let answers = |cell: Option<&Cell>| cell.map_or(0, Cell::incoming_retransmits);
     let evidence = |from: Option<&Cell>, to: Option<&Cell>| {
         u32::from(answers(from)) + u32::from(own(from).saturating_sub(answers(to)))

@@ -215,9 +215,8 @@ fn word(facts: &Facts<'_>, fault: Fault, cells: &Cells) -> String {
         Fault::Mtu => "mtu".to_owned(),
         Fault::Flaky(reason) => {
             let shares = || cells.iter().filter_map(|pair| Some(facts.cell(pair)?.failures()));
-            let worst = shares().max_by_key(|(failures, probes)| {
-                (u32::from(*failures) * 1000 / u32::from((*probes).max(1)), *probes)
-            });
+            let worst = shares()
+                .max_by_key(|(failures, probes)| (*failures * 1000 / (*probes).max(1), *probes));
             let (failures, probes) = worst.unwrap_or_default();
             let same = shares().all(|share| share == (failures, probes));
             let up_to = if same { "" } else { "up to " };

@@ -7,6 +7,7 @@ use super::text::{Way, form, list, names};
 use super::told;
 use super::{FindingKind, MIN_LINK, MIN_RETRANSMITS, is_most};
 use crate::experiment::HostState;
+use crate::matrix::Cell;
 use crate::probe::FailureReason;
 
 /// Faults that one cause may give to the pairs of a node.
@@ -235,10 +236,8 @@ fn hosts(facts: &Facts<'_>, nodes: &[usize], way: Way, cells: &Cells) -> &'stati
 /// The fault for the word of a link: where so much is lost that probes fail too, the loss is the cause.
 fn fault_of(facts: &Facts<'_>, fault: &PairFault) -> Fault {
     let shows_loss = |pair| {
-        facts.cell(pair).is_some_and(|cell| {
-            let successes = cell.retransmits().saturating_sub(cell.failures().0);
-            successes.max(cell.incoming_retransmits()) >= MIN_RETRANSMITS
-        })
+        let most = |cell: &Cell| cell.lossy_successes().max(cell.incoming_retransmits());
+        facts.cell(pair).map(most) >= Some(MIN_RETRANSMITS)
     };
     if is_loss(fault.fault) && fault.cells().any(shows_loss) { Fault::Lossy } else { fault.fault }
 }

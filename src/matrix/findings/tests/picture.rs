@@ -48,7 +48,8 @@ pub(super) fn picture(text: &str) -> Matrix {
         });
     }
     let own = own.expect("the collecting agent");
-    Matrix::from_parts(own, 1_000_000, [Duration::ZERO; 2], names, rows, None).expect("in order")
+    Matrix::from_parts(own, (1_000_000, None), [Duration::ZERO; 2], names, rows, None)
+        .expect("in order")
 }
 
 /// The cell of a word.

@@ -45,7 +45,8 @@ fn time(mesh: Mesh) -> (Duration, usize) {
     let times = (0..5).map(|_| {
         let (rows, names, own) = (rows(), names.clone(), name(0));
         let begun = cpu();
-        let matrix = Matrix::from_parts(own, 1, [Duration::ZERO; 2], names, rows, None).unwrap();
+        let matrix =
+            Matrix::from_parts(own, (1, None), [Duration::ZERO; 2], names, rows, None).unwrap();
         (cpu() - begun, matrix.findings().len())
     });
     times.min().unwrap()

@@ -1,0 +1,38 @@
+//! The row of a past moment, as a row of the matrix.
+
+use super::{Recollection, Summary};
+use crate::matrix::{self, CellFacts, NamedRow, Past};
+
+impl Recollection {
+    /// The row of the last cells that cover this second; `None` if nothing of it is remembered.
+    #[must_use]
+    pub fn row_at(&self, unix_seconds: u64) -> Option<NamedRow> {
+        let span = self.at(unix_seconds)?;
+        let cells = self.paths().filter_map(|(number, node)| {
+            Some((node.clone(), span.cell(number).summary()?.matrix_cell()))
+        });
+        let past = Past { seconds: span.time.seconds, is_repeated: span.time.is_repeated };
+        Some(NamedRow {
+            at: span.time.from.saturating_mul(1000),
+            age: 0,
+            clock: None,
+            through: None,
+            past: Some(past),
+            cells: cells.collect(),
+        })
+    }
+}
+
+impl Summary {
+    /// The same as a past cell of the matrix.
+    #[must_use]
+    pub fn matrix_cell(&self) -> matrix::Cell {
+        matrix::Cell::new(CellFacts {
+            latency: self.median,
+            failures: self.failures,
+            retransmits: self.retransmits,
+            probes: self.probes,
+            ..self.word.facts()
+        })
+    }
+}
