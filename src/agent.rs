@@ -6,6 +6,7 @@
 mod collect;
 mod detour;
 mod event_loop;
+mod history;
 mod reads;
 mod requests;
 mod silent;

@@ -2,7 +2,7 @@
 //! whole. A pipe or a device at the path is an error, never a wait.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -38,15 +38,19 @@ pub(crate) fn read_own(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Writes `temporary` anew and renames it to `path`, in the same directory. Neither follows what lies
-/// there: the new file must not exist, and a rename replaces a link itself.
-pub(crate) fn replace(path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+/// there: the new file must not exist, and a rename replaces a link itself. `write` writes the content.
+pub(crate) fn replace(
+    path: &Path,
+    temporary: &Path,
+    write: &mut dyn FnMut(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     match std::fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
     // Before the rename: after a power cut an empty file would be worse than the old one.
-    let written = file.write_all(content).and_then(|()| file.sync_all());
+    let written = write(&mut file).and_then(|()| file.sync_all());
     let result = written.and_then(|()| std::fs::rename(temporary, path));
     if result.is_err() {
         // What is left of it would take space on a full disk.
@@ -82,6 +86,8 @@ fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use wylis_harness::{TempDir, skip};
 
@@ -134,12 +140,12 @@ mod tests {
         let dir = TempDir::new("file");
         let (path, temporary) = (dir.path().join("file"), dir.path().join("new"));
         std::fs::create_dir(&path).unwrap();
-        assert!(replace(&path, &temporary, b"x").is_err());
+        assert!(replace(&path, &temporary, &mut |file| file.write_all(b"x")).is_err());
         assert!(path.is_dir() && !temporary.exists());
         std::fs::remove_dir(&path).unwrap();
-        replace(&path, &temporary, b"x").unwrap();
+        replace(&path, &temporary, &mut |file| file.write_all(b"x")).unwrap();
         std::fs::create_dir(&temporary).unwrap();
-        assert!(replace(&path, &temporary, b"y").is_err());
+        assert!(replace(&path, &temporary, &mut |file| file.write_all(b"y")).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"x");
     }
 }

@@ -99,13 +99,15 @@ pub fn decompress(compressed: &[u8], max: usize) -> Result<Vec<u8>, GzipError> {
 }
 
 /// The CRC-32 of gzip (RFC 1952, section 8), with 1 KiB of table; the crate has 16.
-struct Crc(u32);
+pub(crate) struct Crc(u32);
 
 impl Crc {
-    const NEW: Self = Self(u32::MAX);
+    /// Of nothing.
+    pub(crate) const NEW: Self = Self(u32::MAX);
     const TABLE: [u32; 256] = table();
 
-    fn update(&mut self, bytes: &[u8]) {
+    /// Adds bytes.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         for byte in bytes {
             let [low, ..] = self.0.to_le_bytes();
             let entry = Self::TABLE.get(usize::from(low ^ byte)).copied().unwrap_or_default();
@@ -113,11 +115,13 @@ impl Crc {
         }
     }
 
-    fn value(&self) -> u32 {
+    /// The CRC of all that was added.
+    pub(crate) fn value(&self) -> u32 {
         !self.0
     }
 
-    fn of(bytes: &[u8]) -> u32 {
+    /// That of these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> u32 {
         let mut crc = Self::NEW;
         crc.update(bytes);
         crc.value()

@@ -5,6 +5,7 @@
 //! the wall clock.
 
 mod cell;
+mod file;
 mod memory;
 mod row;
 mod scale;
@@ -15,6 +16,7 @@ use crate::experiment::Detail;
 use crate::name::NodeName;
 use crate::state::Verdict;
 pub use cell::{Cell, Summary};
+pub use file::{FileError, MAX_FILE, decode, encode};
 pub use memory::History;
 pub use span::{CellTime, Recollection, Span};
 pub use word::Word;

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::collect::Collector;
+use super::history::Recorder;
 use super::requests::{self, Received};
 use super::survey::Survey;
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
@@ -63,6 +64,8 @@ pub(super) struct EventLoop {
     pub(super) schedule: Schedule,
     pub(super) prober: Arc<Prober>,
     pub(super) experimenter: Experimenter,
+    /// Saves what is remembered.
+    pub(super) recorder: Recorder,
     /// Keep-alive requests that are not counted yet.
     pub(super) requests: Receiver<Received>,
     /// Connections refused for lack of descriptors, as of the last tick.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::collect::Collector;
 use super::event_loop::{Event, EventLoop, Shared};
+use super::history::Recorder;
 use super::requests::{self, RequestQueue};
 use super::silent::SilentPeers;
 use super::survey::Survey;
@@ -89,6 +90,9 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
     // Does not block: a loop with a full channel is awake.
     stop.on_stop(move || drop(waker.try_send(Event::Stop)));
 
+    let recorder = Recorder::new(config.state_dir.as_deref(), config.node.clone());
+    let begin = Moment::now();
+
     let mut event_loop = EventLoop {
         state: MeshState::new(StateSettings {
             failure_threshold: config.failure_threshold,
@@ -100,10 +104,11 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
             bounds: config.buckets.as_slice().into(),
             key,
         }),
-        history: History::new(Moment::now(), None),
+        history: History::new(begin, recorder.read(begin)),
         schedule: Schedule::new(config.node.clone(), config.interval, Random::new()),
         prober: Arc::clone(&prober),
         experimenter,
+        recorder: recorder.clone(),
         requests,
         refused: 0,
         early: parts.early.clone(),
@@ -131,7 +136,7 @@ pub fn run(config: &Config, stop: &StopToken, lost: Arc<Losses>) -> Result<(), A
     event_loop.run(&inbox);
     // Without a receiver, no sender blocks.
     drop((inbox, event_loop));
-    parts.stop(&prober);
+    parts.stop(&prober, &recorder);
     log::info!("stopped");
     Ok(())
 }
@@ -228,15 +233,15 @@ impl Parts {
         Ok(Self { early, shared, loop_heartbeat, workers_heartbeat, gate_stop, discovery, gate })
     }
 
-    /// In the order of the data: workers, discovery, gate.
-    fn stop(self, prober: &Prober) {
+    /// In the order of the data: workers, discovery, gate, the file.
+    fn stop(self, prober: &Prober, recorder: &Recorder) {
         let deadline = Instant::now() + JOIN_TIMEOUT;
         let in_flight = prober.stop(deadline);
         if in_flight > 0 {
             log::debug!("probes still in flight: {in_flight}");
         }
         self.gate_stop.stop();
-        for thread in [self.discovery, self.gate] {
+        for thread in [self.discovery, self.gate].into_iter().chain(recorder.writer()) {
             join_before(thread, Instant::now() + JOIN_TIMEOUT);
         }
     }

@@ -4,7 +4,7 @@
 //! to the directory are followed, since its path is a setting; what lies in it is not trusted.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -175,7 +175,8 @@ impl PeerCache {
             // It would not be read.
             return Err(io::Error::other(format!("the list is longer than {MAX_FILE} bytes")));
         }
-        file::replace(&self.path, &self.path.with_file_name(TEMPORARY), &text)
+        let temporary = self.path.with_file_name(TEMPORARY);
+        file::replace(&self.path, &temporary, &mut |file| file.write_all(&text))
     }
 }
 

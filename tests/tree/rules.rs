@@ -49,7 +49,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("config", &["discovery", "name"]),
     ("metrics", &["experiment", "name", "peer", "probe", "schedule", "state"]),
     ("matrix", &["experiment", "label", "name", "probe", "state"]),
-    ("history", &["experiment", "matrix", "name", "probe", "state"]),
+    ("history", &["experiment", "gzip", "matrix", "name", "probe", "state"]),
     (
         "document",
         &["bounded_list", "experiment", "history", "matrix", "name", "probe", "state", "survey"],
