@@ -29,6 +29,8 @@ pub(super) struct Case {
     pub(super) what: &'static str,
     pub(super) says: &'static [Said],
     pub(super) touched: Touched,
+    /// What chance may bring in passing to pairs that the fault does not touch: source, target, verdict.
+    pub(super) passing: &'static [(u8, u8, &'static str)],
     /// Whether `/api/v1/health` answers 503 at every agent of `says` that has a finding; `None`: by chance.
     pub(super) grave: Option<bool>,
     /// Limit: from the fault to the findings.
@@ -62,7 +64,8 @@ impl Case {
         touched: Touched,
         says: &'static [Said],
     ) -> Self {
-        Self { name, what, says, touched, grave: Some(true), within: WHOLE, well_within: WELL }
+        let (within, well_within) = (WHOLE, WELL);
+        Self { name, what, says, touched, passing: &[], grave: Some(true), within, well_within }
     }
 
     /// A fault by chance, which is not.
@@ -73,12 +76,17 @@ impl Case {
         says: &'static [Said],
     ) -> Self {
         let (within, well_within) = (PARTIAL, WINDOW);
-        Self { name, what, says, touched, grave: Some(false), within, well_within }
+        Self { name, what, says, touched, passing: &[], grave: Some(false), within, well_within }
     }
 
     /// Nothing of it may be a finding.
     const fn harmless(name: &'static str, what: &'static str, says: &'static [Said]) -> Self {
         Self { grave: Some(false), ..Self::whole(name, what, Touched::Nothing, says) }
+    }
+
+    /// Whether `source` may ever have this verdict on `target`.
+    pub(super) fn permits(&self, source: u8, target: u8, verdict: &str) -> bool {
+        self.touched.has(source, target) || self.passing.contains(&(source, target, verdict))
     }
 }
 
@@ -113,6 +121,10 @@ fn matches_one(pattern: &str, text: &str) -> bool {
     let starts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
     starts.into_iter().any(|at| text.get(at..).is_some_and(|text| matches_one(rest, text)))
 }
+
+/// One probe that takes its whole timeout of 5 s misses two slots of 2 s: with a threshold of 3, the peer is down
+/// until the next success. On a busy machine, a proxy in a thread of the test makes a probe that late at times.
+const ONE_LATE: &str = "down (response_timeout)";
 
 macro_rules! cases {
     ($($constant:ident = $make:expr;)*) => {
@@ -182,7 +194,7 @@ cases! {
         Touched::Between(&[1], &[2]), &[(&[1, 2, 3], &["n1 ↔ n2: lossy"])]);
 
     // ---- What the rows tell beside their cells.
-    CLOCK = Case { within: ROWS, well_within: ROWS, ..Case::harmless("clock", "the clock of n3 is a minute ahead",
+    CLOCK = Case { within: ROWS, well_within: ROWS, passing: &[(1, 3, ONE_LATE), (2, 3, ONE_LATE)], ..Case::harmless("clock", "the clock of n3 is a minute ahead",
         &[(&[1, 2], &["the clock of n3 is 59 s ahead|the clock of n3 is 60 s ahead|the clock of n3 is 61 s ahead"])]) };
 
     // ---- Faults of a node's own host.
@@ -209,7 +221,7 @@ cases! {
     ACCEPTOR = Case::whole("acceptor", "n3 is dead, and something accepts n1's connections to it", Touched::Node(3),
         &[(&[1, 2], &["n3 is down: none of 2 others reaches it (*)"])]);
     // The window of 20 probes has those from before the fault at first.
-    INTERCEPTED = Case { within: PARTIAL, well_within: WINDOW, ..Case::harmless("intercepted",
+    INTERCEPTED = Case { within: PARTIAL, well_within: WINDOW, passing: &[(1, 2, ONE_LATE), (1, 3, ONE_LATE)], ..Case::harmless("intercepted",
         "something completes the handshakes of n1 before a round trip of 200 ms",
         &[(&[1, 2, 3], &["something between n1 and its peers answers handshakes in their place"])]) };
     // Probes fail when the proxy's own connections do.

@@ -70,7 +70,7 @@ impl View {
         let cells = self.cells();
         let wrong = |verdict: &str| !matches!(verdict, "up" | "unknown" | "draining");
         for ((source, target), verdict) in &cells {
-            if wrong(verdict) && !case.touched.has(*source, *target) {
+            if wrong(verdict) && !case.permits(*source, *target, verdict) {
                 alarms.push(format!("n{source} on n{target}: {verdict}"));
             }
         }
@@ -84,8 +84,10 @@ impl View {
             let permitted = if pairs.is_empty() {
                 expected || nodes.all(|node| case.touched.has_node(node, size))
             } else {
-                pairs.iter().all(|(source, target)| case.touched.has(*source, *target))
-                    || (expected && matches!(case.touched, Touched::Nothing))
+                pairs.iter().all(|pair| {
+                    let verdict = cells.get(pair).map_or("", String::as_str);
+                    case.permits(pair.0, pair.1, verdict)
+                }) || (expected && matches!(case.touched, Touched::Nothing))
             };
             if !permitted {
                 alarms.push(format!("finding {text:?} on {pairs:?}"));
@@ -140,6 +142,25 @@ impl View {
         let mut rows = self.0["rows"].as_array()?.iter();
         rows.find(|row| row["node"] == *node(number))?["through"].as_str()
     }
+}
+
+#[test]
+fn only_what_a_case_permits_in_passing_is_no_false_alarm() {
+    let alarms = |source: usize, target: usize, reason: &str| {
+        let text = format!("n{} → n{}: down ({reason})", source + 1, target + 1);
+        let mut rows = vec![serde_json::json!({"cells": [null, null, null]}); 3];
+        rows[source]["cells"][target] = serde_json::json!({"verdict": "down", "reason": reason});
+        let document = serde_json::json!({
+            "nodes": ["n1", "n2", "n3"],
+            "rows": rows,
+            "findings": [{"text": text, "nodes": [], "pairs": [[source, target]]}],
+        });
+        View(document, String::new()).false_alarms(super::table::INTERCEPTED, 3).len()
+    };
+    assert_eq!(alarms(0, 1, "response_timeout"), 0);
+    // The cell, and its finding.
+    assert_eq!(alarms(0, 1, "connect_timeout"), 2);
+    assert_eq!(alarms(1, 0, "response_timeout"), 2);
 }
 
 /// Whether the health route and the command of the agent agree with its document.
