@@ -65,9 +65,12 @@ macro_rules! read_object {
 }
 
 mod cell;
+mod day;
+mod faults;
 mod finding;
 mod found;
 mod health;
+mod history;
 mod list;
 mod matrix;
 mod peer;
@@ -86,8 +89,11 @@ use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
 use crate::state::{Direction, Snapshot, Verdict};
 use cell::Cells;
+pub use day::{day_json, read_day};
+pub use faults::{MAX_FAULTS, faults_json, read_faults};
 use finding::FindingFields;
 pub use health::{health_json, health_text};
+pub use history::{MAX_PAST_PEER, history_json, past_pair_json, past_peer_json};
 use list::List;
 use matrix::Rows;
 pub use matrix::{matrix_json, read_matrix};

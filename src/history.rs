@@ -7,6 +7,8 @@
 mod cell;
 mod file;
 mod memory;
+mod day;
+mod faults;
 mod row;
 mod scale;
 mod span;
@@ -18,6 +20,8 @@ use crate::state::Verdict;
 pub use cell::{Cell, Summary};
 pub use file::{FileError, MAX_FILE, decode, encode};
 pub use memory::History;
+pub use day::{BIN, Bin, Day, DayFinding, MAX_DAY_FINDINGS, MeshFaults};
+pub use faults::{Faults, MAX_RUNS, Run};
 pub use span::{CellTime, Recollection, Span};
 pub use word::Word;
 
