@@ -5,10 +5,10 @@
 //! the wall clock.
 
 mod cell;
-mod file;
-mod memory;
 mod day;
 mod faults;
+mod file;
+mod memory;
 mod row;
 mod scale;
 mod span;
@@ -18,10 +18,10 @@ use crate::experiment::Detail;
 use crate::name::NodeName;
 use crate::state::Verdict;
 pub use cell::{Cell, Summary};
-pub use file::{FileError, MAX_FILE, decode, encode};
-pub use memory::History;
 pub use day::{BIN, Bin, Day, DayFinding, MAX_DAY_FINDINGS, MeshFaults};
 pub use faults::{Faults, MAX_RUNS, Run};
+pub use file::{FileError, MAX_FILE, decode, encode};
+pub use memory::History;
 pub use span::{CellTime, Recollection, Span};
 pub use word::Word;
 
