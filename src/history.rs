@@ -5,10 +5,13 @@
 //! the wall clock.
 
 mod cell;
+mod clock;
 mod day;
 mod faults;
 mod file;
 mod memory;
+mod merge;
+mod open;
 mod row;
 mod scale;
 mod span;

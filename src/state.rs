@@ -436,6 +436,11 @@ impl MeshState {
         self.records.get(node).map(AsRef::as_ref)
     }
 
+    /// The records of all peers, ordered by name.
+    pub fn records(&self) -> impl Iterator<Item = &PeerRecord> {
+        self.records.values().map(AsRef::as_ref)
+    }
+
     /// When the first goodbye expires.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Instant> {

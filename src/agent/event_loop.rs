@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::collect::Collector;
 use super::history::Recorder;
+use super::log_changes::{log_incoming, log_verdict};
 use super::requests::{self, Received};
 use super::survey::Survey;
 use crate::discovery::{EarlyCause, EarlyRefresh, Origin, Refresh};
-use crate::experiment::{Detail, ExperimentReport};
+use crate::experiment::ExperimentReport;
 use crate::gate::{Counters, Rejection};
 use crate::heartbeat::Heartbeat;
 use crate::history::{History, Recollection};
@@ -21,7 +22,7 @@ use crate::prober::{Experimenter, HalfOpen, Prober};
 use crate::schedule::Schedule;
 use crate::server::Renderer;
 use crate::shutdown::StopToken;
-use crate::state::{Change, Incoming, MeshState, Moment, PeerRecord, Snapshot, Verdict};
+use crate::state::{Change, MeshState, Moment, PeerRecord, Snapshot};
 
 /// An event that wakes the loop.
 pub(super) enum Event {
@@ -117,8 +118,12 @@ pub(super) struct Shared {
 impl EventLoop {
     /// Runs until the drain is over.
     pub(super) fn run(&mut self, events: &Receiver<Event>) {
+        // Now is when a directory that cannot be written is noticed.
+        self.save_history(Moment::now());
         loop {
-            let now = Instant::now();
+            let moment = Moment::now();
+            let now = moment.instant;
+            self.close_cells(moment);
             if now > self.awake_by {
                 log::warn!("the agent was suspended: requests of peers may have been missed");
                 self.state.restart_listening(now);
@@ -218,6 +223,7 @@ impl EventLoop {
 
     fn handle(&mut self, event: Event) {
         let now = Moment::now();
+        self.close_cells(now);
         let changes = match event {
             Event::Refreshed(refresh) => self.refreshed(now, refresh),
             Event::Probed(report) => self.probed(now, &report),
@@ -280,6 +286,7 @@ impl EventLoop {
         self.shared.metrics.observe_schedule_delay(delay);
         let Some(changes) = self.state.report(now, report) else { return Vec::new() };
         self.schedule.finished(&report.node);
+        self.remember_probe(report);
         changes
     }
 
@@ -318,15 +325,18 @@ impl EventLoop {
                     self.early.request(EarlyCause::NewInstance(node, instance));
                 }
                 Change::Verdict { node, from, to } => {
+                    self.remember(&node, from);
                     let record = self.state.get(&node);
                     let share = record.map(PeerRecord::recent_failures);
                     let detail = record.and_then(PeerRecord::detail);
                     log_verdict(&node, from, to, share.unwrap_or_default(), detail);
                 }
                 Change::Incoming { node, verdict, incoming } => {
+                    self.remember(&node, verdict);
                     log_incoming(&node, verdict, incoming);
                 }
                 Change::Detail { node, verdict, detail } => {
+                    self.remember(&node, verdict);
                     log::warn!("peer {node:?} is {}", verdict.with(Some(detail)));
                 }
             }
@@ -415,7 +425,9 @@ impl EventLoop {
         self.prober.cancel_waiting();
         self.experimenter.cancel();
         self.shared.survey.stop();
-        let snapshot = self.state.snapshot(Moment::now());
+        let moment = Moment::now();
+        self.save_history(moment);
+        let snapshot = self.state.snapshot(moment);
         let mut staying = snapshot.peers;
         staying.retain(|record| record.draining_until.is_none());
         let peers = if staying.len() == 1 { "peer" } else { "peers" };
@@ -444,41 +456,5 @@ impl Draining {
 
     fn next_check(&self, now: Instant) -> Instant {
         if now < self.until { self.until } else { self.until + GOODBYE_TIMEOUT }
-    }
-}
-
-fn log_incoming(node: &NodeName, verdict: Verdict, incoming: Incoming) {
-    let verdict = verdict.as_str();
-    match incoming {
-        Incoming::Requests => {
-            log::warn!("peer {node:?} is {verdict}, but its requests arrive");
-        }
-        Incoming::Syns => log::warn!(
-            "peer {node:?} is {verdict}, but its SYNs arrive: the path to it is broken, the reverse path \
-             works"
-        ),
-        Incoming::Nothing => {}
-    }
-}
-
-/// Each of these places in the code may write so many lines: the first verdicts of a large mesh must not
-/// use up those of an outage.
-fn log_verdict(
-    node: &NodeName,
-    from: Verdict,
-    to: Verdict,
-    (failed, probes): (usize, usize),
-    detail: Option<Detail>,
-) {
-    match to {
-        Verdict::Flaky(reason) => {
-            log::warn!("peer {node:?} is flaky ({reason}, {failed} of {probes}), was {from}");
-        }
-        Verdict::Down(_) | Verdict::OneWay | Verdict::Lossy | Verdict::Mtu(_) => {
-            log::warn!("peer {node:?} is {}, was {from}", to.with(detail));
-        }
-        Verdict::Up if from == Verdict::Unknown => log::info!("peer {node:?} is {to}, was {from}"),
-        Verdict::Up => log::info!("peer {node:?} is {to}, was {from}"),
-        Verdict::Draining | Verdict::Unknown => log::info!("peer {node:?} is {to}, was {from}"),
     }
 }

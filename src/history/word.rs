@@ -3,7 +3,7 @@
 use crate::experiment::{Detail, HostState};
 use crate::matrix::{Cell, CellFacts};
 use crate::probe::FailureReason;
-use crate::state::{Direction, Incoming, Verdict};
+use crate::state::{Direction, Incoming, PeerRecord, Verdict};
 
 /// What one node said of another: the verdict, and what a finding says beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,16 @@ impl Word {
             is_surveyed: false,
             losses: [0; 2],
         }
+    }
+
+    /// What the cell of a peer in the matrix says now. Asked after each probe: of a peer that is up, nearly nothing
+    /// has to be looked at.
+    #[must_use]
+    pub fn of_record(record: &PeerRecord) -> Self {
+        if record.verdict == Verdict::Up && !record.surveyed() {
+            return Self { is_intercepted: record.is_intercepted(), ..Self::of(Verdict::Up) };
+        }
+        Self::of_cell(&Cell::of(record, 0))
     }
 
     /// What a cell of the matrix says.
@@ -151,7 +161,7 @@ impl Word {
         }
     }
 
-    /// The word as people read it: `down (connect_timeout, its host is silent, its SYNs arrive)`.
+    /// The word as people read it: `down (connect_timeout, its host is silent, nothing arrives from it)`.
     #[must_use]
     pub fn text(self) -> String {
         if self.is_surveyed {
@@ -161,7 +171,7 @@ impl Word {
         let also = match self.incoming {
             _ if self.is_slow => "slower than its timeout allows",
             Some(Incoming::Requests) => "its requests arrive",
-            Some(Incoming::Syns) => "its SYNs arrive",
+            Some(Incoming::Syns) => "its SYNs arrive and lead to nothing",
             Some(Incoming::Nothing) => "nothing arrives from it",
             None if self.is_intercepted => "something answers handshakes in its place",
             None => return text,

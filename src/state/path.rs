@@ -76,14 +76,19 @@ pub(super) fn too_slow(recent: &VecDeque<Sample>) -> Option<Duration> {
 /// Whether something completes handshakes in place of the peer: every handshake was far faster than every
 /// response.
 pub(super) fn is_intercepted(recent: &VecDeque<Sample>) -> bool {
+    let shows = |(connect, response): (Duration, Duration)| {
+        connect * INTERCEPTED_RATIO <= response && connect + INTERCEPTED_GAP <= response
+    };
     let exchanges = || recent.iter().filter_map(Sample::round_trips);
+    // Asked after each probe: of nearly all peers, the last one says no.
+    if !exchanges().next_back().is_some_and(shows) {
+        return false;
+    }
     let (Some(connect), Some(response)) = (
         exchanges().map(|(connect, _)| connect).max(),
         exchanges().map(|(_, response)| response).min(),
     ) else {
         return false;
     };
-    exchanges().count() >= MIN_INTERCEPTED
-        && connect * INTERCEPTED_RATIO <= response
-        && connect + INTERCEPTED_GAP <= response
+    exchanges().count() >= MIN_INTERCEPTED && shows((connect, response))
 }

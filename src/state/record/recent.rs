@@ -54,6 +54,17 @@ impl PeerRecord {
         if lost > 0 && self.is_intercepted() { 0 } else { lost }
     }
 
+    /// Whether the last probe failed with retransmits, or succeeded only after one because of a loss, as far as is
+    /// known before the next one.
+    #[must_use]
+    pub fn last_probe_lost(&self) -> bool {
+        let Some(sample) = self.recent.back().filter(|sample| sample.retransmits() > 0) else {
+            return false;
+        };
+        let lost = || path::lost(&self.recent, self.recent.len() - 1) && !self.is_intercepted();
+        sample.failure().is_some() || lost()
+    }
+
     /// Whether something completes handshakes in place of the peer.
     #[must_use]
     pub fn is_intercepted(&self) -> bool {
