@@ -23,7 +23,7 @@ use crate::state::Verdict;
 pub use cell::{Cell, Summary};
 pub use day::{BIN, Bin, Day, DayFinding, MAX_DAY_FINDINGS, MeshFaults};
 pub use faults::{Faults, MAX_RUNS, Run};
-pub use file::{FileError, MAX_FILE, decode, encode};
+pub use file::{FileError, MAX_HISTORY, decode, encode};
 pub use memory::History;
 pub use span::{CellTime, Recollection, Span};
 pub use word::Word;

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use log::{info, warn};
 
 use crate::file;
-use crate::history::{self, MAX_FILE, Recollection};
+use crate::history::{self, MAX_HISTORY, Recollection};
 use crate::name::NodeName;
 use crate::state::Moment;
 
@@ -55,7 +55,7 @@ impl Recorder {
     pub(super) fn read(&self, now: Moment) -> Option<Recollection> {
         let inner = self.0.as_ref()?;
         let path = inner.path.display();
-        let bytes = match file::read_own(&inner.path, MAX_FILE as u64) {
+        let bytes = match file::read_own(&inner.path, MAX_HISTORY as u64) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

@@ -25,18 +25,7 @@ const VERSION: u8 = 1;
 /// Most cells in a file: those of closed spans, and those of the open one.
 const MOST_CELLS: usize = MAX_CELLS + MAX_PATHS;
 /// Longest file in bytes: all names of the longest kind, and all cells and changes.
-pub const MAX_FILE: usize = MAGIC.len()
-    + 1
-    + NAME
-    + 8
-    + (2 + MAX_PATHS * NAME)
-    + (2 + MAX_SPANS * SPAN + MOST_CELLS * Cell::OCTETS)
-    + (2 + MAX_CHANGES * (8 + NAME + 1 + DETAIL))
-    + CRC;
-/// The longest name and its length.
-const NAME: usize = 1 + MAX_NODE_NAME;
-/// Begin, length and number of cells of a span, and whether it is repeated.
-const SPAN: usize = 8 + 4 + 1 + 2;
+pub const MAX_HISTORY: usize = 13 << 17;
 const DETAIL: usize = 3;
 const CRC: usize = 4;
 /// How many milliseconds in the future a file may have been written, or a cell begin: the clock of a node that starts

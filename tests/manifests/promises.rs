@@ -220,10 +220,15 @@ fn the_environment_has_the_agents_identity_and_its_cache() {
     let state = &container()["volumeMounts"][0];
     assert_eq!(state["mountPath"], "/var/lib/wylis");
     assert_eq!(pod()["volumes"][0]["name"], state["name"]);
-    assert!(
-        pod()["volumes"][0]["emptyDir"]["sizeLimit"].is_string(),
-        "the state has no size limit"
-    );
+    // Beyond it, the kubelet evicts the pod: both files fit, each twice while it is replaced.
+    let limit = pod()["volumes"][0]["emptyDir"]["sizeLimit"].as_str().unwrap().to_owned();
+    let mebibytes: f64 = limit.strip_suffix("Mi").unwrap().parse().unwrap();
+    let bounds = wylis_harness::bounds::documented();
+    let files =
+        bounds.iter().filter(|bound| ["MAX_FILE", "MAX_HISTORY"].contains(&&*bound.constant));
+    let most: Vec<f64> = files.map(|bound| 2.0 * bound.value).collect();
+    assert_eq!(most.len(), 2);
+    assert!(most.iter().sum::<f64>() <= mebibytes * 1024.0 * 1024.0, "{most:?}");
 }
 
 #[test]
