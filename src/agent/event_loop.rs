@@ -118,7 +118,7 @@ pub(super) struct Shared {
 impl EventLoop {
     /// Runs until the drain is over.
     pub(super) fn run(&mut self, events: &Receiver<Event>) {
-        // Now is when a directory that cannot be written is noticed.
+        // A directory that cannot be written is logged now, not after the first cell.
         self.save_history(Moment::now());
         loop {
             let moment = Moment::now();

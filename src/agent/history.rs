@@ -35,7 +35,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     /// What is written next: the last one that was to be saved.
-    waiting: Option<Arc<Recollection>>,
+    waiting: Option<Recollection>,
     /// There is a thread that writes.
     has_writer: bool,
     /// The last thread, which may have ended.
@@ -77,11 +77,15 @@ impl Recorder {
     }
 
     /// Saves this soon, and never blocks. One that still waits is replaced.
-    pub(super) fn save(&self, recollection: Arc<Recollection>) {
+    pub(super) fn save(&self, recollect: impl FnOnce() -> Recollection) {
         let Some(inner) = &self.0 else { return };
         let mut state = inner.lock();
-        state.waiting = Some(recollection);
+        let replaced = state.waiting.replace(recollect());
         if state.has_writer {
+            if replaced.is_some() {
+                // Since the last save but one: the disk hangs.
+                inner.note(&mut state, Err(io::Error::other("an earlier write has not ended")));
+            }
             return;
         }
         let writer = Arc::clone(inner);
@@ -140,5 +144,96 @@ impl Inner {
     // A poisoned lock is usable: the state is valid after every statement.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Cell, CellTime, Span};
+    use wylis_harness::TempDir;
+
+    fn recorder(dir: &Path) -> Recorder {
+        Recorder::new(Some(dir), NodeName::new("a").unwrap())
+    }
+
+    /// One cell that begins then, in Unix seconds.
+    fn recollection(from: u64) -> Recollection {
+        let time = CellTime { from, seconds: 300, is_repeated: false };
+        Recollection {
+            taken: Moment::now(),
+            names: Arc::new(vec![NodeName::new("b").ok()]),
+            spans: vec![Arc::new(Span { time, cells: Box::new([Cell::EMPTY]) })],
+            changes: Vec::new(),
+        }
+    }
+
+    fn end(recorder: &Recorder) {
+        let thread = recorder.writer().unwrap();
+        assert_eq!(thread.thread().name(), Some("history"));
+        thread.join().unwrap();
+        assert!(!recorder.0.as_ref().unwrap().lock().has_writer);
+    }
+
+    fn begin_of(recorder: &Recorder) -> Option<u64> {
+        recorder.read(Moment::now()).map(|recollection| recollection.spans[0].time.from)
+    }
+
+    #[test]
+    fn what_was_saved_last_is_read_again() {
+        let dir = TempDir::new("history");
+        let recorder = recorder(dir.path());
+        assert_eq!(begin_of(&recorder), None);
+        // Most of them while another one is written.
+        for from in 1..=200 {
+            recorder.save(|| recollection(from));
+        }
+        end(&recorder);
+        assert_eq!(begin_of(&recorder), Some(200));
+        recorder.save(|| recollection(201));
+        end(&recorder);
+        assert_eq!(begin_of(&recorder), Some(201));
+        let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+    }
+
+    #[test]
+    fn without_a_state_directory_nothing_is_read_or_written() {
+        let recorder = Recorder::new(None, NodeName::new("a").unwrap());
+        recorder.save(|| unreachable!("there is no directory"));
+        assert!(recorder.writer().is_none() && recorder.read(Moment::now()).is_none());
+    }
+
+    #[test]
+    fn a_failure_is_known_until_a_write_succeeds() {
+        let dir = TempDir::new("history");
+        let recorder = recorder(&dir.path().join("later"));
+        let is_failing = || recorder.0.as_ref().unwrap().lock().failing;
+        for _ in 0..2 {
+            recorder.save(|| recollection(1));
+            end(&recorder);
+            assert!(is_failing());
+        }
+        std::fs::create_dir(dir.path().join("later")).unwrap();
+        recorder.save(|| recollection(2));
+        end(&recorder);
+        assert!(!is_failing());
+        assert_eq!(begin_of(&recorder), Some(2));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_or_is_too_long_is_not_used() {
+        let dir = TempDir::new("history");
+        let path = dir.path().join(FILE);
+        let recorder = recorder(dir.path());
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(begin_of(&recorder), None);
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, vec![0; MAX_HISTORY + 1]).unwrap();
+        assert_eq!(begin_of(&recorder), None);
+        // It is replaced.
+        recorder.save(|| recollection(1));
+        end(&recorder);
+        assert_eq!(begin_of(&recorder), Some(1));
     }
 }

@@ -1,7 +1,5 @@
 //! What the loop tells its history.
 
-use std::sync::Arc;
-
 use super::event_loop::EventLoop;
 use crate::name::NodeName;
 use crate::probe::{Outcome, Report};
@@ -17,7 +15,7 @@ impl EventLoop {
 
     /// Has what is remembered be saved; waits for nothing.
     pub(super) fn save_history(&self, now: Moment) {
-        self.recorder.save(Arc::new(self.history.recollect(now)));
+        self.recorder.save(|| self.history.recollect(now));
     }
 
     /// Counts a blank probe, if it left a sample.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::experiment::{DeadFlows, Detail, HostState, LargestPacket};
 use crate::gzip::Crc;
-use crate::name::{MAX_NODE_NAME, NodeName};
+use crate::name::NodeName;
 use crate::state::Moment;
 
 /// The start of the file.
