@@ -12,6 +12,7 @@ use log::{info, warn};
 
 use crate::file;
 use crate::history::{self, MAX_HISTORY, Recollection};
+use crate::matrix::unix_millis;
 use crate::name::NodeName;
 use crate::state::Moment;
 
@@ -65,8 +66,9 @@ impl Recorder {
         };
         match history::decode(&inner.node, &bytes, now) {
             Ok(recollection) => {
-                let (spans, paths) = (recollection.spans.len(), recollection.paths().count());
-                info!("history: {spans} times of {paths} peers from {path}");
+                let now = unix_millis(now.wall) / 1000;
+                let age = now.saturating_sub(recollection.since().unwrap_or(now));
+                info!("history: {path} reaches back {} min", age / 60);
                 Some(recollection)
             }
             Err(error) => {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use thiserror::Error;
 
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::experiment::{DeadFlows, Detail, HostState, LargestPacket};
 use crate::gzip::Crc;
+use crate::matrix::unix_millis;
 use crate::name::NodeName;
 use crate::state::Moment;
 
@@ -61,7 +62,7 @@ pub fn encode(own: &NodeName, recollection: &Recollection, out: &mut dyn Write) 
     sink.put(MAGIC)?;
     sink.put(&[VERSION])?;
     sink.name(Some(own))?;
-    sink.put(&milliseconds(recollection.taken.wall).to_be_bytes())?;
+    sink.put(&unix_millis(recollection.taken.wall).to_be_bytes())?;
     let names = recollection.names.iter().take(MAX_PATHS);
     sink.count(names.len())?;
     for name in names {
@@ -164,7 +165,7 @@ pub fn decode(own: &NodeName, file: &[u8], now: Moment) -> Result<Recollection, 
     if node != *own {
         return Err(FileError::OtherNode(node));
     }
-    let ahead = written.saturating_sub(milliseconds(now.wall));
+    let ahead = written.saturating_sub(unix_millis(now.wall));
     if ahead > MAX_AHEAD {
         return Err(FileError::Future(Duration::from_millis(ahead)));
     }
@@ -189,7 +190,7 @@ impl Source<'_> {
             left -= span.cells.len();
             Some(Arc::new(span))
         })?;
-        let latest = milliseconds(now.wall).saturating_add(MAX_AHEAD) / 1000;
+        let latest = unix_millis(now.wall).saturating_add(MAX_AHEAD) / 1000;
         spans.retain(|span| span.time.from <= latest);
         let changes = self.list(MAX_CHANGES, Self::change)?;
         let wall = UNIX_EPOCH.checked_add(Duration::from_millis(written))?;
@@ -291,12 +292,6 @@ fn detail(octets: [u8; DETAIL]) -> Option<Option<Detail>> {
         _ => return None,
     };
     Some(Some(detail))
-}
-
-/// Milliseconds since 1970; 0 before.
-fn milliseconds(wall: SystemTime) -> u64 {
-    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Measured with the static release build only. Ratios of CPU time belong to `make bench`.
 #![cfg(test)]
 
+mod day;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -49,7 +51,8 @@ fn the_binary_is_small() {
     within("stripped static binary", bytes as f64 / 1e6, 2.13, "MB");
 }
 
-/// An agent with `size` peers that answer and send requests, its peer list over TLS, its history full.
+/// An agent with `size` peers that answer and send requests, its peer list over TLS. It remembers a full day, and the
+/// last 20 probes of each peer.
 struct Crowd {
     agent: Agent,
     _fake_peers: FakePeers,
@@ -80,12 +83,15 @@ impl Crowd {
         let api = ApiServer::start(SocketAddr::new(host, 6443), &identity, &pods);
         api.set_tokens(&[TOKEN]);
         write_service_account(dir.path(), TOKEN, &authority.pem(), NAMESPACE);
+        let nodes: Vec<String> = fake_peers.nodes().iter().map(|(node, _)| node.clone()).collect();
+        day::write(dir.path(), "me", &nodes);
         let pairs = [
             ("WYLIS_NODE_NAME", "me".to_owned()),
+            ("WYLIS_STATE_DIR", dir.path().display().to_string()),
             ("WYLIS_POD_UID", uid),
             ("WYLIS_LISTEN", me.to_string()),
             ("WYLIS_PEER_PORT", peer_port.to_string()),
-            // Faster than the default, so that the history of each peer is full in the end.
+            // Faster than the default, so that each peer has 20 probes in the end.
             ("WYLIS_INTERVAL", if size < 1000 { "500ms" } else { "1500ms" }.to_owned()),
             ("WYLIS_SERVICE_ACCOUNT_DIR", dir.path().display().to_string()),
             ("KUBERNETES_SERVICE_HOST", host.to_string()),
@@ -100,6 +106,7 @@ impl Crowd {
         wait_until(Duration::from_secs(10), "the agent answers", || {
             agent.get("/healthz").is_some()
         });
+        assert!(agent.log().contains("reaches back 14"), "{}", agent.log());
         fake_peers.probe(me, Duration::from_secs(10));
         let up =
             || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up > 0.0).count();
@@ -112,7 +119,7 @@ impl Crowd {
         };
         let end = Instant::now() + Duration::from_secs(60);
         while !full() {
-            assert!(Instant::now() < end, "the history is not full");
+            assert!(Instant::now() < end, "not all have 20 probes");
             let (_, compressed) = scrape(&agent);
             let text = String::from_utf8(gunzip(&compressed)).unwrap();
             assert!(Metrics::parse(&text).count("wylis_peer_up", &[]) > 0);

@@ -6,6 +6,7 @@ mod directions;
 mod flight;
 mod goodbye;
 mod health;
+mod history;
 mod hostile_cache;
 mod log;
 mod mixed;

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ENOUGH: u32 = 24;
 
 /// A cgroup that limits the number of threads; removed when dropped, after its processes.
-struct Group(PathBuf);
+pub(super) struct Group(PathBuf);
 
 impl Group {
     /// A group without a limit; `None` where this user may create none.
@@ -36,11 +36,11 @@ impl Group {
         group.0.join("pids.max").exists().then_some(group)
     }
 
-    fn limit(&self, threads: impl ToString) {
+    pub(super) fn limit(&self, threads: impl ToString) {
         std::fs::write(self.0.join("pids.max"), threads.to_string()).unwrap();
     }
 
-    fn add(&self, pid: u32) {
+    pub(super) fn add(&self, pid: u32) {
         std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 }
@@ -52,7 +52,7 @@ impl Drop for Group {
     }
 }
 
-fn group() -> Option<Group> {
+pub(super) fn group() -> Option<Group> {
     let group = Group::new();
     if group.is_none() {
         skip("needs root and the pids controller of cgroups");

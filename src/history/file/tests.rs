@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
