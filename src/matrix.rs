@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::name::NodeName;
 use crate::probe::FailureReason;
 use crate::state::{PeerRecord, Snapshot, Verdict};
-pub use cell::{Cell, CellFacts, median};
+pub use cell::{Cell, CellFacts, MIN_RETRANSMITS, median};
 pub use clock::ClockOffset;
 pub use findings::{Finding, FindingKind, MAX_LISTED_PAIRS};
 use names::Names;

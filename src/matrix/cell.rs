@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::experiment::{DeadFlows, Detail, HostState, LargestPacket};
 use crate::state::{Incoming, PeerRecord, RECENT, Sample, Verdict};
 
+/// Fewest of 20 probes or requests with a retransmit that show loss where others fail: as for `lossy`.
+pub const MIN_RETRANSMITS: u8 = 3;
+
 /// What one node knows of another, as it is packed into a [`Cell`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellFacts {
@@ -204,10 +207,13 @@ impl Cell {
         self.count(RETRANSMITS)
     }
 
-    /// How many recent successes had a retransmit at least; of a past cell, while its verdict held.
+    /// Whether retransmits show that packets are lost, although some probes fail; of a past cell, while its verdict
+    /// held.
     #[must_use]
-    pub fn lossy_successes(&self) -> u8 {
-        self.count(RETRANSMITS).saturating_sub(self.count(FAILURES))
+    pub fn shows_loss(&self) -> bool {
+        // Each failure may have had one.
+        let successes = self.count(RETRANSMITS).saturating_sub(self.count(FAILURES));
+        successes.max(self.incoming_retransmits()) >= MIN_RETRANSMITS
     }
 
     /// Recent requests of the peer whose SYN-ACK or answer needed a retransmit.

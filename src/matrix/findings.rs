@@ -39,8 +39,6 @@ const MIN_INTERCEPTED: usize = 2;
 /// Evidence of loss in one direction beyond this multiple of the other's is that of one direction: when
 /// both lose packets alike, 20 probes differ by less.
 const ONE_SIDED: u32 = 3;
-/// Fewest of 20 probes or requests with a retransmit that show loss where others fail: as for `lossy`.
-const MIN_RETRANSMITS: u8 = 3;
 /// Largest difference of a clock, beyond the doubt: what NTP keeps is far below.
 const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(2);
 
@@ -98,19 +96,22 @@ pub struct Finding {
     pub text: String,
 }
 
-/// The findings of a matrix, the gravest first.
+/// The findings of a matrix, the gravest first. Those of a past moment are judged from the rows that the agent
+/// could have had then; what it cannot know of that time, clocks and rows that did not come, is left out.
 pub(super) fn findings(matrix: &Matrix) -> Vec<Finding> {
-    let mut all = find(&mut Facts::new(matrix));
+    let mut all = find(&mut Facts::new(matrix), matrix.past().is_none());
     fold(&mut all);
     all.into_iter().map(Found::finish).collect()
 }
 
 /// All findings, in order.
-fn find(facts: &mut Facts<'_>) -> Vec<Found> {
+fn find(facts: &mut Facts<'_>, is_now: bool) -> Vec<Found> {
     let (mut found, said) = if facts.is_well() { Default::default() } else { find_paths(facts) };
     found.extend(rest::find_intercepted(facts));
-    found.extend(rest::find_clocks(facts));
-    found.extend(rest::find_missing(facts, &said));
+    if is_now {
+        found.extend(rest::find_clocks(facts));
+        found.extend(rest::find_missing(facts, &said));
+    }
     found.sort_by(Found::order);
     found
 }

@@ -123,7 +123,48 @@ impl<'a> Facts<'a> {
             row.as_ref().map_or(Vec::new(), |_| marks(source))
         };
         facts.marks = facts.rows.iter().enumerate().map(of_row).collect();
+        if matrix.past().is_some() {
+            facts.leave_out_rows_not_had();
+        }
         facts
+    }
+
+    /// Leaves out the rows that the collecting agent could not have had at a past moment, as it knows by its own.
+    fn leave_out_rows_not_had(&mut self) {
+        let Some(own) = self.own.filter(|own| self.row(*own).is_ok()) else { return };
+        let whys: Vec<_> = (0..self.size()).map(|node| self.why_not_had(own, node)).collect();
+        for ((row, marks), why) in self.rows.iter_mut().zip(&mut self.marks).zip(&whys) {
+            if let Some(why) = why {
+                *row = Err(*why);
+                marks.clear();
+            }
+        }
+        self.sources.retain(|node| whys.get(*node) == Some(&None));
+    }
+
+    /// Why the own agent could not have had the row of a node: it did not reach it, and no node whose row it had
+    /// could pass that one on.
+    fn why_not_had(&self, own: usize, node: usize) -> Option<RowError> {
+        let passes_on = |by: &usize| {
+            let is_down = |cell: &Cell| matches!(cell.verdict(), Verdict::Down(_));
+            let reaches = self.reaches((*by, node)) == Some(true);
+            reaches && !self.cell((*by, node)).is_some_and(is_down)
+        };
+        let mut had = self.sources.iter().filter(|by| self.why_not_fetched(own, **by).is_none());
+        let why = self.why_not_fetched(own, node)?;
+        (why == RowError::NoPeer || !had.any(passes_on)).then_some(why)
+    }
+
+    /// Why the own agent could not have fetched the row of a node itself.
+    fn why_not_fetched(&self, own: usize, node: usize) -> Option<RowError> {
+        if node == own {
+            return None;
+        }
+        match self.any_cell((own, node)).map(|cell| (cell.verdict(), cell.is_slow())) {
+            None => Some(RowError::NoPeer),
+            Some((Verdict::Down(reason), false)) => Some(RowError::Failure(reason)),
+            Some(_) => None,
+        }
     }
 
     /// Number of nodes.

@@ -5,7 +5,7 @@ use super::fault::{Fault, PairFault, Path, is_loss};
 use super::found::Found;
 use super::text::{Way, form, list, names};
 use super::told;
-use super::{FindingKind, MIN_LINK, MIN_RETRANSMITS, is_most};
+use super::{FindingKind, MIN_LINK, is_most};
 use crate::experiment::HostState;
 use crate::matrix::Cell;
 use crate::probe::FailureReason;
@@ -235,10 +235,7 @@ fn hosts(facts: &Facts<'_>, nodes: &[usize], way: Way, cells: &Cells) -> &'stati
 
 /// The fault for the word of a link: where so much is lost that probes fail too, the loss is the cause.
 fn fault_of(facts: &Facts<'_>, fault: &PairFault) -> Fault {
-    let shows_loss = |pair| {
-        let most = |cell: &Cell| cell.lossy_successes().max(cell.incoming_retransmits());
-        facts.cell(pair).map(most) >= Some(MIN_RETRANSMITS)
-    };
+    let shows_loss = |pair| facts.cell(pair).is_some_and(Cell::shows_loss);
     if is_loss(fault.fault) && fault.cells().any(shows_loss) { Fault::Lossy } else { fault.fault }
 }
 

@@ -81,7 +81,7 @@ fn mesh() -> impl Strategy<Value = Mesh> {
 }
 
 fn found(matrix: &Matrix) -> Vec<Found> {
-    find(&mut Facts::new(matrix))
+    find(&mut Facts::new(matrix), true)
 }
 
 /// Kind, gravity, nodes, cells, words.
