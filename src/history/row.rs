@@ -1,6 +1,6 @@
 //! The row of a past moment, as a row of the matrix.
 
-use super::{Recollection, Summary};
+use super::{Recollection, Summary, Word};
 use crate::matrix::{self, CellFacts, NamedRow, Past};
 
 impl Recollection {
@@ -20,6 +20,14 @@ impl Recollection {
             past: Some(past),
             cells: cells.collect(),
         })
+    }
+}
+
+impl Word {
+    /// The past cell of the matrix with this word and these counts.
+    #[must_use]
+    pub fn matrix_cell(self, failures: u32, probes: u32) -> matrix::Cell {
+        matrix::Cell::new(CellFacts { failures, probes, ..self.facts() })
     }
 }
 

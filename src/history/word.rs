@@ -1,7 +1,7 @@
 //! The verdict of a cell, with what the findings need beside it, in one octet.
 
 use crate::experiment::{Detail, HostState};
-use crate::matrix::{Cell, CellFacts};
+use crate::matrix::{Cell, CellFacts, MIN_RETRANSMITS};
 use crate::probe::FailureReason;
 use crate::state::{Direction, Incoming, PeerRecord, Verdict};
 
@@ -16,17 +16,23 @@ pub struct Word {
     pub host: Option<HostState>,
     /// Twice the round trip exceeded the timeout, where the verdict is `down (response_timeout)`.
     pub is_slow: bool,
-    /// Something completed handshakes in place of the peer, where the verdict is `up`.
+    /// Something completed handshakes in place of the peer, where that is reached.
     pub is_intercepted: bool,
     /// The pair rested for a survey; then nothing else is kept.
     pub is_surveyed: bool,
     /// Where the verdict is `lossy`, how many of the last probes needed a retransmit, and how many of the peer's
-    /// requests; both as a level of [`LEVELS`].
+    /// requests: numbers of [`PROBES`] and [`REQUESTS`]. Where it is `flaky`, [`SHOWS_LOSS`] or none.
     pub losses: [u8; 2],
 }
 
-/// The counts that a level of loss stands for.
-pub(super) const LEVELS: [u8; 6] = [0, 1, 2, 4, 7, 12];
+/// The counts of probes, and of requests, that a word of loss can have: with these, the direction of one pair in 28
+/// is another one than with the exact counts.
+const PROBES: [u8; 8] = [0, 1, 3, 4, 5, 6, 8, 12];
+const REQUESTS: [u8; 9] = [0, 1, 2, 3, 4, 5, 6, 8, 12];
+/// The losses of a flaky pair that loses packets.
+const SHOWS_LOSS: [u8; 2] = [MIN_RETRANSMITS, 0];
+/// The failures that a loss of packets may cause.
+const BY_LOSS: [FailureReason; 2] = [FailureReason::ConnectTimeout, FailureReason::ResponseTimeout];
 
 /// One more than the values of each set, for none.
 const INCOMINGS: u8 = 1 + Incoming::ALL.len() as u8;
@@ -37,16 +43,38 @@ const REASONS: u8 = FailureReason::ALL.len() as u8;
 const UNKNOWN: u8 = 1;
 const DRAINING: u8 = 2;
 const SURVEYED: u8 = 3;
-const UP: u8 = 4;
-const UP_INTERCEPTED: u8 = 5;
-const MTU: u8 = 6;
-const ONE_WAY: u8 = MTU + Direction::ALL.len() as u8;
-const FLAKY: u8 = ONE_WAY + INCOMINGS;
-const LOSSY: u8 = FLAKY + REASONS;
-const SLOW: u8 = LOSSY + (LEVELS.len() * LEVELS.len()) as u8;
-const DOWN: u8 = SLOW + INCOMINGS;
+/// The peer is reached. All of these codes occur twice, the second time where something completes handshakes in its
+/// place.
+const REACHED: u8 = 4;
+const FLAKY_BY_LOSS: u8 = REACHED + 2 * REACHED_CODES;
+const LOSSY: u8 = FLAKY_BY_LOSS + BY_LOSS.len() as u8;
+/// Then the direction of the loss is not known.
+const LOSSY_INTERCEPTED: u8 = LOSSY + PROBES.len() as u8 * REQUESTS.len() as u8;
+const DOWN: u8 = LOSSY_INTERCEPTED + 1;
 const END: u16 = DOWN as u16 + REASONS as u16 * HOSTS as u16 * INCOMINGS as u16;
 const _: () = assert!(END <= 256);
+
+// Within the codes of what is reached.
+const UP: u8 = 0;
+const MTU: u8 = 1;
+const ONE_WAY: u8 = MTU + Direction::ALL.len() as u8;
+const FLAKY: u8 = ONE_WAY + INCOMINGS;
+const SLOW: u8 = FLAKY + REASONS;
+const REACHED_CODES: u8 = SLOW + INCOMINGS;
+
+/// The place of the largest number of a table that is not above this one.
+fn place(table: &[u8], number: u8) -> u8 {
+    let after = table.partition_point(|one| *one <= number);
+    u8::try_from(after.saturating_sub(1)).unwrap_or_default()
+}
+
+fn incoming(code: u8) -> Option<Incoming> {
+    Incoming::ALL.into_iter().find(|one| 1 + *one as u8 == code)
+}
+
+fn reason(code: u8) -> Option<FailureReason> {
+    FailureReason::ALL.get(usize::from(code)).copied()
+}
 
 impl Word {
     /// This verdict, and nothing else.
@@ -76,10 +104,6 @@ impl Word {
     /// What a cell of the matrix says.
     #[must_use]
     pub fn of_cell(cell: &Cell) -> Self {
-        let level = |count: u8| {
-            let after = LEVELS.partition_point(|level| *level <= count);
-            u8::try_from(after.saturating_sub(1)).unwrap_or_default()
-        };
         let host = match cell.detail() {
             Some(Detail::Host(host)) => Some(host),
             _ => None,
@@ -91,7 +115,11 @@ impl Word {
             is_slow: cell.is_slow(),
             is_intercepted: cell.is_intercepted(),
             is_surveyed: cell.is_surveyed(),
-            losses: [cell.recent_retransmits(), cell.incoming_retransmits()].map(level),
+            losses: match cell.verdict() {
+                Verdict::Flaky(_) if cell.shows_loss() => SHOWS_LOSS,
+                Verdict::Flaky(_) => [0; 2],
+                _ => [cell.recent_retransmits(), cell.incoming_retransmits()],
+            },
         };
         // Without what belongs to another verdict.
         Self::from_octet(word.octet()).unwrap_or(word)
@@ -102,19 +130,28 @@ impl Word {
     pub fn octet(self) -> u8 {
         let incoming = self.incoming.map_or(0, |incoming| 1 + incoming as u8);
         let host = self.host.map_or(0, |host| 1 + host as u8);
-        let level =
-            |place: usize| self.losses.get(place).copied().unwrap_or(0).min(LEVELS.len() as u8 - 1);
+        let [probes, requests] = self.losses;
+        let reached =
+            |code: u8| REACHED + code + if self.is_intercepted { REACHED_CODES } else { 0 };
         match self.verdict {
             _ if self.is_surveyed => SURVEYED,
             Verdict::Unknown => UNKNOWN,
             Verdict::Draining => DRAINING,
-            Verdict::Up if self.is_intercepted => UP_INTERCEPTED,
-            Verdict::Up => UP,
-            Verdict::Mtu(direction) => MTU + direction as u8,
-            Verdict::OneWay => ONE_WAY + incoming,
-            Verdict::Flaky(reason) => FLAKY + reason as u8,
-            Verdict::Lossy => LOSSY + level(0) * LEVELS.len() as u8 + level(1),
-            Verdict::Down(FailureReason::ResponseTimeout) if self.is_slow => SLOW + incoming,
+            Verdict::Up => reached(UP),
+            Verdict::Mtu(direction) => reached(MTU + direction as u8),
+            Verdict::OneWay => reached(ONE_WAY + incoming),
+            Verdict::Flaky(reason) => {
+                let is_loss = !self.is_intercepted && self.losses == SHOWS_LOSS;
+                let by_loss = (FLAKY_BY_LOSS..).zip(BY_LOSS).find(|(_, one)| *one == reason);
+                by_loss.filter(|_| is_loss).map_or(reached(FLAKY + reason as u8), |(code, _)| code)
+            }
+            Verdict::Lossy if self.is_intercepted => LOSSY_INTERCEPTED,
+            Verdict::Lossy => {
+                LOSSY + place(&PROBES, probes) * REQUESTS.len() as u8 + place(&REQUESTS, requests)
+            }
+            Verdict::Down(FailureReason::ResponseTimeout) if self.is_slow => {
+                reached(SLOW + incoming)
+            }
             Verdict::Down(reason) => DOWN + (reason as u8 * HOSTS + host) * INCOMINGS + incoming,
         }
     }
@@ -123,31 +160,27 @@ impl Word {
     #[must_use]
     pub fn from_octet(octet: u8) -> Option<Self> {
         let of = |verdict| Some(Self::of(verdict));
-        let incoming = |code: u8| Incoming::ALL.into_iter().find(|one| 1 + *one as u8 == code);
-        let reason = |code: u8| FailureReason::ALL.get(usize::from(code)).copied();
         match octet {
+            0 => None,
             UNKNOWN => of(Verdict::Unknown),
             DRAINING => of(Verdict::Draining),
             SURVEYED => Some(Self { is_surveyed: true, ..Self::of(Verdict::Unknown) }),
-            UP => of(Verdict::Up),
-            UP_INTERCEPTED => Some(Self { is_intercepted: true, ..Self::of(Verdict::Up) }),
-            MTU..ONE_WAY => {
-                Direction::ALL.get(usize::from(octet - MTU)).copied().map(Verdict::Mtu).and_then(of)
+            REACHED..FLAKY_BY_LOSS => {
+                let code = octet - REACHED;
+                let word = Self::reached(code % REACHED_CODES)?;
+                Some(Self { is_intercepted: code >= REACHED_CODES, ..word })
             }
-            ONE_WAY..FLAKY => {
-                Some(Self { incoming: incoming(octet - ONE_WAY), ..Self::of(Verdict::OneWay) })
+            FLAKY_BY_LOSS..LOSSY => {
+                let reason = BY_LOSS.get(usize::from(octet - FLAKY_BY_LOSS))?;
+                Some(Self { losses: SHOWS_LOSS, ..Self::of(Verdict::Flaky(*reason)) })
             }
-            FLAKY..LOSSY => reason(octet - FLAKY).map(Verdict::Flaky).and_then(of),
-            LOSSY..SLOW => {
-                let (own, other) =
-                    ((octet - LOSSY) / LEVELS.len() as u8, (octet - LOSSY) % LEVELS.len() as u8);
-                Some(Self { losses: [own, other], ..Self::of(Verdict::Lossy) })
+            LOSSY..LOSSY_INTERCEPTED => {
+                let code = usize::from(octet - LOSSY);
+                let probes = *PROBES.get(code / REQUESTS.len())?;
+                let requests = *REQUESTS.get(code % REQUESTS.len())?;
+                Some(Self { losses: [probes, requests], ..Self::of(Verdict::Lossy) })
             }
-            SLOW..DOWN => Some(Self {
-                is_slow: true,
-                incoming: incoming(octet - SLOW),
-                ..Self::of(Verdict::Down(FailureReason::ResponseTimeout))
-            }),
+            LOSSY_INTERCEPTED => Some(Self { is_intercepted: true, ..Self::of(Verdict::Lossy) }),
             DOWN.. => {
                 let code = octet - DOWN;
                 let (host, reason_code) = (code / INCOMINGS % HOSTS, code / INCOMINGS / HOSTS);
@@ -157,7 +190,6 @@ impl Word {
                     ..Self::of(Verdict::Down(reason(reason_code)?))
                 })
             }
-            0 => None,
         }
     }
 
@@ -182,6 +214,19 @@ impl Word {
         }
     }
 
+    /// The word of a code of what is reached.
+    fn reached(code: u8) -> Option<Self> {
+        let direction = |code: u8| Direction::ALL.get(usize::from(code)).copied();
+        let (verdict, incoming) = match code {
+            UP => (Verdict::Up, None),
+            MTU..ONE_WAY => (Verdict::Mtu(direction(code - MTU)?), None),
+            ONE_WAY..FLAKY => (Verdict::OneWay, incoming(code - ONE_WAY)),
+            FLAKY..SLOW => (Verdict::Flaky(reason(code - FLAKY)?), None),
+            SLOW.. => (Verdict::Down(FailureReason::ResponseTimeout), incoming(code - SLOW)),
+        };
+        Some(Self { incoming, is_slow: code >= SLOW, ..Self::of(verdict) })
+    }
+
     /// How grave it is: of the words of one cell, one of the highest rank stays.
     #[must_use]
     pub const fn rank(self) -> u8 {
@@ -203,18 +248,15 @@ impl Word {
     /// What the findings need of it, as a past cell of the matrix; without the counts and times of the cell.
     #[must_use]
     pub fn facts(self) -> CellFacts {
-        let count = |place: usize| {
-            let level = self.losses.get(place).copied().unwrap_or_default();
-            LEVELS.get(usize::from(level)).copied().unwrap_or_default()
-        };
+        let [probes, requests] = self.losses;
         CellFacts {
             incoming: self.incoming,
             is_slow: self.is_slow,
             is_intercepted: self.is_intercepted,
             detail: self.host.map(Detail::Host),
             is_surveyed: self.is_surveyed,
-            recent_retransmits: Some(count(0)),
-            incoming_retransmits: count(1),
+            recent_retransmits: Some(probes),
+            incoming_retransmits: requests,
             ..CellFacts::of(self.verdict)
         }
     }
