@@ -1,6 +1,7 @@
 //! Situations and the findings that they must give, word for word.
 
 mod bounds;
+mod past;
 mod picture;
 mod property;
 mod recorded;

@@ -13,8 +13,8 @@ use crate::state::Verdict;
 
 /// Cells by row; a row is missing with its error.
 #[derive(Debug, Clone)]
-struct Mesh {
-    own: usize,
+pub(super) struct Mesh {
+    pub(super) own: usize,
     rows: Vec<Result<Vec<&'static str>, &'static str>>,
 }
 
@@ -40,12 +40,12 @@ impl Mesh {
         picture(&(0..size).map(line).collect::<Vec<_>>().join("\n"))
     }
 
-    fn matrix(&self) -> Matrix {
+    pub(super) fn matrix(&self) -> Matrix {
         self.moved(&(0..self.rows.len()).collect::<Vec<_>>())
     }
 }
 
-fn mesh() -> impl Strategy<Value = Mesh> {
+pub(super) fn mesh() -> impl Strategy<Value = Mesh> {
     let few = prop::sample::select(vec![".", ".", ".", ".", ".", "X", "~"]);
     let words = vec![
         ".", ".", "X", "Xs", "Xn", "Xq", "R", "S", ">", "!", "%", "~", "~6/0", "~0/5", ".0/3",
