@@ -14,7 +14,7 @@ use crate::state::{PeerRecord, Snapshot, Verdict};
 pub use cell::{Cell, CellFacts, MIN_RETRANSMITS, median};
 pub use clock::ClockOffset;
 pub use findings::{Finding, FindingKind, MAX_LISTED_PAIRS};
-use names::Names;
+pub(crate) use names::Names;
 
 /// Maximum cells of one matrix, 16 bytes each: 418 nodes.
 const MAX_CELLS: usize = 175_000;

@@ -8,7 +8,7 @@ const MAX_ADDED: usize = 64;
 
 /// Each name and its number, which never passes to another name.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// In the order of the names.
     sorted: Vec<(NodeName, usize)>,
     max: usize,
@@ -16,7 +16,7 @@ pub(super) struct Names {
 
 impl Names {
     /// The own name and those of the peers, which come in order.
-    pub(super) fn new(own: &NodeName, peers: impl Iterator<Item = NodeName>) -> Self {
+    pub(crate) fn new(own: &NodeName, peers: impl Iterator<Item = NodeName>) -> Self {
         let sorted = peers.enumerate().map(|(number, name)| (name, number)).collect();
         let mut names = Self { sorted, max: usize::MAX };
         let _ = names.add(own);
@@ -25,14 +25,14 @@ impl Names {
     }
 
     /// All names of a finished matrix; `None` unless they are in order.
-    pub(super) fn all(names: Vec<NodeName>) -> Option<Self> {
+    pub(crate) fn all(names: Vec<NodeName>) -> Option<Self> {
         let in_order = names.is_sorted_by(|one, next| one < next);
         let max = names.len();
         let sorted = names.into_iter().enumerate().map(|(number, name)| (name, number)).collect();
         in_order.then_some(Self { sorted, max })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sorted.len()
     }
 
@@ -41,13 +41,13 @@ impl Names {
     }
 
     /// The number of a name, if it has one.
-    pub(super) fn number(&self, name: &NodeName) -> Option<usize> {
+    pub(crate) fn number(&self, name: &NodeName) -> Option<usize> {
         let index = self.find(name).ok()?;
         self.sorted.get(index).map(|(_, number)| *number)
     }
 
     /// The number of a name, which is added where it is new; `None` when there is no room for it.
-    pub(super) fn add(&mut self, name: &NodeName) -> Option<usize> {
+    pub(crate) fn add(&mut self, name: &NodeName) -> Option<usize> {
         match self.find(name) {
             Ok(index) => self.sorted.get(index).map(|(_, number)| *number),
             Err(_) if self.len() >= self.max => None,
@@ -60,12 +60,12 @@ impl Names {
     }
 
     /// Removes the names added since there were `len`.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.sorted.retain(|(_, number)| *number < len);
     }
 
     /// All names in their order, each with its number.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&NodeName, usize)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeName, usize)> {
         self.sorted.iter().map(|(name, number)| (name, *number))
     }
 }

@@ -1,0 +1,210 @@
+//! What all nodes remember, with numbers for names, and what it tells of one time.
+
+use crate::history::{CellTime, Faults, Run, Word};
+use crate::matrix::{Cell, CellFacts, Names, RowError};
+use crate::name::NodeName;
+use crate::state::Verdict;
+
+/// Most pairs of a mesh, as of a matrix: 418 nodes.
+const MAX_PAIRS: usize = 175_000;
+
+/// What all nodes of a mesh remember, as far as it could be collected.
+#[derive(Debug)]
+pub struct MeshFaults {
+    pub(super) node: NodeName,
+    pub(super) names: Names,
+    /// By the number of the node; `None` of one that was not asked.
+    rows: Vec<Option<Result<Row, RowError>>>,
+    /// The pairs of all rows.
+    pairs: usize,
+}
+
+/// What one node remembers.
+#[derive(Debug)]
+struct Row {
+    times: Vec<CellTime>,
+    /// The numbers of the nodes that it remembers.
+    known: Vec<u16>,
+    /// Of these; the path is the number of the node.
+    runs: Vec<Run>,
+    is_cut: bool,
+}
+
+/// What one node says of another at one time, where that is not plainly `up`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The number of the node.
+    pub(super) target: u16,
+    octet: u8,
+    failures: u16,
+    probes: u16,
+}
+
+impl Said {
+    /// As a cell of the matrix; `None` if nothing is known.
+    pub(super) fn cell(self) -> Option<Cell> {
+        let (failures, probes) = (self.failures.into(), self.probes.into());
+        let word = Word::from_octet(self.octet)?;
+        Some(Cell::new(CellFacts { failures, probes, ..word.facts() }))
+    }
+
+    /// The verdict, if the pair is at fault.
+    pub(super) fn verdict(self) -> Option<Verdict> {
+        Word::from_octet(self.octet).filter(|word| !word.is_surveyed).map(|word| word.verdict)
+    }
+
+    /// Whether nothing is known.
+    pub(super) fn is_empty(self) -> bool {
+        self.octet == 0
+    }
+
+    /// Whether a finding may tell of it.
+    pub(super) fn is_told(self) -> bool {
+        Word::from_octet(self.octet)
+            .is_some_and(|word| word.is_intercepted || word.rank() > UP_RANK)
+    }
+}
+
+/// The rank of plain `up`.
+const UP_RANK: u8 = Word::of(Verdict::Up).rank();
+
+/// The rank of an octet; 0 where nothing is known.
+fn rank(octet: u8) -> u8 {
+    Word::from_octet(octet).map_or(0, |word| 1 + word.rank())
+}
+
+/// What is said at one time: of each row that remembers it, in the order of the rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    pub(super) rows: Vec<RowWords>,
+    /// The clock of a node was set back: this time has occurred before.
+    pub(super) is_repeated: bool,
+}
+
+impl Words {
+    /// Whether a finding may tell of any of it.
+    pub(super) fn is_told(&self) -> bool {
+        self.rows.iter().flat_map(|row| &row.said).any(|said| said.is_told())
+    }
+}
+
+/// What one row says at one time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RowWords {
+    /// The number of its node.
+    pub(super) source: usize,
+    /// In the order of the numbers.
+    pub(super) said: Vec<Said>,
+}
+
+impl MeshFaults {
+    /// What the agent of `node` itself remembers.
+    #[must_use]
+    pub fn new(node: &NodeName, own: Faults) -> Self {
+        let names = Names::new(node, own.nodes.iter().cloned());
+        let mut mesh = Self { node: node.clone(), names, rows: Vec::new(), pairs: 0 };
+        mesh.add(node, Ok(own));
+        mesh
+    }
+
+    /// Adds what a peer remembers, or why that is missing. Another of the same peer replaces the first.
+    pub fn add(&mut self, peer: &NodeName, faults: Result<Faults, RowError>) {
+        let Some(number) = self.names.add(peer) else { return };
+        if self.rows.len() <= number {
+            self.rows.resize_with(number + 1, || None);
+        }
+        self.pairs -= self.known(number).len();
+        let row = faults.and_then(|faults| self.number(faults));
+        self.pairs += row.as_ref().map_or(0, |row| row.known.len());
+        if let Some(place) = self.rows.get_mut(number) {
+            *place = Some(row);
+        }
+    }
+
+    /// Puts numbers for names. A name without room is left out, with what is said of it.
+    fn number(&mut self, faults: Faults) -> Result<Row, RowError> {
+        let Faults { times, nodes, mut runs, left_out, .. } = faults;
+        if self.pairs + nodes.len() > MAX_PAIRS {
+            return Err(RowError::TooLarge);
+        }
+        let number = |name| self.names.add(name).and_then(|number| u16::try_from(number).ok());
+        let numbers: Vec<Option<u16>> = nodes.iter().map(number).collect();
+        runs.retain_mut(|run| {
+            let number = numbers.get(usize::from(run.path)).copied().flatten();
+            run.path = number.unwrap_or_default();
+            number.is_some()
+        });
+        let known = numbers.into_iter().flatten().collect();
+        Ok(Row { times, known, runs, is_cut: left_out > 0 })
+    }
+
+    /// The nodes that told nothing, and those that told a part, in the order of their names.
+    pub(super) fn missing(&self) -> Vec<(NodeName, RowError)> {
+        let of = |number: usize| match self.rows.get(number)?.as_ref()? {
+            Err(error) => Some(*error),
+            Ok(row) => row.is_cut.then_some(RowError::TooLarge),
+        };
+        let names = self.names.iter();
+        names.filter_map(|(name, number)| Some((name.clone(), of(number)?))).collect()
+    }
+
+    /// The numbers of the nodes that a row knows.
+    pub(super) fn known(&self, number: usize) -> &[u16] {
+        match self.rows.get(number) {
+            Some(Some(Ok(row))) => &row.known,
+            _ => &[],
+        }
+    }
+
+    /// What is said from `from` to `to`, in Unix seconds.
+    pub(super) fn words(&self, from: u64, to: u64) -> Words {
+        let mut words = Words::default();
+        // By the number of the node.
+        let mut scratch = vec![None; self.names.len()];
+        for (source, row) in self.rows.iter().enumerate() {
+            let Some(Ok(row)) = row else { continue };
+            let overlaps = |time: &&CellTime| time.from < to && from < time.to();
+            let is_repeated = row.times.iter().filter(overlaps).any(|time| time.is_repeated);
+            if let Some(said) = row.said(from, to, &mut scratch) {
+                words.rows.push(RowWords { source, said });
+                words.is_repeated |= is_repeated;
+            }
+        }
+        words
+    }
+}
+
+impl Row {
+    /// What it says of the nodes that were not plainly `up` from `from` to `to`; of several cells, the gravest word.
+    /// `None` if it remembers nothing of that time.
+    fn said(&self, from: u64, to: u64, scratch: &mut [Option<(Said, usize)>]) -> Option<Vec<Said>> {
+        let times = self.times.iter().enumerate();
+        let cells: Vec<usize> = times
+            .filter(|(_, time)| time.from < to && from < time.to())
+            .map(|(place, _)| place)
+            .collect();
+        let (first, last) = (*cells.first()?, *cells.last()?);
+        for run in &self.runs {
+            let (begin, end) = (usize::from(run.first), run.end());
+            if end <= first || begin > last {
+                continue;
+            }
+            let covered = cells.iter().filter(|cell| (begin..end).contains(cell)).count();
+            let Run { path: target, octet, failures, probes, .. } = *run;
+            if let Some(place) = scratch.get_mut(usize::from(target)).filter(|_| covered > 0) {
+                let new = Said { target, octet, failures, probes };
+                let (said, before) = place.unwrap_or((new, 0));
+                let worst = if rank(octet) > rank(said.octet) { new } else { said };
+                *place = Some((worst, before + covered));
+            }
+        }
+        let mut said = Vec::new();
+        for target in &self.known {
+            let found = scratch.get_mut(usize::from(*target)).and_then(Option::take);
+            // In the other cells, it was `up`.
+            let stays = |(one, covered): &(Said, usize)| *covered >= cells.len() || one.is_told();
+            said.extend(found.filter(stays).map(|(said, _)| said));
+        }
+        Some(said)
+    }
+}
