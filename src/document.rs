@@ -9,6 +9,10 @@
 //! | `peers` | `/api/v1/peers` | a snapshot | `wylis peers` |
 //! | `peer` | `/api/v1/peers/NODE` | a snapshot | agents that show a pair |
 //! | `peer` | `/api/v1/cluster/SOURCE/TARGET` | a peer document | the page |
+//! | `history` | `/api/v1/history`, `/api/v1/past/peers/NODE` | what an agent remembers | the page, agents that show a pair |
+//! | `history` | `/api/v1/history/SOURCE/TARGET` | that of one peer | the page |
+//! | `faults` | `/api/v1/past/faults` | what an agent remembers | agents that collect the day |
+//! | `day` | `/api/v1/history/day` | the faults of all nodes | `wylis history`, the page |
 //! | `survey` | `/api/v1/survey` | the status of a survey | its coordinator, `wylis survey` |
 //! | `probe` | `wylis probe --json` | probes of one agent | scripts |
 //!
@@ -89,12 +93,13 @@ use crate::name::{Instance, NodeName};
 use crate::probe::FailureReason;
 use crate::state::{Direction, Snapshot, Verdict};
 use cell::Cells;
+use day::MissingFields;
 pub use day::{day_json, read_day};
 pub use faults::{MAX_FAULTS, faults_json, read_faults};
 use finding::FindingFields;
 pub use health::{health_json, health_text};
 pub use history::{MAX_PAST_PEER, history_json, past_pair_json, past_peer_json};
-use list::List;
+use list::{List, Numbers};
 use matrix::Rows;
 pub use matrix::{matrix_json, read_matrix};
 pub use peer::{PeerLine, pair_json, peer_json};
@@ -107,6 +112,9 @@ pub use survey::{PeerSurvey, read_survey, survey_json};
 /// Version of every document. It rises when a field changes its meaning or goes, and with a new
 /// verdict, reason, error or kind of finding, since readers refuse words that they do not know.
 pub const VERSION: u32 = 1;
+
+/// The latest time that is read, in Unix seconds: the year 9999, which date libraries end with.
+const MAX_UNIX: u64 = 253_402_300_799;
 
 /// A document, chunk by chunk.
 pub type Chunks = Box<dyn Iterator<Item = Vec<u8>> + Send>;
@@ -153,6 +161,13 @@ struct Document<'a> {
     findings: Option<List<FindingFields<'a>>>,
     rows: Option<Rows>,
     survey: Option<SurveyInput<'a>>,
+    /// Of faults and of a day.
+    times: Option<List<Numbers>>,
+    runs: Option<List<Numbers>>,
+    left_out: usize,
+    since: Option<u64>,
+    judged_since: Option<u64>,
+    missing: Option<List<MissingFields<'a>>>,
 }
 
 read_object!(
@@ -169,7 +184,13 @@ read_object!(
         nodes,
         findings,
         rows,
-        survey
+        survey,
+        times,
+        runs,
+        left_out,
+        since,
+        judged_since,
+        missing
     ]
 );
 
@@ -255,6 +276,13 @@ fn opening(head: &impl Serialize, field: &str) -> Vec<u8> {
     opening
 }
 
+/// Puts the fields of `object` behind those of another one.
+fn append(document: &mut Vec<u8>, object: &[u8]) {
+    document.pop();
+    document.push(b',');
+    document.extend_from_slice(object.strip_prefix(b"{").unwrap_or_default());
+}
+
 /// An object that ends with a list; each item is a chunk, written when its turn comes.
 fn list(
     head: &impl Serialize,
@@ -262,7 +290,15 @@ fn list(
     count: usize,
     item: Box<dyn Fn(usize) -> Vec<u8> + Send>,
 ) -> Chunks {
-    let mut opening = opening(head, field);
+    list_after(opening(head, field), count, item)
+}
+
+/// A list after an opening.
+fn list_after(
+    mut opening: Vec<u8>,
+    count: usize,
+    item: Box<dyn Fn(usize) -> Vec<u8> + Send>,
+) -> Chunks {
     opening.push(b'[');
     let items = (0..count).map(move |index| {
         let separator: &[u8] = if index == 0 { b"\n" } else { b",\n" };

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::list::List;
-use super::of_text;
+use super::{MAX_UNIX, is_default, of_text};
 use crate::bounded_list::BoundedList;
+use crate::history::DayFinding;
 use crate::matrix::{Finding, FindingKind, MAX_LISTED_PAIRS};
 use crate::name::NodeName;
 
@@ -14,14 +15,27 @@ pub(super) struct FindingFields<'a> {
     kind: &'a str,
     grave: bool,
     nodes: List<&'a str>,
-    cells: usize,
+    /// Left out of a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cells: Option<usize>,
     /// By their places in the list of nodes; left out of a document that has no such list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pairs: Option<List<(usize, usize)>>,
     text: &'a str,
+    /// Of a day, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    repeated: bool,
 }
 
-read_object!(FindingFields<'de>, required: [kind, nodes, text], optional: [grave, cells, pairs]);
+read_object!(
+    FindingFields<'de>,
+    required: [kind, nodes, text],
+    optional: [grave, cells, pairs, from, to, repeated]
+);
 
 impl<'a> FindingFields<'a> {
     /// `names` are all nodes of the matrix, in order.
@@ -31,15 +45,49 @@ impl<'a> FindingFields<'a> {
             kind: finding.kind.as_str(),
             grave: finding.is_grave,
             nodes: BoundedList(finding.nodes.iter().filter_map(name).collect()),
-            cells: finding.cells,
+            cells: Some(finding.cells),
             pairs: Some(BoundedList(finding.pairs.clone())),
             text: &finding.text,
+            from: None,
+            to: None,
+            repeated: false,
         }
     }
 
     /// The same for a document without a list of nodes.
     pub(super) fn without_pairs(finding: &'a Finding, names: &[&'a str]) -> Self {
         Self { pairs: None, ..Self::new(finding, names) }
+    }
+
+    /// A line of a day.
+    pub(super) fn of_day(finding: &'a DayFinding) -> Self {
+        Self {
+            kind: finding.kind.as_str(),
+            grave: finding.is_grave,
+            nodes: BoundedList(finding.nodes.iter().map(NodeName::as_str).collect()),
+            cells: None,
+            pairs: None,
+            text: &finding.text,
+            from: Some(finding.from),
+            to: Some(finding.to),
+            repeated: finding.is_repeated,
+        }
+    }
+
+    /// The line of a day, if it has a time.
+    pub(super) fn check_day(self) -> Option<DayFinding> {
+        let (from, to) = (self.from?, self.to?);
+        (from < to && to <= MAX_UNIX).then_some(())?;
+        let name = |name: &&str| NodeName::new(name).ok();
+        Some(DayFinding {
+            from,
+            to,
+            kind: of_text(FindingKind::ALL, FindingKind::as_str, self.kind)?,
+            is_grave: self.grave,
+            nodes: self.nodes.0.iter().map(name).collect::<Option<_>>()?,
+            text: self.text.to_owned(),
+            is_repeated: self.repeated,
+        })
     }
 
     /// The finding, if it speaks of these nodes alone.
@@ -53,7 +101,7 @@ impl<'a> FindingFields<'a> {
             kind: of_text(FindingKind::ALL, FindingKind::as_str, self.kind)?,
             is_grave: self.grave,
             nodes: self.nodes.0.iter().map(place).collect::<Option<_>>()?,
-            cells: self.cells,
+            cells: self.cells.unwrap_or_default(),
             pairs: fits.then_some(pairs)?,
             text: self.text.to_owned(),
         })

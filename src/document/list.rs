@@ -8,6 +8,12 @@ const MAX_LIST: usize = 16_384;
 /// A list of a document.
 pub(super) type List<T> = BoundedList<T, MAX_LIST>;
 
+/// Most numbers of an element that is a list of numbers.
+const MAX_NUMBERS: usize = 8;
+
+/// A list of a few numbers: smaller than an object, and one type for all of them.
+pub(super) type Numbers = BoundedList<u64, MAX_NUMBERS>;
+
 #[cfg(test)]
 mod tests {
     use wylis_harness::bounds::worst_case;

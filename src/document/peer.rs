@@ -346,16 +346,23 @@ impl PeerInput<'_> {
 }
 
 #[derive(Serialize)]
-struct Pair<'a> {
+pub(super) struct Pair<'a> {
     version: u32,
     source: &'a str,
     target: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<f64>,
+    pub(super) at: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
+    pub(super) error: Option<&'static str>,
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn new(source: &'a NodeName, target: &'a NodeName) -> Self {
+        let (source, target) = (source.as_str(), target.as_str());
+        Self { version: VERSION, source, target, at: None, peer: None, error: None }
+    }
 }
 
 /// One pair: `peer` is the peer document that `source` sent of `target`, or why there is none.
@@ -363,12 +370,10 @@ struct Pair<'a> {
 pub fn pair_json(source: &NodeName, target: &NodeName, peer: Result<&[u8], RowError>) -> Vec<u8> {
     let peer = peer.and_then(|document| Ok(read_peer(source, target, document)?));
     let mut document = json(&Pair {
-        version: VERSION,
-        source: source.as_str(),
-        target: target.as_str(),
         at: peer.ok().map(|(at, _)| unix_seconds(at)),
         peer: peer.ok().map(|(_, peer)| peer),
         error: peer.err().map(RowError::as_str),
+        ..Pair::new(source, target)
     });
     document.push(b'\n');
     document
@@ -397,7 +402,7 @@ fn read_peer<'a>(
 }
 
 /// The depth to which valid JSON nests.
-fn depth(json: &str) -> usize {
+pub(super) fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
         match byte {
