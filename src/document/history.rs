@@ -74,7 +74,7 @@ fn cells(recollection: &Recollection, path: usize) -> Vec<CellFields> {
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
     let fields = |cell: Cell| {
         let cell = cell.summary()?;
-        let text = cell.word.verdict.to_string();
+        let text = cell.word.text();
         let times = (seconds(cell.median), seconds(cell.worst));
         Some((text, cell.probes, cell.failures, cell.retransmits, times.0, times.1))
     };
