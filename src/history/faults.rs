@@ -95,14 +95,6 @@ impl Faults {
             (run.first, run.count) = (shift(first), shift(end - first));
         }
     }
-
-    /// Whether a peer is plainly `up` in the last cell.
-    #[must_use]
-    pub fn is_up_now(&self, peer: &NodeName) -> bool {
-        let Ok(place) = self.nodes.binary_search(peer) else { return false };
-        let is_last = |run: &Run| usize::from(run.path) == place && run.end() >= self.times.len();
-        !self.times.is_empty() && !self.runs.iter().any(is_last)
-    }
 }
 
 /// The runs of one path.
@@ -127,5 +119,114 @@ fn runs_of_path(path: u16, cells: impl Iterator<Item = Cell>, runs: &mut Vec<Run
                 runs.push(Run { path, first: place, count: 1, failures, probes, octet });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant, UNIX_EPOCH};
+
+    use wylis_harness::bounds::worst_case;
+
+    use super::*;
+    use crate::history::{Span, Summary};
+    use crate::probe::FailureReason;
+    use crate::state::Moment;
+
+    /// What is remembered of nodes `n0`, `n1`, … : for each time, a word and the failures of 20 probes a node.
+    fn remembered(
+        nodes: usize,
+        times: usize,
+        cell: impl Fn(usize, usize) -> Option<(Verdict, u32)>,
+    ) -> Recollection {
+        let of = |time: usize, node: usize| {
+            let Some((verdict, failures)) = cell(time, node) else { return Cell::EMPTY };
+            Cell::new(Summary {
+                word: Word::of(verdict),
+                probes: 20,
+                failures,
+                retransmits: 0,
+                median: None,
+                worst: None,
+            })
+        };
+        let span = |place: usize| {
+            let from = 300 * (1 + u64::try_from(place).unwrap());
+            let time = CellTime { from, seconds: 300, is_repeated: false };
+            Arc::new(Span { time, cells: (0..nodes).map(|node| of(place, node)).collect() })
+        };
+        let name = |node| NodeName::new(&format!("n{node:03}")).ok();
+        let wall = UNIX_EPOCH + Duration::from_millis(86_400_250);
+        Recollection {
+            taken: Moment { instant: Instant::now(), wall },
+            // In an order that is not that of the names.
+            names: Arc::new((0..nodes).rev().map(name).collect()),
+            spans: (0..times).map(span).collect(),
+            changes: Vec::new(),
+        }
+    }
+
+    const DOWN: Verdict = Verdict::Down(FailureReason::Refused);
+    const FLAKY: Verdict = Verdict::Flaky(FailureReason::Refused);
+
+    fn run(path: u16, [first, count]: [u16; 2], verdict: Verdict, failures: u16) -> Run {
+        Run { path, first, count, failures, probes: 20, octet: Word::of(verdict).octet() }
+    }
+
+    #[test]
+    fn consecutive_cells_of_a_word_are_one_run_with_the_counts_of_the_worst() {
+        let words = [
+            Some((Verdict::Up, 1)),
+            Some((FLAKY, 3)),
+            Some((FLAKY, 9)),
+            Some((FLAKY, 4)),
+            Some((DOWN, 20)),
+            None,
+            Some((FLAKY, 2)),
+        ];
+        let other = |time| if time == 6 { Some((DOWN, 7)) } else { Some((Verdict::Up, 0)) };
+        let recollection =
+            remembered(
+                2,
+                words.len(),
+                |time, node| if node == 0 { words[time] } else { other(time) },
+            );
+        let faults = Faults::of(&recollection);
+        assert_eq!((faults.at, faults.times.len(), faults.left_out), (86_400_250, 7, 0));
+        assert_eq!(faults.nodes, ["n000", "n001"].map(|name| NodeName::new(name).unwrap()));
+        let empty = Run { path: 1, first: 5, count: 1, failures: 0, probes: 0, octet: 0 };
+        // The first of the paths is the last of the names.
+        let expected = [
+            run(0, [6, 1], DOWN, 7),
+            run(1, [1, 3], FLAKY, 9),
+            run(1, [4, 1], DOWN, 20),
+            empty,
+            run(1, [6, 1], FLAKY, 2),
+        ];
+        assert_eq!(faults.runs, expected);
+    }
+
+    #[test]
+    fn runs_beyond_their_bound_go_with_their_times() {
+        let flap = |time, _| Some(if time % 2 == 0 { (FLAKY, 1) } else { (DOWN, 20) });
+        let whole = Faults::of(&remembered(8, 128, flap));
+        assert_eq!((whole.runs.len(), whole.times.len(), whole.left_out), (MAX_RUNS, 128, 0));
+        assert!(f64::from(u32::try_from(whole.runs.len()).unwrap()) <= worst_case("MAX_RUNS"));
+        for (nodes, times) in [(8, 129), (9, 128), (418, 288), (1025, 3)] {
+            let remembered = remembered(nodes, times, flap);
+            let faults = Faults::of(&remembered);
+            let kept = MAX_RUNS / nodes;
+            assert_eq!((faults.times.len(), faults.left_out), (kept, times - kept));
+            assert_eq!(faults.runs.len(), kept * nodes);
+            let last = remembered.spans.last().unwrap().time;
+            assert!(faults.times.last().is_none_or(|time| *time == last));
+            assert!(faults.runs.iter().all(|run| run.end() <= kept && run.count == 1));
+        }
+        // A long run is cut, and does not go.
+        let long = |time, node| Some(if node == 0 { (DOWN, 20) } else { flap(time, node)? });
+        let faults = Faults::of(&remembered(9, 200, long));
+        assert_eq!((faults.times.len(), faults.left_out, faults.runs.len()), (127, 73, 1017));
+        assert_eq!(faults.runs.last(), Some(&run(8, [0, 127], DOWN, 20)));
     }
 }

@@ -1,7 +1,7 @@
 //! What all nodes remember, with numbers for names, and what it tells of one time.
 
 use crate::history::{CellTime, Faults, Run, Word};
-use crate::matrix::{Cell, CellFacts, Names, RowError};
+use crate::matrix::{Cell, Names, RowError};
 use crate::name::NodeName;
 use crate::state::Verdict;
 
@@ -43,9 +43,8 @@ pub(super) struct Said {
 impl Said {
     /// As a cell of the matrix; `None` if nothing is known.
     pub(super) fn cell(self) -> Option<Cell> {
-        let (failures, probes) = (self.failures.into(), self.probes.into());
         let word = Word::from_octet(self.octet)?;
-        Some(Cell::new(CellFacts { failures, probes, ..word.facts() }))
+        Some(word.matrix_cell(self.failures.into(), self.probes.into()))
     }
 
     /// The verdict, if the pair is at fault.
@@ -148,6 +147,22 @@ impl MeshFaults {
         names.filter_map(|(name, number)| Some((name.clone(), of(number)?))).collect()
     }
 
+    /// The nodes whose words came and that remember this one: those first (0) that reach it plainly in their last
+    /// cell, then the others (1). In the order of their names.
+    #[must_use]
+    pub fn reaching(&self, node: &NodeName) -> Vec<(u8, &NodeName)> {
+        let number = self.names.number(node).and_then(|number| u16::try_from(number).ok());
+        let of = |source: usize| match self.rows.get(source) {
+            Some(Some(Ok(row))) => row.is_up_now(number?).map(|is_up| u8::from(!is_up)),
+            _ => None,
+        };
+        let names = self.names.iter();
+        let mut all: Vec<_> =
+            names.filter_map(|(name, source)| Some((of(source)?, name))).collect();
+        all.sort_by_key(|(rank, _)| *rank);
+        all
+    }
+
     /// The numbers of the nodes that a row knows.
     pub(super) fn known(&self, number: usize) -> &[u16] {
         match self.rows.get(number) {
@@ -175,6 +190,12 @@ impl MeshFaults {
 }
 
 impl Row {
+    /// Whether a node was plainly `up` in the last cell; `None` if it is not known.
+    fn is_up_now(&self, target: u16) -> Option<bool> {
+        let is_last = |run: &Run| run.path == target && run.end() >= self.times.len();
+        self.known.contains(&target).then(|| !self.runs.iter().any(is_last))
+    }
+
     /// What it says of the nodes that were not plainly `up` from `from` to `to`; of several cells, the gravest word.
     /// `None` if it remembers nothing of that time.
     fn said(&self, from: u64, to: u64, scratch: &mut [Option<(Said, usize)>]) -> Option<Vec<Said>> {
