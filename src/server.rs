@@ -75,16 +75,22 @@ pub trait Views: Send + Sync + 'static {
         sender: Option<KeepAlive>,
         client: Option<IpAddr>,
     ) -> (u16, Vec<u8>);
-    /// The row that `peer` sends, which may take seconds; `None` if it is none in `snapshot`.
-    fn fetch_row(&self, snapshot: &Snapshot, peer: &NodeName) -> Option<Result<Vec<u8>, RowError>>;
-    /// The document that `source`, a peer in `snapshot`, sends of its peer `target`, which may take
-    /// seconds; `None` when either does not exist.
-    fn fetch_peer(
-        &self,
-        snapshot: &Snapshot,
-        source: &NodeName,
-        target: &NodeName,
-    ) -> Option<Result<Vec<u8>, RowError>>;
+    /// The document that `peer` sends, which may take seconds; [`RowError::NoPeer`] if it is none in `snapshot`.
+    ///
+    /// # Errors
+    /// Why it did not come.
+    fn fetch(&self, snapshot: &Snapshot, peer: &NodeName, ask: Ask) -> Result<Vec<u8>, RowError>;
+}
+
+/// A document to ask a peer for.
+#[derive(Debug)]
+pub struct Ask {
+    /// Its path.
+    pub path: String,
+    /// Maximum bytes, as sent and as inflated.
+    pub max_bytes: usize,
+    /// Another agent waits for it, which has spent a part of its own deadline.
+    pub is_for_another: bool,
 }
 
 /// Starts the server and its thread `server`, which ends with the process.

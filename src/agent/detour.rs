@@ -1,4 +1,4 @@
-//! The rows that did not come from their own nodes, and which peers to ask for them. Pure.
+//! The documents that did not come from their own nodes, and which peers to ask for them. Pure.
 //!
 //! A peer is asked for the row of a node that it reaches, as its own row says. It fetches that row itself and
 //! asks no other, so a detour has one hop. What it sends is its word, and is marked as such.
@@ -41,12 +41,23 @@ impl Detours {
         }
     }
 
-    /// The next peer to ask, and the node whose row it is asked for.
-    pub(super) fn next(&mut self, matrix: &Matrix) -> Option<(NodeName, NodeName)> {
+    /// The next peer that `own` asks, and the node whose row it is asked for. `reaching` has the peers that reach
+    /// a node, each with its rank.
+    pub(super) fn next<'a>(
+        &mut self,
+        own: &NodeName,
+        reaching: &dyn Fn(&NodeName) -> Vec<(u8, &'a NodeName)>,
+    ) -> Option<(NodeName, NodeName)> {
         let waiting =
             |missing: &&mut Missing| !missing.under_way && missing.asked.len() < MAX_ASKED;
         self.0.iter_mut().filter(waiting).find_map(|missing| {
-            let peer = best(matrix, &missing.node, &missing.asked)?;
+            let Missing { node, asked, .. } = &missing;
+            let usable = |(rank, peer): (u8, &'a NodeName)| {
+                let usable = peer != own && peer != node && !asked.contains(peer);
+                // Of equals, each agent asks another.
+                usable.then(|| (rank, own.share(peer, Duration::from_secs(1)), peer))
+            };
+            let peer = reaching(node).into_iter().filter_map(usable).min()?.2.clone();
             missing.asked.push(peer.clone());
             missing.under_way = true;
             Some((peer, missing.node.clone()))
@@ -62,19 +73,15 @@ impl Detours {
     }
 }
 
-/// The peer that reaches the node best; of equals, each agent asks another.
-fn best(matrix: &Matrix, node: &NodeName, asked: &[NodeName]) -> Option<NodeName> {
-    let own = matrix.node();
-    let reaching = matrix.verdicts_on(node).filter_map(|(peer, verdict)| {
-        let rank = match verdict {
-            Verdict::Up => 0,
-            Verdict::OneWay | Verdict::Flaky(_) | Verdict::Lossy | Verdict::Mtu(_) => 1,
-            Verdict::Down(_) | Verdict::Unknown | Verdict::Draining => return None,
-        };
-        let usable = peer != own && peer != node && !asked.contains(peer);
-        usable.then(|| (rank, own.share(peer, Duration::from_secs(1)), peer))
-    });
-    reaching.min().map(|(.., peer)| peer.clone())
+/// The peers that reach the node, as their own rows say, each with its rank.
+pub(super) fn reaching<'a>(matrix: &'a Matrix, node: &NodeName) -> Vec<(u8, &'a NodeName)> {
+    let rank = |verdict| match verdict {
+        Verdict::Up => Some(0),
+        Verdict::OneWay | Verdict::Flaky(_) | Verdict::Lossy | Verdict::Mtu(_) => Some(1),
+        Verdict::Down(_) | Verdict::Unknown | Verdict::Draining => None,
+    };
+    let verdicts = matrix.verdicts_on(node);
+    verdicts.filter_map(|(peer, verdict)| Some((rank(verdict)?, peer))).collect()
 }
 
 #[cfg(test)]
@@ -107,25 +114,33 @@ mod tests {
         Matrix::from_parts(name(own), (1, None), [Duration::ZERO; 2], names, rows, None).unwrap()
     }
 
+    fn next(detours: &mut Detours, matrix: &Matrix) -> Option<(NodeName, NodeName)> {
+        detours.next(matrix.node(), &|node| reaching(matrix, node))
+    }
+
     #[test]
     fn peers_that_reach_the_node_are_asked_the_best_first_and_few_of_them() {
         let verdicts =
             [Verdict::Up, DOWN, Verdict::Unknown, Verdict::Lossy, Verdict::Up, Verdict::Draining];
         let (matrix, node) = (matrix(0, &verdicts), name(verdicts.len()));
         let mut detours = Detours::default();
-        assert_eq!(detours.next(&matrix), None, "none is missing");
+        assert_eq!(next(&mut detours, &matrix), None, "none is missing");
         detours.add(&node, REFUSED);
-        assert_eq!(detours.next(&matrix), Some((name(4), node.clone())), "not the agent itself");
-        assert_eq!(detours.next(&matrix), None, "one at a time");
+        assert_eq!(
+            next(&mut detours, &matrix),
+            Some((name(4), node.clone())),
+            "not the agent itself"
+        );
+        assert_eq!(next(&mut detours, &matrix), None, "one at a time");
         detours.finished(&node, false);
-        assert_eq!(detours.next(&matrix), Some((name(3), node.clone())));
+        assert_eq!(next(&mut detours, &matrix), Some((name(3), node.clone())));
         detours.finished(&node, false);
-        assert_eq!(detours.next(&matrix), None);
+        assert_eq!(next(&mut detours, &matrix), None);
         let mut found = Detours::default();
         found.add(&node, REFUSED);
-        assert!(found.next(&matrix).is_some());
+        assert!(next(&mut found, &matrix).is_some());
         found.finished(&node, true);
-        assert_eq!(found.next(&matrix), None);
+        assert_eq!(next(&mut found, &matrix), None);
     }
 
     #[test]
@@ -136,11 +151,11 @@ mod tests {
         for error in others.chain([refused]) {
             let mut detours = Detours::default();
             detours.add(&node, error);
-            assert_eq!(detours.next(&matrix), None, "{error:?}");
+            assert_eq!(next(&mut detours, &matrix), None, "{error:?}");
         }
         let mut detours = Detours::default();
         detours.add(&node, RowError::Surveyed);
-        assert!(detours.next(&matrix).is_some(), "a third node does not rest with it");
+        assert!(next(&mut detours, &matrix).is_some(), "a third node does not rest with it");
     }
 
     #[test]
@@ -159,7 +174,7 @@ mod tests {
                     .unwrap();
             let mut detours = Detours::default();
             detours.add(&node, REFUSED);
-            assert_eq!(detours.next(&matrix).is_some(), asked, "{age}");
+            assert_eq!(next(&mut detours, &matrix).is_some(), asked, "{age}");
         }
     }
 
@@ -172,7 +187,7 @@ mod tests {
         let asked = |own| {
             let mut detours = Detours::default();
             detours.add(&node, REFUSED);
-            detours.next(&matrix(own, &[Verdict::Up; 40])).map(|(peer, _)| peer)
+            next(&mut detours, &matrix(own, &[Verdict::Up; 40])).map(|(peer, _)| peer)
         };
         let different: BTreeSet<_> = (0..40).map(asked).collect();
         assert!(different.len() > 10, "{different:?}");

@@ -20,7 +20,7 @@ use crate::logger::Losses;
 use crate::matrix::{Matrix, RowError};
 use crate::metrics::GateCounts;
 use crate::name::{Instance, NodeName};
-use crate::server::{Renderer, Views};
+use crate::server::{Ask, Renderer, Views};
 use crate::state::Snapshot;
 use crate::token::{Token, TokenKey};
 use crate::wire::KeepAlive;
@@ -114,17 +114,17 @@ impl Views for AgentViews {
         self.shared.survey.command(command, &Sender { named: sender, client })
     }
 
-    fn fetch_peer(
-        &self,
-        snapshot: &Snapshot,
-        source: &NodeName,
-        target: &NodeName,
-    ) -> Option<Result<Vec<u8>, RowError>> {
-        self.unless_silent(source, || collect::fetch_peer(snapshot, source, target))
-    }
-
-    fn fetch_row(&self, snapshot: &Snapshot, peer: &NodeName) -> Option<Result<Vec<u8>, RowError>> {
-        self.unless_silent(peer, || collect::fetch_row(snapshot, peer))
+    /// What a peer sends, unless it rests for a survey or did not answer lately.
+    fn fetch(&self, snapshot: &Snapshot, peer: &NodeName, ask: Ask) -> Result<Vec<u8>, RowError> {
+        if let Some(error) = self.silent.error(peer, Instant::now()) {
+            return Err(error);
+        }
+        let _read = self.shared.survey.reads.begin(peer).ok_or(RowError::Surveyed)?;
+        let fetched = collect::fetch(snapshot, peer, ask);
+        if let Err(error) = fetched {
+            self.silent.note(peer, error, Instant::now());
+        }
+        fetched
     }
 }
 
@@ -144,27 +144,6 @@ fn ask<T>(events: &SyncSender<Event>, event: fn(SyncSender<Arc<T>>) -> Event) ->
     let (reader, answer) = sync_channel(1);
     events.send(event(reader)).ok()?;
     answer.recv_timeout(READ_TIMEOUT).ok()
-}
-
-impl AgentViews {
-    /// What a peer sends, unless it rests for a survey or did not answer lately.
-    fn unless_silent(
-        &self,
-        peer: &NodeName,
-        fetch: impl FnOnce() -> Option<Result<Vec<u8>, RowError>>,
-    ) -> Option<Result<Vec<u8>, RowError>> {
-        if let Some(error) = self.silent.error(peer, Instant::now()) {
-            return Some(Err(error));
-        }
-        let Some(_read) = self.shared.survey.reads.begin(peer) else {
-            return Some(Err(RowError::Surveyed));
-        };
-        let fetched = fetch();
-        if let Some(Err(error)) = fetched {
-            self.silent.note(peer, error, Instant::now());
-        }
-        fetched
-    }
 }
 
 fn gate_counts(counters: &gate::Counters) -> GateCounts {

@@ -9,10 +9,11 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 use super::body::Body;
 use super::page::{PAGE, PAGE_HEADERS};
 use super::renderer::CachedRow;
-use super::{ANSWER_STACK, Views, on_the_handler};
-use crate::document::{Chunks, health_json, health_text, matrix_json};
+use super::{ANSWER_STACK, Ask, Views, on_the_handler};
+use crate::document::{Chunks, MAX_ROW, health_json, health_text, matrix_json};
 use crate::document::{pair_json, peer_json, peers_json, read_row, row_json};
 use crate::gzip::{self, Level};
+use crate::matrix::RowError;
 use crate::metrics;
 use crate::route::{Lane, Route};
 use crate::wire::{self, KeepAlive};
@@ -23,6 +24,9 @@ const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const ACCEPT: &str = "Accept";
 const ACCEPT_ENCODING: &str = "Accept-Encoding";
+
+/// Maximum bytes of one peer with all details: 253 for each name, and 20 probes.
+const MAX_PEER: usize = 16 * 1024;
 
 /// A status and a line of text in place of a document.
 type Refusal = (u16, &'static str);
@@ -187,19 +191,27 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
             peer_json(node, instance, &snapshot, peer).map(short).ok_or(NOT_FOUND)
         }
         Route::RowOf(peer) => {
-            let fetched = views.fetch_row(&*snapshot()?, peer).ok_or(NOT_FOUND)?;
-            // Checked, so that nothing but a row passes in this agent's name.
-            let row = fetched.ok().filter(|row| read_row(peer, row).is_ok()).ok_or(NO_ROW)?;
-            Ok(Content::of(level, views, true, &|| Box::new(std::iter::once(row.clone()))))
+            let ask =
+                Ask { path: wire::ROW_PATH.to_owned(), max_bytes: MAX_ROW, is_for_another: true };
+            let row = match views.fetch(&*snapshot()?, peer, ask) {
+                Err(RowError::NoPeer) => return Err(NOT_FOUND),
+                // Checked, so that nothing but a row passes in this agent's name.
+                fetched => fetched.ok().filter(|row| read_row(peer, row).is_ok()).ok_or(NO_ROW)?,
+            };
+            Ok(short(row))
         }
         Route::Pair(source, target) => {
             let snapshot = snapshot()?;
+            let path = format!("{}{target}", wire::PEER_PATH);
+            let ask = Ask { path, max_bytes: MAX_PEER, is_for_another: false };
             let peer = if source == node {
-                peer_json(node, instance, &snapshot, target).map(Ok)
+                peer_json(node, instance, &snapshot, target).ok_or(RowError::NoPeer)
             } else {
-                views.fetch_peer(&snapshot, source, target)
+                views.fetch(&snapshot, source, ask)
             };
-            let peer = peer.ok_or(NOT_FOUND)?;
+            if let Err(RowError::NoPeer | RowError::Unsupported) = peer {
+                return Err(NOT_FOUND);
+            }
             Ok(short(pair_json(source, target, peer.as_deref().map_err(|error| *error))))
         }
         _ => Err(NOT_FOUND),

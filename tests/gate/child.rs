@@ -16,7 +16,7 @@ use wylis::matrix::{Matrix, RowError};
 use wylis::name::{Instance, NodeName};
 use wylis::peer::Peer;
 use wylis::route::Route;
-use wylis::server::{self, Renderer, Views};
+use wylis::server::{self, Ask, Renderer, Views};
 use wylis::shutdown::StopToken;
 use wylis::state::{MeshState, Moment, Snapshot, StateSettings};
 use wylis::wire::KeepAlive;
@@ -171,18 +171,12 @@ impl Views for Agent {
         let sender = sender.map(|sender| sender.node.to_string());
         (409, format!("{command} from {sender:?} at {client:?}").into_bytes())
     }
-    fn fetch_row(&self, _: &Snapshot, _: &NodeName) -> Option<Result<Vec<u8>, RowError>> {
-        None
-    }
     /// Stands for a slow view.
-    fn fetch_peer(
-        &self,
-        _: &Snapshot,
-        _: &NodeName,
-        _: &NodeName,
-    ) -> Option<Result<Vec<u8>, RowError>> {
-        std::thread::sleep(Duration::from_secs(1));
-        None
+    fn fetch(&self, _: &Snapshot, _: &NodeName, ask: Ask) -> Result<Vec<u8>, RowError> {
+        if !ask.is_for_another {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        Err(RowError::NoPeer)
     }
 }
 
