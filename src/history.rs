@@ -25,6 +25,7 @@ pub use day::{BIN, Bin, Day, DayFinding, MAX_DAY_FINDINGS, MeshFaults};
 pub use faults::{Faults, MAX_RUNS, Run};
 pub use file::{FileError, MAX_HISTORY, decode, encode};
 pub use memory::History;
+pub use row::is_row_of;
 pub use span::{CellTime, Recollection, Span};
 pub use word::Word;
 

@@ -164,6 +164,12 @@ impl RowError {
         Self::NotRemembered,
     ];
 
+    /// The same of a question about the past: an agent without such a route remembers nothing.
+    #[must_use]
+    pub fn of_the_past(self) -> Self {
+        if self == Self::Unsupported { Self::NotRemembered } else { self }
+    }
+
     /// The error with this text.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
@@ -374,6 +380,11 @@ impl Matrix {
     #[must_use]
     pub fn past(&self) -> Option<Past> {
         self.past
+    }
+
+    /// Sets the time of a past moment: when it begins, in Unix milliseconds, and what distinguishes it.
+    pub fn set_past(&mut self, at: u64, past: Past) {
+        (self.at, self.past) = (at, Some(past));
     }
 
     /// All nodes, in the order of their names, each with its row or why it is missing.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::proto::MetricFamily;
 
+use crate::history::{Day, Recollection};
 use crate::matrix::{Matrix, RowError};
 use crate::name::{Instance, NodeName};
 use crate::route::Lanes;
@@ -65,6 +66,12 @@ pub trait Views: Send + Sync + 'static {
     fn agent_metrics(&self) -> Vec<MetricFamily>;
     /// The rows of all nodes, which may take seconds; `None` when the agent does not respond.
     fn matrix(&self) -> Option<Arc<Matrix>>;
+    /// What the agent remembers of its peers; `None` when it does not respond.
+    fn recollection(&self) -> Option<Arc<Recollection>>;
+    /// The matrix of a past second, which may take seconds; `None` when the agent does not respond.
+    fn past_matrix(&self, recollection: &Recollection, seconds: u64) -> Option<Arc<Matrix>>;
+    /// The last day of the mesh, which may take seconds; `None` when the agent does not respond.
+    fn day(&self) -> Option<Arc<Day>>;
     /// How far the survey is, as a document.
     fn survey(&self) -> Vec<u8>;
     /// Decides on a command of a survey: the status, and a line or a document. May take seconds. `client` is

@@ -3,18 +3,21 @@
 //! seconds.
 
 mod cached;
+mod day;
 mod matrix;
+mod past;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::detour::Detours;
 use super::reads::{Read, Reads};
+use crate::history::{Day, Recollection};
 use crate::matrix::{Matrix, RowError};
 use crate::name::NodeName;
 use crate::probe::Priority;
 use crate::prober::{self, Fetch, FetchError, FetchJob, Origin};
-use crate::server::Ask;
+use crate::server::{Ask, CACHE_TIME};
 use crate::state::{PeerRecord, Snapshot};
 use cached::Cached;
 use matrix::STALE_TIME;
@@ -43,12 +46,16 @@ const UNAVAILABLE: u16 = 503;
 pub(super) struct Collector {
     node: NodeName,
     matrix: Cached<Matrix>,
+    /// The last one, by the begin of its cell.
+    past: Cached<Matrix>,
+    day: Cached<Day>,
 }
 
 impl Collector {
     /// For the agent on this node.
     pub(super) fn new(node: NodeName) -> Self {
-        Self { node, matrix: Cached::default() }
+        let (matrix, past) = (Cached::default(), Cached::default());
+        Self { node, matrix, past, day: Cached::default() }
     }
 
     /// The cached matrix, or a new one. During a collection, callers wait for its result. `None` when
@@ -61,10 +68,39 @@ impl Collector {
         self.matrix.get(0, |last| Some(matrix::collect(&self.node, &*snapshot()?, reads, last)))
     }
 
+    /// The same of a past second.
+    pub(super) fn past_matrix(
+        &self,
+        reads: &Reads,
+        snapshot: impl FnOnce() -> Option<Arc<Snapshot>>,
+        recollection: &Recollection,
+        seconds: u64,
+    ) -> Option<Arc<Matrix>> {
+        self.past.get(past::cell_of(recollection, seconds), |last| {
+            drop(last);
+            Some(past::collect(&self.node, &*snapshot()?, reads, recollection, seconds))
+        })
+    }
+
+    /// The last day of the mesh, in the same way.
+    pub(super) fn day(
+        &self,
+        reads: &Reads,
+        remembered: impl FnOnce() -> Option<(Arc<Snapshot>, Arc<Recollection>)>,
+    ) -> Option<Arc<Day>> {
+        self.day.get(0, |last| {
+            drop(last);
+            let (snapshot, recollection) = remembered()?;
+            Some(day::collect(&self.node, &snapshot, reads, &recollection))
+        })
+    }
+
     /// Drops what is too old.
     pub(super) fn expire(&self, now: Instant) {
         // Its rows stand in for others.
         self.matrix.expire(now, STALE_TIME);
+        self.past.expire(now, CACHE_TIME);
+        self.day.expire(now, CACHE_TIME);
     }
 }
 

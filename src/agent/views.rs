@@ -15,7 +15,7 @@ use super::silent::SilentPeers;
 use super::survey::Sender;
 use crate::gate;
 use crate::heartbeat::Heartbeat;
-use crate::history::Recollection;
+use crate::history::{Day, Recollection};
 use crate::logger::Losses;
 use crate::matrix::{Matrix, RowError};
 use crate::metrics::GateCounts;
@@ -101,6 +101,20 @@ impl Views for AgentViews {
         self.shared.collector.matrix(&self.shared.survey.reads, || self.snapshot())
     }
 
+    fn recollection(&self) -> Option<Arc<Recollection>> {
+        recollection(&self.events)
+    }
+
+    fn past_matrix(&self, recollection: &Recollection, seconds: u64) -> Option<Arc<Matrix>> {
+        let (collector, reads) = (&self.shared.collector, &self.shared.survey.reads);
+        collector.past_matrix(reads, || self.snapshot(), recollection, seconds)
+    }
+
+    fn day(&self) -> Option<Arc<Day>> {
+        let remembered = || Some((self.snapshot()?, self.recollection()?));
+        self.shared.collector.day(&self.shared.survey.reads, remembered)
+    }
+
     fn survey(&self) -> Vec<u8> {
         self.shared.survey.json()
     }
@@ -134,7 +148,6 @@ pub(super) fn snapshot(events: &SyncSender<Event>) -> Option<Arc<Snapshot>> {
 }
 
 /// What the loop remembers; `None` if it does not respond.
-#[expect(dead_code, reason = "until its routes are there")]
 pub(super) fn recollection(events: &SyncSender<Event>) -> Option<Arc<Recollection>> {
     ask(events, Event::Recall)
 }

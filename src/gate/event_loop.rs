@@ -20,7 +20,7 @@ use super::fairness;
 use super::poll::{ClientId, Interest, Poll, Token};
 use super::queue::Standing;
 use super::request::RequestHead;
-use super::row_budget::RowBudget;
+use super::row_budget::RowBudgets;
 use super::{Fatal, Limits, Setup};
 use crate::heartbeat::Heartbeat;
 use crate::route::{Lane, Lanes, Route};
@@ -59,7 +59,7 @@ pub(super) struct EventLoop {
     /// A connection ended since the listener was last considered.
     place_freed: bool,
     backends: Lanes<Backend>,
-    rows: RowBudget,
+    rows: RowBudgets,
     limits: Limits,
     counters: Arc<Counters>,
     heartbeat: Heartbeat,
@@ -95,7 +95,7 @@ impl EventLoop {
             ),
             place_freed: false,
             backends,
-            rows: RowBudget::default(),
+            rows: RowBudgets::default(),
             limits: setup.limits,
             counters: setup.counters,
             heartbeat: setup.heartbeat,
@@ -337,7 +337,7 @@ impl EventLoop {
         client.wait(&route, &request, &self.limits, self.now);
         let address = client.address;
         request.add_client(&route, address);
-        if matches!(route, Route::Row | Route::RowOf(_)) && !self.rows.take(address, self.now) {
+        if !self.rows.take(&route, address, self.now) {
             return self.refuse(id, Rejection::Overload);
         }
         self.watch(id, Interest::Nothing)?;

@@ -1,6 +1,6 @@
 //! The row of a past moment, as a row of the matrix.
 
-use super::{Recollection, Summary, Word};
+use super::{CellTime, DAY, Recollection, Summary, Word};
 use crate::matrix::{self, CellFacts, NamedRow, Past};
 
 impl Recollection {
@@ -29,6 +29,16 @@ impl Word {
     pub fn matrix_cell(self, failures: u32, probes: u32) -> matrix::Cell {
         matrix::Cell::new(CellFacts { failures, probes, ..self.facts() })
     }
+}
+
+/// Whether a row that an agent sent is of the past, and covers this second.
+#[must_use]
+pub fn is_row_of(row: &NamedRow, unix_seconds: u64) -> bool {
+    let from = row.at / 1000;
+    row.past.is_some_and(|Past { seconds, .. }| {
+        let time = CellTime { from, seconds, is_repeated: false };
+        u64::from(seconds) <= DAY && time.contains(unix_seconds)
+    })
 }
 
 impl Summary {

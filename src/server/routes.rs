@@ -1,5 +1,8 @@
 //! The answer of every route.
 
+mod past;
+
+use std::borrow::Cow;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +18,7 @@ use crate::document::{pair_json, peer_json, peers_json, read_row, row_json};
 use crate::gzip::{self, Level};
 use crate::matrix::RowError;
 use crate::metrics;
+use crate::name::NodeName;
 use crate::route::{Lane, Route};
 use crate::wire::{self, KeepAlive};
 
@@ -28,12 +32,21 @@ const ACCEPT_ENCODING: &str = "Accept-Encoding";
 /// Maximum bytes of one peer with all details: 253 for each name, and 20 probes.
 const MAX_PEER: usize = 16 * 1024;
 
-/// A status and a line of text in place of a document.
-type Refusal = (u16, &'static str);
-const NOT_FOUND: Refusal = (404, "not found\n");
-const UNRESPONSIVE: Refusal = (503, "the agent does not respond\n");
-const NO_ROW: Refusal = (503, "the peer sent no row\n");
-const NO_THREAD: Refusal = (503, "cannot start a thread\n");
+/// A status and a line of text.
+type Line = (u16, &'static str);
+const NOT_FOUND: Line = (404, "not found\n");
+const UNRESPONSIVE: Line = (503, "the agent does not respond\n");
+const NO_ROW: Line = (503, "the peer sent no row\n");
+const NO_THREAD: Line = (503, "cannot start a thread\n");
+
+/// A line of text in place of a document.
+struct Refusal(u16, Cow<'static, str>);
+
+impl From<Line> for Refusal {
+    fn from((code, line): Line) -> Self {
+        Self(code, Cow::Borrowed(line))
+    }
+}
 
 /// The head of a large answer as the gate sends it, without the headers that name the agent and the digits of
 /// the content's length.
@@ -109,7 +122,7 @@ fn answer_here(request: Request, route: Route, views: &dyn Views) {
                     introduced(answer, views)
                 });
             }
-            Err(refusal) => respond(request, text(refusal)),
+            Err(Refusal(code, line)) => respond(request, text((code, &line))),
         },
     }
 }
@@ -178,7 +191,7 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
                 let snapshot = views.snapshot()?;
                 Some(move || row_json(node, instance, &snapshot))
             });
-            row.map(|row| Content::row(row, gzip, now)).ok_or(UNRESPONSIVE)
+            Ok(row.map(|row| Content::row(row, gzip, now)).ok_or(UNRESPONSIVE)?)
         }
         Route::Matrix => {
             let matrix = views.matrix().ok_or(UNRESPONSIVE)?;
@@ -188,17 +201,12 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
         Route::Survey => Ok(short(views.survey())),
         Route::Peer(peer) => {
             let snapshot = snapshot()?;
-            peer_json(node, instance, &snapshot, peer).map(short).ok_or(NOT_FOUND)
+            Ok(short(peer_json(node, instance, &snapshot, peer).ok_or(NOT_FOUND)?))
         }
         Route::RowOf(peer) => {
-            let ask =
-                Ask { path: wire::ROW_PATH.to_owned(), max_bytes: MAX_ROW, is_for_another: true };
-            let row = match views.fetch(&*snapshot()?, peer, ask) {
-                Err(RowError::NoPeer) => return Err(NOT_FOUND),
-                // Checked, so that nothing but a row passes in this agent's name.
-                fetched => fetched.ok().filter(|row| read_row(peer, row).is_ok()).ok_or(NO_ROW)?,
-            };
-            Ok(short(row))
+            let path = wire::ROW_PATH.to_owned();
+            let ask = Ask { path, max_bytes: MAX_ROW, is_for_another: true };
+            passed_on(views, peer, ask, |row| read_row(peer, row).is_ok()).map(short)
         }
         Route::Pair(source, target) => {
             let snapshot = snapshot()?;
@@ -210,11 +218,25 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
                 views.fetch(&snapshot, source, ask)
             };
             if let Err(RowError::NoPeer | RowError::Unsupported) = peer {
-                return Err(NOT_FOUND);
+                return Err(NOT_FOUND.into());
             }
             Ok(short(pair_json(source, target, peer.as_deref().map_err(|error| *error))))
         }
-        _ => Err(NOT_FOUND),
+        _ => past::document(route, level, views),
+    }
+}
+
+/// What a peer sends for another agent. It is checked, so that nothing else passes in this agent's name.
+fn passed_on(
+    views: &dyn Views,
+    peer: &NodeName,
+    ask: Ask,
+    is_valid: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, Refusal> {
+    let snapshot = views.snapshot().ok_or(UNRESPONSIVE)?;
+    match views.fetch(&snapshot, peer, ask) {
+        Err(RowError::NoPeer) => Err(NOT_FOUND.into()),
+        fetched => Ok(fetched.ok().filter(|document| is_valid(document)).ok_or(NO_ROW)?),
     }
 }
 

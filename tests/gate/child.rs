@@ -12,6 +12,7 @@ use prometheus::proto::MetricFamily;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use wylis::gate::{self, Counters, Limits, Rejection, Setup};
 use wylis::heartbeat::Heartbeat;
+use wylis::history::{Day, History, Recollection};
 use wylis::matrix::{Matrix, RowError};
 use wylis::name::{Instance, NodeName};
 use wylis::peer::Peer;
@@ -157,6 +158,16 @@ impl Views for Agent {
         std::thread::sleep(GATHERING_TIME);
         let empty = MeshState::new(settings()).snapshot(Moment::now());
         Some(Arc::new(Matrix::new(&self.node, &empty, GATHERING_TIME)))
+    }
+    fn recollection(&self) -> Option<Arc<Recollection>> {
+        let nothing = History::new(Moment::now(), None).recollect(Moment::now());
+        self.snapshot.as_ref().map(|_| Arc::new(nothing))
+    }
+    fn past_matrix(&self, _: &Recollection, _: u64) -> Option<Arc<Matrix>> {
+        self.matrix()
+    }
+    fn day(&self) -> Option<Arc<Day>> {
+        None
     }
     fn survey(&self) -> Vec<u8> {
         Vec::new()

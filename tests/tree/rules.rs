@@ -57,7 +57,10 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("gate", &["heartbeat", "label", "route", "shutdown", "tcp_info", "wire"]),
     (
         "server",
-        &["document", "gzip", "matrix", "metrics", "name", "route", "state", "token", "wire"],
+        &[
+            "document", "gzip", "history", "matrix", "metrics", "name", "route", "state", "token",
+            "wire",
+        ],
     ),
     (
         "cli",
