@@ -59,7 +59,7 @@ settings! {
     LABEL_SELECTOR "WYLIS_LABEL_SELECTOR" "app.kubernetes.io/name=wylis" "the label selector of the agents' pods";
     PEERS "WYLIS_PEERS" "none" "a fixed peer list name=host:port,... (IPv6 in brackets), used instead of Kubernetes";
     PEERS_FILE "WYLIS_PEERS_FILE" "none" "the absolute path of a file with one such entry a line, read at every refresh";
-    STATE_DIR "WYLIS_STATE_DIR" "none" "the absolute path of a directory in which the last good peer list is cached for a restart";
+    STATE_DIR "WYLIS_STATE_DIR" "none" "the absolute path of a directory that keeps the last good peer list and the last day for a restart";
     DRAIN "WYLIS_DRAIN" "5s" "how long to keep answering after SIGTERM, 0s to 5m";
     FAILURE_THRESHOLD "WYLIS_FAILURE_THRESHOLD" "3" "consecutive slots without a success before a peer is down, 1 to 100";
     BUCKETS "WYLIS_BUCKETS" "0.001,0.005,0.02,0.1,0.5,1,2,3" "upper bounds of the latency histogram in seconds, at most 16";
