@@ -1,4 +1,4 @@
-//! Commands for operators: this node's peers, the matrix, single probes, and surveys.
+//! Commands for operators: this node's peers, the matrix, the last day, single probes, and surveys.
 //!
 //! They are clients of an agent's routes. Only a survey changes what the agent does. A closed standard output ends
 //! them without an error.
@@ -15,6 +15,7 @@ mod arguments;
 mod cluster;
 mod exit;
 mod fetch;
+mod history;
 mod paint;
 mod path;
 mod peers;
@@ -50,6 +51,7 @@ pub fn run(command: Command, arguments: &[String], environment: &Environment) ->
     let exit = match command {
         Command::Peers => peers::run(&options, paint),
         Command::Cluster => cluster::run(&options, paint),
+        Command::History => history::run(&options, paint),
         Command::Probe if options.mtu || options.flows.is_some() => path::run(&options, paint),
         Command::Probe => probe::run(&options, paint),
         Command::Survey => survey::run(&options),
@@ -70,6 +72,11 @@ fn print(text: &str) -> Result<(), Exit> {
         ErrorKind::BrokenPipe => Exit::Healthy,
         _ => Exit::Failed(format!("write to standard output: {error}")),
     })
+}
+
+/// A text from the network without what controls a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 /// Formats a duration with three or four digits.

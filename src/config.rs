@@ -108,7 +108,7 @@ pub fn help() -> String {
     let mut text = String::from(
         "Keeps every pair of nodes warm with constant blank requests, and measures them.\n\n\
          Usage: wylis [--SETTING VALUE]...             run the agent\n\
-         \x20      wylis peers|cluster|probe|survey ...   ask a running agent; see wylis COMMAND --help\n\n\
+         \x20      wylis peers|cluster|history|probe|survey ...   ask a running agent; see wylis COMMAND --help\n\n\
          Each setting is a flag or an environment variable; the flag wins.\n\n",
     );
     for setting in SETTINGS {

@@ -8,6 +8,7 @@ use super::{Environment, variable};
 use crate::config::{DEFAULT_PORT, SettingError, Values, listen_address};
 use crate::host_port::HostPort;
 use crate::label::label_set;
+use crate::name::NodeName;
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ label_set! {
         Peers = "peers",
         /// Shows the matrix.
         Cluster = "cluster",
+        /// Shows the last day.
+        History = "history",
         /// Probes any agent.
         Probe = "probe",
         /// Begins, shows or ends a survey.
@@ -84,6 +87,16 @@ const JSON: Flag =
     Flag { name: "--json", value: "", help: "print the agent's JSON document", default: "" };
 const PROBE_JSON: Flag =
     Flag { name: "--json", value: "", help: "print one JSON document at the end", default: "" };
+const DAY_JSON: Flag = Flag {
+    name: "--json",
+    value: "",
+    help: "print the agent's JSON document, always of the whole day",
+    default: "",
+};
+const SINCE: Flag =
+    Flag { name: "--since", value: "TIME", help: "how far back, 5m to 24h", default: "24h" };
+const NODE: Flag =
+    Flag { name: "--node", value: "NAME", help: "only what concerns this node", default: "" };
 const MTU: Flag = Flag {
     name: "--mtu",
     value: "",
@@ -148,9 +161,10 @@ const TARGET: &str = "HOST:PORT";
 const HOST_PORT: &str = "HOST:PORT, with a port from 1 to 65535 and an IPv6 address in brackets";
 
 /// Usage and purpose of each command.
-pub const COMMANDS: [(&str, &str); 4] = [
+pub const COMMANDS: [(&str, &str); 5] = [
     Command::Peers.summary(),
     Command::Cluster.summary(),
+    Command::History.summary(),
     Command::Probe.summary(),
     Command::Survey.summary(),
 ];
@@ -166,6 +180,10 @@ impl Command {
                 "wylis cluster [--agent HOST:PORT] [--json]",
                 "Shows how every node sees every other node",
             ),
+            Self::History => (
+                "wylis history [--since TIME] [--node NAME] [--agent HOST:PORT] [--json]",
+                "Shows what was wrong in the last day, newest last, in UTC",
+            ),
             Self::Probe => (
                 "wylis probe HOST:PORT [--mtu] [--flows N] [--json] [--count N] [--interval TIME] [--timeout TIME]",
                 "Probes any agent now; changes no counter of a pair",
@@ -180,21 +198,24 @@ impl Command {
     const fn flags(self) -> &'static [Flag] {
         match self {
             Self::Peers | Self::Cluster => &[AGENT, JSON],
+            Self::History => &[SINCE, NODE, AGENT, DAY_JSON],
             Self::Probe => &[MTU, FLOWS, PROBE_JSON, COUNT, INTERVAL, TIMEOUT],
             Self::Survey => &SURVEY,
         }
     }
 
-    /// What its exit code 4 means.
-    const fn unhealthy(self) -> &'static str {
-        match self {
-            Self::Peers => "a peer is down or flaky",
-            Self::Cluster => "there is a finding",
+    /// What its exit code 0 means, and 4 where it has one.
+    const fn exit_codes(self) -> [&'static str; 2] {
+        let found = match self {
+            Self::Peers => ", 4 a peer is down or flaky",
+            Self::Cluster => ", 4 there is a finding",
+            Self::History => return ["the day is shown, whatever was wrong", ""],
             Self::Probe => {
-                "a probe failed, a direction has a limit or is unproven, or a flow failed"
+                ", 4 a probe failed, a direction has a limit or is unproven, or a flow failed"
             }
-            Self::Survey => "a path goes cold",
-        }
+            Self::Survey => ", 4 a path goes cold",
+        };
+        ["nothing is wrong", found]
     }
 
     /// The text of its `--help`.
@@ -209,10 +230,10 @@ impl Command {
             }
             text.push('\n');
         }
+        let [healthy, unhealthy] = self.exit_codes();
         put!(
             text,
-            "  -h, --help         print this\n\nExit codes: 0 nothing is wrong, 1 error, 2 wrong usage, 4 {}.\n",
-            self.unhealthy()
+            "  -h, --help         print this\n\nExit codes: 0 {healthy}, 1 error, 2 wrong usage{unhealthy}.\n"
         );
         text
     }
@@ -231,6 +252,10 @@ pub(super) struct Options {
     pub(super) count: u32,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
+    /// How far back the day is shown.
+    pub(super) since: Duration,
+    /// Show only what concerns this node.
+    pub(super) node: Option<NodeName>,
     pub(super) survey: Request,
 }
 
@@ -242,7 +267,7 @@ impl Options {
         environment: &Environment,
     ) -> Result<Self, Vec<SettingError>> {
         let defaults =
-            [COUNT, INTERVAL, TIMEOUT, GAPS, BUDGET].map(|flag| (flag.name, flag.default));
+            [COUNT, INTERVAL, TIMEOUT, SINCE, GAPS, BUDGET].map(|flag| (flag.name, flag.default));
         let mut values = Values::new(defaults);
         let positional = (command == Command::Probe).then_some(TARGET);
         values.add_arguments(arguments, &format!("wylis {command}"), positional, |name| {
@@ -254,7 +279,9 @@ impl Options {
                 let missing = "is required: the agent to probe";
                 values.required(TARGET, missing, HOST_PORT, |text| text.parse().ok())
             }
-            Command::Peers | Command::Cluster | Command::Survey => agent(&mut values, environment),
+            Command::Peers | Command::Cluster | Command::History | Command::Survey => {
+                agent(&mut values, environment)
+            }
         };
         let expected = "a number from 0 to 1000000";
         let count = values.or_default(COUNT.name, expected, |text| {
@@ -272,6 +299,9 @@ impl Options {
         }
         let interval = values.duration(INTERVAL.name, 100, 3_600_000);
         let timeout = values.duration(TIMEOUT.name, 10, 60_000);
+        let since = values.duration(SINCE.name, 300_000, 24 * 3_600_000);
+        let node =
+            values.optional(NODE.name, "the name of a node", |text| NodeName::new(text).ok());
         let survey = Request::read(&mut values);
         values.finish(target.map(|target| Self {
             target,
@@ -281,6 +311,8 @@ impl Options {
             count,
             interval,
             timeout,
+            since,
+            node,
             survey,
         }))
     }

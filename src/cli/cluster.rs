@@ -4,7 +4,7 @@
 use super::arguments::Options;
 use super::exit::Exit;
 use super::paint::{Colour, Paint};
-use super::{fetch, format_time, print};
+use super::{fetch, format_time, print, printable};
 use crate::document::read_matrix;
 use crate::matrix::{Cell, Matrix};
 use crate::name::NodeName;
@@ -175,11 +175,6 @@ impl<'a> View<'a> {
             put!(text, "{more} more findings; see wylis cluster --json\n");
         }
     }
-}
-
-/// A text from the network without what controls a terminal.
-fn printable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 fn trim(text: &mut String) {

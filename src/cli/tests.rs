@@ -166,7 +166,7 @@ fn only_the_first_argument_names_a_command() {
     assert_eq!((parse(&[]), parse(&["--log", "peers"])), (Invocation::Agent, Invocation::Agent));
     assert_eq!(
         Invocation::parse(&owned(&["Peers", "--json"])).unwrap_err().to_string(),
-        "Peers: unknown command; the commands are peers, cluster, probe, survey; see wylis --help"
+        "Peers: unknown command; the commands are peers, cluster, history, probe, survey; see wylis --help"
     );
     for ((usage, _), command) in COMMANDS.iter().zip(Command::ALL) {
         assert!(usage.starts_with(&format!("wylis {command}")));
@@ -175,6 +175,7 @@ fn only_the_first_argument_names_a_command() {
         let unhealthy = match command {
             Command::Peers => "4 a peer is down or flaky",
             Command::Cluster => "4 there is a finding",
+            Command::History => continue,
             Command::Probe => {
                 "4 a probe failed, a direction has a limit or is unproven, or a flow failed"
             }

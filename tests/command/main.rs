@@ -264,20 +264,20 @@ fn a_mistyped_command_is_the_only_error() {
     assert_eq!((code, out.as_str()), (USAGE, ""));
     assert_eq!(
         error,
-        "wylis: cluser: unknown command; the commands are peers, cluster, probe, survey; see wylis --help\n"
+        "wylis: cluser: unknown command; the commands are peers, cluster, history, probe, survey; see wylis --help\n"
     );
 }
 
 #[test]
 fn help_needs_no_settings() {
-    for command in ["peers", "cluster", "probe", "survey"] {
+    for command in ["peers", "cluster", "history", "probe", "survey"] {
         let (code, out, error) = run(&[command, "--help", "--nonsense"]);
         assert_eq!((code, error.as_str()), (HEALTHY, ""));
         assert!(out.starts_with(&format!("Usage: wylis {command} ")), "{out}");
         let usage = out.lines().next().unwrap();
         assert_eq!(usage.contains("[--agent HOST:PORT]"), command != "probe", "{usage}");
     }
-    assert!(run(&["--help"]).1.contains("wylis peers|cluster|probe|survey"));
+    assert!(run(&["--help"]).1.contains("wylis peers|cluster|history|probe|survey"));
 }
 
 #[test]

@@ -68,6 +68,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
             "config",
             "document",
             "experiment",
+            "history",
             "host_port",
             "label",
             "matrix",
