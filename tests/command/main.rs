@@ -1,6 +1,7 @@
 //! The commands against a mesh of real agents: output, exit codes, and that no counter of a pair moves.
 #![cfg(test)]
 
+mod history;
 mod survey;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -398,7 +399,12 @@ fn a_hostile_document_does_not_fill_the_memory_of_the_pod() {
     let peer = "{\"node\":\"a\",\"verdict\":\"up\",\"recent\":[]},";
     let result = "{\"source\":\"a\",\"target\":\"b\",\"at\":1,\"outgoing\":{\"result\":\"unproven\"},\
         \"incoming\":{\"result\":\"unproven\"}},";
+    let finding = "{\"from\":1,\"to\":2,\"kind\":\"pair\",\"nodes\":[],\"text\":\"\"},";
+    let missing = "{\"node\":\"a\",\"error\":\"busy\"},";
     for (command, document) in [
+        ("history", filled("\"findings\":[", finding, "0]")),
+        ("history", filled("\"missing\":[", missing, "0]")),
+        ("history", filled("\"times\":[", "[1,1,1,1,1,1,1,0],", "0]")),
         ("cluster", filled("\"nodes\":[", "\"\",", "\"\"]")),
         ("cluster", filled("\"rows\":[", &nulls, "0]")),
         ("cluster", filled("\"cells\":[", "null,", "null]")),
