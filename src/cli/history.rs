@@ -36,13 +36,14 @@ pub(super) fn run(options: &Options, paint: Paint) -> Result<Exit, Exit> {
 pub(super) fn render(day: &Day, since: Duration, node: Option<&NodeName>, paint: Paint) -> String {
     let start = day.at.saturating_sub(since.as_secs());
     let mut text = head(day, since, start);
+    if day.since.is_none() {
+        return text;
+    }
+    text.push('\n');
     let is_asked = |finding: &&DayFinding| {
         finding.to > start && node.is_none_or(|node| finding.nodes.contains(node))
     };
     let findings: Vec<&DayFinding> = day.findings.iter().filter(is_asked).collect();
-    if day.since.is_none() {
-        return text;
-    }
     if findings.is_empty() {
         put!(text, "nothing was wrong");
         if let Some(node) = node {
@@ -92,7 +93,6 @@ fn head(day: &Day, since: Duration, start: u64) -> String {
         );
     }
     missing(&mut text, &day.missing);
-    text.push('\n');
     text
 }
 

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod costs;
+mod history;
 mod installing;
 mod links;
 mod markdown;
