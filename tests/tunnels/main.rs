@@ -12,6 +12,7 @@ mod long;
 mod mesh;
 mod mtu;
 mod network;
+mod proxy;
 mod quota;
 mod record;
 mod smoke;

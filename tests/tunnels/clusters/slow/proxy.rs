@@ -1,160 +1,29 @@
 //! Something between a node and its peers that accepts their connections, or changes what they say.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use wylis_harness::mesh::PORT;
-use wylis_harness::netns::{Entrance, Namespace};
 
 use super::super::table::{self, Case};
 use super::super::trial::Trial;
 use crate::faults::Fault;
 use crate::mesh::{TunnelMesh, node};
 use crate::network::Topology;
-
-/// Proxies listen on this port plus the number of the node that they stand for.
-const FIRST_PORT: u16 = 7000;
-/// Longer than any exchange of agents.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// New connections: one that is under way must not be torn apart.
-const NEW: &str = "tcp flags & (syn | ack) == syn";
-/// As long as it is in effect, connections that were redirected stay so.
-const NAT: &str = "chain keep { type nat hook prerouting priority dstnat; policy accept; }";
-/// Far above the doubt of half a round trip, and with the same number of digits.
-const AHEAD: f64 = 60.0;
-
-/// What a proxy does with a connection that it accepted.
-#[derive(Debug, Clone, Copy)]
-enum Act {
-    /// Never answers.
-    Silent,
-    /// Passes it on.
-    Relay,
-    /// Passes it on, with rows a minute ahead.
-    Shift,
-}
-
-/// A proxy in a namespace; stopped when dropped.
-struct Proxy {
-    inside: Entrance,
-    port: u16,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Proxy {
-    fn start(namespace: &Namespace, number: u8, target: SocketAddr, act: Act) -> Self {
-        let (inside, port) = (namespace.entrance(), FIRST_PORT + u16::from(number));
-        let listener = inside.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, entrance) = (Arc::clone(&stop), inside.clone());
-        let thread = std::thread::spawn(move || {
-            let mut held = Vec::new();
-            for client in listener.incoming().map_while(Result::ok) {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let entrance = entrance.clone();
-                match act {
-                    Act::Silent => held.push(client),
-                    // A client may close its connection at any time.
-                    Act::Relay | Act::Shift => drop(std::thread::spawn(move || {
-                        pass_on(client, &entrance, target, matches!(act, Act::Shift))
-                    })),
-                }
-            }
-        });
-        Self { inside, port, stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the accept.
-        drop(self.inside.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn pass_on(
-    client: TcpStream,
-    inside: &Entrance,
-    target: SocketAddr,
-    shift: bool,
-) -> io::Result<()> {
-    client.set_read_timeout(Some(PATIENCE))?;
-    let mut input = BufReader::new(client);
-    let (mut head, mut line) = (String::new(), String::new());
-    while line != "\r\n" {
-        line.clear();
-        if input.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        // A row must come as plain text to be changed.
-        if !(shift && line.to_ascii_lowercase().starts_with("accept-encoding:")) {
-            head.push_str(&line);
-        }
-    }
-    let mut server = inside.within(|| TcpStream::connect_timeout(&target, PATIENCE))?;
-    server.set_read_timeout(Some(PATIENCE))?;
-    server.write_all(head.as_bytes())?;
-    let mut answer = Vec::new();
-    // What came before an error is passed on too.
-    let read = server.read_to_end(&mut answer);
-    if shift && head.starts_with("GET /api/v1/row") {
-        answer = ahead(&String::from_utf8_lossy(&answer)).into_bytes();
-    }
-    input.into_inner().write_all(&answer)?;
-    read.map(drop)
-}
-
-/// Adds to the time of a row, which is the first one in its document.
-fn ahead(answer: &str) -> String {
-    const FIELD: &str = "\"at\":";
-    let Some((before, rest)) = answer.split_once(FIELD) else { return answer.to_owned() };
-    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
-    let (at, after) = rest.split_at(end);
-    let decimals = at.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    let at = at.parse::<f64>().unwrap_or_default() + AHEAD;
-    format!("{before}{FIELD}{at:.decimals$}{after}")
-}
-
-#[test]
-fn a_row_is_shifted() {
-    let row =
-        "HTTP/1.1 200 OK\r\n\r\n{\"node\":\"a\",\"at\":1767225601.393,\"cells\":[{\"at\":1.5}]}";
-    let shifted = ahead(row);
-    assert_eq!(shifted, row.replace("1767225601.393", "1767225661.393"));
-}
+use crate::proxy::{Act, Front, NAT, NEW, Proxy};
 
 #[test]
 #[ignore = "slow: make test-long"]
 fn clock_of_one_node_ahead() {
     let Some(mut trial) = Trial::begin(table::CLOCK, Topology::of(3)) else { return };
-    let (proxies, nat) = trial.inject(|mesh| {
+    let (proxy, nat) = trial.inject(|mesh| {
         let pod = &mesh.pods[&3];
-        let target = SocketAddr::new(pod.address, PORT);
-        let proxy = Proxy::start(&pod.namespace, 3, target, Act::Shift);
-        let port = proxy.port;
-        let rules = format!(
-            "chain come {{
-  type nat hook prerouting priority dstnat; policy accept;
-  iifname \"eth0\" {NEW} tcp dport {PORT} redirect to :{port}
-}}"
-        );
         let nat = Fault::put(&pod.namespace, NAT);
-        ((Fault::put(&pod.namespace, &rules), proxy), nat)
+        (Front::of(pod, 3, Act::Shift), nat)
     });
     trial.wait_for_findings();
-    trial.end(|_| drop(proxies));
+    trial.end(|_| drop(proxy));
     drop(nat);
 }
 
