@@ -38,8 +38,8 @@ lab-long: tunnels-long
 # The hour comes last: its busy processes would delay the other tests.
 hour := clusters::slow::hour
 
-test-long: build ## run the slow rows of the tables of faults, slow surveys and experiments, what tunnels-long runs, and an hour of healthy pairs
-	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented --skip $(hour) long truth:: clusters:: survey:: beside::
+test-long: build ## run the slow rows of the tables of faults, slow surveys and experiments, faults of ten minutes ago, what tunnels-long runs, and an hour of healthy pairs
+	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture --test-threads=10 --skip documented --skip $(hour) long truth:: clusters:: survey:: beside:: history::
 	WYLIS_BINARY="$$(realpath "$$(scripts/build.sh --path)")" $(tunnels) -- --ignored --nocapture $(hour)
 
 withstand: build ## attack an agent in a pod of 32 MiB with all hostile clients at once for ten minutes (root)

@@ -39,7 +39,8 @@ fn host(mesh: &TunnelMesh, source: u8, target: u8) -> Option<(String, f64)> {
 #[test]
 fn a_host_that_lives_is_told_from_one_that_is_dead_and_one_that_is_filtered() {
     let (mut filtered, mut rejecting) = (None, None);
-    let mesh = TunnelMesh::with_hosts(Topology::of(6), SETTINGS, |network| {
+    let mesh = TunnelMesh::with_hosts(Topology::of(6), SETTINGS, |mesh| {
+        let network = &mesh.network;
         filtered = Some(Fault::put(&network.host(4).namespace, &of_questions("drop")));
         let reject = of_questions("reject with icmp type admin-prohibited");
         rejecting = Some(Fault::put(&network.host(5).namespace, &reject));

@@ -8,6 +8,7 @@ mod beside;
 mod clusters;
 mod door;
 mod faults;
+mod history;
 mod long;
 mod mesh;
 mod mtu;

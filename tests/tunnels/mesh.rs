@@ -21,6 +21,9 @@ pub(crate) struct TunnelMesh {
     dir: TempDir,
 }
 
+/// User and group of agents in pods.
+const NOBODY: u32 = 65534;
+
 pub(crate) fn node(number: u8) -> String {
     format!("n{number}")
 }
@@ -58,7 +61,7 @@ impl TunnelMesh {
     pub(crate) fn with_hosts(
         topology: Topology,
         environment: &[(&str, &str)],
-        prepare: impl FnOnce(&Network),
+        prepare: impl FnOnce(&mut Self),
     ) -> Option<Self> {
         let mut mesh = Self::without_agents(topology, environment)?;
         for number in 1..=topology.size {
@@ -73,11 +76,20 @@ impl TunnelMesh {
 ",
             );
         }
-        prepare(&mesh.network);
+        prepare(&mut mesh);
         mesh.network.shake_hands();
         (1..=topology.size).for_each(|number| mesh.add(number));
         mesh.agents.wait_for_all_pairs();
         Some(mesh)
+    }
+
+    /// Gives the agents of a node a state directory, which outlives them.
+    pub(crate) fn remember(&mut self, number: u8) {
+        let state = self.dir.path().join(format!("state{number}"));
+        std::fs::create_dir(&state).unwrap();
+        std::os::unix::fs::chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
+        let state = state.display().to_string();
+        self.agents.set_environment(&node(number), &[("WYLIS_STATE_DIR", &state)]);
     }
 
     /// Takes the pod of a node off its network, or puts it back.

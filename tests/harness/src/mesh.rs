@@ -92,6 +92,8 @@ pub struct Mesh {
     started: BTreeMap<String, TestPod>,
     /// The addresses of nodes that have one of their own.
     hosts: BTreeMap<String, IpAddr>,
+    /// More environment, by node.
+    settings: BTreeMap<String, Vec<(String, String)>>,
 }
 
 /// A pod's namespace; by default our own, at a loopback address.
@@ -141,6 +143,7 @@ impl Mesh {
             environment: environment.collect(),
             next_pod: 0,
             hosts: BTreeMap::new(),
+            settings: BTreeMap::new(),
             started: BTreeMap::new(),
         }
     }
@@ -201,6 +204,12 @@ impl Mesh {
         self.hosts.insert(node.to_owned(), address);
     }
 
+    /// Gives the agents that start on a node from now on more environment, in place of what they had.
+    pub fn set_environment(&mut self, node: &str, environment: &[(&str, &str)]) {
+        let own = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        self.settings.insert(node.to_owned(), own.collect());
+    }
+
     /// Restarts an agent in its listed pod, as the kubelet does after a crash.
     pub fn restart_in_place(&mut self, node: &str, pod: &str) {
         self.restart_in_place_with(node, pod, &[]);
@@ -240,6 +249,7 @@ impl Mesh {
             ("KUBERNETES_SERVICE_PORT".to_owned(), api.port().to_string()),
         ];
         all.extend(self.environment.iter().cloned());
+        all.extend(self.settings.get(node).cloned().unwrap_or_default());
         all.extend(environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         let log = self.log_of(&pod.name);
         self.started.insert(pod.name.clone(), pod.clone());
