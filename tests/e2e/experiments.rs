@@ -16,7 +16,7 @@ const AFTERWARDS: Duration = Duration::from_secs(25);
 const GAP: Duration = Duration::from_secs(13);
 
 /// What a command of the agent's binary prints in a pod. Its exit code may tell of a fault.
-fn wylis(cluster: &Cluster, pod: &Pod, arguments: &[&str]) -> String {
+pub(crate) fn wylis(cluster: &Cluster, pod: &Pod, arguments: &[&str]) -> String {
     let exec = ["-n", NAMESPACE, "exec", &pod.name, "--", "/wylis"];
     let output = cluster.output(&[&exec[..], arguments].concat());
     let printed = [output.stdout, output.stderr].concat();
@@ -65,14 +65,14 @@ fn a_survey_finds_a_path_warm_and_counts_nothing() {
 }
 
 /// A rule on a node; removed when dropped.
-struct Rule<'a> {
+pub(crate) struct Rule<'a> {
     cluster: &'a Cluster,
     node: String,
 }
 
 impl<'a> Rule<'a> {
     /// Drops what the node forwards and what matches.
-    fn put(cluster: &'a Cluster, node: &str, matching: &str) -> Self {
+    pub(crate) fn put(cluster: &'a Cluster, node: &str, matching: &str) -> Self {
         let chain = "type filter hook forward priority filter; policy accept;";
         let rules =
             format!("table inet fault {{\n chain path {{\n {chain}\n {matching} drop\n }}\n}}");

@@ -10,6 +10,7 @@ mod answers;
 mod cluster;
 mod cost;
 mod experiments;
+mod history;
 mod install;
 mod memory;
 mod nodes;
