@@ -6,6 +6,7 @@
 //! | `page.css` | the style: hue shows the verdict (red: down, amber: up with a fault, grey: unknown), depth the latency |
 //! | `words.js` | numbers and cells in words; pure, without document or network. What is wrong is in the agent's findings: the page judges nothing |
 //! | `grid.js` | the matrix on the screen; a refresh changes only the cells that differ, so that focus, scroll position and screen reader stay in place |
+//! | `history.js` | the last day: strips of the mesh and of a pair, its findings, and the matrix of a past moment |
 //! | `pair.js` | one pair: both directions side by side, each as its source sees it |
 //! | `refresh.js` | when to request what: one request at a time, with backoff after failures, none while the page is hidden |
 //!
@@ -18,29 +19,66 @@
 
 macro_rules! style_hash {
     () => {
-        "'sha256-hpZTZKDlQeQxiuTncAiUZfbLtCMGqsyrOj7Ef50gGzs='"
+        "'sha256-Uxvq4qFnerg0V7ezLSnup90NEzAXxEy1siE3NqgnOKw='"
     };
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-DV1lr2S2p3XfS0PuFwNzb+AhDFP+fzVpo36xdwa5L/I='"
+        "'sha256-nCQFDdc1VqOfdpdlHSDvwwVelqD4OvsWBW+W4+kB+VA='"
     };
 }
 
-/// The whole document.
-pub const PAGE: &str = concat!(
+/// The parts as they are written.
+const PARTS: &str = concat!(
     include_str!("page/head.html"),
-    "<style>",
+    "<style>\n",
     include_str!("page/page.css"),
     "</style>\n",
     include_str!("page/body.html"),
-    "<script>",
+    "<script>\n",
     include_str!("page/words.js"),
     include_str!("page/grid.js"),
     include_str!("page/pair.js"),
+    include_str!("page/history.js"),
     include_str!("page/refresh.js"),
     "</script>\n",
 );
+
+/// What is served of the parts, and its length: all lines but comments, without their indentation.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn served() -> ([u8; PARTS.len()], usize) {
+    let parts = PARTS.as_bytes();
+    let (mut page, mut length, mut at) = ([0; PARTS.len()], 0, 0);
+    while at < parts.len() {
+        while parts[at] == b' ' {
+            at += 1;
+        }
+        let is_comment = parts[at] == b'/' && parts[at + 1] == b'/';
+        let line = at;
+        while parts[at] != b'\n' {
+            at += 1;
+        }
+        at += 1;
+        let mut from = if is_comment || at == line + 1 { at } else { line };
+        while from < at {
+            page[length] = parts[from];
+            (length, from) = (length + 1, from + 1);
+        }
+    }
+    (page, length)
+}
+const SERVED: ([u8; PARTS.len()], usize) = served();
+const LENGTH: usize = SERVED.1;
+static BYTES: [u8; LENGTH] = match SERVED.0.first_chunk() {
+    Some(bytes) => *bytes,
+    None => [0; LENGTH],
+};
+
+/// The whole document.
+pub const PAGE: &str = match std::str::from_utf8(&BYTES) {
+    Ok(page) => page,
+    Err(_) => "",
+};
 
 /// Its headers: the browser loads nothing else, and sends requests to the agent only.
 pub const PAGE_HEADERS: [(&str, &str); 5] = [
@@ -103,8 +141,17 @@ mod tests {
 
     #[test]
     fn the_page_is_small() {
-        // With 3 KB of headers and code, the page adds at most 42 KB to the binary.
-        assert!(PAGE.len() <= 39 * 1024, "{} bytes", PAGE.len());
+        // With 3 KB of headers and code, the page adds at most 50 KB to the binary.
+        println!("page: {} bytes, {} as written", PAGE.len(), PARTS.len());
+        assert!(PAGE.len() <= 47 * 1024, "{} bytes", PAGE.len());
+    }
+
+    #[test]
+    fn comments_and_indentation_are_not_served_and_all_else_is() {
+        let lines = PARTS.lines().map(str::trim_start);
+        let kept = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
+        assert_eq!(PAGE.lines().collect::<Vec<_>>(), kept.collect::<Vec<_>>());
+        assert!(PAGE.ends_with('\n') && !PAGE.contains('\0'));
     }
 
     #[test]

@@ -1,12 +1,21 @@
 const $ = (id) => document.getElementById(id);
 const grid = $("grid"), main = document.querySelector("main");
-let now = null; // the matrix on the screen, its counts, and when it arrived
-let order; // the rows and columns, as indices into its names
-let places = []; // the elements of each row, and the last descriptions of its cells
-let heads = []; // the column headers
-let focus = [], tabStop = null; // the pair that the Tab key reaches, by names, and its cell
-let hovered = null; // the place under the pointer
-let every = false, chosen = null; // whether all findings are shown, and the one whose pairs are marked
+// The matrix on the screen, its counts, and when it arrived.
+let now = null;
+// The rows and columns, as indices into its names.
+let order;
+// The elements of each row, and the last descriptions of its cells.
+let places = [];
+// The column headers.
+let heads = [];
+// The pair that the Tab key reaches, by names, and its cell.
+let focus = [], tabStop = null;
+// The place under the pointer.
+let hovered = null;
+// Whether all findings are shown, and the one whose pairs are marked.
+let every = false, chosen = null;
+
+function attributes(one, values) { for (const [key, value] of Object.entries(values)) one.setAttribute(key, value); }
 
 function element(tag, role, parent, text) {
   const made = document.createElement(tag);
@@ -185,7 +194,7 @@ function renderHeader() {
   $("from").textContent = `collected by ${doc.node}`;
   $("figures").textContent = [
     many(short.length, "node"), `${grouped(c.verdicts.up)} of ${many(c.pairs, "pair")} up`, `median ${latency(median(c.all))}`,
-    c.slowest ? `slowest ${short[i]} → ${short[j]} ${latency(seconds)}` : "", many(rows.filter((row) => !row.error).length, "row"), `collected in ${latency(doc.duration_seconds)}`,
+    c.slowest ? `slowest ${short[i]} → ${short[j]} ${latency(seconds)}` : "", many(rows.filter((row) => !row.error).length, "row"), ...memory(m), `collected in ${latency(doc.duration_seconds)}`,
   ].filter(Boolean).join(" · ");
   document.title = `${m.findings.length ? `${many(m.findings.length, "finding")} · ` : ""}Wylis`;
   const key = (kind, text, label) => {

@@ -1,9 +1,10 @@
 const dialog = $("pair");
-let shown = null; // the two open directions, each as source and target
+// The two open directions, each as source and target.
+let shown = null;
 
-function svg(tag, parent, attributes, text = "") {
+function svg(tag, parent, given, text = "") {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  attributes(made, given);
   made.textContent = text;
   parent?.append(made);
   return made;
@@ -69,7 +70,7 @@ function facts(peer, taken, whole) {
 
 // Renders one direction; without a document while it loads.
 function direction(section, [source, target], doc, problem) {
-  const whole = document.createDocumentFragment(), { m } = now, { peer } = doc || {};
+  const [top, , , rest] = section.children, whole = document.createDocumentFragment(), { m } = now, { peer } = doc || {};
   element("h3", "", whole, `${source} → ${target}`);
   const cell = peer || m.at(m.names.indexOf(source), m.names.indexOf(target)) || { verdict: "no row", reason: doc?.error };
   const [mark, kind, , meaning] = verdict(cell), line = element("p", "", whole), chip = element("i", "", line, `${mark} ${cell.surveyed === true ? `surveyed, was ${cell.verdict}` : cell.verdict}`);
@@ -82,14 +83,13 @@ function direction(section, [source, target], doc, problem) {
   const seen = m.at(m.names.indexOf(source), m.names.indexOf(target)), added = seen?.verdict === cell.verdict && seen.direction == cell.direction && detail(seen);
   if (added) line.append(`${cell.reason ? ", " : ""}${added}`);
   element("p", "", whole, lookup(DIRECTIONS, cell.direction) || (cell.slow === true && SLOW) || lookup(CAUSES, cell.reason) || meaning);
-  if (peer) {
-    plot(peer.recent?.slice(-20) || [], whole);
-    facts(peer, doc.at, whole);
-  }
+  if (peer) plot(peer.recent?.slice(-20) || [], whole);
+  top.replaceChildren(whole);
+  if (peer) facts(peer, doc.at, whole);
   const foot = element("p", "", whole, peer ? `seen by ${source} ` : doc ? `no answer from ${source}: ${doc.error}` : problem || `loading from ${source} …`);
   foot.className = "foot";
   if (peer) foot.append(age(doc.at - doc.age, doc.at));
-  section.replaceChildren(whole);
+  rest.replaceChildren(whole);
 }
 
 function open(place) {
@@ -97,7 +97,11 @@ function open(place) {
   if (source === target) return;
   shown = [[source, target], [target, source]];
   $("pairname").textContent = `${source} and ${target}`;
-  shown.forEach((pair, k) => direction($(`way${k}`), pair));
+  shown.forEach((pair, k) => {
+    direction($(`way${k}`), pair);
+    ways[k].bars.hidden = true;
+    ways[k].words.textContent = "";
+  });
   dialog.showModal();
   reload();
 }
@@ -109,12 +113,18 @@ dialog.addEventListener("close", () => {
   if (placeOf(focus)) setTabStop(placeOf(focus), true);
 });
 
+const route = (pair) => pair.map(encodeURIComponent).join("/");
+
 async function readPair() {
   const pairs = shown;
   for (const [k, pair] of pairs.entries()) {
-    let doc = null, problem = "";
-    try { doc = await read(`api/v1/cluster/${pair.map(encodeURIComponent).join("/")}`); } catch (error) { problem = `no answer: ${error.message}`; }
+    let doc = null, problem = past === null ? "" : $("moment").textContent;
+    try { doc = problem ? null : await read(`api/v1/cluster/${route(pair)}`); } catch (error) { problem = `no answer: ${error.message}`; }
     if (shown !== pairs) return;
     direction($(`way${k}`), pair, doc, problem);
   }
+  // Once for each bin of now.
+  const bin = edge(live.m.doc.at);
+  for (const k of pairs.bin === bin ? [] : [0, 1]) await readPast(pairs, k);
+  pairs.bin = bin;
 }

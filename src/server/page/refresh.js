@@ -1,13 +1,17 @@
-const PERIOD = 10, LONGEST = 60, LIMIT = 15; // s
+// In s.
+const PERIOD = 10, LONGEST = 60, LIMIT = 15;
 let timer = 0, failures = 0, started = 0, next = 0, staleSince = "", wanted = false;
 
 // A proxy may serve the page without the final slash, which relative addresses would need.
 const BASE = location.origin + location.pathname.replace(/\/*$/, "/");
 document.querySelectorAll("nav a").forEach((link) => { link.href = BASE + link.getAttribute("href"); });
 
-async function read(path) {
+let last = Promise.resolve();
+// One request at a time.
+const read = (path) => (last = last.catch(() => {}).then(() => load(path)));
+async function load(path) {
   const answer = await fetch(BASE + path, { cache: "no-store", signal: AbortSignal.timeout(LIMIT * 1000) });
-  if (!answer.ok) throw Error(`HTTP ${answer.status}`);
+  if (!answer.ok) throw Error(`HTTP ${answer.status} ${(await answer.text()).slice(0, 200)}`);
   const doc = Object(await answer.json()), age = Date.parse(answer.headers.get("Date")) / 1000 - doc.at;
   // A matrix may come from the agent's cache, and be some seconds old by the agent's clock; a pair never.
   doc.age = doc.rows && age > 0 && age < PERIOD ? age : 0;
@@ -22,11 +26,11 @@ async function refresh() {
     // The open pair first.
     if (shown) await readPair();
     const m = matrix(await read("api/v1/cluster"));
-    now = { m, c: count(m), age: m.doc.age, arrived: performance.now() };
-    renderHeader();
-    render();
+    live = { m, c: count(m), past: null, age: m.doc.age, arrived: performance.now() };
+    if (past === null) show(live);
     staleSince = `Stale since ${new Date().toLocaleTimeString()}`;
     failures = 0;
+    if (performance.now() > due) await readDay();
   } catch (error) {
     failures++;
     // Written only when it changes, since a screen reader speaks it.

@@ -1,6 +1,8 @@
 "use strict";
-const MOST = 500, FEW = 6; // findings: read, and shown at first
-const BOUNDS = [0.3, 1, 3, 10, 30, 100, 300, 1000]; // ms
+// Findings and names: the most that are read, and those that are shown at first.
+const MOST = 500, FEW = 6;
+// In ms.
+const BOUNDS = [0.3, 1, 3, 10, 30, 100, 300, 1000];
 // Mark, class, rank in the order "worst first", meaning.
 const VERDICTS = {
   up: ["", "fine", 0, "no fault"],
@@ -30,6 +32,7 @@ const CAUSES = {
   busy: "not fetched before the deadline",
   unsupported: "the agent is of another release, or another program answers",
   surveyed: "not asked while the pair rests for a survey",
+  not_remembered: "its agent remembers nothing of that time",
   no_peer: "only in the rows of other nodes, not in this agent's list of peers",
 };
 const lookup = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
