@@ -23,7 +23,7 @@ use super::request::RequestHead;
 use super::row_budget::RowBudgets;
 use super::{Fatal, Limits, Setup};
 use crate::heartbeat::Heartbeat;
-use crate::route::{Lane, Lanes, Route};
+use crate::route::{Lane, Lanes};
 
 /// Bytes of one read: a bulk response of a hundred peers takes a few.
 const SCRATCH: usize = 16 * 1024;
