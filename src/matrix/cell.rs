@@ -380,6 +380,48 @@ mod tests {
     }
 
     #[test]
+    fn counts_of_the_past_are_kept_within_two_percent_beside_the_recent_ones() {
+        let plain = CellFacts::of(Verdict::Lossy);
+        let mut last = 0;
+        for count in (0..20_000).chain((20_000..Cell::MAX_COUNT).step_by(997)).chain([u32::MAX]) {
+            let facts = CellFacts {
+                failures: count,
+                retransmits: count / 2,
+                probes: count.saturating_add(1),
+                recent_retransmits: Some(20),
+                incoming_retransmits: 7,
+                incoming: Some(Incoming::Syns),
+                is_surveyed: count % 2 == 0,
+                age: Some(5),
+                ..plain
+            };
+            let again = again(facts);
+            let [failures, retransmits, probes] =
+                [again.failures, again.retransmits, again.probes].map(f64::from);
+            let most = |count: f64| count.min(Cell::MAX_COUNT.into());
+            for (kept, exact) in [
+                (failures, facts.failures),
+                (retransmits, facts.retransmits),
+                (probes, facts.probes),
+            ] {
+                let exact = most(f64::from(exact));
+                let off = exact - kept;
+                assert!(
+                    off >= 0.0 && (off == 0.0 || exact >= 128.0 && off < exact * 0.016),
+                    "{exact} {kept}"
+                );
+            }
+            assert!(again.failures <= again.probes && again.failures >= last);
+            last = again.failures;
+            let CellFacts { failures, retransmits, probes, .. } = again;
+            // Passed on, they lose no more.
+            assert_eq!(super::tests::again(again), again);
+            assert_eq!(again, CellFacts { failures, retransmits, probes, age: None, ..facts });
+        }
+        assert_eq!(Cell::MAX_COUNT, 127 << 14);
+    }
+
+    #[test]
     fn a_detail_belongs_to_its_verdict() {
         let reason = FailureReason::ConnectTimeout;
         let largest = |bytes, is_exact| Detail::Largest(LargestPacket { bytes, is_exact });

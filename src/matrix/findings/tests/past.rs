@@ -146,6 +146,144 @@ fn recordings_are_found_again_in_the_words_of_their_agents() {
     assert!(recordings > 30 && left_out > 30, "{left_out} rows of {recordings} recordings");
 }
 
+/// What an agent found in a picture, and what it finds later, all rows being there.
+fn then_and_now(text: &str) -> [Vec<String>; 2] {
+    let matrix = picture(text);
+    let (names, rows): (Vec<_>, Rows) = rows(&matrix).into_iter().unzip();
+    let sentence = |line: String| line.split_once("] ").unwrap().1.to_owned();
+    let then = matrix.findings().iter().map(|one| one.text.clone()).collect();
+    [then, past(matrix.node(), &names, &rows).into_iter().map(sentence).collect()]
+}
+
+#[test]
+fn only_rows_that_the_agent_could_have_had_are_judged() {
+    for (text, expected) in [
+        // Neither its own row nor that of a node that reaches it.
+        (
+            "*a: - . X\nb: . - X\nc: . . -",
+            "c is down: none of 2 others reaches it (connect_timeout)",
+        ),
+        // Slow, not yet probed, or draining, it answers all the same.
+        (
+            "*a: - . S\nb: . - .\nc: R . -",
+            "a → c: down (response_timeout), slower than WYLIS_TIMEOUT; c → a: down (refused)",
+        ),
+        ("*a: - . ?\nb: . - .\nc: R . -", "c → a: down (refused)"),
+        // b passes on the row of c, though not if it is too slow for that, or not reached itself.
+        ("*a: - . X\nb: . - .\nc: . R -", "a → c: down (connect_timeout); c → b: down (refused)"),
+        (
+            "*a: - . X\nb: . - S\nc: . R -",
+            "a → c: down (connect_timeout); b → c: down (response_timeout), slower than WYLIS_TIMEOUT",
+        ),
+        (
+            "*a: - X X\nb: . - .\nc: . R -",
+            "a is cut off: this agent reaches none of 2; nothing reaches it",
+        ),
+        // Nodes that the agent did not know of.
+        ("*a: - . _\nb: . - .\nc: . R -", ""),
+        // It remembers nothing itself.
+        (
+            "*a: no not_remembered\nb: . - X\nc: . R -",
+            "b → c: down (connect_timeout); c → b: down (refused)",
+        ),
+    ] {
+        let [_, now] = then_and_now(text);
+        assert_eq!(now.join("; "), expected, "{text}");
+    }
+}
+
+#[test]
+fn clocks_and_rows_that_are_missing_now_tell_nothing_of_then() {
+    let [then, now] = then_and_now("*a: - . .\nb@9000: . - .\nc: no busy");
+    assert_eq!(then, ["the clock of b is 9 s ahead", "no row from c (busy)"]);
+    assert!(now.is_empty(), "{now:?}");
+    let [then, now] = then_and_now("*a: - . X\nb: . - X\nc: no not_remembered");
+    assert_eq!(then, ["c is down: none of 2 others reaches it (connect_timeout)"]);
+    assert_eq!(now, then);
+}
+
+#[test]
+fn a_link_that_loses_packets_is_called_so_later() {
+    let link = |cell: &str| {
+        let row = |name: &str, cells: &str| format!("{name}: {cells} {cell}\n");
+        let others = row("*a", "- . .") + &row("b", ". - .") + &row("c", ". . -");
+        format!("{others}d: {cell} {cell} ~4/3 -")
+    };
+    for (cell, word) in [("%9/0", "lossy"), ("%0/3", "lossy"), ("%5/2", "flaky (connect_timeout)")]
+    {
+        let [then, now] = then_and_now(&link(cell));
+        // The direction may differ, since a flaky pair keeps no counts.
+        let words = then_and_now(&link(cell)).map(|all| {
+            assert_eq!(all.len(), 1, "{all:?}");
+            all[0].split(" with all 3 others, ").next().unwrap().to_owned()
+        });
+        assert_eq!(words, [format!("d's link: {word}"), format!("d's link: {word}")], "{cell}");
+    }
+}
+
+#[test]
+fn handshakes_completed_by_something_else_are_told_later_whatever_the_verdict() {
+    let all = "something between a and its peers answers handshakes in their place";
+    for (cell, also) in [
+        (".i", None),
+        ("~i6/0", Some("a ↔ b: lossy")),
+        ("!i", Some("a → b: flaky (refused, 11 of 20)")),
+        ("moi", Some("a → b: mtu")),
+        (">i", Some("b → a: one-way; requests no longer arrive")),
+        ("Si", Some("a → b: down (response_timeout), slower than WYLIS_TIMEOUT")),
+    ] {
+        let text = format!("*a: - {cell} .i\nb: . - .\nc: . . -");
+        let [then, now] = then_and_now(&text);
+        let expected: Vec<_> = [all].into_iter().chain(also).map(str::to_owned).collect();
+        assert_eq!([&then, &now], [&expected; 2], "{text}");
+    }
+}
+
+/// Packets, some of which are lost by chance.
+struct Packets(u64);
+
+impl Packets {
+    fn number(&mut self, below: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+
+    /// Twenty probes, of whose packets so many percent are lost there and back: how many need a retransmit, and how
+    /// many of the answers to them.
+    fn probes(&mut self, there: u64, back: u64) -> [u8; 2] {
+        let mut counts = [0; 2];
+        for _ in 0..20 {
+            let [syn, request] = [there; 2].map(|percent| self.number(100) < percent);
+            let [syn_ack, answer] = [back; 2].map(|percent| self.number(100) < percent);
+            counts[0] += u8::from(syn || syn_ack || request);
+            counts[1] += u8::from(syn_ack || answer);
+        }
+        counts
+    }
+}
+
+#[test]
+fn few_directions_of_loss_differ_later() {
+    let (mut packets, mut pairs, mut different) = (Packets(1), 0, 0);
+    while pairs < 4000 {
+        let mut share = || [0, 0, 0, 1, 2, 5, 8, 10, 15, 20, 30, 40][packets.number(12) as usize];
+        let (there, back) = (share(), share());
+        let ([a, of_b], [b, of_a]) = (packets.probes(there, back), packets.probes(back, there));
+        let word = |own: u8, requests: u8| {
+            let verdict = if own.max(requests) >= 3 { "~" } else { "." };
+            format!("{verdict}{own}/{requests}")
+        };
+        let cells = [word(a, of_a), word(b, of_b)];
+        if cells.iter().any(|cell| cell.starts_with('~')) {
+            let [then, now] = then_and_now(&format!("*a: - {}\nb: {} -", cells[0], cells[1]));
+            pairs += 1;
+            different += i32::from(then != now);
+        }
+    }
+    assert!(different * 25 <= pairs, "{different} of {pairs}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
