@@ -124,16 +124,6 @@ pub struct NamedRow {
     pub cells: Vec<(NodeName, Cell)>,
 }
 
-impl NamedRow {
-    /// Whether it is of a past time that covers this second.
-    #[must_use]
-    pub fn covers(&self, unix_seconds: u64) -> bool {
-        let from = self.at / 1000;
-        let to = |past: Past| from.saturating_add(past.seconds.into());
-        self.past.is_some_and(|past| from <= unix_seconds && unix_seconds < to(past))
-    }
-}
-
 /// Why a row is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowError {

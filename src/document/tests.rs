@@ -1,6 +1,7 @@
 //! Documents written and read back, and documents of hostile peers.
 
 mod found;
+mod past;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -211,7 +211,6 @@ fn a_link_that_loses_packets_is_called_so_later() {
     };
     for (cell, word) in [("%9/0", "lossy"), ("%0/3", "lossy"), ("%5/2", "flaky (connect_timeout)")]
     {
-        let [then, now] = then_and_now(&link(cell));
         // The direction may differ, since a flaky pair keeps no counts.
         let words = then_and_now(&link(cell)).map(|all| {
             assert_eq!(all.len(), 1, "{all:?}");
