@@ -19,12 +19,12 @@
 
 macro_rules! style_hash {
     () => {
-        "'sha256-Uxvq4qFnerg0V7ezLSnup90NEzAXxEy1siE3NqgnOKw='"
+        "'sha256-HCGKJWWloH0DNIL7IAg2vyrfkrhg/9k4kbZgufj36KY='"
     };
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-nCQFDdc1VqOfdpdlHSDvwwVelqD4OvsWBW+W4+kB+VA='"
+        "'sha256-94dUAZekxhvteWPMRSzzl6Lddy6YKscmi0S+WIVXJ64='"
     };
 }
 

@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 mod documents;
+mod history;
 mod mesh;
+mod night;
 mod pods;
 mod screenshots;
 mod stand_in;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wylis::server::{PAGE, PAGE_HEADERS};
 
+use super::night::{DAY, PAST, day};
+
 /// The prefix that the API server's proxy puts before a pod's root.
 const BASE: &str = "/api/v1/namespaces/wylis/pods/wylis-abcde:9050/proxy/";
 
@@ -22,6 +24,8 @@ struct Shared {
     /// How long each answer takes.
     delay: Mutex<Duration>,
     requests: AtomicUsize,
+    /// The paths of the requests, below the prefix.
+    asked: Mutex<Vec<String>>,
     open: AtomicUsize,
     max_open: AtomicUsize,
 }
@@ -37,6 +41,7 @@ impl StandIn {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stand_in = Self { address: listener.local_addr().unwrap(), shared: Arc::default() };
         stand_in.serve("api/v1/cluster", matrix);
+        stand_in.serve(DAY, &day(0, &[], &json!([])));
         let shared = Arc::clone(&stand_in.shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -69,6 +74,12 @@ impl StandIn {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
+    /// The requests for the past, below its route, since the last call.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let asked = std::mem::take(&mut *self.shared.asked.lock().unwrap());
+        asked.iter().filter_map(|path| Some(path.strip_prefix(PAST)?.to_owned())).collect()
+    }
+
     /// Maximum of simultaneous requests.
     pub(crate) fn max_concurrent(&self) -> usize {
         self.shared.max_open.load(Ordering::SeqCst)
@@ -92,6 +103,7 @@ fn answer(shared: &Shared, mut stream: TcpStream) {
         (200, PAGE.to_owned())
     } else {
         shared.requests.fetch_add(1, Ordering::SeqCst);
+        shared.asked.lock().unwrap().push(path.to_owned());
         let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
         shared.max_open.fetch_max(open, Ordering::SeqCst);
         std::thread::sleep(*shared.delay.lock().unwrap());

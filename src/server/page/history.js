@@ -151,8 +151,8 @@ function renderDay() {
   // The newest first; those of one begin in the agent's order.
   const all = day.findings.filter(({ text }) => typeof text === "string").sort((a, b) => b.from - a.from), shown = whole ? all : all.slice(0, 3);
   const line = (text, action) => { const one = element(action ? "button" : "p", "", null, text); one.onclick = action; return one; };
-  const lines = shown.map(({ from, to, grave, text }) => {
-    const one = line(`${to > at ? `since ${when(from)}` : when(from, to)}: ${text.slice(0, 2000)}`, () => seek(edge(from) - STEP));
+  const lines = shown.map(({ from, to, grave, text, repeated }) => {
+    const one = line(`${to > at ? `since ${when(from)}` : when(from, to)}: ${text.slice(0, 2000)}${repeated ? ` (${REPEATED})` : ""}`, () => seek(edge(from) - STEP));
     if (grave === true) one.className = "grave";
     return one;
   });

@@ -95,15 +95,14 @@ function describe(m, i, j) {
   const pair = `${m.names[i]} → ${m.names[j]}: `, cell = m.at(i, j), { error } = m.rows[i];
   if (i === j) return ["self", "", "", `${m.names[i]} itself`];
   if (!cell) return ["gap", "", "", pair + (error ? `no row, ${error}` : "not among its peers")];
-  const [mark, kind] = verdict(cell), timed = isNumber(cell.latency_seconds);
-  const words = cell.surveyed === true ? ["surveyed", `was ${cell.verdict}`] : [cell.verdict];
-  if (cell.reason) words.push(cell.reason);
-  for (const one of [lookup(DIRECTIONS, cell.direction), incoming(cell), detail(cell), cell.slow === true && SLOW, cell.intercepted === true && INTERCEPTED]) if (one) words.push(one);
-  if (timed) words.push(latency(cell.latency_seconds));
-  if (cell.failures) words.push(`${cell.failures} of the last ${cell.probes ?? 20} failed`);
-  if (cell.incoming_retransmits) words.push(`${cell.incoming_retransmits} of its requests with retransmits`);
-  if (cell.retransmits) words.push(`${cell.retransmits} with retransmits`);
-  if (m.rows[i].through) words.push(`row passed on by ${m.rows[i].through}`);
+  const [mark, kind] = verdict(cell), timed = isNumber(cell.latency_seconds), past = m.rows[i].seconds;
+  const words = [
+    ...(cell.surveyed === true ? ["surveyed", `was ${cell.verdict}`] : [cell.verdict]), cell.reason, lookup(DIRECTIONS, cell.direction), incoming(cell), detail(cell),
+    cell.slow === true && SLOW, cell.intercepted === true && INTERCEPTED, timed && latency(cell.latency_seconds),
+    cell.failures && `${cell.failures} of ${past ? "" : "the last "}${cell.probes ?? 20} failed`,
+    cell.incoming_retransmits && `${cell.incoming_retransmits} of its requests with retransmits`, cell.retransmits && `${cell.retransmits} with retransmits`,
+    past > m.doc.seconds && `within ${ago(past)}`, m.rows[i].through && `row passed on by ${m.rows[i].through}`,
+  ].filter(Boolean);
   return [
     kind === "fine" ? `up d${timed ? depth(cell.latency_seconds) : 0}` : kind + (kind === "down" && ["requests", "syns"].includes(cell.incoming) ? " half" : ""),
     mark, timed && kind !== "down" ? number(cell.latency_seconds) : "", pair + words.join(", "),
