@@ -2,6 +2,7 @@
 
 mod found;
 mod past;
+mod remembered;
 
 use std::sync::Arc;
 use std::time::Instant;

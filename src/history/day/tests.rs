@@ -1,6 +1,6 @@
 //! Nights of a mesh, and the lines that they must give.
 
-mod hostile;
+mod bounds;
 mod night;
 mod property;
 mod speed;
