@@ -105,7 +105,7 @@ fn a_restart_of_an_agent_does_not_break_a_line() {
 
 #[test]
 fn a_node_that_remembers_later_breaks_lines() {
-    // Nobody remembers that it was well in between, but a row that is there says so.
+    // No node remembers that it was well in between, but a row that is there says so.
     let mut night = Night::new(&NODES);
     night.says("a", "b", "03:10", "03:15", down(FailureReason::Refused));
     night.says("a", "b", "03:20", "03:25", down(FailureReason::Refused));
