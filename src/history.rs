@@ -55,3 +55,6 @@ pub struct VerdictChange {
     /// What an experiment adds to it.
     pub detail: Option<Detail>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,9 +150,9 @@ impl History {
     #[must_use]
     pub fn recollect(&self, now: Moment) -> Recollection {
         let second = unix_millis(now.wall) / 1000;
-        // After the clock was set back, some have not ended yet.
+        // After the clock was set back, some are in the future.
         let is_past = |time: CellTime| {
-            time.to() <= second + MAX_SLEW && second.saturating_sub(time.to()) < DAY
+            time.from <= second + MAX_SLEW && second.saturating_sub(time.to()) < DAY
         };
         let mut spans = Vec::with_capacity(self.spans.len() + 1);
         let past = self.spans.iter().filter(|closed| is_past(closed.span.time));
@@ -299,4 +299,25 @@ fn width_for(paths: usize) -> usize {
 
 fn with_time(span: &Span, time: CellTime) -> Arc<Span> {
     Arc::new(Span { time, cells: span.cells.clone() })
+}
+
+#[cfg(test)]
+impl History {
+    /// The closed spans, those of the future included.
+    pub(super) fn closed(&self) -> Vec<Arc<Span>> {
+        self.spans.iter().map(|closed| Arc::clone(&closed.span)).collect()
+    }
+
+    /// Octets of the closed cells, and of all else but the names themselves, by their capacities.
+    pub(super) fn octets(&self) -> (usize, usize) {
+        let cells: usize = self.spans.iter().map(|closed| size_of_val(&*closed.span.cells)).sum();
+        // An Arc has two counters.
+        let span = size_of::<Closed>() + size_of::<Span>() + 2 * size_of::<usize>();
+        let beside = self.spans.capacity() * span
+            + self.names.capacity() * size_of::<Option<NodeName>>()
+            + self.order.capacity() * size_of::<u16>()
+            + self.open.capacity() * size_of::<OpenCell>()
+            + self.changes.capacity() * size_of::<VerdictChange>();
+        (cells, beside)
+    }
 }
