@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::picture::picture;
 use super::property::mesh;
 use crate::document::read_matrix;
 use crate::experiment::Detail;
