@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::list::{List, Numbers};
@@ -16,8 +17,8 @@ use crate::history::{Cell, CellTime, Recollection, VerdictChange};
 use crate::matrix::{RowError, unix_millis};
 use crate::name::{Instance, NodeName};
 
-/// Maximum bytes of what an agent remembers of one peer: 600 cells and their times of 100, 256 changes of 340.
-pub const MAX_PAST_PEER: usize = 160 * 1024;
+/// Maximum bytes of what an agent remembers of one peer: 600 cells of 110, and their times; 256 changes of 340.
+pub const MAX_PAST_PEER: usize = 192 * 1024;
 /// What a cell lists, in this order.
 const COLUMNS: [&str; 6] =
     ["verdict", "probes", "failures", "retransmits", "latency_seconds", "worst_seconds"];
@@ -135,11 +136,21 @@ struct PastInput<'a> {
     cells: &'a RawValue,
     changes: &'a RawValue,
     // Of the document that it is put into.
-    version: Option<&'a RawValue>,
-    source: Option<&'a RawValue>,
-    target: Option<&'a RawValue>,
-    at: Option<&'a RawValue>,
-    error: Option<&'a RawValue>,
+    version: IsThere,
+    source: IsThere,
+    target: IsThere,
+    at: IsThere,
+    error: IsThere,
+}
+
+/// Whether a field is there, whatever its value.
+#[derive(Default)]
+struct IsThere(bool);
+
+impl<'de> Deserialize<'de> for IsThere {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(input).map(|_| Self(true))
+    }
 }
 
 read_object!(
@@ -179,7 +190,7 @@ fn read_past<'a>(source: &NodeName, document: &'a [u8]) -> Result<(u64, &'a RawV
         let PastInput { columns, times, cells, changes, version, source, target, at, error } =
             input;
         let is_list = |value: &RawValue| value.get().starts_with('[');
-        let is_free = [version, source, target, at, error].iter().all(|field| field.is_none());
+        let is_free = [version, source, target, at, error].iter().all(|field| !field.0);
         let fits = columns.0.starts_with(&COLUMNS) && is_list(cells) && is_list(changes);
         let at = millis(document.at)?;
         (fits && is_free && read_times(times).is_some()).then_some((at, past))

@@ -65,14 +65,11 @@ fn words(text: &str, names: &[&str]) -> String {
             && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b',')
             && names.binary_search(&word).is_err()
     };
-    let mut words = String::with_capacity(text.len());
-    for word in text.split(' ') {
-        let inner = word.trim_matches(|letter: char| !letter.is_ascii_digit());
-        let is_whole = word.len() <= inner.len() + 2;
-        words.push_str(if is_whole && is_number(inner) { "#" } else { word });
-        words.push(' ');
-    }
-    words
+    let word = |word: &'_ str| {
+        let inner = word.trim_matches(['(', ')', '{', '}', ',', ';', ':']);
+        if is_number(inner) { "#".to_owned() } else { word.to_owned() }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// A line while it grows.

@@ -105,7 +105,7 @@ fn a_restart_of_an_agent_does_not_break_a_line() {
 
 #[test]
 fn a_node_that_remembers_later_breaks_lines() {
-    // No node remembers that it was well in between, but a row that is there says so.
+    // No row is missing that was there before: what a says in between counts.
     let mut night = Night::new(&NODES);
     night.says("a", "b", "03:10", "03:15", down(FailureReason::Refused));
     night.says("a", "b", "03:20", "03:25", down(FailureReason::Refused));
@@ -167,10 +167,10 @@ fn counts_that_differ_do_not_break_a_line() {
     let one_way = "03:15-03:20 a → b: one-way; requests no longer arrive";
     let line = |at, count| format!("{at} a → b: flaky (refused, {count} of 33)");
     assert_says(&night, &[&line("03:10-03:15", 5), one_way, &line("03:20-03:25", 7)]);
-    // Side by side, the text is that of the first bin of those in which it explains most pairs.
+    // Side by side, they are one run, with the counts of its worst cell.
     night.counts(9).says("a", "b", "03:15", "03:20", refused);
     night.says("b", "a", "03:15", "03:20", Word::of(Verdict::Up));
-    assert_says(&night, &[&line("03:10-03:25", 5)]);
+    assert_says(&night, &[&line("03:10-03:25", 9)]);
 }
 
 #[test]

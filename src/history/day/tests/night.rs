@@ -35,6 +35,8 @@ pub(super) struct Night {
     words: Vec<(String, String, [u64; 2], Option<Word>, u32)>,
     shifts: BTreeMap<String, u64>,
     failures: u32,
+    /// When it is told of, in seconds since midnight.
+    end: u64,
 }
 
 /// Seconds since midnight of `HH:MM`.
@@ -52,11 +54,21 @@ impl Night {
             words: Vec::new(),
             shifts: BTreeMap::new(),
             failures: 3,
+            end: DAY,
         };
         for node in nodes {
             night.widen(node, 300);
         }
         night
+    }
+
+    /// The same, told of earlier.
+    pub(super) fn until(mut self, end: u64) -> Self {
+        self.end = end;
+        for times in self.times.values_mut() {
+            times.retain(|time| time.from < T0 + end);
+        }
+        self
     }
 
     /// From now on, so many probes of a cell that is not up fail.
@@ -142,7 +154,7 @@ impl Night {
     }
 
     pub(super) fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(T0 + DAY - 1)
+        UNIX_EPOCH + Duration::from_secs(T0 + self.end - 1)
     }
 
     pub(super) fn recollection(&self, source: &str) -> Recollection {

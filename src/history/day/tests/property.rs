@@ -4,6 +4,10 @@ use proptest::prelude::*;
 
 use super::night::name;
 use super::*;
+use crate::history::Recollection;
+
+/// More than the events take.
+const BINS: u64 = 14;
 
 /// Source, target, first bin of an hour, number of bins, word.
 type Event = (usize, usize, u64, u64, usize);
@@ -30,7 +34,7 @@ fn words() -> Vec<Option<Word>> {
 
 /// The night of some events, in the first hour; a target beyond the last means all.
 fn night(size: usize, events: &[Event], names: &[&str; 6]) -> Night {
-    let mut night = Night::new(&names[..size]);
+    let mut night = Night::new(&names[..size]).until(BINS * BIN);
     for (source, target, first, count, word) in events {
         let source = source % size;
         let targets = (0..size).filter(|one| *one == *target || *target >= size);
@@ -62,8 +66,16 @@ fn mesh_in_order(night: &Night, own: &str, order: &[usize]) -> MeshFaults {
 }
 
 /// What the route of a past moment says of a bin: kind, nodes, text.
-fn past_findings(night: &Night, own: &str, at: u64) -> Vec<(FindingKind, Vec<NodeName>, String)> {
-    let row = |node: &str| night.recollection(node).row_at(at).unwrap();
+fn past_findings(
+    night: &Night,
+    recollections: &[Recollection],
+    own: &str,
+    at: u64,
+) -> Vec<(FindingKind, Vec<NodeName>, String)> {
+    let row = |node: &str| {
+        let place = night.nodes.iter().position(|one| one == node).unwrap();
+        recollections[place].row_at(at).unwrap()
+    };
     let past = Past { seconds: 300, is_repeated: false };
     let peers = night.nodes.iter().map(|node| name(node));
     let deadline = Duration::ZERO;
@@ -106,10 +118,11 @@ proptest! {
     ) {
         let night = night(size, &events, &NAMES);
         let day = day_of(&night, "n1");
+        let recollections: Vec<_> =
+            night.nodes.iter().map(|node| night.recollection(node)).collect();
         let mut said = 0;
-        // The last of the bins is after all events.
-        for from in (0..14).map(|bin| T0 + bin * BIN) {
-            let findings = past_findings(&night, "n1", from);
+        for from in (0..BINS).map(|bin| T0 + bin * BIN) {
+            let findings = past_findings(&night, &recollections, "n1", from);
             let lines: Vec<&DayFinding> =
                 day.findings.iter().filter(|line| line.from <= from && from < line.to).collect();
             for (kind, nodes, text) in &findings {
