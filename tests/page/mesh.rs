@@ -1,6 +1,6 @@
 //! The page of real agents: faults of pairs, and of the agent that serves it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use wylis_harness::browser::{Browser, key};
@@ -236,4 +236,47 @@ fn without_its_agent_the_page_shows_since_when_it_is_stale() {
     mesh.wait_for_all_pairs();
     browser.press(&["r"]);
     browser.wait_for(SOON, "stale.hidden && !document.body.classList.contains('stale')");
+}
+
+#[test]
+fn a_fault_that_is_over_is_in_the_last_day() {
+    // The fault begins and is reported in one bin, not in its last seconds.
+    let into_the_bin = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 300;
+    wait_until(SOON, "a bin with time for the fault", || into_the_bin() < 240);
+    let mut mesh = Mesh::of(3, &binary(), FAST);
+    let Some(browser) = Browser::start() else { return };
+    let pod = mesh.kill("n3");
+    mesh.wait_for_verdict("n1", "n3", "down");
+    mesh.wait_for_verdict("n2", "n3", "down");
+    let url = format!("http://{}/", mesh.agent("n1").address);
+    browser.go(&url);
+    browser.wait_for(SOON, "document.querySelector('#day .grave')?.textContent.includes('n3')");
+    let before = text(&browser, "#summary button");
+    mesh.restart_in_place("n3", &pod);
+    mesh.wait_for_all_pairs();
+    browser.press(&["r"]);
+    browser.wait_for(SOON, "summary.textContent === 'No findings: 6 of 6 pairs are up'");
+    browser.click(&browser.find("#day .grave"));
+    browser.wait_for(SOON, "past !== null && now.past === past");
+    assert!(text(&browser, "#moment").starts_with("As of "), "{}", text(&browser, "#moment"));
+    // The sentence is the one of then.
+    let sentence = |text: &str| text.split(" (").next().unwrap_or_default().to_owned();
+    assert_eq!(sentence(&text(&browser, "#summary button")), sentence(&before));
+    let (dead, _, label) = look(&browser, "n1 → n3");
+    assert_eq!(dead, "×");
+    assert!(label.starts_with("n1 → n3: down, "), "{label}");
+    assert!(look(&browser, "n1 → n2").2.starts_with("n1 → n2: up, "));
+    // The pair's own strip has the fault too.
+    browser.click(&browser.find(&cell("n1 → n3")));
+    browser.wait_for(SOON, "way0.querySelector('.strip:not([hidden]) .down')");
+    let said = text(&browser, "#way0 > p");
+    assert!(said.contains(": down (") && said.contains(" failed, "), "{said}");
+    browser.press(&[key::ESCAPE]);
+    browser.wait_for(SOON, "!pair.open");
+    browser.press(&[key::ESCAPE]);
+    browser.wait_for(
+        SOON,
+        "past === null && summary.textContent === 'No findings: 6 of 6 pairs are up'",
+    );
+    assert_quiet(&browser, &url);
 }
