@@ -1,8 +1,8 @@
 //! Faults of a pair and of a node, asked for once they are over.
 
-use super::SETTINGS;
 use super::past::{ask, assert_remembered, command, document, matrix, words};
 use super::said::{Said, Watch, now};
+use super::{PATIENCE, SETTINGS};
 use crate::faults::{Fault, drops};
 use crate::mesh::{TunnelMesh, node};
 use crate::network::Topology;
@@ -44,7 +44,10 @@ pub(super) fn during<T>(
     let (began, since) = (Instant::now(), now());
     let fault = begin(mesh);
     wait_until(time * 2, "the fault lasts", || began.elapsed() >= time);
-    let said = watches.iter().map(|watch| watch.wait_for_findings(since, || logs(mesh))).collect();
+    let said: Vec<Said> =
+        watches.iter().map(|watch| watch.wait_for_findings(since, || logs(mesh))).collect();
+    // A cell that begins after the fault must not have the second of which it is asked.
+    wait_until(PATIENCE, "the next second", || said.iter().all(|said| said.at < now()));
     end(mesh, fault);
     let ended = now();
     watches.iter().for_each(|watch| watch.wait_for_none(ended, || logs(mesh)));

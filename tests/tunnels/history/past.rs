@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::PATIENCE;
-use super::said::{Finding, Said, findings};
+use super::said::{Finding, Said, findings, second as second_of};
 use crate::mesh::{TunnelMesh, node};
 
 /// The pause between two questions.
@@ -40,12 +40,9 @@ pub(super) fn ask<T>(mesh: &TunnelMesh, mut answer: impl FnMut() -> Result<T, St
 /// The matrix of a past second.
 pub(super) fn matrix(mesh: &TunnelMesh, number: u8, second: u64) -> Value {
     let past = document(mesh, number, &format!("/api/v1/history/{second}"));
-    let [from, seconds] =
-        [&past["at"], &past["seconds"]].map(|value| value.as_f64().unwrap_or(f64::NAN));
-    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-    let asked = second as f64;
-    assert!(from <= asked && asked < from + seconds, "{asked} is not in {from} + {seconds}");
-    assert!((1.0..=300.0).contains(&seconds), "{seconds}");
+    let (from, seconds) = (second_of(&past["at"]), past["seconds"].as_u64().unwrap_or(0));
+    assert!(from <= second && second < from + seconds, "{second} is not in {from} + {seconds}");
+    assert!(seconds <= 300, "{seconds}");
     assert_eq!(past["node"], node(number));
     past
 }

@@ -123,9 +123,14 @@ impl Drop for Watch {
 fn read(reader: &Reader) -> Option<Said> {
     let (200, text) = reader.get_within("/api/v1/cluster", WITHIN)? else { return None };
     let document: Value = serde_json::from_str(&text).ok()?;
+    Some(Said { at: second(&document["at"]), findings: findings(&document)? })
+}
+
+/// The second of a time in JSON; 0 if it is none.
+pub(super) fn second(time: &Value) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole second")]
-    let at = document["at"].as_f64()? as u64;
-    Some(Said { at, findings: findings(&document)? })
+    let second = time.as_f64().unwrap_or_default() as u64;
+    second
 }
 
 /// The last of them, if its findings have been the same for longer than it took until the first of these.

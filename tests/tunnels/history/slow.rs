@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::faults::{ASKED, CUT, DEAD, OTHER, cut, during, mesh};
 use super::past::{ask, assert_remembered, document, matrix, words};
-use super::said::{Said, now};
+use super::said::{Said, now, second};
 use crate::mesh::{TunnelMesh, node};
 
 /// Length of a cell.
@@ -54,10 +54,11 @@ fn three_faults_are_remembered_ten_minutes_later() {
         ask(&mesh, || {
             // The begin of the cell, and that of the one before it, without a fault.
             let edge = said.at / CELL * CELL;
-            let [past, before] = [edge, edge - 1].map(|second| matrix(&mesh, ASKED, second));
+            let [past, before] = [edge, edge - 1].map(|asked| matrix(&mesh, ASKED, asked));
             let other = matrix(&mesh, OTHER, said.at);
-            let whole =
-                past["at"] == edge && past["seconds"] == CELL && words(&past) == words(&other);
+            let whole = second(&past["at"]) == edge
+                && past["seconds"] == CELL
+                && words(&past) == words(&other);
             whole.then_some(()).ok_or_else(|| format!("{past:#}\n{other:#}\n{before:#}"))
         });
     }
