@@ -122,7 +122,7 @@ fn heavy(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b" ")
 }
 
-fn old(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
+pub(crate) fn old(_: &str, mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nnot found\n")
 }
 
@@ -211,7 +211,7 @@ const CASES: [Case; 18] = [
 ];
 
 /// An agent among these peers, all of which are up.
-fn start_among(peers: &[String], address: SocketAddr, dir: &TempDir) -> Agent {
+pub(crate) fn start_among(peers: &[String], address: SocketAddr, dir: &TempDir) -> Agent {
     let pairs = [
         ("WYLIS_NODE_NAME", "me".to_owned()),
         ("WYLIS_LISTEN", address.to_string()),

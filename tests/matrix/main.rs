@@ -5,6 +5,8 @@ mod busy;
 mod collect;
 mod health;
 mod hostile;
+mod past;
+mod past_hostile;
 mod through;
 
 use std::net::SocketAddr;

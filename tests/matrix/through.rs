@@ -11,7 +11,12 @@ use crate::hostile::{peer, row_with, send};
 use crate::{DEADLINE, FAST, PATIENCE, SLACK, binary, cell, document, row};
 
 /// An agent with this list of peers.
-fn start(dir: &TempDir, node: &str, address: SocketAddr, peers: &[(&str, SocketAddr)]) -> Agent {
+pub(crate) fn start(
+    dir: &TempDir,
+    node: &str,
+    address: SocketAddr,
+    peers: &[(&str, SocketAddr)],
+) -> Agent {
     let list: Vec<String> = peers.iter().map(|(name, at)| format!("{name}={at}")).collect();
     let own = [
         ("WYLIS_NODE_NAME", node.to_owned()),
@@ -31,7 +36,7 @@ fn start(dir: &TempDir, node: &str, address: SocketAddr, peers: &[(&str, SocketA
 }
 
 /// Waits for a row of this node in the matrix of an agent that fulfils a condition.
-fn wait_for_row(agent: &Agent, node: &str, condition: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn wait_for_row(agent: &Agent, node: &str, condition: impl Fn(&Value) -> bool) -> Value {
     let mut matrix = Value::Null;
     wait_until(PATIENCE, &format!("the row of {node}"), || {
         matrix = document(agent.address, "/api/v1/cluster").0;

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use wylis_harness::bounds::worst_case;
 
 use super::*;
 use crate::name::NodeName;
@@ -75,6 +76,18 @@ fn floods_of_the_past_take_no_row_of_now_and_end_at_their_own_bounds() {
         let answered = (0..1000).filter(|_| budgets.take(&route, ip(0), now)).count();
         assert_eq!(u32::try_from(answered).unwrap(), at_once, "{route:?}");
         assert!(budgets.take(&route, ip(1), now), "{route:?}: an address that asks seldom");
+        // Any number of addresses in 10 s.
+        let all = (0..10_000_u64).filter(|number| {
+            let later = now + Duration::from_millis(*number);
+            budgets.take(&route, [10, 1, (number / 256) as u8, (number % 256) as u8].into(), later)
+        });
+        let most = match route {
+            Route::PastMatrix(_) => {
+                worst_case("PAST_MATRICES_BURST") + 10.0 * worst_case("PAST_MATRICES_PER_SECOND")
+            }
+            _ => worst_case("PAST_ROWS_BURST") + 10.0 * worst_case("PAST_ROWS_PER_SECOND"),
+        };
+        assert!(f64::from(at_once) + 1.0 + all.count() as f64 <= most, "{route:?}");
         let row = Route::Row;
         let rows = (0..1000).filter(|_| budgets.take(&row, ip(0), now)).count();
         assert_eq!(u32::try_from(rows).unwrap(), ROWS_BURST - RESERVED, "{route:?}");
