@@ -140,7 +140,7 @@ fn refreshes(agent: &Agent) -> f64 {
 }
 
 /// Every route, with the statuses that are right while there is no thread.
-const ROUTES: [(&str, &[u16]); 13] = [
+const ROUTES: [(&str, &[u16]); 21] = [
     ("/keepalive", &[204]),
     ("/metrics", &[200]),
     ("/healthz", &[200]),
@@ -152,6 +152,14 @@ const ROUTES: [(&str, &[u16]); 13] = [
     ("/api/v1/cluster/peer/none", &[200, 503]),
     ("/api/v1/row/peer", &[200, 503]),
     ("/api/v1/health", &[200, 503]),
+    ("/api/v1/history", &[200]),
+    ("/api/v1/history/day", &[200, 503]),
+    ("/api/v1/history/17", &[404, 503]),
+    ("/api/v1/history/peer/none", &[200, 503]),
+    ("/api/v1/past/row/17", &[404]),
+    ("/api/v1/past/faults", &[200]),
+    ("/api/v1/past/faults/peer", &[200, 503]),
+    ("/api/v1/past/peers/peer", &[200]),
     ("/", &[200]),
     ("/nothing", &[404]),
 ];

@@ -22,20 +22,16 @@ pub(super) fn collect(
     recollection: &Recollection,
 ) -> Day {
     let mesh = MeshFaults::new(own, Faults::of(recollection));
-    let mut faults = AllFaults { mesh, came: Vec::new() };
+    let mut faults = AllFaults(mesh);
     let deadline = Instant::now() + deadline_of_all(snapshot);
     super::collect(&mut faults, own, snapshot, reads, deadline);
     let collected = Instant::now();
     let mut may_judge = || collected.elapsed() < JUDGING_TIME;
-    Day::of(&faults.mesh, recollection.taken.wall, &mut may_judge)
+    Day::of(&faults.0, recollection.taken.wall, &mut may_judge)
 }
 
 /// The faults so far.
-struct AllFaults {
-    mesh: MeshFaults,
-    /// The peers that sent their own.
-    came: Vec<NodeName>,
-}
+struct AllFaults(MeshFaults);
 
 impl Collected for AllFaults {
     fn path(&self) -> &str {
@@ -55,20 +51,17 @@ impl Collected for AllFaults {
         &mut self,
         node: &NodeName,
         document: &[u8],
-        through: Option<NodeName>,
+        _: Option<NodeName>,
     ) -> Result<(), RowError> {
-        self.mesh.add(node, Ok(read_faults(node, document)?));
-        if through.is_none() {
-            self.came.push(node.clone());
-        }
+        self.0.add(node, Ok(read_faults(node, document)?));
         Ok(())
     }
 
     fn miss(&mut self, node: &NodeName, error: RowError) {
-        self.mesh.add(node, Err(error.of_the_past()));
+        self.0.add(node, Err(error.of_the_past()));
     }
 
-    fn reaching(&self, _node: &NodeName) -> Vec<(u8, &NodeName)> {
-        self.came.iter().map(|peer| (0, peer)).collect()
+    fn reaching(&self, node: &NodeName) -> Vec<(u8, &NodeName)> {
+        self.0.reaching(node)
     }
 }

@@ -93,3 +93,97 @@ impl Collected for Rows {
         others.chain(best.iter().copied()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{name, remembering, with_two_peers};
+    use super::*;
+
+    const UP: &[u8] = br#"[{"node":"two","verdict":"up","probes":3}]"#;
+
+    fn row(node: &str, at: u64, seconds: u64) -> Vec<u8> {
+        let head = format!(r#"{{"version":1,"node":"{node}","at":{at},"seconds":{seconds},"#);
+        [head.as_bytes(), b"\"cells\":", UP, b"}"].concat()
+    }
+
+    fn rows(recollection: &Recollection, seconds: u64) -> Rows {
+        let (snapshot, _) = with_two_peers();
+        let (path, own) = (format!("{}/{seconds}", wire::PAST_ROW_PATH), name("own"));
+        let peers = snapshot.peers.iter().map(|record| record.peer.node.clone());
+        let row = recollection.row_at(seconds).ok_or(RowError::NotRemembered);
+        let past = Past { seconds: 300, is_repeated: false };
+        let matrix =
+            Matrix::of_the_past(&own, 0, past, peers, row, std::time::Duration::from_secs(1));
+        Rows { matrix, path, seconds }
+    }
+
+    fn errors(matrix: &Matrix) -> Vec<(&str, Option<&str>)> {
+        let rows = matrix.rows();
+        rows.map(|(name, row)| (name.as_str(), row.err().map(RowError::as_str))).collect()
+    }
+
+    #[test]
+    fn all_seconds_of_a_cell_have_one_matrix_also_where_this_agent_remembers_none() {
+        let recollection = remembering(&["one"], 1200, 300);
+        for (second, cell) in [(1200, 1200), (1499, 1200), (1500, 1500), (17, 0), (899, 600)] {
+            assert_eq!(cell_of(&recollection, second), cell, "{second}");
+        }
+    }
+
+    #[test]
+    fn only_a_row_of_the_second_that_was_asked_for_is_taken() {
+        let bad = Err(RowError::Failure(FailureReason::BadResponse));
+        for (document, read) in [
+            (row("one", 1200, 300), Ok(())),
+            (row("one", 0, 86_400), Ok(())),
+            (row("one", 0, 86_401), bad),
+            (row("one", 900, 300), bad),
+            (row("one", 1500, 300), bad),
+            (row("two", 1200, 300), Err(RowError::Failure(FailureReason::WrongPeer))),
+            ([br#"{"version":1,"node":"one","at":1200,"cells":"#, UP, b"}"].concat(), bad),
+            (b"no row".to_vec(), bad),
+        ] {
+            let mut rows = rows(&remembering(&["one"], 1200, 300), 1400);
+            assert_eq!(rows.read(&name("one"), &document, None), read);
+        }
+    }
+
+    #[test]
+    fn nodes_without_memory_and_nodes_that_left_are_told_apart() {
+        let mut rows = rows(&remembering(&["one", "gone"], 1200, 300), 1400);
+        rows.miss(&name("one"), RowError::Unsupported);
+        rows.miss(&name("two"), RowError::Busy);
+        let expected = [
+            ("gone", Some("no_peer")),
+            ("one", Some("not_remembered")),
+            ("own", None),
+            ("two", Some("busy")),
+        ];
+        assert_eq!(errors(&rows.matrix), expected);
+        let (own, (snapshot, _)) = (name("own"), with_two_peers());
+        // At the end of its time, no peer is asked.
+        let reads = Reads::default();
+        reads.set_resting(Some(name("one")));
+        let matrix = collect(&own, &snapshot, &reads, &remembering(&["one"], 1200, 300), 100);
+        assert_eq!(
+            errors(&matrix)[..2],
+            [("one", Some("surveyed")), ("own", Some("not_remembered"))]
+        );
+        assert_eq!((matrix.at(), matrix.past().map(|past| past.seconds)), (0, Some(300)));
+    }
+
+    #[test]
+    fn peers_that_reached_the_node_then_are_asked_first_and_the_others_after_them() {
+        let mut rows = rows(&remembering(&["one"], 1200, 300), 1400);
+        let row = |verdict: &str| {
+            let cells = format!(r#"[{{"node":"two",{verdict},"probes":3}}]"#);
+            format!(r#"{{"version":1,"node":"one","at":1200,"seconds":300,"cells":{cells}}}"#)
+        };
+        for (verdict, rank) in
+            [(r#""verdict":"up""#, 0), (r#""verdict":"down","reason":"refused""#, 2)]
+        {
+            rows.read(&name("one"), row(verdict).as_bytes(), None).unwrap();
+            assert_eq!(rows.reaching(&name("two")), [(rank, &name("one"))]);
+        }
+    }
+}

@@ -1,7 +1,8 @@
 use super::*;
+use crate::history::{Cell, CellTime, Span, Summary, Word};
 use crate::peer::PodCounts;
 use crate::probe::FailureReason;
-use crate::state::Moment;
+use crate::state::{Moment, Verdict};
 use crate::wire;
 
 pub(super) fn snapshot() -> Option<Arc<Snapshot>> {
@@ -15,11 +16,11 @@ pub(super) fn snapshot() -> Option<Arc<Snapshot>> {
     }))
 }
 
-fn name(text: &str) -> NodeName {
+pub(super) fn name(text: &str) -> NodeName {
     NodeName::new(text).unwrap()
 }
 
-fn with_two_peers() -> (Snapshot, [NodeName; 2]) {
+pub(super) fn with_two_peers() -> (Snapshot, [NodeName; 2]) {
     let mut snapshot = Arc::into_inner(snapshot().unwrap()).unwrap();
     snapshot.peers = crate::state::tests::peers_at([Duration::from_millis(1); 2]);
     let names = ["one", "two"].map(name);
@@ -27,6 +28,26 @@ fn with_two_peers() -> (Snapshot, [NodeName; 2]) {
         Arc::get_mut(record).unwrap().peer.node = name.clone();
     }
     (snapshot, names)
+}
+
+/// What an agent remembers of these nodes: that each was up, in one cell.
+pub(super) fn remembering(nodes: &[&str], from: u64, seconds: u32) -> Recollection {
+    let summary = Summary {
+        word: Word::of(Verdict::Up),
+        probes: 3,
+        failures: 0,
+        retransmits: 0,
+        median: None,
+        worst: None,
+    };
+    let time = CellTime { from, seconds, is_repeated: false };
+    let cells = nodes.iter().map(|_| Cell::new(summary)).collect();
+    Recollection {
+        taken: Moment::now(),
+        names: Arc::new(nodes.iter().map(|node| Some(name(node))).collect()),
+        spans: vec![Arc::new(Span { time, cells })],
+        changes: Vec::new(),
+    }
 }
 
 /// What came of each node, and through which other one; every document is malformed but that of `good`.
@@ -167,4 +188,40 @@ fn an_unknown_peer_is_not_asked() {
     let ask = Ask { path: wire::ROW_PATH.to_owned(), max_bytes: 1, is_for_another: true };
     let error = fetch(&snapshot().unwrap(), &name("n9"), ask);
     assert_eq!(error, Err(RowError::NoPeer));
+}
+
+#[test]
+fn a_past_matrix_is_cached_for_all_seconds_of_its_cell_and_none_is_kept() {
+    let (collector, recollection) = (Collector::new(name("own")), remembering(&["a"], 1200, 300));
+    let collected = |second| {
+        let mut new = false;
+        let taken = || {
+            new = true;
+            snapshot()
+        };
+        let matrix = collector.past_matrix(&Reads::default(), taken, &recollection, second);
+        (matrix.unwrap(), new)
+    };
+    let (first, new) = collected(1234);
+    assert!(new && first.at() == 1_200_000);
+    let (again, new) = collected(1499);
+    assert!(!new && Arc::ptr_eq(&first, &again));
+    let weak = Arc::downgrade(&first);
+    drop((first, again));
+    let (other, new) = collected(1500);
+    assert!(new && other.at() == 1_500_000);
+    assert!(weak.upgrade().is_none(), "one at a time");
+    let weak = Arc::downgrade(&other);
+    drop(other);
+    let live = collector.matrix(&Reads::default(), snapshot).unwrap();
+    let remembered = || Some((snapshot()?, Arc::new(recollection.clone())));
+    let day = collector.day(&Reads::default(), remembered).unwrap();
+    let again = collector.day(&Reads::default(), || panic!("cached")).unwrap();
+    assert!(Arc::ptr_eq(&day, &again));
+    let (weak_live, weak_day) = (Arc::downgrade(&live), Arc::downgrade(&day));
+    drop((live, day, again));
+    assert!([weak.upgrade().is_some(), weak_day.upgrade().is_some()] == [true; 2]);
+    collector.expire(Instant::now() + CACHE_TIME);
+    assert!([weak.upgrade().is_none(), weak_day.upgrade().is_none()] == [true; 2], "dropped");
+    assert!(weak_live.upgrade().is_some(), "its rows may stand in for others");
 }
