@@ -1,4 +1,5 @@
 //! The memory with virtual clocks, beside a model that keeps everything.
+#![expect(clippy::cast_possible_truncation, reason = "of small numbers")]
 
 mod bounds;
 mod clock;
@@ -51,6 +52,9 @@ struct Kept {
     words: BTreeMap<u8, u32>,
 }
 
+/// Begin and end on the monotonic clock, and what was in between.
+type Interval = (Instant, Instant, BTreeMap<NodeName, Kept>);
+
 /// A mesh whose history is compared with everything that happened.
 struct Mesh {
     state: MeshState,
@@ -60,8 +64,8 @@ struct Mesh {
     peers: BTreeSet<u16>,
     /// Of the open cells, by the name.
     open: BTreeMap<NodeName, Kept>,
-    /// Of the closed ones, with their begin and end on the monotonic clock.
-    closed: Vec<(Instant, Instant, BTreeMap<NodeName, Kept>)>,
+    /// Of the closed ones.
+    closed: Vec<Interval>,
     began: Instant,
 }
 

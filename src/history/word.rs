@@ -1,4 +1,5 @@
 //! The verdict of a cell, with what the findings need beside it, in one octet.
+#![expect(clippy::cast_possible_truncation, reason = "of constant sizes of small sets")]
 
 use crate::experiment::{Detail, HostState};
 use crate::matrix::{Cell, CellFacts, MIN_RETRANSMITS};

@@ -155,10 +155,10 @@ fn changes_of_verdict_are_remembered_once_each() {
     };
     // A peer that comes up at the start is no news.
     let down = (BEGIN + 20, name(2), Verdict::Down(refused));
-    assert_eq!(changes(&mesh), [down.clone()]);
+    assert_eq!(changes(&mesh), std::slice::from_ref(&down));
     let record = mesh.state.get(&name(2)).unwrap();
     mesh.history.note(mesh.now, record.verdict, record);
-    assert_eq!(changes(&mesh), [down.clone()], "nothing else than before");
+    assert_eq!(changes(&mesh), std::slice::from_ref(&down), "nothing else than before");
     mesh.probe(2, End::Success(SECOND / 100));
     let up = (BEGIN + 30, name(2), Verdict::Up);
     assert_eq!(changes(&mesh), [down, up]);

@@ -83,5 +83,5 @@ fn free_numbers_and_many_paths_are_restored() {
     assert_eq!(all.paths().count(), 699);
     assert_eq!(all.spans[0].cell(all.path(&name(101)).unwrap()), cell);
     mesh.pass(SECOND * 2);
-    assert!(all.spans.last().unwrap().time.to() % 3600 == 0, "of the length for so many");
+    assert!(all.spans.last().unwrap().time.to().is_multiple_of(3600), "of the length for so many");
 }
