@@ -192,7 +192,13 @@ impl Source<'_> {
         })?;
         let latest = unix_millis(now.wall).saturating_add(MAX_AHEAD) / 1000;
         spans.retain(|span| span.time.from <= latest);
-        let changes = self.list(MAX_CHANGES, Self::change)?;
+        let mut changes = self.list(MAX_CHANGES, Self::change)?;
+        for change in &mut changes {
+            // One text for each name.
+            if let Some(known) = names.iter().flatten().find(|known| **known == change.node) {
+                change.node = known.clone();
+            }
+        }
         let wall = UNIX_EPOCH.checked_add(Duration::from_millis(written))?;
         let taken = Moment { wall, ..now };
         let names = Arc::new(names);
@@ -221,8 +227,13 @@ impl Source<'_> {
         }
         let cells = self.count(most.min(MAX_PATHS))?;
         let cells = self.take(cells * Cell::OCTETS)?.as_chunks().0;
-        let cells: Option<Box<[Cell]>> = cells.iter().copied().map(Cell::from_octets).collect();
-        Some(Span { time: CellTime { from, seconds, is_repeated }, cells: cells? })
+        let cell = |octets: &[u8; Cell::OCTETS]| Cell::from_octets(*octets);
+        if !cells.iter().all(|octets| cell(octets).is_some()) {
+            return None;
+        }
+        // All of it is kept for a day: not a byte more than it takes.
+        let cells = cells.iter().map(|octets| cell(octets).unwrap_or(Cell::EMPTY)).collect();
+        Some(Span { time: CellTime { from, seconds, is_repeated }, cells })
     }
 
     fn change(&mut self) -> Option<VerdictChange> {

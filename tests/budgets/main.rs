@@ -254,14 +254,14 @@ fn memory_of_a_matrix_of_1000_nodes() {
 #[test]
 fn memory_with_10_peers() {
     if let Some(binary) = release() {
-        memory(&binary, 10, 3.1, 3.2);
+        memory(&binary, 10, 3.2, 3.2);
     }
 }
 
 #[test]
 fn memory_with_100_peers() {
     if let Some(binary) = release() {
-        memory(&binary, 100, 3.5, 12.0);
+        memory(&binary, 100, 3.7, 12.0);
     }
 }
 
