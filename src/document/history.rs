@@ -93,9 +93,7 @@ pub fn history_json(
     append(&mut document, &json(&Remembered::new(recollection, None)));
     document.pop();
     document.extend_from_slice(b",\"peers\":");
-    let mut peers: Vec<(NodeName, usize)> =
-        recollection.paths().map(|(path, name)| (name.clone(), path)).collect();
-    peers.sort_unstable();
+    let peers = recollection.sorted_paths();
     let (count, recollection) = (peers.len(), Arc::clone(recollection));
     let item = move |(name, path): &(NodeName, usize)| {
         json(&PeerFields { node: name.as_str(), cells: cells(&recollection, *path) })

@@ -1,7 +1,5 @@
 //! When the peers of one node were not up: what agents tell each other for the day of the mesh.
 
-use std::cmp::Reverse;
-
 use super::{Cell, CellTime, Recollection, Word};
 use crate::matrix::unix_millis;
 use crate::name::NodeName;
@@ -63,37 +61,53 @@ impl Faults {
     /// The faults within what an agent remembers.
     #[must_use]
     pub fn of(recollection: &Recollection) -> Self {
-        let mut paths: Vec<(usize, &NodeName)> = recollection.paths().collect();
-        paths.sort_by_key(|(_, name)| *name);
+        let paths = recollection.sorted_paths();
         let mut runs = Vec::new();
-        for (place, (path, _)) in (0_u16..).zip(&paths) {
+        for (place, (_, path)) in (0_u16..).zip(&paths) {
             let cells = recollection.spans.iter().map(|span| span.cell(*path));
             runs_of_path(place, cells, &mut runs);
         }
         let mut faults = Self {
             at: unix_millis(recollection.taken.wall),
             times: recollection.spans.iter().map(|span| span.time).collect(),
-            nodes: paths.into_iter().map(|(_, name)| name.clone()).collect(),
+            nodes: paths.into_iter().map(|(name, _)| name).collect(),
             runs,
             left_out: 0,
         };
-        faults.cut(MAX_RUNS);
+        faults.cut();
         faults
     }
 
-    /// Leaves so many of the oldest times out that at most `max` runs remain.
-    fn cut(&mut self, max: usize) {
-        let mut ends: Vec<usize> = self.runs.iter().map(Run::end).collect();
-        ends.sort_unstable_by_key(|end| Reverse(*end));
-        let Some(cut) = ends.get(max).copied() else { return };
+    /// Leaves so many of the oldest times out that at most [`MAX_RUNS`] runs remain.
+    fn cut(&mut self) {
+        let fits = |cut: usize| self.runs.iter().filter(|run| run.end() > cut).count() <= MAX_RUNS;
+        let (mut cut, mut enough) = (0, self.times.len());
+        while cut < enough {
+            let middle = usize::midpoint(cut, enough);
+            if fits(middle) { enough = middle } else { cut = middle + 1 }
+        }
         self.left_out = cut;
-        self.times.drain(..cut.min(self.times.len()));
+        self.times.drain(..cut);
         self.runs.retain(|run| run.end() > cut);
         for run in &mut self.runs {
             let shift = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
             let (first, end) = (usize::from(run.first).saturating_sub(cut), run.end() - cut);
             (run.first, run.count) = (shift(first), shift(end - first));
         }
+    }
+}
+
+impl Recollection {
+    /// The nodes in the order of their names, each with the number of its path.
+    #[must_use]
+    pub fn sorted_paths(&self) -> Vec<(NodeName, usize)> {
+        let mut sorted: Vec<(NodeName, usize)> = Vec::with_capacity(self.names.len());
+        for (path, name) in self.paths() {
+            // Another sort would add 3 KB to the binary.
+            let place = sorted.partition_point(|(known, _)| known < name);
+            sorted.insert(place, (name.clone(), path));
+        }
+        sorted
     }
 }
 

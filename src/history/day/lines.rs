@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{BIN, DayFinding};
-use crate::matrix::{Finding, FindingKind, Matrix};
+use crate::matrix::{Finding, Matrix};
 use crate::name::NodeName;
 
 /// Bins without a word of a node concerned that do not break a line: an agent restarts in less.
@@ -28,25 +28,16 @@ pub(super) struct BinFindings {
 #[derive(Debug)]
 pub(super) struct Found {
     finding: Finding,
-    /// The text with `#` for each number: how many probes failed, or how many nodes saw it, may differ from bin to
-    /// bin.
-    words: String,
+    /// Of kind, nodes and words: the same findings have the same.
+    id: u64,
 }
 
 impl Found {
     /// The findings of a matrix.
     pub(super) fn all(matrix: &Matrix) -> Vec<Self> {
         let names: Vec<&str> = matrix.rows().map(|(name, _)| name.as_str()).collect();
-        let found = |finding: &Finding| Self {
-            words: words(&finding.text, &names),
-            finding: finding.clone(),
-        };
+        let found = |finding: &Finding| Self { id: id(finding, &names), finding: finding.clone() };
         matrix.findings().iter().map(found).collect()
-    }
-
-    /// What makes two findings the same.
-    fn key(&self) -> (FindingKind, &[usize], &str) {
-        (self.finding.kind, &self.finding.nodes, &self.words)
     }
 
     /// Whether any node concerned remembered one bin, and does not remember the other.
@@ -58,22 +49,29 @@ impl Found {
     }
 }
 
-/// The text with `#` for each number that is no node's name.
-fn words(text: &str, names: &[&str]) -> String {
+/// FNV-1a of the kind, the nodes and the text, without its numbers: how many probes failed, or how many nodes saw it,
+/// may differ from bin to bin. A name is no number.
+fn id(finding: &Finding, names: &[&str]) -> u64 {
     let is_number = |word: &str| {
-        !word.is_empty()
-            && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b',')
+        word.bytes().all(|byte| byte.is_ascii_digit() || byte == b',')
             && names.binary_search(&word).is_err()
     };
-    let word = |word: &'_ str| {
-        let inner = word.trim_matches(['(', ')', '{', '}', ',', ';', ':']);
-        if is_number(inner) { "#".to_owned() } else { word.to_owned() }
+    let mut id = 0xcbf2_9ce4_8422_2325;
+    let mut add = |number: usize| {
+        id = (id ^ u64::try_from(number).unwrap_or(u64::MAX)).wrapping_mul(0x0100_0000_01b3);
     };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    add(finding.kind as usize);
+    finding.nodes.iter().for_each(|node| add(*node));
+    for word in finding.text.split(' ') {
+        let inner = word.trim_matches(['(', ')', '{', '}', ',', ';', ':']);
+        let word = if is_number(inner) { "" } else { word };
+        word.bytes().chain([b' ']).for_each(|byte| add(byte.into()));
+    }
+    id
 }
 
 /// A line while it grows.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Line<'a> {
     /// The places of its first and its last bin.
     first: usize,
@@ -97,7 +95,7 @@ impl<'a> Line<'a> {
         else {
             return false;
         };
-        self.shown.key() == found.key()
+        self.shown.id == found.id
             && between.len() <= MAX_BRIDGED
             && between.iter().all(|bin| found.is_without_word(last, bin))
     }
@@ -150,23 +148,21 @@ pub(super) fn lines(bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding>
             }
         }
     }
-    let mut all = fold(lines, bins, names);
-    all.sort_by_key(|finding| (finding.from, finding.kind));
-    all
+    fold(&lines, bins, names)
 }
 
 /// Writes the lines out; what comes too often becomes one line.
-fn fold(mut lines: Vec<Line<'_>>, bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding> {
-    lines.sort_by(|one, other| one.shown.key().cmp(&other.shown.key()));
+fn fold(lines: &[Line<'_>], bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding> {
     let mut all = Vec::new();
-    for same in lines.chunk_by_mut(|one, other| one.shown.key() == other.shown.key()) {
-        let times = same.len();
-        match same {
-            [first, others @ ..] if times > MAX_TIMES => {
-                others.iter().for_each(|other| first.extend(other));
-                all.push(first.write(times, bins, names));
-            }
-            _ => all.extend(same.iter().map(|line| line.write(1, bins, names))),
+    for (place, line) in lines.iter().enumerate() {
+        let same = || lines.iter().filter(|other| other.shown.id == line.shown.id);
+        let times = same().count();
+        if times <= MAX_TIMES {
+            all.push(line.write(1, bins, names));
+        } else if lines.iter().take(place).all(|other| other.shown.id != line.shown.id) {
+            let mut whole = *line;
+            same().for_each(|other| whole.extend(other));
+            all.push(whole.write(times, bins, names));
         }
     }
     all

@@ -25,7 +25,7 @@ struct Row {
     times: Vec<CellTime>,
     /// The numbers of the nodes that it remembers.
     known: Vec<u16>,
-    /// Of these; the path is the number of the node.
+    /// Of these, those of one node together; the path is the number of the node.
     runs: Vec<Run>,
     is_cut: bool,
 }
@@ -92,7 +92,7 @@ impl Words {
 pub(super) struct RowWords {
     /// The number of its node.
     pub(super) source: usize,
-    /// In the order of the numbers.
+    /// In the order of the row.
     pub(super) said: Vec<Said>,
 }
 
@@ -156,11 +156,11 @@ impl MeshFaults {
             Some(Some(Ok(row))) => row.is_up_now(number?).map(|is_up| u8::from(!is_up)),
             _ => None,
         };
-        let names = self.names.iter();
-        let mut all: Vec<_> =
-            names.filter_map(|(name, source)| Some((of(source)?, name))).collect();
-        all.sort_by_key(|(rank, _)| *rank);
-        all
+        let of_rank = |rank: u8| {
+            let names = self.names.iter().filter(move |(_, source)| of(*source) == Some(rank));
+            names.map(move |(name, _)| (rank, name))
+        };
+        (0..2).flat_map(of_rank).collect()
     }
 
     /// The numbers of the nodes that a row knows.
@@ -174,13 +174,11 @@ impl MeshFaults {
     /// What is said from `from` to `to`, in Unix seconds.
     pub(super) fn words(&self, from: u64, to: u64) -> Words {
         let mut words = Words::default();
-        // By the number of the node.
-        let mut scratch = vec![None; self.names.len()];
         for (source, row) in self.rows.iter().enumerate() {
             let Some(Ok(row)) = row else { continue };
             let overlaps = |time: &&CellTime| time.from < to && from < time.to();
             let is_repeated = row.times.iter().filter(overlaps).any(|time| time.is_repeated);
-            if let Some(said) = row.said(from, to, &mut scratch) {
+            if let Some(said) = row.said(from, to) {
                 words.rows.push(RowWords { source, said });
                 words.is_repeated |= is_repeated;
             }
@@ -198,33 +196,29 @@ impl Row {
 
     /// What it says of the nodes that were not plainly `up` from `from` to `to`; of several cells, the gravest word.
     /// `None` if it remembers nothing of that time.
-    fn said(&self, from: u64, to: u64, scratch: &mut [Option<(Said, usize)>]) -> Option<Vec<Said>> {
-        let times = self.times.iter().enumerate();
-        let cells: Vec<usize> = times
-            .filter(|(_, time)| time.from < to && from < time.to())
-            .map(|(place, _)| place)
-            .collect();
+    fn said(&self, from: u64, to: u64) -> Option<Vec<Said>> {
+        let overlaps = |(place, time): (usize, &CellTime)| {
+            (time.from < to && from < time.to()).then_some(place)
+        };
+        let cells: Vec<usize> = self.times.iter().enumerate().filter_map(overlaps).collect();
         let (first, last) = (*cells.first()?, *cells.last()?);
-        for run in &self.runs {
-            let (begin, end) = (usize::from(run.first), run.end());
-            if end <= first || begin > last {
-                continue;
-            }
-            let covered = cells.iter().filter(|cell| (begin..end).contains(cell)).count();
-            let Run { path: target, octet, failures, probes, .. } = *run;
-            if let Some(place) = scratch.get_mut(usize::from(target)).filter(|_| covered > 0) {
-                let new = Said { target, octet, failures, probes };
-                let (said, before) = place.unwrap_or((new, 0));
-                let worst = if rank(octet) > rank(said.octet) { new } else { said };
-                *place = Some((worst, before + covered));
-            }
-        }
         let mut said = Vec::new();
-        for target in &self.known {
-            let found = scratch.get_mut(usize::from(*target)).and_then(Option::take);
+        for runs in self.runs.chunk_by(|one, next| one.path == next.path) {
+            let (mut worst, mut covered): (Option<Said>, _) = (None, 0);
+            for run in runs {
+                let (begin, end) = (usize::from(run.first), run.end());
+                if end <= first || begin > last {
+                    continue;
+                }
+                let count = cells.iter().filter(|cell| (begin..end).contains(cell)).count();
+                let Run { path: target, octet, failures, probes, .. } = *run;
+                if count > 0 && worst.is_none_or(|worst| rank(octet) > rank(worst.octet)) {
+                    worst = Some(Said { target, octet, failures, probes });
+                }
+                covered += count;
+            }
             // In the other cells, it was `up`.
-            let stays = |(one, covered): &(Said, usize)| *covered >= cells.len() || one.is_told();
-            said.extend(found.filter(stays).map(|(said, _)| said));
+            said.extend(worst.filter(|worst| covered >= cells.len() || worst.is_told()));
         }
         Some(said)
     }
