@@ -11,7 +11,7 @@ mkdir -p "$WYLIS_SCREENSHOTS"
 WYLIS_BINARY=$(realpath "$(scripts/build.sh --path)")
 export WYLIS_BINARY
 cargo test --locked --test page -- --ignored write_the_screenshots
-for name in page page-dark pair; do
+for name in page page-dark pair night; do
     pngquant --strip --speed 1 --force --output "docs/$name.png" 128 "$WYLIS_SCREENSHOTS/$name.png"
 done
 ls -l docs/*.png

@@ -24,7 +24,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-94dUAZekxhvteWPMRSzzl6Lddy6YKscmi0S+WIVXJ64='"
+        "'sha256-KfJoORSBugURyqy5tVvIYLxSsvDZ76wJxQ+xlCukMuI='"
     };
 }
 

@@ -6,6 +6,7 @@ mod history;
 mod mesh;
 mod night;
 mod pods;
+mod recorded;
 mod screenshots;
 mod stand_in;
 

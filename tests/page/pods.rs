@@ -38,7 +38,7 @@ pub(crate) struct Pods {
     cables: Vec<Cable>,
     namespaces: Vec<Namespace>,
     pub(crate) router: Namespace,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 fn address(pod: u8) -> Ipv4Addr {
@@ -49,6 +49,14 @@ impl Pods {
     /// Starts an agent on each node and waits until every pair was probed. `None`, with the reason
     /// printed, where no namespaces can be created.
     pub(crate) fn start(sites: &[Site<'_>]) -> Option<Self> {
+        Self::start_with(sites, |_| None)
+    }
+
+    /// As [`Pods::start`], with the file `history` that the agent of a node finds.
+    pub(crate) fn start_with(
+        sites: &[Site<'_>],
+        history: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Option<Self> {
         let router = Namespace::new("router")?;
         router.ip(&format!("addr add {API}/32 dev lo\n"));
         router.sysctl("ipv4/ip_forward", "1");
@@ -61,7 +69,7 @@ impl Pods {
             cables: Vec::new(),
             namespaces: Vec::new(),
             router,
-            _dir: dir,
+            dir,
         };
         for (number, (delay, nodes)) in (1..).zip(sites) {
             let site = match delay {
@@ -69,6 +77,12 @@ impl Pods {
                 None => None,
             };
             for node in *nodes {
+                if let Some(history) = history(node) {
+                    let state = reachable_dir(&pods.dir, node);
+                    std::fs::write(state.join("history"), history).expect("a history");
+                    let state = state.display().to_string();
+                    pods.mesh.set_environment(node, &[("WYLIS_STATE_DIR", &state)]);
+                }
                 pods.add(node, site.as_ref().map(|site| (number, site)))?;
             }
             pods.namespaces.extend(site);
@@ -151,6 +165,15 @@ impl Pods {
 "
         ));
     }
+}
+
+/// A folder that the agents' user may write.
+fn reachable_dir(dir: &TempDir, name: &str) -> PathBuf {
+    const NOBODY: u32 = 65_534;
+    let path = dir.path().join(name);
+    std::fs::create_dir(&path).expect("a folder");
+    std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).expect("it is root's");
+    path
 }
 
 /// Copies the agent to a folder that its user may enter. Another process copies: a descriptor open for

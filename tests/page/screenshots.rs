@@ -1,12 +1,15 @@
-//! The screenshots of the documentation: a real mesh over four sites with two faulty pairs.
+//! The screenshots of the documentation: a real mesh over four sites with two faulty pairs, which remembers a
+//! recorded night.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::json;
 use wylis_harness::browser::Browser;
 use wylis_harness::wait_until;
 
 use super::pods::{Pods, Site};
+use super::recorded::Night;
 
 /// Enough for twenty probes of every pair, so that every plot is full, and for two looks at half-open
 /// connections.
@@ -29,7 +32,23 @@ const SITES: [Site<'_>; 5] = [
 #[ignore = "writes the screenshots; make screenshots"]
 fn write_the_screenshots() {
     let Some(folder) = std::env::var_os("WYLIS_SCREENSHOTS").map(PathBuf::from) else { return };
-    let Some(pods) = Pods::start(&SITES) else { return };
+    let delay = |delay: &Option<Duration>| delay.unwrap_or_default().as_secs_f64() * 1000.0;
+    let nodes =
+        SITES.iter().flat_map(|(site, nodes)| nodes.iter().map(move |node| (*node, delay(site))));
+    let night = Night::before_now(&nodes.collect::<Vec<_>>());
+    let Some(pods) = Pods::start_with(&SITES, |node| Some(night.file(node))) else { return };
+    let Some(browser) = Browser::start_in(&pods.router) else { return };
+    let take = |name: &str| std::fs::write(folder.join(name), browser.screenshot()).unwrap();
+    browser.devtools("Emulation.setTimezoneOverride", &json!({"timezoneId": night.zone()}));
+    browser.resize(1000, 680);
+    browser.go(&pods.url("fra-1"));
+    browser.wait_for(PATIENCE, "now && day");
+    browser.run(&format!("seek({})", night.dead_from()));
+    browser.wait_for(
+        PATIENCE,
+        "past !== null && now.past === past && getComputedStyle(grid).opacity === '1'",
+    );
+    take("night.png");
     pods.lose("ash-2", "hel-2");
     let probes = |source: &str, target: &str| {
         let peer = pods.mesh.agent(source).peer(target);
@@ -44,21 +63,20 @@ fn write_the_screenshots() {
     let syns_only = || pods.mesh.agent("fra-2").peer("hel-1")["incoming"] == "syns";
     wait_until(PATIENCE, "SYNs of hel-1 arrive", syns_only);
     wait_until(PATIENCE, "probes of a faulty pair", || probes("fra-2", "hel-1") >= 20);
-    let Some(browser) = Browser::start_in(&pods.router) else { return };
-    let take = |name: &str| std::fs::write(folder.join(name), browser.screenshot()).unwrap();
     let open = "document.querySelector(`[aria-label^='fra-2 → hel-1:']`)";
     for (scheme, name) in [("light", "page.png"), ("dark", "page-dark.png")] {
         browser.prefer("prefers-color-scheme", scheme);
-        browser.resize(1000, 540);
+        browser.resize(1000, 720);
         browser.go(&pods.url("fra-1"));
-        browser.wait_for(PATIENCE, "now");
+        browser.wait_for(PATIENCE, "now && day");
         browser.run(&format!("hovered = {open}.place; highlight()"));
         take(name);
     }
     browser.prefer("prefers-color-scheme", "light");
-    browser.resize(1000, 640);
+    browser.resize(1000, 800);
     browser.run(&format!("{open}.click()"));
-    browser.wait_for(PATIENCE, "document.querySelectorAll('dialog dl').length === 2");
+    let drawn = "document.querySelectorAll('dialog dl, dialog .strip:not([hidden])').length === 4";
+    browser.wait_for(PATIENCE, drawn);
     browser.run("document.activeElement.blur()");
     take("pair.png");
 }

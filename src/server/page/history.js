@@ -78,6 +78,7 @@ function show(view) {
   now = view;
   renderHeader();
   render();
+  tick();
 }
 
 // Moves the matrix to a moment. One request at a time; the last moment wins.
@@ -148,8 +149,8 @@ function renderDay() {
     const [mark, kind] = VERDICTS[faults[0]?.[0] || "up"], words = faults.map(([kind, count]) => `${grouped(count)} ${kind}`).join(", ");
     return [kind, mark, [sum ? 14 + 66 * Math.log(sum) / Math.log(most) : 4], `${words || "no fault"} of ${many(pairs, "pair")}${counts[5] ? `; ${REPEATED}` : ""}`];
   });
-  // The newest first; those of one begin in the agent's order.
-  const all = day.findings.filter(({ text }) => typeof text === "string").sort((a, b) => b.from - a.from), shown = whole ? all : all.slice(0, 3);
+  // The newest first; of those with one begin the grave ones.
+  const all = day.findings.filter(({ text }) => typeof text === "string").sort((a, b) => b.from - a.from || b.grave - a.grave), shown = whole ? all : all.slice(0, 3);
   const line = (text, action) => { const one = element(action ? "button" : "p", "", null, text); one.onclick = action; return one; };
   const lines = shown.map(({ from, to, grave, text, repeated }) => {
     const one = line(`${to > at ? `since ${when(from)}` : when(from, to)}: ${text.slice(0, 2000)}${repeated ? ` (${REPEATED})` : ""}`, () => seek(edge(from) - STEP));
