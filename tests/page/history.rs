@@ -228,6 +228,7 @@ fn a_refresh_leaves_the_past_on_the_screen_and_the_strip_grows_with_each_bin() {
     let mut ill = matrix(&names(4), |_, _| None);
     ill["findings"] = json!([{"grave": true, "text": "news", "pairs": []}]);
     agent.serve("api/v1/cluster", &ill);
+    browser.wait_for(SOON, "!seeking");
     browser.run("window.before = live; document.activeElement.blur()");
     browser.press(&["r"]);
     browser.wait_for(SOON, "live !== before && !started");
