@@ -9,6 +9,7 @@
 //! fixtures for the tests of the findings.
 
 mod host;
+mod past;
 mod paths;
 mod slow;
 mod table;

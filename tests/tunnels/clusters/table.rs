@@ -33,6 +33,8 @@ pub(super) struct Case {
     pub(super) passing: &'static [(u8, u8, &'static str)],
     /// Whether `/api/v1/health` answers 503 at every agent of `says` that has a finding; `None`: by chance.
     pub(super) grave: Option<bool>,
+    /// Whether every agent must report the same once it is over, which takes half a minute.
+    pub(super) is_remembered: bool,
     /// Limit: from the fault to the findings.
     pub(super) within: Duration,
     /// Limit: from the end of the fault to no finding.
@@ -56,6 +58,9 @@ const WINDOW: Duration =
 /// The kernel forgets a half-open connection after 63 s; then as [`WELL`].
 const HALF_OPEN: Duration = Duration::from_secs(63 + WELL.as_secs());
 
+/// No verdict in passing.
+const NEVER: &[(u8, u8, &str)] = &[];
+
 impl Case {
     /// A fault of everything it touches, which is grave.
     const fn whole(
@@ -65,7 +70,8 @@ impl Case {
         says: &'static [Said],
     ) -> Self {
         let (within, well_within) = (WHOLE, WELL);
-        Self { name, what, says, touched, passing: &[], grave: Some(true), within, well_within }
+        let (passing, grave, is_remembered) = (NEVER, Some(true), false);
+        Self { name, what, says, touched, passing, grave, is_remembered, within, well_within }
     }
 
     /// A fault by chance, which is not.
@@ -76,12 +82,17 @@ impl Case {
         says: &'static [Said],
     ) -> Self {
         let (within, well_within) = (PARTIAL, WINDOW);
-        Self { name, what, says, touched, passing: &[], grave: Some(false), within, well_within }
+        let (passing, grave, is_remembered) = (NEVER, Some(false), false);
+        Self { name, what, says, touched, passing, grave, is_remembered, within, well_within }
     }
 
     /// Nothing of it may be a finding.
     const fn harmless(name: &'static str, what: &'static str, says: &'static [Said]) -> Self {
         Self { grave: Some(false), ..Self::whole(name, what, Touched::Nothing, says) }
+    }
+
+    const fn remembered(self) -> Self {
+        Self { is_remembered: true, ..self }
     }
 
     /// Whether `source` may ever have this verdict on `target`.
@@ -150,7 +161,7 @@ cases! {
         (&[3, 4], &["the mesh is split: this side is {n3, n4}; the rows of n1, n2 are missing"]),
     ]);
     SPLIT_BRIDGED = Case::whole("split_bridged", "split 2 : 2, and a fifth node reaches all", Touched::Between(&[1, 2], &[3, 4]),
-        &[(&[1, 2, 3, 4, 5], &["n1, n2 ↔ n3, n4: down (connect_timeout)|the mesh is split into {n1, n2} and {n3, n4}*"])]);
+        &[(&[1, 2, 3, 4, 5], &["n1, n2 ↔ n3, n4: down (connect_timeout)|the mesh is split into {n1, n2} and {n3, n4}*"])]).remembered();
     // From outside, a node without a row is as dead as one whose network is gone.
     CUT_OFF = Case::whole("cut_off", "one node cut off", Touched::Node(1), &[
         (&[1], &["n1 is cut off: this agent reaches none of 3; nothing reaches it"]),
@@ -158,19 +169,19 @@ cases! {
     ]);
     // Its row comes through the one that reaches it.
     CUT_OFF_BRIDGED = Case::whole("cut_off_bridged", "one node cut off from all but one", Touched::Between(&[1], &[2, 3, 4]),
-        &[(&[1, 2, 3, 4, 5], &["n1 ↔ n2, n3, n4: down (connect_timeout)"])]);
+        &[(&[1, 2, 3, 4, 5], &["n1 ↔ n2, n3, n4: down (connect_timeout)"])]).remembered();
     NOT_HEARD = Case::whole("not_heard", "n1 hears and is not heard", Touched::Node(1), &[
         (&[1], &["n1 hears and is not heard: its answers and requests reach none of 3, theirs arrive"]),
         (&[2, 3, 4], &["n1 is down: none of 3 others reaches it (connect_timeout)|n1 hears and is not heard: *|n1 is cut off: *"]),
-    ]);
+    ]).remembered();
     HEARS_NOTHING = Case::whole("hears_nothing", "n1 is heard and hears nothing", Touched::Node(1), &[
         (&[1], &["n1 is cut off: this agent reaches none of 3; nothing reaches it|n1 is heard and hears nothing: *"]),
         (&[2, 3, 4], &["n1 is heard and hears nothing: *"]),
-    ]);
+    ]).remembered();
     DEAD = Case::whole("dead", "the agent of n4 killed", Touched::Node(4),
-        &[(&[1, 2, 3], &["n4 is down: none of 3 others reaches it (refused)"])]);
+        &[(&[1, 2, 3], &["n4 is down: none of 3 others reaches it (refused)"])]).remembered();
     TWO_DEAD = Case::whole("two_dead", "the links of n4 and n5 down", Touched::Between(&[4, 5], &[1, 2, 3, 4, 5]),
-        &[(&[1, 2, 3], &["n4, n5 are down: no other node reaches them (*)"])]);
+        &[(&[1, 2, 3], &["n4, n5 are down: no other node reaches them (*)"])]).remembered();
 
     // ---- Links and groups.
     UPLINK = Case::partial("uplink", "10 % of all packets of n1 lost, both ways", Touched::Node(1),
@@ -183,13 +194,13 @@ cases! {
     UPLINK_IN = Case::partial("uplink_in", "20 % of the packets to n1 lost", Touched::Node(1),
         &[(&[1, 2, 3, 4], &["n1's link: lossy with all 3 others, incoming"])]);
     THIRD = Case::whole("third", "2 of 6 nodes are refused by n6", Touched::Between(&[1, 2], &[6]),
-        &[(&[1, 2, 3, 4, 5, 6], &["n1, n2 → n6: down (refused)"])]);
+        &[(&[1, 2, 3, 4, 5, 6], &["n1, n2 → n6: down (refused)"])]).remembered();
     PAIR = Case::whole("pair", "all packets between n1 and n3 dropped", Touched::Between(&[1], &[3]),
-        &[(&[1, 2, 3], &["n1 ↔ n3: down (connect_timeout)"])]);
+        &[(&[1, 2, 3], &["n1 ↔ n3: down (connect_timeout)"])]).remembered();
     DIRECTION = Case::whole("direction", "new connections from n1 to n2 dropped", Touched::Between(&[1], &[2]),
-        &[(&[1, 2, 3], &["n1 → n2: down (connect_timeout); requests from n2 arrive"])]);
+        &[(&[1, 2, 3], &["n1 → n2: down (connect_timeout); requests from n2 arrive"])]).remembered();
     ONE_WAY = Case::whole("one_way", "all packets from n1 to n2 dropped", Touched::Between(&[1], &[2]),
-        &[(&[1, 2, 3], &["n1 → n2: down (connect_timeout)*"])]);
+        &[(&[1, 2, 3], &["n1 → n2: down (connect_timeout)*"])]).remembered();
     LOSSY_PAIR = Case::partial("lossy_pair", "10 % of the packets between n1 and n2 lost, both ways",
         Touched::Between(&[1], &[2]), &[(&[1, 2, 3], &["n1 ↔ n2: lossy"])]);
 
@@ -203,7 +214,7 @@ cases! {
     ]);
     OWN_ROUTE = Case::whole("own_route", "the route of n1's pod deleted", Touched::Node(1), &[
         (&[2, 3, 4], &["n1 is down: none of 3 others reaches it (connect_timeout)"]),
-    ]);
+    ]).remembered();
     SYN_FLOOD = Case::harmless("syn_flood", "a pod sends 2,000 SYNs a second to n2, with cookies",
         &[(&[1, 2, 3], &[])]);
     // Its queue of half-open connections is full, and hardly one is to be had, while its own requests arrive.
@@ -212,7 +223,7 @@ cases! {
         &[(&[1, 3], &["n2 is *|n2's link: *|n* → n2: *", ".."])]) };
     CONNTRACK = Case::whole("conntrack", "the table of connections of n2's host is full", Touched::Node(2),
         &[(&[1, 3], &["n2 is down: none of 2 others reaches it (connect_timeout)"]),
-          (&[2], &["n2 is cut off: this agent reaches none of 2; nothing reaches it"])]);
+          (&[2], &["n2 is cut off: this agent reaches none of 2; nothing reaches it"])]).remembered();
     FLIPPING = Case { grave: None, within: PARTIAL, well_within: WINDOW, ..Case::whole("flipping",
         "another pod has n2's address, for 5 s of each 10 s", Touched::Node(2),
         &[(&[1, 3], &["n2's link: flaky*|n1, n3 → n2: flaky (wrong_peer*", ".."])]) };
@@ -231,7 +242,7 @@ cases! {
 
     // ---- Address families.
     V6_DEAD = Case::whole("v6_dead", "IPv6 only; the agent of n3 killed", Touched::Node(3),
-        &[(&[1, 2], &["n3 is down: none of 2 others reaches it (refused)"])]);
+        &[(&[1, 2], &["n3 is down: none of 2 others reaches it (refused)"])]).remembered();
     V4_BESIDE_DUAL = Case::harmless("v4_beside_dual", "n1 has IPv4 only, the others IPv6 first and IPv4 second",
         &[(&[1, 2, 3], &[])]);
 }

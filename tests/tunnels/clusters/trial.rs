@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::SETTINGS;
 use super::table::Case;
 use super::view::{View, agrees};
+use super::{SETTINGS, past};
 use crate::faults::Fault;
 use crate::mesh::{TunnelMesh, node};
 use crate::network::{Topology, able};
@@ -83,6 +83,7 @@ impl Trial {
 
     /// Ends the fault, waits until no agent has a finding, and checks the whole run.
     pub(super) fn end(mut self, cure: impl FnOnce(&mut Self)) {
+        let said = self.case.is_remembered.then(|| past::observe_longer(&mut self));
         cure(&mut self);
         self.since = Instant::now();
         let limit = self.case.well_within + OBSERVATION_TIME;
@@ -96,6 +97,9 @@ impl Trial {
             self.false_alarms.len()
         );
         assert!(self.false_alarms.is_empty(), "{:#?}\n{}", self.false_alarms, self.logs());
+        if let Some(said) = said {
+            past::assert_same(&self, &said);
+        }
     }
 
     /// Runs a case whose fault is a set of rules on some hosts.
@@ -163,7 +167,7 @@ impl Trial {
     }
 
     /// Reads all agents at once: one may wait for the rows of dead nodes.
-    fn observe(&mut self) {
+    pub(super) fn observe(&mut self) {
         self.observations += 1;
         let agents = (1..=self.size).filter_map(|number| {
             let found = self.mesh.agents.nodes.get(&node(number));
