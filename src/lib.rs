@@ -27,6 +27,7 @@ pub mod route;
 pub mod schedule;
 pub mod server;
 pub mod shutdown;
+mod sort;
 pub mod state;
 pub mod survey;
 mod tcp_info;

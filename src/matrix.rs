@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::name::NodeName;
 use crate::probe::FailureReason;
+use crate::sort::sort;
 use crate::state::{PeerRecord, Snapshot, Verdict};
 pub use cell::{Cell, CellFacts, MIN_RETRANSMITS, median};
 pub use clock::ClockOffset;
@@ -229,7 +230,7 @@ impl Matrix {
         deadline: Duration,
     ) -> Self {
         let mut peers: Vec<NodeName> = peers.collect();
-        peers.sort_unstable();
+        sort(&mut peers);
         peers.dedup();
         let names = Names::new(own, peers.into_iter());
         Self::with_row(own, (at, Some(past)), names, own_row, deadline)

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::name::NodeName;
 use crate::probe::{Direction, FailureReason, Phase};
+use crate::sort::sort;
 pub use command::{Command, MAX_COMMAND};
 pub use search::Search;
 pub use status::{PairNow, PairReport, State, Status};
@@ -248,7 +249,7 @@ pub fn mark(report: &TrialReport) -> Mark {
         return Mark::Unproven;
     }
     let mut times: Vec<Duration> = warm.iter().filter_map(|attempt| attempt.connect.ok()).collect();
-    times.sort_unstable();
+    sort(&mut times);
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     let slowest = times.last().copied().unwrap_or(MAX_TRIAL);
     let tolerance = LATE.max(median * LATE_ROUND_TRIPS);

@@ -3,6 +3,7 @@
 use super::{Cell, CellTime, Recollection, Word};
 use crate::matrix::unix_millis;
 use crate::name::NodeName;
+use crate::sort::sort;
 use crate::state::Verdict;
 
 /// Most runs of one node, 12 bytes each; of 418 nodes, 5 MB. A pair that flaps all night has 144.
@@ -101,12 +102,8 @@ impl Recollection {
     /// The nodes in the order of their names, each with the number of its path.
     #[must_use]
     pub fn sorted_paths(&self) -> Vec<(NodeName, usize)> {
-        let mut sorted: Vec<(NodeName, usize)> = Vec::with_capacity(self.names.len());
-        for (path, name) in self.paths() {
-            // Another sort would add 3 KB to the binary.
-            let place = sorted.partition_point(|(known, _)| known < name);
-            sorted.insert(place, (name.clone(), path));
-        }
+        let mut sorted: Vec<_> = self.paths().map(|(path, name)| (name.clone(), path)).collect();
+        sort(&mut sorted);
         sorted
     }
 }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::matrix::unix_millis;
 use crate::name::NodeName;
+use crate::sort::{sort, sort_by};
 use crate::state::{Moment, PeerRecord, Verdict};
 
 /// The memory of the agent's loop.
@@ -235,7 +236,7 @@ impl History {
         let last = |path| self.spans.iter().rposition(|closed| !closed.span.cell(path).is_empty());
         let gone = self.open.iter().enumerate().filter(|(_, cell)| cell.is_empty());
         let mut gone: Vec<_> = gone.map(|(path, _)| (last(path), path)).collect();
-        gone.sort_unstable();
+        sort(&mut gone);
         let there = self.open.len() - gone.len();
         let forgotten = gone.iter().take_while(|(last, _)| last.is_none()).count();
         let all = self.open.len() - forgotten;
@@ -247,7 +248,7 @@ impl History {
         let excess = forgotten + all.saturating_sub(self.room());
         let mut leaving: Vec<_> = gone.into_iter().take(excess).map(|(_, path)| path).collect();
         if !leaving.is_empty() {
-            leaving.sort_unstable();
+            sort(&mut leaving);
             self.keep_paths(|path| leaving.binary_search(&path).is_err());
         }
     }
@@ -268,7 +269,8 @@ impl History {
             closed.span = Arc::new(Span { time: span.time, cells });
         }
         self.order = (0..u16::try_from(names.len()).unwrap_or(u16::MAX)).collect();
-        self.order.sort_by_key(|number| names.get(usize::from(*number)));
+        let name = |number: &u16| names.get(usize::from(*number));
+        sort_by(&mut self.order, |one, other| name(one).cmp(&name(other)));
         self.names = Arc::new(names);
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::open::Gravest;
 use super::{Cell, CellTime, Span, Summary};
+use crate::sort::sort;
 
 /// Spans whose gap is longer stay apart: a container restarts faster.
 const MAX_GAP: u64 = 60;
@@ -48,7 +49,7 @@ fn one(summaries: impl Iterator<Item = Summary>, medians: &mut Vec<(Duration, u3
         medians.extend(cell.median.map(|median| (median, successes)));
     }
     let Some(word) = gravest.word() else { return Cell::EMPTY };
-    medians.sort_unstable();
+    sort(medians);
     let all: u32 = medians.iter().map(|(_, successes)| successes).sum();
     let mut before = 0;
     let median = medians.iter().find(|(_, successes)| {

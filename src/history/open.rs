@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::scale::{self, time_code};
 use super::{Cell, Summary, Word};
+use crate::sort::sort;
 
 /// Times that are stored for the median: as many as an interval of 8 s leaves in 5 minutes. Of more, every second
 /// one stays, then every fourth.
@@ -107,7 +108,7 @@ impl OpenCell {
         let Some(word) = Word::from_octet(self.gravest.octet) else { return Cell::EMPTY };
         let mut times = self.times;
         let times = times.get_mut(..self.stored.into()).unwrap_or_default();
-        times.sort_unstable();
+        sort(times);
         // Of an even number of times, the lower middle, as everywhere.
         let median = times.get(times.len().saturating_sub(1) / 2).copied();
         Cell::new(Summary {

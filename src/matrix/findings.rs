@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::Matrix;
 use crate::label::label_set;
+use crate::sort::{sort, sort_by};
 use facts::{Cells, Facts};
 use found::Found;
 
@@ -112,7 +113,7 @@ fn find(facts: &mut Facts<'_>, is_now: bool) -> Vec<Found> {
         found.extend(rest::find_clocks(facts));
         found.extend(rest::find_missing(facts, &said));
     }
-    found.sort_by(Found::order);
+    sort_by(&mut found, Found::order);
     found
 }
 
@@ -155,7 +156,7 @@ fn fold(all: &mut Vec<Found>) {
     let (count, is_grave) = (folded.len(), folded.iter().any(|found| found.is_grave));
     let mut nodes: Vec<usize> =
         folded.iter().flat_map(|found| found.nodes.iter().copied()).collect();
-    nodes.sort_unstable();
+    sort(&mut nodes);
     nodes.dedup();
     let mut cells = Cells::default();
     for found in &folded {

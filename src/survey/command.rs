@@ -9,6 +9,7 @@ use super::{
 };
 use crate::name::NodeName;
 use crate::probe::{Direction, FailureReason};
+use crate::sort::sort;
 
 /// Longest command, and longest report.
 pub const MAX_COMMAND: usize = 1024;
@@ -165,7 +166,7 @@ impl<'a> Fields<'a> {
             (None, Some(names)) => {
                 let names = names.split(',').map(|name| NodeName::new(name).ok());
                 let mut names: Vec<NodeName> = names.collect::<Option<_>>()?;
-                names.sort_unstable();
+                sort(&mut names);
                 names.dedup();
                 Some(Targets::Peers(names))
             }

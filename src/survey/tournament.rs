@@ -2,6 +2,7 @@
 
 use super::Targets;
 use crate::name::NodeName;
+use crate::sort::sort;
 
 /// The pairs of a survey in rounds: in each, every node is in one pair at most. Rounds are made when they are asked
 /// for, since a mesh of 400 nodes has 80,000 pairs.
@@ -21,7 +22,7 @@ impl Tournament {
             Targets::Mesh => (peers, true),
         };
         let mut nodes: Vec<NodeName> = others.iter().filter(|node| *node != own).cloned().collect();
-        nodes.sort_unstable();
+        sort(&mut nodes);
         nodes.dedup();
         nodes.insert(0, own.clone());
         Self { nodes, is_mesh }

@@ -9,7 +9,7 @@ use crate::imports::{Crate, Import, anchor, describe, is_test_file, module_of};
 use crate::source::read;
 
 /// Each module and the modules that it may import beside itself, from the bottom to the top.
-const MAY_IMPORT: [(&str, &[&str]); 34] = [
+const MAY_IMPORT: [(&str, &[&str]); 35] = [
     ("bounded_list", &[]),
     ("file", &[]),
     ("gzip", &[]),
@@ -18,12 +18,13 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("heartbeat", &[]),
     ("logger", &["label"]),
     ("shutdown", &[]),
+    ("sort", &[]),
     ("name", &[]),
     ("peer", &["name"]),
     ("token", &["name"]),
     ("probe", &["label", "name", "token"]),
     ("experiment", &["label", "name", "probe"]),
-    ("survey", &["label", "name", "probe"]),
+    ("survey", &["label", "name", "probe", "sort"]),
     ("tcp_info", &["probe"]),
     ("unwinding", &[]),
     ("wire", &["name", "token"]),
@@ -48,8 +49,8 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ),
     ("config", &["discovery", "name"]),
     ("metrics", &["experiment", "name", "peer", "probe", "schedule", "state"]),
-    ("matrix", &["experiment", "label", "name", "probe", "state"]),
-    ("history", &["experiment", "gzip", "matrix", "name", "probe", "state"]),
+    ("matrix", &["experiment", "label", "name", "probe", "sort", "state"]),
+    ("history", &["experiment", "gzip", "matrix", "name", "probe", "sort", "state"]),
     (
         "document",
         &["bounded_list", "experiment", "history", "matrix", "name", "probe", "state", "survey"],

@@ -2,6 +2,7 @@
 
 use crate::matrix::{Cell, Matrix, Row, RowError};
 use crate::probe::FailureReason;
+use crate::sort::sort;
 use crate::state::{Incoming, Verdict};
 
 /// A cell by the places of its source and its target.
@@ -35,7 +36,7 @@ impl Cells {
     }
 
     pub(super) fn sort(&mut self) {
-        self.0.sort_unstable();
+        sort(&mut self.0);
     }
 }
 

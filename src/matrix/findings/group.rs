@@ -10,6 +10,7 @@ use super::told;
 use super::{FindingKind, MAX_GROUPS};
 use crate::experiment::HostState;
 use crate::matrix::Cell;
+use crate::sort::sort;
 use crate::state::Incoming;
 
 /// Paths that share a fault: from each source to each target.
@@ -42,7 +43,7 @@ pub(super) fn find_groups(facts: &mut Facts<'_>, faults: &[PairFault]) -> Vec<Fo
     for fault in kinds {
         let of_kind = faults.iter().filter(|one| one.fault == fault);
         let mut paths: Vec<u64> = of_kind.flat_map(PairFault::paths).map(Path::code).collect();
-        paths.sort_unstable();
+        sort(&mut paths);
         for mut group in unite(groups(fault, &paths)) {
             let cells = facts.explain(&mut std::mem::take(&mut group.cells).iter());
             // All cells of a fault in both ways may be those of the other way.
@@ -90,7 +91,7 @@ fn groups(fault: Fault, paths: &[u64]) -> Vec<Group> {
 
 /// The first nodes of the pairs, united by the sets of their second nodes: each such set with its nodes.
 fn classes(mut pairs: Vec<[u16; 2]>) -> BTreeMap<Vec<u16>, Vec<u16>> {
-    pairs.sort_unstable();
+    sort(&mut pairs);
     let mut classes: BTreeMap<Vec<u16>, Vec<u16>> = BTreeMap::new();
     for pairs in pairs.chunk_by(|one, next| one.first() == next.first()) {
         let seconds = pairs.iter().map(|[_, second]| *second).collect();
@@ -139,7 +140,7 @@ fn unite(groups: Vec<Group>) -> Vec<Group> {
 fn finding(group: &Group, cells: Cells) -> Found {
     let mut nodes: Vec<usize> =
         [&group.sources[..], &group.targets[..]].concat().into_iter().map(usize::from).collect();
-    nodes.sort_unstable();
+    sort(&mut nodes);
     nodes.dedup();
     let kind = if group.is_pair() { FindingKind::Pair } else { FindingKind::Group };
     let is_grave = matches!(group.fault, Fault::Down(_));

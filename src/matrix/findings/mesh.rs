@@ -8,6 +8,7 @@ use super::told;
 use super::{FindingKind, MIN_OTHERS_OF_RELAY, MIN_PART, is_few, is_most};
 use crate::experiment::HostState;
 use crate::probe::FailureReason;
+use crate::sort::sort;
 
 /// What is counted of the pairs at one node, or of all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -166,7 +167,7 @@ pub(super) fn find_split(facts: &mut Facts<'_>, active: &[bool]) -> Vec<Found> {
         None => String::new(),
     };
     let mut nodes: Vec<usize> = split.into_iter().flatten().copied().collect();
-    nodes.sort_unstable();
+    sort(&mut nodes);
     vec![Found { kind: FindingKind::Split, is_grave: true, nodes, cells, text }]
 }
 

@@ -6,6 +6,7 @@ use super::facts::{Cells, Facts, Pair, pack, unpack};
 use crate::experiment::{DeadFlows, Detail, HostState, LargestPacket};
 use crate::matrix::Cell;
 use crate::probe::FailureReason;
+use crate::sort::sort;
 use crate::state::{Direction, Incoming, Verdict};
 
 /// What to do about the largest packet.
@@ -101,7 +102,7 @@ pub(super) fn hosts(facts: &Facts<'_>, cells: &mut dyn Iterator<Item = Pair>) ->
     };
     let cells = cells.filter(is_down);
     let mut cells: Vec<[u16; 2]> = cells.map(|(source, target)| pack((target, source))).collect();
-    cells.sort_unstable();
+    sort(&mut cells);
     let mut all = None;
     for cells in cells.chunk_by(|one, next| one.first() == next.first()) {
         let mut known = Target::default();
