@@ -174,6 +174,19 @@ fn counts_that_differ_do_not_break_a_line() {
 }
 
 #[test]
+fn the_text_is_that_of_the_bin_in_which_it_explained_most_pairs() {
+    for [few, many] in [["03:10", "03:15"], ["03:15", "03:10"]] {
+        let mut night = Night::new(&NODES);
+        for source in ["a", "b", "d"] {
+            night.says(source, "c", "03:10", "03:20", down(FailureReason::Refused));
+        }
+        let end = if few < many { many } else { "03:20" };
+        night.says("d", "c", few, end, Word::of(Verdict::Unknown));
+        assert_says(&night, &["03:10-03:20 ! c is down: none of 3 others reaches it (refused)"]);
+    }
+}
+
+#[test]
 fn what_comes_and_goes_all_night_is_one_line() {
     let flapping = |times: u32| {
         let mut night = Night::new(&NODES);
