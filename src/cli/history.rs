@@ -9,12 +9,11 @@ use super::paint::{Colour, Paint};
 use super::{fetch, format_age, print, printable};
 use crate::document::read_day;
 use crate::history::{Day, DayFinding};
-use crate::matrix::RowError;
 use crate::name::NodeName;
 
 const PATH: &str = "/api/v1/history/day";
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-/// So many nodes without a memory are named for each reason.
+/// So many nodes without a memory are named.
 const FEW: usize = 8;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
@@ -40,48 +39,33 @@ pub(super) fn render(day: &Day, since: Duration, node: Option<&NodeName>, paint:
         return text;
     }
     text.push('\n');
-    let is_asked = |finding: &&DayFinding| {
-        finding.to > start && node.is_none_or(|node| finding.nodes.contains(node))
-    };
-    let findings: Vec<&DayFinding> = day.findings.iter().filter(is_asked).collect();
-    if findings.is_empty() {
-        put!(text, "nothing was wrong");
+    let mut is_well = true;
+    for finding in &day.findings {
+        let concerns = node.is_none_or(|node| finding.nodes.contains(node));
+        if finding.to > start && concerns {
+            is_well = false;
+            line(&mut text, finding, day.at, paint);
+        }
+    }
+    if is_well {
+        text.push_str("nothing was wrong");
         if let Some(node) = node {
             put!(text, " with {node}");
         }
         let is_partial = !day.missing.is_empty() || day.since.max(day.judged_since) > Some(start);
         text.push_str(if is_partial { ", as far as is remembered\n" } else { "\n" });
-        return text;
-    }
-    if day.left_out > 0 {
-        put!(text, "{} earlier lines are left out\n", day.left_out);
-    }
-    let line = |finding: &&DayFinding| {
-        let ended = finding.to < day.at;
-        let ago = if ended { ago(finding.to, day.at) } else { "just now".to_owned() };
-        (time(finding, day.at), ago)
-    };
-    let lines: Vec<(String, String)> = findings.iter().map(line).collect();
-    let width = |column: fn(&(String, String)) -> &String| {
-        lines.iter().map(|line| column(line).chars().count()).max().unwrap_or(0)
-    };
-    let (times, ages) = (width(|line| &line.0), width(|line| &line.1));
-    for (finding, (time, ago)) in findings.into_iter().zip(&lines) {
-        let colour = if finding.is_grave { Colour::Red } else { Colour::Yellow };
-        let sentence = paint.cell(&printable(&finding.text), 0, Some(colour));
-        put!(text, "{time:<times$}  {ago:<ages$}  {sentence}\n");
     }
     text
 }
 
 /// What is shown, since when it is remembered, and whose memory is missing.
 fn head(day: &Day, since: Duration, start: u64) -> String {
-    let (at, span) = (day.at, format_age(since.as_millis().try_into().unwrap_or(u64::MAX)));
-    let mut text = format!("{}: the last {span}, until {} UTC\n", day.node, date(at));
+    let span = format_age(since.as_millis().try_into().unwrap_or(u64::MAX));
+    let mut text = format!("{}: the last {span}, until {} UTC\n", day.node, date(day.at));
     match day.since {
         None => text.push_str("nothing is remembered yet\n"),
         Some(since) if since > start => {
-            put!(text, "remembered since {} UTC, {}\n", clock(since), ago(since, at));
+            put!(text, "remembered since {} UTC, {}\n", clock(since), ago(since, day.at));
         }
         Some(_) => {}
     }
@@ -92,41 +76,40 @@ fn head(day: &Day, since: Duration, start: u64) -> String {
             clock(since)
         );
     }
-    missing(&mut text, &day.missing);
+    if day.left_out > 0 {
+        put!(text, "{} earlier lines are left out\n", day.left_out);
+    }
+    for (place, (node, error)) in day.missing.iter().take(FEW).enumerate() {
+        text.push_str(if place == 0 { "without the memory of " } else { ", " });
+        put!(text, "{node} ({})", error.as_str());
+    }
+    let more = day.missing.len().saturating_sub(FEW);
+    if more > 0 {
+        put!(text, " and {more} more");
+    }
+    if !day.missing.is_empty() {
+        text.push('\n');
+    }
     text
 }
 
-/// Whose memory is missing: a line for each reason.
-fn missing(text: &mut String, missing: &[(NodeName, RowError)]) {
-    let mut reasons: Vec<RowError> = Vec::new();
-    for (_, reason) in missing {
-        if !reasons.contains(reason) {
-            reasons.push(*reason);
-        }
-    }
-    for reason in reasons {
-        let nodes = missing.iter().filter(|(_, found)| *found == reason);
-        let names: Vec<&str> = nodes.map(|(node, _)| node.as_str()).collect();
-        let listed = names.get(..FEW).unwrap_or(&names).join(", ");
-        put!(text, "without the memory of {listed}");
-        match names.len().saturating_sub(FEW) {
-            0 => {}
-            more => put!(text, " and {more} more"),
-        }
-        put!(text, " ({})\n", reason.as_str());
-    }
-}
-
-/// From begin to end: the day of the week only where it differs, since all is within 24 hours.
-fn time(finding: &DayFinding, at: u64) -> String {
-    let (from, to) = (clock(finding.from), clock(finding.to));
-    let is_same_day = finding.from / DAY == finding.to / DAY;
-    let repeated = if finding.is_repeated { " (clock set back)" } else { "" };
-    match to.split_once(' ') {
-        _ if finding.to >= at => format!("{from}–now{repeated}"),
-        Some((_, minutes)) if is_same_day => format!("{from}–{minutes}{repeated}"),
-        _ => format!("{from}–{to}{repeated}"),
-    }
+/// From when to when, how long ago, and the sentence. Its end has the day of the week only where that differs: all is
+/// within 24 hours.
+fn line(text: &mut String, finding: &DayFinding, at: u64, paint: Paint) {
+    let is_over = finding.to <= at;
+    let mut time = clock(finding.from) + "–";
+    let end = clock(finding.to);
+    time.push_str(match end.split_once(' ') {
+        _ if !is_over => "now",
+        Some((_, minutes)) if finding.from / DAY == finding.to / DAY => minutes,
+        _ => &end,
+    });
+    let ago = if is_over { ago(finding.to, at) } else { "just now".to_owned() };
+    let colour = if finding.is_grave { Colour::Red } else { Colour::Yellow };
+    let sentence = paint.cell(&printable(&finding.text), 0, Some(colour));
+    let repeated = if finding.is_repeated { " (the clock was set back)" } else { "" };
+    // The widths of the longest: `Sun 23:55–Mon 00:10` and `119 min ago`.
+    put!(text, "{time:<19}  {ago:<11}  {sentence}{repeated}\n");
 }
 
 /// How long ago it was.

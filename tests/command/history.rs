@@ -32,10 +32,11 @@ fn a_day_is_told_in_the_words_of_its_findings() {
     };
     wait_until(PATIENCE, "the same sentence of now and of the day", || {
         let text = history(&mesh, &["--since=1h"]);
-        finding().is_some_and(|finding| text.contains(&format!("–now  just now  {finding}\n")))
+        finding()
+            .is_some_and(|finding| text.contains(&format!("–now        just now     {finding}\n")))
     });
     let text = history(&mesh, &[]);
-    assert!(text.contains("\nwithout the memory of n3 (refused)\n"), "{text}");
+    assert!(text.contains("\nwithout the memory of n3 (refused)\n\n"), "{text}");
     assert_eq!(history(&mesh, &["--node=n3"]).lines().last(), text.lines().last());
     let none = "nothing was wrong with n9, as far as is remembered\n";
     assert!(history(&mesh, &["--node", "n9"]).ends_with(none));

@@ -47,7 +47,7 @@ fn night() -> String {
     let since = day - 26_100;
     format!(
         r#""since":{since},"findings":[{}],"missing":[{{"node":"n4","error":"not_remembered"}},
-            {{"node":"n5","error":"unsupported"}},{{"node":"n6","error":"not_remembered"}}]"#,
+            {{"node":"n5","error":"too_large"}},{{"node":"n6","error":"not_remembered"}}]"#,
         findings.join(",")
     )
 }
@@ -88,30 +88,30 @@ fn a_night_is_told_in_words_newest_last() {
     let expected = "\
 n1: the last 24 h, until Mon 2026-11-30 16:17 UTC
 remembered since Sun 16:45 UTC, 23 h ago
-without the memory of n4, n6 (not_remembered)
-without the memory of n5 (unsupported)
+without the memory of n4 (not_remembered), n5 (too_large), n6 (not_remembered)
 
-Sun 23:55–Mon 00:10  16 h ago  a → b: lossy
-Mon 03:10–03:20      12 h ago  nothing from fra-2 or its host
-Mon 16:10–now        just now  b is down31m
+Sun 23:55–Mon 00:10  16 h ago     a → b: lossy
+Mon 03:10–03:20      12 h ago     nothing from fra-2 or its host
+Mon 16:10–now        just now     b is down31m
 ";
     assert_eq!(shown(&night(), &[]), expected);
     // From a time that all remember.
     let expected = "\
 n1: the last 13 h, until Mon 2026-11-30 16:17 UTC
-without the memory of n4, n6 (not_remembered)
-without the memory of n5 (unsupported)
+without the memory of n4 (not_remembered), n5 (too_large), n6 (not_remembered)
 
-Mon 03:10–03:20  12 h ago  nothing from fra-2 or its host
-Mon 16:10–now    just now  b is down31m
+Mon 03:10–03:20      12 h ago     nothing from fra-2 or its host
+Mon 16:10–now        just now     b is down31m
 ";
     let since = "--since=13h";
     assert_eq!(shown(&night(), &[since]), expected);
     let shown = shown(&night(), &["--node=b"]);
     assert!(
-        shown.ends_with("16 h ago  a → b: lossy\nMon 16:10–now        just now  b is down31m\n")
+        shown.ends_with(
+            "16 h ago     a → b: lossy\nMon 16:10–now        just now     b is down31m\n"
+        )
     );
-    assert_eq!(shown.lines().count(), 7, "{shown}");
+    assert_eq!(shown.lines().count(), 6, "{shown}");
 }
 
 #[test]
@@ -144,17 +144,18 @@ fn what_is_left_out_or_occurred_twice_is_marked() {
     let twice = finding(day, day + 300, true, &["b"], "b is down");
     let twice = twice.replace("\"kind\"", "\"repeated\":true,\"kind\"");
     let missing: Vec<String> =
-        (1..=10).map(|n| format!(r#"{{"node":"old-{n}","error":"unsupported"}}"#)).collect();
+        (1..=10).map(|n| format!(r#"{{"node":"old-{n}","error":"busy"}}"#)).collect();
     let fields = format!(
         r#""since":{},"left_out":12,"findings":[{twice}],"missing":[{}]"#,
         AT - 90_000,
         missing.join(",")
     );
     let expected = "\
-without the memory of old-1, old-2, old-3, old-4, old-5, old-6, old-7, old-8 and 2 more (unsupported)
-
 12 earlier lines are left out
-Mon 00:00–00:05 (clock set back)  16 h ago  b is down
+without the memory of old-1 (busy), old-2 (busy), old-3 (busy), old-4 (busy), old-5 (busy), old-6 (busy), old-7 (busy), \
+                    old-8 (busy) and 2 more
+
+Mon 00:00–00:05      16 h ago     b is down (the clock was set back)
 ";
     assert!(shown(&fields, &[]).ends_with(expected), "{}", shown(&fields, &[]));
     let coloured = Paint { coloured: true, ..PLAIN };
