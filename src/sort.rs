@@ -10,7 +10,15 @@ pub(crate) fn sort<T: Ord>(items: &mut [T]) {
 /// The same by another order.
 pub(crate) fn sort_by<T>(items: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
     let len = items.len();
-    heap_sort(&mut Items { items, order }, len);
+    // Twice what halves need.
+    sort_places(&mut Items { items, order }, 2 * len.max(1).ilog2() as usize, len);
+}
+
+/// Sorts items without their type, unless they are in order already, as most are.
+fn sort_places(items: &mut dyn Places, depth: usize, len: usize) {
+    if (1..len).any(|place| items.is_before(place, place - 1)) {
+        quick_sort(items, 0, len, depth);
+    }
 }
 
 /// Items by their places, without their type.
@@ -37,48 +45,112 @@ impl<T, F: Fn(&T, &T) -> Ordering> Places for Items<'_, T, F> {
     }
 }
 
-/// Heapsort: no memory beside the items, and n log n in the worst case, which hostile rows may choose.
-fn heap_sort(items: &mut dyn Places, len: usize) {
+/// Quicksort of the items from `begin` on, before `end`. Where it divides badly more often than `depth` allows, since
+/// a hostile row may choose the order, heapsort: n log n in the worst case.
+fn quick_sort(items: &mut dyn Places, mut begin: usize, end: usize, mut depth: usize) {
+    while end.saturating_sub(begin) > 1 {
+        if depth == 0 {
+            return heap_sort(items, begin, end - begin);
+        }
+        depth -= 1;
+        // What is in order stays so, with the middle as pivot.
+        items.swap(begin, begin + (end - begin) / 2);
+        let (mut left, mut right) = (begin + 1, end);
+        loop {
+            while left < right && items.is_before(left, begin) {
+                left += 1;
+            }
+            // Equal items go to both sides.
+            while left < right && items.is_before(begin, right - 1) {
+                right -= 1;
+            }
+            if left + 1 >= right {
+                break;
+            }
+            items.swap(left, right - 1);
+            left += 1;
+            right -= 1;
+        }
+        let pivot = left - 1;
+        items.swap(begin, pivot);
+        quick_sort(items, begin, pivot, depth);
+        begin = pivot + 1;
+    }
+}
+
+/// Heapsort of `len` items from `begin` on.
+fn heap_sort(items: &mut dyn Places, begin: usize, len: usize) {
     for root in (0..len / 2).rev() {
-        sift(items, root, len);
+        sift(items, begin, root, len);
     }
     for end in (1..len).rev() {
-        items.swap(0, end);
-        sift(items, 0, end);
+        items.swap(begin, begin + end);
+        sift(items, begin, 0, end);
     }
 }
 
 /// Moves the item at `root` down until none of its two children, of those before `end`, comes after it.
-fn sift(items: &mut dyn Places, mut root: usize, end: usize) {
+fn sift(items: &mut dyn Places, begin: usize, mut root: usize, end: usize) {
     loop {
         let mut child = 2 * root + 1;
-        if child + 1 < end && items.is_before(child, child + 1) {
+        if child + 1 < end && items.is_before(begin + child, begin + child + 1) {
             child += 1;
         }
-        if child >= end || !items.is_before(root, child) {
+        if child >= end || !items.is_before(begin + root, begin + child) {
             return;
         }
-        items.swap(root, child);
+        items.swap(begin + root, begin + child);
         root = child;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
         #[test]
-        fn items_come_in_order(mut items in prop::collection::vec(0_u16..300, 0..200)) {
-            let mut expected = items.clone();
+        fn items_come_in_order(mut items in prop::collection::vec(0_u16..300, 0..200), depth in 0_usize..20) {
+            let (before, mut expected) = (items.clone(), items.clone());
             expected.sort_unstable();
             sort(&mut items);
             prop_assert_eq!(&items, &expected);
             expected.reverse();
             sort_by(&mut items, |one, other| other.cmp(one));
             prop_assert_eq!(&items, &expected);
+            // Whatever depth it has left.
+            let (len, mut items) = (before.len(), before);
+            sort_places(&mut Items { items: &mut items, order: |one: &u16, other: &u16| other.cmp(one) }, depth, len);
+            prop_assert_eq!(&items, &expected);
         }
+    }
+
+    /// An order that is made up while it is asked for, so that each pivot divides as badly as it can: items that are
+    /// not fixed yet come last, and of two such, one is fixed as the next (McIlroy, A killer adversary for quicksort).
+    #[test]
+    fn no_order_takes_more_than_n_log_n_comparisons() {
+        let len = 4096;
+        let ranks: Vec<Cell<usize>> = vec![Cell::new(usize::MAX); len];
+        let (fixed, candidate, comparisons) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let fix = |item: usize| {
+            ranks[item].set(fixed.get());
+            fixed.set(fixed.get() + 1);
+        };
+        let mut items: Vec<usize> = (0..len).collect();
+        sort_by(&mut items, |one, other| {
+            comparisons.set(comparisons.get() + 1);
+            if [one, other].iter().all(|item| ranks[**item].get() == usize::MAX) {
+                fix(if *one == candidate.get() { *one } else { *other });
+            }
+            let open = [one, other].into_iter().find(|item| ranks[**item].get() == usize::MAX);
+            candidate.set(open.copied().unwrap_or(candidate.get()));
+            ranks[*one].get().cmp(&ranks[*other].get())
+        });
+        assert!(items.is_sorted_by_key(|item| ranks[*item].get()));
+        assert!(comparisons.get() < len * 12 * 5, "{}", comparisons.get());
     }
 }
