@@ -63,20 +63,21 @@ impl Collector {
     pub(super) fn matrix(
         &self,
         reads: &Reads,
-        snapshot: impl FnOnce() -> Option<Arc<Snapshot>>,
+        snapshot: &dyn Fn() -> Option<Arc<Snapshot>>,
     ) -> Option<Arc<Matrix>> {
-        self.matrix.get(0, |last| Some(matrix::collect(&self.node, &*snapshot()?, reads, last)))
+        self.matrix
+            .get(0, &mut |last| Some(matrix::collect(&self.node, &*snapshot()?, reads, last)))
     }
 
     /// The same of a past second.
     pub(super) fn past_matrix(
         &self,
         reads: &Reads,
-        snapshot: impl FnOnce() -> Option<Arc<Snapshot>>,
+        snapshot: &dyn Fn() -> Option<Arc<Snapshot>>,
         recollection: &Recollection,
         seconds: u64,
     ) -> Option<Arc<Matrix>> {
-        self.past.get(past::cell_of(recollection, seconds), |last| {
+        self.past.get(past::cell_of(recollection, seconds), &mut |last| {
             drop(last);
             Some(past::collect(&self.node, &*snapshot()?, reads, recollection, seconds))
         })
@@ -86,9 +87,9 @@ impl Collector {
     pub(super) fn day(
         &self,
         reads: &Reads,
-        remembered: impl FnOnce() -> Option<(Arc<Snapshot>, Arc<Recollection>)>,
+        remembered: &dyn Fn() -> Option<(Arc<Snapshot>, Arc<Recollection>)>,
     ) -> Option<Arc<Day>> {
-        self.day.get(0, |last| {
+        self.day.get(0, &mut |last| {
             drop(last);
             let (snapshot, recollection) = remembered()?;
             Some(day::collect(&self.node, &snapshot, reads, &recollection))

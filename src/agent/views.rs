@@ -98,7 +98,7 @@ impl Views for AgentViews {
     }
 
     fn matrix(&self) -> Option<Arc<Matrix>> {
-        self.shared.collector.matrix(&self.shared.survey.reads, || self.snapshot())
+        self.shared.collector.matrix(&self.shared.survey.reads, &|| self.snapshot())
     }
 
     fn recollection(&self) -> Option<Arc<Recollection>> {
@@ -107,12 +107,12 @@ impl Views for AgentViews {
 
     fn past_matrix(&self, recollection: &Recollection, seconds: u64) -> Option<Arc<Matrix>> {
         let (collector, reads) = (&self.shared.collector, &self.shared.survey.reads);
-        collector.past_matrix(reads, || self.snapshot(), recollection, seconds)
+        collector.past_matrix(reads, &|| self.snapshot(), recollection, seconds)
     }
 
     fn day(&self) -> Option<Arc<Day>> {
         let remembered = || Some((self.snapshot()?, self.recollection()?));
-        self.shared.collector.day(&self.shared.survey.reads, remembered)
+        self.shared.collector.day(&self.shared.survey.reads, &remembered)
     }
 
     fn survey(&self) -> Vec<u8> {

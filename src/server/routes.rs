@@ -206,7 +206,7 @@ fn document(route: &Route, gzip: bool, views: &dyn Views) -> Result<Content, Ref
         Route::RowOf(peer) => {
             let path = wire::ROW_PATH.to_owned();
             let ask = Ask { path, max_bytes: MAX_ROW, is_for_another: true };
-            passed_on(views, peer, ask, |row| read_row(peer, row).is_ok()).map(short)
+            passed_on(views, peer, ask, &|row| read_row(peer, row).is_ok()).map(short)
         }
         Route::Pair(source, target) => {
             let snapshot = snapshot()?;
@@ -231,7 +231,7 @@ fn passed_on(
     views: &dyn Views,
     peer: &NodeName,
     ask: Ask,
-    is_valid: impl Fn(&[u8]) -> bool,
+    is_valid: &dyn Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, Refusal> {
     let snapshot = views.snapshot().ok_or(UNRESPONSIVE)?;
     match views.fetch(&snapshot, peer, ask) {

@@ -70,9 +70,10 @@ fn large(node: &str, mut stream: TcpStream) -> std::io::Result<()> {
 /// Faults with more times and runs than there can be.
 fn runs(node: &str, stream: TcpStream) -> std::io::Result<()> {
     let times = vec!["[1,300,0]"; 4000].join(",");
-    let runs = vec!["[0,65535,255,9,9]"; 3000].join(",");
-    let peers = format!(r#"[{{"node":"me","runs":[{runs}]}}]"#);
-    send(node, stream, &past_row(node, &format!(r#""times":[{times}],"peers":{peers}"#)))
+    let runs: Vec<String> = (0..3000).map(|first| format!("[0,{first},1,9,1,9]")).collect();
+    let runs = runs.join(",");
+    let faults = format!(r#""nodes":["me"],"times":[{times}],"runs":[{runs}],"left_out":0"#);
+    send(node, stream, &past_row(node, &faults))
 }
 
 /// A peer, its behaviour, and the errors in place of its row and of its faults; `None` for a row.

@@ -43,7 +43,7 @@ impl<T> Cached<T> {
     pub(super) fn get(
         &self,
         key: u64,
-        collect: impl FnOnce(Option<Finished<T>>) -> Option<T>,
+        collect: &mut dyn FnMut(Option<Finished<T>>) -> Option<T>,
     ) -> Option<Arc<T>> {
         let mut state = self.lock();
         let mut waited = false;
@@ -88,8 +88,8 @@ mod tests {
     #[test]
     fn a_result_is_cached_until_it_expires() {
         let cached = Cached::default();
-        let first = cached.get(7, |last| last.is_none().then_some("first")).unwrap();
-        let again = cached.get(7, |_| panic!("cached")).unwrap();
+        let first = cached.get(7, &mut |last| last.is_none().then_some("first")).unwrap();
+        let again = cached.get(7, &mut |_| panic!("cached")).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         let weak = Arc::downgrade(&first);
         drop((first, again));
@@ -100,23 +100,25 @@ mod tests {
         assert!(weak.upgrade().is_some());
         cached.expire(now + long, long);
         assert!(weak.upgrade().is_none(), "freed");
-        assert!(cached.get(7, |last| last.is_none().then_some("second")).is_some());
+        assert!(cached.get(7, &mut |last| last.is_none().then_some("second")).is_some());
     }
 
     #[test]
     fn one_result_is_held_and_none_of_another_key_is_served() {
         let cached = Cached::default();
-        let weak = Arc::downgrade(&cached.get(1, |_| Some("one")).unwrap());
-        let two = cached.get(2, |last| {
+        let weak = Arc::downgrade(&cached.get(1, &mut |_| Some("one")).unwrap());
+        let two = cached.get(2, &mut |last| {
             assert_eq!(last.map(|(_, last)| *last), Some("one"), "its parts can be used");
             assert!(weak.upgrade().is_none(), "never two");
             Some("two")
         });
         assert_eq!(two.as_deref(), Some(&"two"));
-        assert_eq!(cached.get(1, |_| Some("one again")).as_deref(), Some(&"one again"));
+        assert_eq!(cached.get(1, &mut |_| Some("one again")).as_deref(), Some(&"one again"));
         // One without a result has no older one either.
-        assert!(cached.get(2, |_| None).is_none());
-        assert!(cached.get(2, |last| Some(if last.is_some() { "old" } else { "new" })).is_some());
+        assert!(cached.get(2, &mut |_| None).is_none());
+        assert!(
+            cached.get(2, &mut |last| Some(if last.is_some() { "old" } else { "new" })).is_some()
+        );
     }
 
     #[test]
@@ -125,7 +127,7 @@ mod tests {
             let [leaders, late] = [AtomicUsize::new(0), AtomicUsize::new(0)];
             let (cached, late) = (&Cached::default(), &late);
             let began = std::sync::Barrier::new(2);
-            let leader = |_| {
+            let mut leader = |_| {
                 leaders.fetch_add(1, Ordering::Relaxed);
                 began.wait();
                 // Long enough for the others to arrive; a later one finds the result cached.
@@ -133,15 +135,15 @@ mod tests {
                 succeeds.then_some("of the leader")
             };
             let results = std::thread::scope(|scope| {
-                let leader = scope.spawn(|| cached.get(1, leader));
+                let leader = scope.spawn(|| cached.get(1, &mut leader));
                 began.wait();
-                let waiter = move |_| {
+                let waiter = move |_: Option<Finished<&str>>| {
                     // After a leader without a result, or of another key.
                     late.fetch_add(1, Ordering::Relaxed);
                     (key == 2).then_some("of a waiter")
                 };
                 let waiters: Vec<_> =
-                    (0..8).map(|_| scope.spawn(move || cached.get(key, waiter))).collect();
+                    (0..8).map(|_| scope.spawn(move || cached.get(key, &mut { waiter }))).collect();
                 let waiters = waiters.into_iter().map(|waiter| waiter.join().unwrap());
                 waiters.chain([leader.join().unwrap()]).collect::<Vec<_>>()
             });

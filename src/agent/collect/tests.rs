@@ -194,13 +194,13 @@ fn an_unknown_peer_is_not_asked() {
 fn a_past_matrix_is_cached_for_all_seconds_of_its_cell_and_none_is_kept() {
     let (collector, recollection) = (Collector::new(name("own")), remembering(&["a"], 1200, 300));
     let collected = |second| {
-        let mut new = false;
+        let new = std::cell::Cell::new(false);
         let taken = || {
-            new = true;
+            new.set(true);
             snapshot()
         };
-        let matrix = collector.past_matrix(&Reads::default(), taken, &recollection, second);
-        (matrix.unwrap(), new)
+        let matrix = collector.past_matrix(&Reads::default(), &taken, &recollection, second);
+        (matrix.unwrap(), new.get())
     };
     let (first, new) = collected(1234);
     assert!(new && first.at() == 1_200_000);
@@ -213,10 +213,10 @@ fn a_past_matrix_is_cached_for_all_seconds_of_its_cell_and_none_is_kept() {
     assert!(weak.upgrade().is_none(), "one at a time");
     let weak = Arc::downgrade(&other);
     drop(other);
-    let live = collector.matrix(&Reads::default(), snapshot).unwrap();
+    let live = collector.matrix(&Reads::default(), &snapshot).unwrap();
     let remembered = || Some((snapshot()?, Arc::new(recollection.clone())));
-    let day = collector.day(&Reads::default(), remembered).unwrap();
-    let again = collector.day(&Reads::default(), || panic!("cached")).unwrap();
+    let day = collector.day(&Reads::default(), &remembered).unwrap();
+    let again = collector.day(&Reads::default(), &|| panic!("cached")).unwrap();
     assert!(Arc::ptr_eq(&day, &again));
     let (weak_live, weak_day) = (Arc::downgrade(&live), Arc::downgrade(&day));
     drop((live, day, again));

@@ -68,12 +68,12 @@ pub(super) fn document(
             let path = format!("{}/{at}", wire::PAST_ROW_PATH);
             let ask = Ask { path, max_bytes: MAX_ROW, is_for_another: true };
             let is_valid = |row: &[u8]| read_row(peer, row).is_ok_and(|row| is_row_of(&row, *at));
-            passed_on(views, peer, ask, is_valid).map(short)
+            passed_on(views, peer, ask, &is_valid).map(short)
         }
         Route::FaultsOf(peer) => {
             let path = wire::FAULTS_PATH.to_owned();
             let ask = Ask { path, max_bytes: MAX_FAULTS, is_for_another: true };
-            passed_on(views, peer, ask, |faults| read_faults(peer, faults).is_ok()).map(short)
+            passed_on(views, peer, ask, &|faults| read_faults(peer, faults).is_ok()).map(short)
         }
         Route::PastPair(source, target) => pair(views, source, target).map(short),
         _ => Err(NOT_FOUND.into()),
