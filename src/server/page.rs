@@ -19,12 +19,12 @@
 
 macro_rules! style_hash {
     () => {
-        "'sha256-HCGKJWWloH0DNIL7IAg2vyrfkrhg/9k4kbZgufj36KY='"
+        "'sha256-7AtxHLnPUMkKrL7vH58voNE8euteBagA0R7KEFw+uDg='"
     };
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-KfJoORSBugURyqy5tVvIYLxSsvDZ76wJxQ+xlCukMuI='"
+        "'sha256-i5YZJPTZsF7+RJzBaYH8XDwD+e2cH2aFloY9atfejsY='"
     };
 }
 

@@ -27,7 +27,7 @@ const few = (names) => names.slice(0, FEW).join(", ") + (names.length > FEW ? ` 
 
 // Makes a strip, a slider; `move` gets the moment that it is moved to.
 function strip(bars, move) {
-  attributes(bars, { class: "strip", tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": BINS });
+  attributes(bars, { class: "strip", tabindex: 0, role: "slider", "aria-valuemax": BINS });
   for (let k = 0; k < BINS; k++) element("i", "", bars);
   const go = (k) => move(begin(bars.end, Math.min(Math.max(k, 0), BINS)));
   const point = ({ clientX }) => {
@@ -45,9 +45,9 @@ function strip(bars, move) {
   });
 }
 
-// Draws the bins of a strip: the class, the mark, the ends of its parts in percent, the words. A mark stands where its kind begins.
+// Draws the bins of a strip: the class, the mark, the ends of its parts in percent, the words. A mark stands where its kind begins, if there is room; that of down takes it.
 function paint(bars, end, of) {
-  let last = null, at = -9, before = "";
+  let last = null, at = -9, shown = "";
   bars.end = end;
   [...bars.children].forEach((bar, k) => {
     const from = begin(end, k), [kind, mark, ends, text] = of(k) || ["gap", "", [], "not remembered"];
@@ -55,12 +55,12 @@ function paint(bars, end, of) {
     bar.title = `${when(from, from + STEP)}: ${text}`;
     bar.textContent = "";
     [0, 1, 2].forEach((n) => bar.style.setProperty(`--end${n}`, `${ends[n] || 0}%`));
-    if (mark && mark !== before && (k > at + 4 || mark === "×")) {
+    if (!mark) shown = "";
+    else if (mark !== shown && (k > at + 4 || (mark === "×" && last.textContent !== mark))) {
       if (k <= at + 4) last.textContent = "";
-      bar.textContent = mark;
+      bar.textContent = shown = mark;
       [last, at] = [bar, k];
     }
-    before = mark;
     bar.dataset.hour = /(00|06|12|18):00/.test(clock(from)) ? clock(from) : "";
   });
 }
