@@ -26,7 +26,7 @@ pub use faults::{Faults, MAX_RUNS, Run};
 pub use file::{FileError, MAX_HISTORY, decode, encode};
 pub use memory::History;
 pub use row::is_row_of;
-pub use span::{CellTime, Recollection, Span};
+pub use span::{CellTime, Cells, Recollection, Span};
 pub use word::Word;
 
 /// How long is remembered, in seconds.

@@ -165,7 +165,7 @@ mod tests {
         Recollection {
             taken: Moment::now(),
             names: Arc::new(vec![NodeName::new("b").ok()]),
-            spans: vec![Arc::new(Span { time, cells: Box::new([Cell::EMPTY]) })],
+            spans: vec![Span { time, cells: [Cell::EMPTY].into_iter().collect() }],
             changes: Vec::new(),
         }
     }

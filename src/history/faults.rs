@@ -165,7 +165,7 @@ mod tests {
         let span = |place: usize| {
             let from = 300 * (1 + u64::try_from(place).unwrap());
             let time = CellTime { from, seconds: 300, is_repeated: false };
-            Arc::new(Span { time, cells: (0..nodes).map(|node| of(place, node)).collect() })
+            Span { time, cells: (0..nodes).map(|node| of(place, node)).collect() }
         };
         let name = |node| NodeName::new(&format!("n{node:03}")).ok();
         let wall = UNIX_EPOCH + Duration::from_millis(86_400_250);

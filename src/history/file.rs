@@ -94,9 +94,9 @@ pub fn encode(own: &NodeName, recollection: &Recollection, out: &mut dyn Write) 
 }
 
 /// The newest spans that fit into a file.
-fn newest(spans: &[Arc<Span>]) -> &[Arc<Span>] {
+fn newest(spans: &[Span]) -> &[Span] {
     let mut cells = 0;
-    let fits = |span: &&Arc<Span>| {
+    let fits = |span: &&Span| {
         cells += span.cells.len();
         cells <= MOST_CELLS
     };
@@ -188,7 +188,7 @@ impl Source<'_> {
         let mut spans = self.list(MAX_SPANS, |source| {
             let span = source.span(left)?;
             left -= span.cells.len();
-            Some(Arc::new(span))
+            Some(span)
         })?;
         let latest = unix_millis(now.wall).saturating_add(MAX_AHEAD) / 1000;
         spans.retain(|span| span.time.from <= latest);

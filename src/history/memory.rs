@@ -4,19 +4,20 @@
 //! up when paths are forgotten, at the end of a cell: then it is known which peers are still there, and whether all
 //! of them have room.
 
+#[cfg(test)]
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::clock::{CellClock, End, MAX_SLEW};
 use super::open::OpenCell;
 use super::{
-    CellTime, DAY, MAX_CELLS, MAX_CHANGES, MAX_PATHS, MAX_SPANS, Recollection, Span, VerdictChange,
-    WIDTHS, Word, merge,
+    Cell, CellTime, Cells, DAY, MAX_CELLS, MAX_CHANGES, MAX_PATHS, MAX_SPANS, Recollection, Span,
+    VerdictChange, WIDTHS, Word, merge,
 };
 use crate::matrix::unix_millis;
 use crate::name::NodeName;
-use crate::sort::{sort, sort_by};
 use crate::state::{Moment, PeerRecord, Verdict};
 
 /// The memory of the agent's loop.
@@ -29,6 +30,8 @@ pub struct History {
     /// By the number of the path.
     open: Vec<OpenCell>,
     clock: CellClock,
+    /// When the memory began.
+    began: Instant,
     /// Place of their length in [`WIDTHS`].
     width: usize,
     /// Oldest first.
@@ -36,12 +39,16 @@ pub struct History {
     changes: VecDeque<VerdictChange>,
 }
 
-/// A span that is closed, and when it ended.
+/// A span that is closed.
 #[derive(Debug)]
 struct Closed {
-    span: Arc<Span>,
-    ended: Instant,
+    span: Span,
+    /// When it ended, in seconds since the memory began: what was remembered before it has negative ones.
+    ended: i32,
 }
+
+/// Most cells of one block: 4 KB. What is older than a day holds at most one of them.
+const BLOCK: usize = 800;
 
 const _: () = assert!(MAX_PATHS <= u16::MAX as usize);
 
@@ -54,6 +61,7 @@ impl History {
             order: Vec::new(),
             open: Vec::new(),
             clock: CellClock::new(now, WIDTHS[0].0),
+            began: now.instant,
             width: 0,
             spans: Vec::new(),
             changes: VecDeque::new(),
@@ -73,18 +81,22 @@ impl History {
             if index == last {
                 // It was still open.
                 let passed = u32::try_from(saved.saturating_sub(time.from)).unwrap_or(u32::MAX);
-                time.seconds = time.seconds.min(passed.max(1));
+                time.seconds = time.seconds.min(passed);
             }
             let age = now_second.saturating_sub(time.to());
-            if age < DAY {
-                let ended = now.instant.checked_sub(Duration::from_secs(age));
-                let span = if time == span.time { span } else { with_time(&span, time) };
-                self.spans.push(Closed { span, ended: ended.unwrap_or(now.instant) });
+            // One that had just begun would overlap the next.
+            if age < DAY && time.seconds > 0 {
+                let ended = -i32::try_from(age).unwrap_or_default();
+                self.spans.push(Closed { span: Span { time, ..span }, ended });
             }
         }
         self.names = before.names;
+        for (number, name) in (0..).zip(self.names.iter()).take(MAX_PATHS) {
+            let place = self.order.partition_point(|other| self.name(*other) < name.as_ref());
+            self.order.insert(place, number);
+        }
         self.changes = before.changes.into();
-        self.keep_paths(|_| true);
+        self.keep_paths(&vec![false; self.names.len()]);
         self.width = width_for(self.names.len());
         self.merge_spans(self.seconds());
         self.make_room(now.instant);
@@ -109,8 +121,8 @@ impl History {
         let known = self.changes.iter().rev().find(|change| change.node == *node);
         let is_known = match known {
             Some(known) => (known.verdict, known.detail) == (verdict, detail),
-            // A mesh that starts has no changes.
-            None => (from, verdict) == (Verdict::Unknown, Verdict::Up),
+            // A mesh that starts has no changes, and one that was long ago is not made again.
+            None => from == verdict || (from, verdict) == (Verdict::Unknown, Verdict::Up),
         };
         if is_known {
             return;
@@ -137,7 +149,7 @@ impl History {
             span.time = self.repeated(CellTime { seconds, ..span.time });
         }
         self.spans.reserve_exact(1);
-        self.spans.push(Closed { span: Arc::new(span), ended: now.instant });
+        self.spans.push(Closed { span, ended: self.since_begin(now.instant) });
         self.open.iter_mut().for_each(|cell| *cell = cell.next());
         self.make_room(now.instant);
         self.clock = match end {
@@ -157,8 +169,8 @@ impl History {
         };
         let mut spans = Vec::with_capacity(self.spans.len() + 1);
         let past = self.spans.iter().filter(|closed| is_past(closed.span.time));
-        spans.extend(past.map(|closed| Arc::clone(&closed.span)));
-        spans.push(Arc::new(self.open_span()));
+        spans.extend(past.map(|closed| closed.span.clone()));
+        spans.push(self.open_span());
         Recollection {
             taken: now,
             names: Arc::clone(&self.names),
@@ -189,11 +201,18 @@ impl History {
         CellTime { is_repeated, ..time }
     }
 
+    fn since_begin(&self, now: Instant) -> i32 {
+        i32::try_from(now.saturating_duration_since(self.began).as_secs()).unwrap_or(i32::MAX)
+    }
+
+    fn name(&self, number: u16) -> Option<&NodeName> {
+        self.names.get(usize::from(number)).and_then(Option::as_ref)
+    }
+
     /// The open cell of a peer, which gets a number if it has none; `None` if there is no room.
     fn cell(&mut self, record: &PeerRecord) -> Option<&mut OpenCell> {
         let node = &record.peer.node;
-        let name = |number: &u16| self.names.get(usize::from(*number)).and_then(Option::as_ref);
-        let place = self.order.binary_search_by(|number| name(number).cmp(&Some(node)));
+        let place = self.order.binary_search_by(|number| self.name(*number).cmp(&Some(node)));
         let number = match place {
             Ok(place) => usize::from(*self.order.get(place)?),
             Err(_) if self.open.len() >= MAX_PATHS => return None,
@@ -214,8 +233,8 @@ impl History {
 
     /// Forgets what is older than a day, and what has no room.
     fn make_room(&mut self, now: Instant) {
-        let day = Duration::from_secs(DAY);
-        self.spans.retain(|closed| now.saturating_duration_since(closed.ended) < day);
+        let now = self.since_begin(now);
+        self.spans.retain(|closed| i64::from(now) - i64::from(closed.ended) < DAY.cast_signed());
         self.forget_paths();
         let mut cells: usize = self.spans.iter().map(|closed| closed.span.cells.len()).sum();
         let mut spans = self.spans.len();
@@ -227,51 +246,89 @@ impl History {
         });
         let oldest = oldest.count();
         self.spans.drain(..oldest);
+        self.fill_blocks();
     }
 
     /// Forgets the paths of which nothing is remembered, and of those whose peers are gone so many as have no room,
     /// those gone longest first. Chooses the length of the cells.
     fn forget_paths(&mut self) {
-        // Those that are gone, each with the last span that has a cell of it.
-        let last = |path| self.spans.iter().rposition(|closed| !closed.span.cell(path).is_empty());
+        // Those that are gone, each with the number of spans up to its last cell.
+        let last = |path| {
+            let last = self.spans.iter().rposition(|closed| !closed.span.cell(path).is_empty());
+            last.map_or(0, |last| last + 1)
+        };
         let gone = self.open.iter().enumerate().filter(|(_, cell)| cell.is_empty());
         let mut gone: Vec<_> = gone.map(|(path, _)| (last(path), path)).collect();
-        sort(&mut gone);
         let there = self.open.len() - gone.len();
-        let forgotten = gone.iter().take_while(|(last, _)| last.is_none()).count();
-        let all = self.open.len() - forgotten;
+        let mut leaving = vec![false; self.open.len()];
+        let mut leave = |path: usize| leaving.get_mut(path).into_iter().for_each(|one| *one = true);
+        gone.retain(|(last, path)| {
+            if *last == 0 {
+                leave(*path);
+            }
+            *last > 0
+        });
         let before = self.width;
-        self.width = width_for(there).max(width_for(all).min(before));
+        self.width = width_for(there).max(width_for(there + gone.len()).min(before));
         if self.width > before {
             self.merge_spans(self.seconds());
         }
-        let excess = forgotten + all.saturating_sub(self.room());
-        let mut leaving: Vec<_> = gone.into_iter().take(excess).map(|(_, path)| path).collect();
-        if !leaving.is_empty() {
-            sort(&mut leaving);
-            self.keep_paths(|path| leaving.binary_search(&path).is_err());
+        while there + gone.len() > self.room() {
+            let first = (0..gone.len()).min_by_key(|place| gone.get(*place));
+            let Some(first) = first else { break };
+            leave(gone.swap_remove(first).1);
+        }
+        if leaving.contains(&true) {
+            self.keep_paths(&leaving);
         }
     }
 
-    /// Keeps these paths, in their order, and gives them new numbers.
-    fn keep_paths(&mut self, is_kept: impl Fn(usize) -> bool) {
-        let known = self.names.iter().enumerate().take(MAX_PATHS);
-        let known = known.filter(|(path, name)| name.is_some() && is_kept(*path));
+    /// Gives all paths but those that are leaving new numbers, in their order.
+    fn keep_paths(&mut self, leaving: &[bool]) {
+        let known = self.names.iter().zip(leaving).enumerate().take(MAX_PATHS);
+        let known = known.filter(|(_, (name, is_leaving))| name.is_some() && !**is_leaving);
         let kept: Vec<usize> = known.map(|(path, _)| path).collect();
-        let name = |path: &usize| self.names.get(*path).cloned().flatten();
-        let names: Vec<_> = kept.iter().map(name).collect();
         let open = kept.iter().map(|path| self.open.get(*path).copied());
         self.open = open.map(|cell| cell.unwrap_or(OpenCell::EMPTY)).collect();
-        for closed in &mut self.spans {
-            let span = &closed.span;
+        for Closed { span, .. } in &mut self.spans {
             let size = kept.partition_point(|path| *path < span.cells.len());
-            let cells = kept.iter().take(size).map(|path| span.cell(*path)).collect();
-            closed.span = Arc::new(Span { time: span.time, cells });
+            span.cells = kept.iter().take(size).map(|path| span.cell(*path)).collect();
         }
-        self.order = (0..u16::try_from(names.len()).unwrap_or(u16::MAX)).collect();
-        let name = |number: &u16| names.get(usize::from(*number));
-        sort_by(&mut self.order, |one, other| name(one).cmp(&name(other)));
-        self.names = Arc::new(names);
+        let number = |path: &u16| kept.binary_search(&usize::from(*path)).ok();
+        let order = self.order.iter().filter_map(|path| u16::try_from(number(path)?).ok());
+        self.order = order.collect();
+        let name = |path: &usize| self.names.get(*path).cloned().flatten();
+        self.names = Arc::new(kept.iter().map(name).collect());
+    }
+
+    /// Moves the cells of spans that follow each other into common blocks.
+    fn fill_blocks(&mut self) {
+        let (mut first, mut cells) = (0, 0);
+        for index in 0..self.spans.len() {
+            let Some(Closed { span, .. }) = self.spans.get(index) else { return };
+            let (is_all, len) = (span.cells.is_all(), span.cells.len());
+            if is_all && cells + len <= BLOCK {
+                cells += len;
+                continue;
+            }
+            // What is shared already ends a group that is not full, too.
+            self.fill_block(first, index);
+            (first, cells) = if is_all { (index, len) } else { (index + 1, 0) };
+        }
+    }
+
+    fn fill_block(&mut self, first: usize, end: usize) {
+        let Some(spans) = self.spans.get_mut(first..end).filter(|spans| spans.len() > 1) else {
+            return;
+        };
+        let cells = spans.iter().flat_map(|closed| closed.span.cells.iter());
+        let block: Arc<[Cell]> = cells.copied().collect();
+        let mut start = 0;
+        for Closed { span, .. } in spans {
+            let len = span.cells.len();
+            span.cells = Cells::part(&block, start, len);
+            start += len;
+        }
     }
 
     /// Makes one span of those that are within one multiple of `width` seconds.
@@ -282,10 +339,10 @@ impl History {
         let merged = groups.filter_map(|group| {
             let ended = group.last()?.ended;
             let span = match group {
-                [one] => Arc::clone(&one.span),
+                [one] => one.span.clone(),
                 several => {
-                    let several: Vec<&Span> = several.iter().map(|one| &*one.span).collect();
-                    Arc::new(merge::merged(&several)?)
+                    let several: Vec<&Span> = several.iter().map(|one| &one.span).collect();
+                    merge::merged(&several)?
                 }
             };
             Some(Closed { span, ended })
@@ -299,27 +356,24 @@ fn width_for(paths: usize) -> usize {
     WIDTHS.iter().position(|(_, most)| paths <= *most).unwrap_or(WIDTHS.len() - 1)
 }
 
-fn with_time(span: &Span, time: CellTime) -> Arc<Span> {
-    Arc::new(Span { time, cells: span.cells.clone() })
-}
-
 #[cfg(test)]
 impl History {
     /// The closed spans, those of the future included.
-    pub(super) fn closed(&self) -> Vec<Arc<Span>> {
-        self.spans.iter().map(|closed| Arc::clone(&closed.span)).collect()
+    pub(super) fn closed(&self) -> Vec<Span> {
+        self.spans.iter().map(|closed| closed.span.clone()).collect()
     }
 
-    /// Octets of the closed cells, and of all else but the names themselves, by their capacities.
+    /// Octets of the blocks of closed cells with their counters, and of all else but the names themselves, by their
+    /// capacities.
     pub(super) fn octets(&self) -> (usize, usize) {
-        let cells: usize = self.spans.iter().map(|closed| size_of_val(&*closed.span.cells)).sum();
-        // An Arc has two counters.
-        let span = size_of::<Closed>() + size_of::<Span>() + 2 * size_of::<usize>();
-        let beside = self.spans.capacity() * span
+        let blocks: BTreeMap<_, _> =
+            self.spans.iter().map(|closed| closed.span.cells.block()).collect();
+        let blocks = blocks.values().map(|octets| octets + 2 * size_of::<usize>()).sum();
+        let beside = self.spans.capacity() * size_of::<Closed>()
             + self.names.capacity() * size_of::<Option<NodeName>>()
             + self.order.capacity() * size_of::<u16>()
             + self.open.capacity() * size_of::<OpenCell>()
             + self.changes.capacity() * size_of::<VerdictChange>();
-        (cells, beside)
+        (blocks, beside)
     }
 }

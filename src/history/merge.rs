@@ -1,10 +1,8 @@
 //! Makes one cell of several, where paths are too many for short ones.
 
-use std::time::Duration;
-
-use super::open::Gravest;
+use super::open::{Gravest, Median};
+use super::scale::time_code;
 use super::{Cell, CellTime, Span, Summary};
-use crate::sort::sort;
 
 /// Spans whose gap is longer stay apart: a container restarts faster.
 const MAX_GAP: u64 = 60;
@@ -25,18 +23,14 @@ pub(super) fn merged(spans: &[&Span]) -> Option<Span> {
     let seconds = u32::try_from(last.time.to().saturating_sub(first.time.from));
     let time = CellTime { seconds: seconds.unwrap_or(u32::MAX), ..first.time };
     let paths = spans.iter().map(|span| span.cells.len()).max()?;
-    let mut times = Vec::with_capacity(spans.len());
-    let mut cell = |path| {
-        times.clear();
-        one(spans.iter().filter_map(|span| span.cell(path).summary()), &mut times)
-    };
-    Some(Span { time, cells: (0..paths).map(&mut cell).collect() })
+    let cell = |path| one(spans.iter().filter_map(|span| span.cell(path).summary()));
+    Some(Span { time, cells: (0..paths).map(cell).collect() })
 }
 
 /// One cell of these: the sums, the longest time, the gravest word, and the median of the medians by their successes.
-fn one(summaries: impl Iterator<Item = Summary>, medians: &mut Vec<(Duration, u32)>) -> Cell {
+fn one(summaries: impl Iterator<Item = Summary>) -> Cell {
     let (mut probes, mut failures, mut retransmits, mut worst) = (0_u32, 0_u32, 0_u32, None);
-    let mut gravest = Gravest::NONE;
+    let (mut gravest, mut median) = (Gravest::NONE, Median::default());
     for cell in summaries {
         probes = probes.saturating_add(cell.probes);
         failures = failures.saturating_add(cell.failures);
@@ -45,17 +39,11 @@ fn one(summaries: impl Iterator<Item = Summary>, medians: &mut Vec<(Duration, u3
         // A cell without probes has a word as well.
         let votes = u16::try_from(cell.probes).unwrap_or(u16::MAX).max(1);
         gravest.add(cell.word.octet(), cell.word.rank(), votes);
-        let successes = cell.probes.saturating_sub(cell.failures).max(1);
-        medians.extend(cell.median.map(|median| (median, successes)));
+        if cell.median.is_some() {
+            let successes = cell.probes.saturating_sub(cell.failures).max(1);
+            median.add(time_code(cell.median), successes);
+        }
     }
     let Some(word) = gravest.word() else { return Cell::EMPTY };
-    sort(medians);
-    let all: u32 = medians.iter().map(|(_, successes)| successes).sum();
-    let mut before = 0;
-    let median = medians.iter().find(|(_, successes)| {
-        before += successes;
-        before * 2 >= all
-    });
-    let median = median.map(|(median, _)| *median);
-    Cell::new(Summary { word, probes, failures, retransmits, median, worst })
+    Cell::new(Summary { word, probes, failures, retransmits, median: median.time(), worst })
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::scale::{self, time_code};
+use super::scale::{self, TIME_CODES, time_code};
 use super::{Cell, Summary, Word};
-use crate::sort::sort;
 
 /// Times that are stored for the median: as many as an interval of 8 s leaves in 5 minutes. Of more, every second
 /// one stays, then every fourth.
@@ -106,19 +105,44 @@ impl OpenCell {
     /// Packs it.
     pub(super) fn cell(&self) -> Cell {
         let Some(word) = Word::from_octet(self.gravest.octet) else { return Cell::EMPTY };
-        let mut times = self.times;
-        let times = times.get_mut(..self.stored.into()).unwrap_or_default();
-        sort(times);
-        // Of an even number of times, the lower middle, as everywhere.
-        let median = times.get(times.len().saturating_sub(1) / 2).copied();
+        let mut median = Median::default();
+        self.times.iter().take(self.stored.into()).for_each(|code| median.add(*code, 1));
         Cell::new(Summary {
             word,
             probes: self.probes,
             failures: self.failures,
             retransmits: self.retransmits,
-            median: median.and_then(scale::time),
+            median: median.time(),
             worst: scale::time(self.worst),
         })
+    }
+}
+
+/// The median of codes of times, each with its weight.
+pub(super) struct Median([u32; TIME_CODES]);
+
+impl Default for Median {
+    fn default() -> Self {
+        Self([0; TIME_CODES])
+    }
+}
+
+impl Median {
+    pub(super) fn add(&mut self, code: u8, weight: u32) {
+        if let Some(sum) = self.0.get_mut(usize::from(code)) {
+            *sum = sum.saturating_add(weight);
+        }
+    }
+
+    /// Of an even number, the lower middle, as everywhere.
+    pub(super) fn time(&self) -> Option<Duration> {
+        let half = self.0.iter().fold(0, |sum: u32, one| sum.saturating_add(*one)).div_ceil(2);
+        let mut sum: u32 = 0;
+        let middle = (0_u8..).zip(self.0).find(|(_, weight)| {
+            sum = sum.saturating_add(*weight);
+            half > 0 && sum >= half
+        });
+        scale::time(middle?.0)
     }
 }
 

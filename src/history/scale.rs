@@ -14,6 +14,8 @@ pub(super) const FAILURES: Scale<63> = Scale::new(0, 40, 135);
 pub(super) const RETRANSMITS: Scale<31> = Scale::new(0, 19, 200);
 /// Times in 7 bits, in microseconds, from 50 µs to 11 s in steps of 10.3 %; code 0 stands for none.
 const MICROSECONDS: Scale<127> = Scale::new(50, 50, 0);
+/// Number of codes of times, the one for none included.
+pub(super) const TIME_CODES: usize = 128;
 
 impl<const CODES: usize> Scale<CODES> {
     /// From `first` on, in steps of 1 up to `exact`, then of `percent` of the number before; 0 stands for

@@ -1,5 +1,7 @@
 //! Times of the cells, and what is remembered of them.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::{Cell, VerdictChange};
@@ -37,7 +39,7 @@ pub struct Span {
     /// When.
     pub time: CellTime,
     /// By the number of the path; beyond the end, nothing is known.
-    pub cells: Box<[Cell]>,
+    pub cells: Cells,
 }
 
 impl Span {
@@ -45,6 +47,68 @@ impl Span {
     #[must_use]
     pub fn cell(&self, path: usize) -> Cell {
         self.cells.get(path).copied().unwrap_or(Cell::EMPTY)
+    }
+}
+
+/// The cells of one time: a part of a block, so that a day of few paths is no heap of small pieces. Clones share it.
+#[derive(Clone)]
+pub struct Cells {
+    block: Arc<[Cell]>,
+    start: u32,
+    end: u32,
+}
+
+impl Cells {
+    /// Whether they are all of their block.
+    pub(super) fn is_all(&self) -> bool {
+        self.len() == self.block.len()
+    }
+
+    /// Where their block is, and its size in octets.
+    #[cfg(test)]
+    pub(super) fn block(&self) -> (*const Cell, usize) {
+        (self.block.as_ptr(), size_of_val(&*self.block))
+    }
+
+    /// The cells of this block from `start` on.
+    pub(super) fn part(block: &Arc<[Cell]>, start: usize, len: usize) -> Self {
+        let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Self { block: Arc::clone(block), start: number(start), end: number(start + len) }
+    }
+}
+
+impl Deref for Cells {
+    type Target = [Cell];
+
+    fn deref(&self) -> &[Cell] {
+        self.block.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+impl From<Arc<[Cell]>> for Cells {
+    fn from(block: Arc<[Cell]>) -> Self {
+        let end = u32::try_from(block.len()).unwrap_or(u32::MAX);
+        Self { block, start: 0, end }
+    }
+}
+
+impl FromIterator<Cell> for Cells {
+    fn from_iter<T: IntoIterator<Item = Cell>>(cells: T) -> Self {
+        Self::from(cells.into_iter().collect::<Arc<[Cell]>>())
+    }
+}
+
+impl PartialEq for Cells {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Cells {}
+
+impl fmt::Debug for Cells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -56,7 +120,7 @@ pub struct Recollection {
     /// The node of each path, by its number; `None` of a number that is free.
     pub names: Arc<Vec<Option<NodeName>>>,
     /// In the order in which they were; the last one is still open, and has the length that it will have.
-    pub spans: Vec<Arc<Span>>,
+    pub spans: Vec<Span>,
     /// The last changes of verdict, oldest first.
     pub changes: Vec<VerdictChange>,
 }
@@ -71,7 +135,7 @@ impl Recollection {
     /// The last cell that covers this second.
     #[must_use]
     pub fn at(&self, unix_seconds: u64) -> Option<&Span> {
-        self.spans.iter().rfind(|span| span.time.contains(unix_seconds)).map(AsRef::as_ref)
+        self.spans.iter().rfind(|span| span.time.contains(unix_seconds))
     }
 
     /// The number of a path.

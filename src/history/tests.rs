@@ -245,7 +245,7 @@ impl Mesh {
     fn cells(&self, number: u16) -> Vec<Option<Summary>> {
         let all = self.recollect();
         let path = all.path(&name(number));
-        let cell = |span: &Arc<Span>| path.and_then(|path| span.cell(path).summary());
+        let cell = |span: &Span| path.and_then(|path| span.cell(path).summary());
         all.spans.iter().map(cell).collect()
     }
 }

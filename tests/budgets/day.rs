@@ -35,7 +35,7 @@ pub(crate) fn write(state: &Path, own: &str, peers: &[String]) {
             seconds: *seconds,
             is_repeated: false,
         };
-        Arc::new(Span { time, cells: (0_u32..).zip(peers).map(|(path, _)| cell(path)).collect() })
+        Span { time, cells: (0_u32..).zip(peers).map(|(path, _)| cell(path)).collect() }
     };
     let change = |number: usize| VerdictChange {
         at: now * 1000,

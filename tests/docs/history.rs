@@ -53,7 +53,7 @@ fn recollection() -> Recollection {
     ];
     let spans = (FROM..).step_by(300).zip(cells).map(|(from, cells)| {
         let time = CellTime { from, seconds: 300, is_repeated: false };
-        Arc::new(Span { time, cells: cells.into() })
+        Span { time, cells: cells.into_iter().collect() }
     });
     let at = 1_767_225_365_665;
     Recollection {

@@ -120,7 +120,7 @@ fn file_of(node: &str, ahead: Duration) -> Vec<u8> {
     let recollection = Recollection {
         taken: Moment { wall, ..Moment::now() },
         names: vec![Some(name("none"))].into(),
-        spans: vec![Span { time, cells: Box::default() }.into()],
+        spans: vec![Span { time, cells: [].into_iter().collect() }],
         changes: Vec::new(),
     };
     let mut file = Vec::new();

@@ -64,7 +64,7 @@ impl Night {
         let span = |from: u64| {
             let time = CellTime { from, seconds: u32::try_from(BIN).unwrap(), is_repeated: false };
             let cells = peers.iter().map(|peer| self.cell(own, *peer, from)).collect();
-            Arc::new(Span { time, cells })
+            Span { time, cells }
         };
         // The host of fra-2 is off meanwhile.
         let is_running = |from: &u64| node != "fra-2" || !self.is_within(*from, DEAD);

@@ -45,7 +45,7 @@ pub(super) fn remembering(nodes: &[&str], from: u64, seconds: u32) -> Recollecti
     Recollection {
         taken: Moment::now(),
         names: Arc::new(nodes.iter().map(|node| Some(name(node))).collect()),
-        spans: vec![Arc::new(Span { time, cells })],
+        spans: vec![Span { time, cells }],
         changes: Vec::new(),
     }
 }

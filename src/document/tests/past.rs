@@ -30,7 +30,7 @@ fn remembered() -> Recollection {
     ];
     let span = |is_repeated, cells: Vec<_>| {
         let time = CellTime { from: FROM, seconds: 300, is_repeated };
-        Arc::new(Span { time, cells: cells.into() })
+        Span { time, cells: cells.into_iter().collect() }
     };
     Recollection {
         taken: Moment::now(),

@@ -26,7 +26,7 @@ fn recollection(
     let span = |place: usize| {
         let from = T0 + 300 * u64::try_from(place).unwrap();
         let time = CellTime { from, seconds: 300, is_repeated: place == 1 };
-        Arc::new(Span { time, cells: (0..peers.len()).map(|peer| cell(place, peer)).collect() })
+        Span { time, cells: (0..peers.len()).map(|peer| cell(place, peer)).collect() }
     };
     let wall = UNIX_EPOCH + Duration::from_millis(T0 * 1000 + 500);
     Arc::new(Recollection {

@@ -26,9 +26,7 @@ fn file_of(recollection: &Recollection) -> Vec<u8> {
 }
 
 /// All that a file holds.
-fn parts(
-    of: &Recollection,
-) -> (SystemTime, &Vec<Option<NodeName>>, &[Arc<Span>], &[VerdictChange]) {
+fn parts(of: &Recollection) -> (SystemTime, &Vec<Option<NodeName>>, &[Span], &[VerdictChange]) {
     (of.taken.wall, &of.names, &of.spans, &of.changes)
 }
 
@@ -43,7 +41,7 @@ fn full_day(paths: usize, times: usize, seconds: u32) -> Recollection {
         };
         let from = NOW - (times - number) as u64 * u64::from(seconds);
         let time = CellTime { from, seconds, is_repeated: false };
-        Arc::new(Span { time, cells: (0..paths).map(cell).collect() })
+        Span { time, cells: (0..paths).map(cell).collect() }
     };
     let change = |number: u64| VerdictChange {
         at: NOW * 1000 + number,
@@ -128,12 +126,10 @@ fn what_is_not_for_this_agent_is_refused_in_words() {
 fn the_time_of_the_file_is_kept_and_what_was_later_by_a_wrong_clock_is_left_out() {
     let mut day = full_day(2, 3, 300);
     let wrong = CellTime { from: NOW + 3600, seconds: 300, is_repeated: false };
-    let right = Span {
-        time: CellTime { is_repeated: true, ..day.spans[2].time },
-        ..(*day.spans[2]).clone()
-    };
-    day.spans.insert(1, Arc::new(Span { time: wrong, ..right.clone() }));
-    day.spans.push(Arc::new(right));
+    let right =
+        Span { time: CellTime { is_repeated: true, ..day.spans[2].time }, ..day.spans[2].clone() };
+    day.spans.insert(1, Span { time: wrong, ..right.clone() });
+    day.spans.push(right);
     let now = moment(NOW + 100);
     let read = decode(&name("a"), &file_of(&day), now).unwrap();
     assert_eq!((read.taken.wall, read.taken.instant), (day.taken.wall, now.instant));
@@ -240,11 +236,12 @@ fn any_cell() -> impl Strategy<Value = Cell> {
     any::<[u8; Cell::OCTETS]>().prop_map(|octets| Cell::from_octets(octets).unwrap_or(Cell::EMPTY))
 }
 
-fn any_span() -> impl Strategy<Value = Arc<Span>> {
+fn any_span() -> impl Strategy<Value = Span> {
     let time = (0..=NOW, 0..=86_400_u32, any::<bool>());
     let cells = prop::collection::vec(any_cell(), 0..30);
-    (time, cells).prop_map(|((from, seconds, is_repeated), cells)| {
-        Arc::new(Span { time: CellTime { from, seconds, is_repeated }, cells: cells.into() })
+    (time, cells).prop_map(|((from, seconds, is_repeated), cells)| Span {
+        time: CellTime { from, seconds, is_repeated },
+        cells: cells.into_iter().collect(),
     })
 }
 

@@ -6,8 +6,7 @@ use super::*;
 fn times(mesh: &Mesh) -> Vec<(i64, u32, bool)> {
     let spans = mesh.recollect().spans;
     let from_3 = |second: u64| i64::try_from(second).unwrap() - i64::try_from(BEGIN - 432).unwrap();
-    let time =
-        |span: &Arc<Span>| (from_3(span.time.from), span.time.seconds, span.time.is_repeated);
+    let time = |span: &Span| (from_3(span.time.from), span.time.seconds, span.time.is_repeated);
     spans.iter().map(time).collect()
 }
 

@@ -18,7 +18,7 @@ fn merge(cells: &[Option<Summary>]) -> Option<Summary> {
     let cell = |summary: &Option<Summary>| summary.map_or(Cell::EMPTY, Cell::new);
     let spans = cells.iter().enumerate().map(|(index, summary)| Span {
         time: time(index as u64 * 300, 300),
-        cells: [cell(summary)].into(),
+        cells: [cell(summary)].into_iter().collect(),
     });
     let spans: Vec<_> = spans.collect();
     let span = merged(&spans.iter().collect::<Vec<_>>()).unwrap();

@@ -78,7 +78,7 @@ impl Mesh {
             );
         }
         for (index, span) in spans.iter().enumerate() {
-            let overlaps = |other: &&Arc<Span>| {
+            let overlaps = |other: &&Span| {
                 other.time.from < span.time.to() && span.time.from < other.time.to()
             };
             let is_repeated = spans[..index].iter().any(|other| overlaps(&other));

@@ -163,7 +163,7 @@ impl Night {
         let span = |time: &CellTime| {
             let cells = peers.iter().map(|target| self.cell(source, target, time)).collect();
             let time = CellTime { from: time.from + ahead, ..*time };
-            Arc::new(Span { time, cells })
+            Span { time, cells }
         };
         Recollection {
             taken: Moment { instant: Instant::now(), wall: self.now() },
