@@ -168,31 +168,40 @@ fn a_full_disk_costs_one_line_and_no_probe_until_there_is_room() {
         return skip("needs root, for a small disk of its own");
     }
     let (dir, net) = (TempDir::new("history"), Net::new());
-    let state = dir.path().join("state");
-    std::fs::create_dir(&state).unwrap();
-    let (disk, program) = (state.display(), binary().display().to_string());
-    let script = dir.path().join("start");
-    let text = format!(
-        "#!/bin/sh\nexec unshare -m sh -c 'mount -t tmpfs -o size=64k none {disk}; \
-         head -c 1m /dev/zero > {disk}/filler; exec {program}'\n"
-    );
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut alone = Alone::start(&script, &state, SocketAddr::new(net.host(1), PORT));
-    wait_until(PATIENCE, "the failure is logged", || !alone.lines().is_empty());
-    let made = || alone.agent.metrics().sum("wylis_probes_total", &[]);
-    wait_until(PATIENCE, "probes go on", || made() >= 3.0);
-    let lines = alone.lines();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("WARN") && lines[0].contains("No space left"), "{lines:?}");
-    // As the agent sees it.
-    let inside = PathBuf::from(format!("/proc/{}/root{disk}", alone.agent.pid()));
-    assert!(!inside.join("history").exists() && !inside.join(".history.new").exists());
-    std::fs::remove_file(inside.join("filler")).unwrap();
-    alone.stop();
-    let lines = alone.lines();
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[1].contains("INFO") && lines[1].contains("works again"), "{lines:?}");
+    let start = |number: u8| {
+        let state = dir.path().join(format!("state-{number}"));
+        std::fs::create_dir(&state).unwrap();
+        let (disk, program) = (state.display(), binary().display().to_string());
+        let script = dir.path().join(format!("start-{number}"));
+        let text = format!(
+            "#!/bin/sh\nexec unshare -m sh -c 'mount -t tmpfs -o size=64k none {disk}; \
+             head -c 1m /dev/zero > {disk}/filler; exec {program}'\n"
+        );
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Alone::start(&script, &state, SocketAddr::new(net.host(number), PORT))
+    };
+    let mut agents = [(start(1), false), (start(2), true)];
+    for (alone, has_room) in &mut agents {
+        wait_until(PATIENCE, "the failure is logged", || !alone.lines().is_empty());
+        let made = || alone.agent.metrics().sum("wylis_probes_total", &[]);
+        wait_until(PATIENCE, "probes go on", || made() >= 3.0);
+        let lines = alone.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("No space left"), "{lines:?}");
+        // As the agent sees it.
+        let inside =
+            PathBuf::from(format!("/proc/{}/root{}", alone.agent.pid(), alone.state.display()));
+        assert!(!inside.join("history").exists() && !inside.join(".history.new").exists());
+        if *has_room {
+            std::fs::remove_file(inside.join("filler")).unwrap();
+        }
+        // The stop saves again.
+        alone.stop();
+        let lines = alone.lines();
+        assert_eq!(lines.len(), 1 + usize::from(*has_room), "{lines:?}");
+        assert!(!*has_room || lines[1].contains("INFO") && lines[1].contains("works again"));
+    }
 }
 
 #[test]
