@@ -121,7 +121,7 @@ impl History {
         let known = self.changes.iter().rev().find(|change| change.node == *node);
         let is_known = match known {
             Some(known) => (known.verdict, known.detail) == (verdict, detail),
-            // A mesh that starts has no changes, and one that was long ago is not made again.
+            // A peer that comes up at the start is no news, and neither is one that stays as it is.
             None => from == verdict || (from, verdict) == (Verdict::Unknown, Verdict::Up),
         };
         if is_known {
@@ -361,6 +361,11 @@ impl History {
     /// The closed spans, those of the future included.
     pub(super) fn closed(&self) -> Vec<Span> {
         self.spans.iter().map(|closed| closed.span.clone()).collect()
+    }
+
+    /// Forgets all changes.
+    pub(super) fn forget_changes(&mut self) {
+        self.changes.clear();
     }
 
     /// Octets of the blocks of closed cells with their counters, and of all else but the names themselves, by their

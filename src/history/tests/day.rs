@@ -162,4 +162,10 @@ fn changes_of_verdict_are_remembered_once_each() {
     mesh.probe(2, End::Success(SECOND / 100));
     let up = (BEGIN + 30, name(2), Verdict::Up);
     assert_eq!(changes(&mesh), [down, up]);
+    // As if those of others had pushed them out: what stays as it is makes no new one.
+    mesh.history.forget_changes();
+    for number in [1, 2] {
+        mesh.history.note(mesh.now, Verdict::Up, mesh.state.get(&name(number)).unwrap());
+    }
+    assert_eq!(changes(&mesh), []);
 }

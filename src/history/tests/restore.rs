@@ -57,10 +57,20 @@ fn restarts_within_one_cell_make_one() {
 }
 
 #[test]
+fn a_cell_that_had_just_begun_leaves_the_next_one_its_time() {
+    let mut mesh = Mesh::new([1]);
+    mesh.probe(1, End::Success(SECOND / 100));
+    mesh.pass(SECOND * 168);
+    restart(&mut mesh, 0);
+    assert_eq!(times(&mesh), [(0, 168), (168, 300)]);
+    assert!(mesh.recollect().spans.iter().all(|span| !span.time.is_repeated));
+}
+
+#[test]
 fn what_is_older_than_a_day_is_not_restored() {
     let mut mesh = Mesh::new([1]);
     mesh.probe(1, End::Success(SECOND / 100));
-    mesh.pass(SECOND * 468);
+    mesh.pass(SECOND * 470);
     restart(&mut mesh, DAY as u32 - 100);
     assert_eq!(times(&mesh).len(), 3);
     assert_eq!(times(&mesh)[0], (168, 300));
