@@ -10,15 +10,19 @@ pub(crate) fn sort<T: Ord>(items: &mut [T]) {
 /// The same by another order.
 pub(crate) fn sort_by<T>(items: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
     let len = items.len();
-    // Twice what halves need.
-    sort_places(&mut Items { items, order }, 2 * len.max(1).ilog2() as usize, len);
+    sort_places(&mut Items { items, order }, len);
 }
 
 /// Sorts items without their type, unless they are in order already, as most are.
-fn sort_places(items: &mut dyn Places, depth: usize, len: usize) {
+fn sort_places(items: &mut dyn Places, len: usize) {
     if (1..len).any(|place| items.is_before(place, place - 1)) {
-        quick_sort(items, 0, len, depth);
+        quick_sort(items, 0, len, depth(len));
     }
+}
+
+/// Twice as often as so many items can be halved.
+fn depth(len: usize) -> usize {
+    2 * len.max(1).ilog2() as usize
 }
 
 /// Items by their places, without their type.
@@ -124,7 +128,8 @@ mod tests {
             prop_assert_eq!(&items, &expected);
             // Whatever depth it has left.
             let (len, mut items) = (before.len(), before);
-            sort_places(&mut Items { items: &mut items, order: |one: &u16, other: &u16| other.cmp(one) }, depth, len);
+            let order = |one: &u16, other: &u16| other.cmp(one);
+            quick_sort(&mut Items { items: &mut items, order }, 0, len, depth);
             prop_assert_eq!(&items, &expected);
         }
     }
@@ -141,15 +146,17 @@ mod tests {
             fixed.set(fixed.get() + 1);
         };
         let mut items: Vec<usize> = (0..len).collect();
-        sort_by(&mut items, |one, other| {
+        let order = |one: &usize, other: &usize| {
             comparisons.set(comparisons.get() + 1);
-            if [one, other].iter().all(|item| ranks[**item].get() == usize::MAX) {
+            let is_open = |item: &&usize| ranks[**item].get() == usize::MAX;
+            if is_open(&one) && is_open(&other) {
                 fix(if *one == candidate.get() { *one } else { *other });
             }
-            let open = [one, other].into_iter().find(|item| ranks[**item].get() == usize::MAX);
+            let open = [one, other].into_iter().find(is_open);
             candidate.set(open.copied().unwrap_or(candidate.get()));
             ranks[*one].get().cmp(&ranks[*other].get())
-        });
+        };
+        quick_sort(&mut Items { items: &mut items, order }, 0, len, depth(len));
         assert!(items.is_sorted_by_key(|item| ranks[*item].get()));
         assert!(comparisons.get() < len * 12 * 5, "{}", comparisons.get());
     }

@@ -87,6 +87,7 @@ read_object!(
 /// not become 20 times as large in memory.
 pub(super) type Cells<'a> = List<Option<Box<CellFields<'a>>>>;
 
+#[expect(clippy::cast_possible_truncation, reason = "it is 20")]
 const ALL_RECENT: u32 = RECENT as u32;
 
 impl<'a> CellFields<'a> {

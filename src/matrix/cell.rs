@@ -78,6 +78,7 @@ pub struct Cell {
 
 const _: () = assert!(size_of::<Option<Cell>>() == 16);
 const _: () = assert!(RECENT <= MAX_COUNT as usize);
+#[expect(clippy::cast_possible_truncation, reason = "at most MAX_COUNT")]
 const ALL_RECENT: u8 = RECENT as u8;
 
 const NONE: u32 = u32::MAX;

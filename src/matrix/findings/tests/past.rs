@@ -52,15 +52,17 @@ fn without_what_is_lost(cell: &Cell) -> Cell {
     })
 }
 
+/// The cells of a row, or why it is missing.
+type Cells = Result<Vec<Option<Cell>>, RowError>;
+type Rows = Vec<Cells>;
+
 /// The rows of a matrix, by place.
-fn rows(matrix: &Matrix) -> Vec<(NodeName, Result<Vec<Option<Cell>>, RowError>)> {
+fn rows(matrix: &Matrix) -> Vec<(NodeName, Cells)> {
     let row = |(name, row): (&NodeName, Result<&Row, RowError>)| {
         (name.clone(), row.map(|row| matrix.cells(row).collect()))
     };
     matrix.rows().map(row).collect()
 }
-
-type Rows = Vec<Result<Vec<Option<Cell>>, RowError>>;
 
 /// What the agent of `own` found in these rows then, without the findings of which the past has none.
 fn live(own: &NodeName, names: &[NodeName], rows: &Rows) -> Vec<String> {
@@ -267,7 +269,8 @@ impl Packets {
 fn few_directions_of_loss_differ_later() {
     let (mut packets, mut pairs, mut different) = (Packets(1), 0, 0);
     while pairs < 4000 {
-        let mut share = || [0, 0, 0, 1, 2, 5, 8, 10, 15, 20, 30, 40][packets.number(12) as usize];
+        let shares = [0, 0, 0, 1, 2, 5, 8, 10, 15, 20, 30, 40];
+        let mut share = || shares[usize::try_from(packets.number(12)).unwrap()];
         let (there, back) = (share(), share());
         let ([a, of_b], [b, of_a]) = (packets.probes(there, back), packets.probes(back, there));
         let word = |own: u8, requests: u8| {
