@@ -77,9 +77,10 @@ fn floods_of_the_past_take_no_row_of_now_and_end_at_their_own_bounds() {
         assert_eq!(u32::try_from(answered).unwrap(), at_once, "{route:?}");
         assert!(budgets.take(&route, ip(1), now), "{route:?}: an address that asks seldom");
         // Any number of addresses in 10 s.
-        let all = (0..10_000_u64).filter(|number| {
-            let later = now + Duration::from_millis(*number);
-            budgets.take(&route, [10, 1, (number / 256) as u8, (number % 256) as u8].into(), later)
+        let all = (0..10_000_u16).filter(|number| {
+            let later = now + Duration::from_millis((*number).into());
+            let [high, low] = number.to_be_bytes();
+            budgets.take(&route, [10, 1, high, low].into(), later)
         });
         let most = match route {
             Route::PastMatrix(_) => {
