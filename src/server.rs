@@ -25,7 +25,7 @@ use crate::state::Snapshot;
 use crate::token::Token;
 use crate::wire::KeepAlive;
 
-pub use page::{PAGE, PAGE_HEADERS};
+pub use page::{PAGE_HEADERS, page};
 pub use renderer::{CACHE_TIME, Renderer};
 
 /// The thread that answers small requests and hands the others to threads of their own.

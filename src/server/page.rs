@@ -1,4 +1,4 @@
-//! The page at `/`: one document, joined at build time, and its headers.
+//! The page at `/`: one document, joined and compressed at build time, and its headers.
 //!
 //! | file | job |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | `grid.js` | the matrix on the screen; a refresh changes only the cells that differ, so that focus, scroll position and screen reader stay in place |
 //! | `history.js` | the last day: strips of the mesh and of a pair, its findings, and the matrix of a past moment |
 //! | `pair.js` | one pair: both directions side by side, each as its source sees it |
+//! | `served.rs` | joins them, without comments and indentation |
 //! | `refresh.js` | when to request what: one request at a time, with backoff after failures, none while the page is hidden |
 //!
 //! The bounds of the colours are fixed, so that a colour means the same in every cluster. They rise in
@@ -16,6 +17,8 @@
 //! The browser allows style and script by their hashes. These are constants, so that nothing is
 //! computed for an answer and every change of the page is deliberate; a nonce would have to be drawn for
 //! each answer. A test computes the hashes and prints the right ones.
+
+use crate::gzip;
 
 macro_rules! style_hash {
     () => {
@@ -28,57 +31,15 @@ macro_rules! script_hash {
     };
 }
 
-/// The parts as they are written.
-const PARTS: &str = concat!(
-    include_str!("page/head.html"),
-    "<style>\n",
-    include_str!("page/page.css"),
-    "</style>\n",
-    include_str!("page/body.html"),
-    "<script>\n",
-    include_str!("page/words.js"),
-    include_str!("page/grid.js"),
-    include_str!("page/pair.js"),
-    include_str!("page/history.js"),
-    include_str!("page/refresh.js"),
-    "</script>\n",
-);
-
-/// What is served of the parts, and its length: all lines but comments, without their indentation.
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn served() -> ([u8; PARTS.len()], usize) {
-    let parts = PARTS.as_bytes();
-    let (mut page, mut length, mut at) = ([0; PARTS.len()], 0, 0);
-    while at < parts.len() {
-        while parts[at] == b' ' {
-            at += 1;
-        }
-        let is_comment = parts[at] == b'/' && parts[at + 1] == b'/';
-        let line = at;
-        while parts[at] != b'\n' {
-            at += 1;
-        }
-        at += 1;
-        let mut from = if is_comment || at == line + 1 { at } else { line };
-        while from < at {
-            page[length] = parts[from];
-            (length, from) = (length + 1, from + 1);
-        }
-    }
-    (page, length)
-}
-const SERVED: ([u8; PARTS.len()], usize) = served();
-const LENGTH: usize = SERVED.1;
-static BYTES: [u8; LENGTH] = match SERVED.0.first_chunk() {
-    Some(bytes) => *bytes,
-    None => [0; LENGTH],
-};
+/// The whole document, compressed by `build.rs`.
+pub(super) const PAGE_GZIP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/page.gz"));
 
 /// The whole document.
-pub const PAGE: &str = match std::str::from_utf8(&BYTES) {
-    Ok(page) => page,
-    Err(_) => "",
-};
+#[must_use]
+pub fn page() -> Vec<u8> {
+    let length = gzip::content_length(PAGE_GZIP);
+    gzip::decompress(PAGE_GZIP, length.unwrap_or_default()).unwrap_or_default()
+}
 
 /// Its headers: the browser loads nothing else, and sends requests to the agent only.
 pub const PAGE_HEADERS: [(&str, &str); 5] = [
@@ -98,6 +59,9 @@ pub const PAGE_HEADERS: [(&str, &str); 5] = [
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-cache"),
 ];
+
+#[cfg(test)]
+mod served;
 
 #[cfg(test)]
 mod tests {
@@ -122,7 +86,8 @@ mod tests {
 
     /// The hash of the text between `<tag>` and `</tag>`, as a policy names it.
     fn hash_of(tag: &str) -> String {
-        let (_, rest) = PAGE.split_once(&format!("<{tag}>")).unwrap();
+        let page = served::page();
+        let (_, rest) = page.split_once(&format!("<{tag}>")).unwrap();
         let (text, rest) = rest.split_once(&format!("</{tag}>")).unwrap();
         assert!(!rest.contains(&format!("<{tag}>")), "one {tag}");
         let suite = TLS13_AES_128_GCM_SHA256.tls13().unwrap();
@@ -140,23 +105,26 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_small() {
-        // With 3 KB of headers and code, the page adds at most 50 KB to the binary.
-        println!("page: {} bytes, {} as written", PAGE.len(), PARTS.len());
-        assert!(PAGE.len() <= 47 * 1024, "{} bytes", PAGE.len());
+    fn the_page_is_small_and_whole() {
+        let (text, compressed) = (served::page(), PAGE_GZIP.len());
+        println!("page: {} bytes, {compressed} compressed", text.len());
+        assert_eq!(page(), text.into_bytes());
+        assert!(compressed <= 16 * 1024, "{compressed} bytes");
     }
 
     #[test]
-    fn comments_and_indentation_are_not_served_and_all_else_is() {
-        let lines = PARTS.lines().map(str::trim_start);
-        let kept = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
-        assert_eq!(PAGE.lines().collect::<Vec<_>>(), kept.collect::<Vec<_>>());
-        assert!(PAGE.ends_with('\n') && !PAGE.contains('\0'));
+    fn comments_and_indentation_are_not_served() {
+        let page = served::page();
+        assert!(page.lines().all(|line| !line.is_empty() && !line.starts_with([' ', '\t'])));
+        assert!(
+            !page.contains("\n//") && page.contains("\nfunction ") && page.ends_with("</script>\n")
+        );
     }
 
     #[test]
     fn the_page_explains_every_reason() {
-        let (_, causes) = PAGE.split_once("const CAUSES = {").unwrap();
+        let page = served::page();
+        let (_, causes) = page.split_once("const CAUSES = {").unwrap();
         let (causes, _) = causes.split_once("};").unwrap();
         let known: Vec<&str> =
             causes.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use super::body::Body;
-use super::page::{PAGE, PAGE_HEADERS};
+use super::page::{self, PAGE_GZIP, PAGE_HEADERS};
 use super::renderer::CachedRow;
 use super::{ANSWER_STACK, Ask, Views, on_the_handler};
 use crate::document::{Chunks, MAX_ROW, health_json, health_text, matrix_json};
@@ -111,7 +111,7 @@ fn answer_here(request: Request, route: Route, views: &dyn Views) {
         Route::KeepAlive => keepalive(request, views),
         Route::Healthz => health(request, views.healthy()),
         Route::Readyz => health(request, views.ready()),
-        Route::Page => page(request, views),
+        Route::Page => page(request),
         Route::Metrics => scrape(request, views),
         Route::Health => monitor(request, views),
         Route::SurveyCommand => command(request, views),
@@ -364,11 +364,11 @@ fn monitor(request: Request, views: &dyn Views) {
     respond_content(request, code, content, &headers, |answer| introduced(answer, views));
 }
 
-fn page(request: Request, views: &dyn Views) {
-    // Compressed each time, which costs less than keeping it: it is rarely asked for.
-    let piece = |piece: &[u8]| piece.to_vec();
-    let render = || -> Chunks { Box::new(PAGE.as_bytes().chunks(4096).map(piece)) };
-    let content = Content::of(accepted(&request), views, true, &render);
+fn page(request: Request) {
+    let content = match accepts_gzip(&request) {
+        true => Content::whole(PAGE_GZIP, true),
+        false => Content::whole(page::page(), false),
+    };
     respond_content(request, 200, content, &PAGE_HEADERS, |answer| answer);
 }
 

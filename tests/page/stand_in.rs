@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wylis::server::{PAGE, PAGE_HEADERS};
+use wylis::server::{PAGE_HEADERS, page};
 
 use super::night::{DAY, PAST, day};
 
@@ -100,7 +100,7 @@ fn answer(shared: &Shared, mut stream: TcpStream) {
     let path = path.trim_start_matches('/');
     let (code, body) = if path.is_empty() {
         PAGE_HEADERS.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
-        (200, PAGE.to_owned())
+        (200, String::from_utf8(page()).expect("text"))
     } else {
         shared.requests.fetch_add(1, Ordering::SeqCst);
         shared.asked.lock().unwrap().push(path.to_owned());
