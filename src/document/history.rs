@@ -13,7 +13,7 @@ use super::peer::{Pair, depth};
 use super::{Chunks, Head, MAX_UNIX, ReadError};
 use super::{append, json, list_after, millis, opening, read, unix_seconds};
 use crate::bounded_list::BoundedList;
-use crate::history::{Cell, CellTime, Recollection, VerdictChange};
+use crate::history::{Cell, CellTime, MAX_SPANS, Recollection, VerdictChange};
 use crate::matrix::{RowError, unix_millis};
 use crate::name::{Instance, NodeName};
 
@@ -207,5 +207,5 @@ pub(super) fn read_times(times: List<Numbers>) -> Option<Vec<CellTime>> {
         _ => None,
     };
     let times: Option<Vec<_>> = times.0.iter().map(time).collect();
-    times.filter(|times| times.iter().all(|time| time.to() <= MAX_UNIX))
+    times.filter(|times| times.len() <= MAX_SPANS && times.iter().all(|time| time.to() <= MAX_UNIX))
 }

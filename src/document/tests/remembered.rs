@@ -261,6 +261,15 @@ fn faults_outside_their_bounds_are_malformed() {
         let whole = format!("{head}\"runs\":[{}],\"left_out\":0}}", runs.join(","));
         read_faults(&name("n1"), whole.as_bytes()).map(|faults| faults.runs.len())
     };
+    let times = |count: usize| {
+        let (head, tail) = document.split_once("\"times\":[").unwrap();
+        let times = "[0,86400,0],".repeat(count);
+        read_faults(&name("n1"), format!("{head}\"times\":[{times}{tail}").as_bytes())
+            .map(|faults| faults.times.len())
+    };
+    // Two are there.
+    assert_eq!(times(MAX_SPANS - 2), Ok(MAX_SPANS));
+    assert_eq!(times(MAX_SPANS - 1), Err(ReadError::Malformed));
     assert_eq!(runs(1024), Ok(MAX_RUNS));
     assert_eq!(runs(1025), Err(ReadError::Malformed));
 }

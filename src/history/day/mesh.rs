@@ -176,9 +176,7 @@ impl MeshFaults {
         let mut words = Words::default();
         for (source, row) in self.rows.iter().enumerate() {
             let Some(Ok(row)) = row else { continue };
-            let overlaps = |time: &&CellTime| time.from < to && from < time.to();
-            let is_repeated = row.times.iter().filter(overlaps).any(|time| time.is_repeated);
-            if let Some(said) = row.said(from, to) {
+            if let Some((said, is_repeated)) = row.said(from, to) {
                 words.rows.push(RowWords { source, said });
                 words.is_repeated |= is_repeated;
             }
@@ -194,14 +192,19 @@ impl Row {
         self.known.contains(&target).then(|| !self.runs.iter().any(is_last))
     }
 
-    /// What it says of the nodes that were not plainly `up` from `from` to `to`; of several cells, the gravest word.
-    /// `None` if it remembers nothing of that time.
-    fn said(&self, from: u64, to: u64) -> Option<Vec<Said>> {
-        let overlaps = |(place, time): (usize, &CellTime)| {
-            (time.from < to && from < time.to()).then_some(place)
-        };
-        let cells: Vec<usize> = self.times.iter().enumerate().filter_map(overlaps).collect();
+    /// What it says of the nodes that were not plainly `up` from `from` to `to`, and whether that time has occurred
+    /// before; of several cells, the gravest word. `None` if it remembers nothing of that time.
+    fn said(&self, from: u64, to: u64) -> Option<(Vec<Said>, bool)> {
+        let (mut cells, mut is_repeated): (Vec<usize>, _) = (Vec::new(), false);
+        for (place, time) in self.times.iter().enumerate() {
+            if time.from < to && from < time.to() {
+                cells.push(place);
+                is_repeated |= time.is_repeated;
+            }
+        }
         let (first, last) = (*cells.first()?, *cells.last()?);
+        // Cells before a place: looked up, not counted, since a hostile node may send many that overlap.
+        let before = |place: usize| cells.partition_point(|cell| *cell < place);
         let mut said = Vec::new();
         for runs in self.runs.chunk_by(|one, next| one.path == next.path) {
             let (mut worst, mut covered): (Option<Said>, _) = (None, 0);
@@ -210,7 +213,7 @@ impl Row {
                 if end <= first || begin > last {
                     continue;
                 }
-                let count = cells.iter().filter(|cell| (begin..end).contains(cell)).count();
+                let count = before(end) - before(begin);
                 let Run { path: target, octet, failures, probes, .. } = *run;
                 if count > 0 && worst.is_none_or(|worst| rank(octet) > rank(worst.octet)) {
                     worst = Some(Said { target, octet, failures, probes });
@@ -220,6 +223,6 @@ impl Row {
             // In the other cells, it was `up`.
             said.extend(worst.filter(|worst| covered >= cells.len() || worst.is_told()));
         }
-        Some(said)
+        Some((said, is_repeated))
     }
 }
