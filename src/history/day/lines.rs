@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::{BIN, DayFinding};
 use crate::matrix::{Finding, Matrix};
 use crate::name::NodeName;
+use crate::sort::sort;
 
 /// Bins without a word of a node concerned that do not break a line: an agent restarts in less.
 const MAX_BRIDGED: usize = 3;
@@ -148,22 +149,31 @@ pub(super) fn lines(bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding>
             }
         }
     }
-    fold(&lines, bins, names)
+    fold(lines, bins, names)
 }
 
-/// Writes the lines out; what comes too often becomes one line.
-fn fold(lines: &[Line<'_>], bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding> {
-    let mut all = Vec::new();
-    for (place, line) in lines.iter().enumerate() {
-        let same = || lines.iter().filter(|other| other.shown.id == line.shown.id);
-        let times = same().count();
-        if times <= MAX_TIMES {
-            all.push(line.write(1, bins, names));
-        } else if lines.iter().take(place).all(|other| other.shown.id != line.shown.id) {
-            let mut whole = *line;
-            same().for_each(|other| whole.extend(other));
-            all.push(whole.write(times, bins, names));
+/// Writes the lines out; what comes too often becomes one line, at the place of the first.
+fn fold(mut lines: Vec<Line<'_>>, bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding> {
+    let mut order: Vec<(u64, usize)> = lines.iter().map(|line| line.shown.id).zip(0..).collect();
+    sort(&mut order);
+    // The places of the lines that stay, each with how many times it comes.
+    let mut folded: Vec<(usize, usize)> = Vec::new();
+    for same in order.chunk_by(|(one, _), (next, _)| one == next) {
+        let mut places = same.iter().map(|(_, place)| *place);
+        if same.len() <= MAX_TIMES {
+            folded.extend(places.map(|place| (place, 1)));
+            continue;
         }
+        let Some(first) = places.next() else { continue };
+        for place in places {
+            let line = lines.get(place).copied();
+            if let (Some(line), Some(whole)) = (line, lines.get_mut(first)) {
+                whole.extend(&line);
+            }
+        }
+        folded.push((first, same.len()));
     }
-    all
+    sort(&mut folded);
+    let write = |(place, times): (usize, usize)| Some(lines.get(place)?.write(times, bins, names));
+    folded.into_iter().filter_map(write).collect()
 }
