@@ -48,9 +48,10 @@ pub(super) fn render(day: &Day, since: Duration, node: Option<&NodeName>, paint:
         }
     }
     if is_well {
-        text.push_str("nothing was wrong");
-        if let Some(node) = node {
-            put!(text, " with {node}");
+        match node {
+            // Its name may be mistyped.
+            Some(node) => put!(text, "no finding names {node}"),
+            None => text.push_str("nothing was wrong"),
         }
         let is_partial = !day.missing.is_empty() || day.since.max(day.judged_since) > Some(start);
         text.push_str(if is_partial { ", as far as is remembered\n" } else { "\n" });

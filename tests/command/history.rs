@@ -38,7 +38,7 @@ fn a_day_is_told_in_the_words_of_its_findings() {
     let text = history(&mesh, &[]);
     assert!(text.contains("\nwithout the memory of n3 (refused)\n\n"), "{text}");
     assert_eq!(history(&mesh, &["--node=n3"]).lines().last(), text.lines().last());
-    let none = "nothing was wrong with n9, as far as is remembered\n";
+    let none = "no finding names n9, as far as is remembered\n";
     assert!(history(&mesh, &["--node", "n9"]).ends_with(none));
     // The document is that of the route, with the whole day.
     let document: Value = serde_json::from_str(&history(&mesh, &["--json"])).unwrap();

@@ -123,17 +123,17 @@ fn a_day_without_a_fault_is_one_line() {
         shown(fields, arguments).lines().last().unwrap().to_owned()
     };
     assert_eq!(last(&well(none), &[]), "nothing was wrong");
-    assert_eq!(last(&well(none), &["--node=b"]), "nothing was wrong with b");
+    assert_eq!(last(&well(none), &["--node=b"]), "no finding names b");
     assert_eq!(last(&well(missing), &[]), "nothing was wrong, as far as is remembered");
     let new = format!(r#""since":{},"findings":[],{none}"#, AT - 1000);
-    assert_eq!(last(&new, &["--node=b"]), "nothing was wrong with b, as far as is remembered");
+    assert_eq!(last(&new, &["--node=b"]), "no finding names b, as far as is remembered");
     assert_eq!(last(&new, &["--since=10m"]), "nothing was wrong");
     let judged = well(&format!(r#""judged_since":{},{none}"#, AT - 5000));
     assert_eq!(last(&judged, &[]), "nothing was wrong, as far as is remembered");
     let line = "older than Mon 14:53 UTC is not judged: that would have taken too long";
     assert!(shown(&judged, &[]).contains(&format!("\n{line}\n")), "{}", shown(&judged, &[]));
     assert_eq!(last(&judged, &["--since=1h"]), "nothing was wrong");
-    assert_eq!(last(&night(), &["--node=c"]), "nothing was wrong with c, as far as is remembered");
+    assert_eq!(last(&night(), &["--node=c"]), "no finding names c, as far as is remembered");
     let empty = shown(&format!(r#""since":null,"findings":[],{none}"#), &[]);
     assert!(empty.ends_with("UTC\nnothing is remembered yet\n"), "{empty}");
 }
