@@ -224,6 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_hangs_holds_up_no_save_and_is_known_until_it_ends() {
+        let dir = TempDir::new("history");
+        let recorder = recorder(dir.path());
+        let inner = recorder.0.as_ref().unwrap();
+        // As if a thread were at the disk.
+        inner.lock().has_writer = true;
+        for (from, failing) in [(1, false), (2, true), (3, true)] {
+            recorder.save(|| recollection(from));
+            assert_eq!(inner.lock().failing, failing, "{from}");
+        }
+        assert!(recorder.writer().is_none(), "no second thread");
+        // The disk is back: the newest is written, the others are gone.
+        inner.write_all();
+        assert!(!inner.lock().failing && inner.lock().waiting.is_none());
+        assert_eq!(begin_of(&recorder), Some(3));
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_or_is_too_long_is_not_used() {
         let dir = TempDir::new("history");
         let path = dir.path().join(FILE);
