@@ -77,7 +77,7 @@ impl Collector {
         recollection: &Recollection,
         seconds: u64,
     ) -> Option<Arc<Matrix>> {
-        self.past.get(past::cell_of(recollection, seconds), &mut |last| {
+        self.past.get(past::key_of(recollection, seconds), &mut |last| {
             drop(last);
             Some(past::collect(&self.node, &*snapshot()?, reads, recollection, seconds))
         })

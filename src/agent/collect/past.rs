@@ -12,9 +12,15 @@ use crate::probe::FailureReason;
 use crate::state::Snapshot;
 use crate::wire;
 
-/// The begin of the cell with this second, in Unix seconds: all seconds of it have the same matrix.
-pub(super) fn cell_of(recollection: &Recollection, seconds: u64) -> u64 {
-    recollection.at(seconds).map_or(seconds - seconds % BIN, |span| span.time.from)
+/// The key of this second in the cache. All seconds of a cell have the same matrix, and so have those of a bin of
+/// which this agent remembers nothing: such a key has the highest bit, which no begin of a cell has.
+pub(super) fn key_of(recollection: &Recollection, seconds: u64) -> u64 {
+    recollection.at(seconds).map_or(1 << 63 | begin_of_bin(seconds), |span| span.time.from)
+}
+
+/// In Unix seconds.
+const fn begin_of_bin(seconds: u64) -> u64 {
+    seconds - seconds % BIN
 }
 
 /// Collects the matrix of a past second.
@@ -31,8 +37,7 @@ pub(super) fn collect(
     let known = row.as_ref().ok().and_then(|row| Some((row.at, row.past?)));
     let width = u32::try_from(BIN).unwrap_or(u32::MAX);
     let unknown = Past { seconds: width, is_repeated: false };
-    let (at, past) =
-        known.unwrap_or((cell_of(recollection, seconds).saturating_mul(1000), unknown));
+    let (at, past) = known.unwrap_or((begin_of_bin(seconds).saturating_mul(1000), unknown));
     let peers = snapshot.peers.iter().map(|record| record.peer.node.clone());
     let matrix = Matrix::of_the_past(own, at, past, peers, row, deadline);
     let mut rows = Rows { matrix, path: format!("{}/{seconds}", wire::PAST_ROW_PATH), seconds };
@@ -124,9 +129,18 @@ mod tests {
 
     #[test]
     fn all_seconds_of_a_cell_have_one_matrix_also_where_this_agent_remembers_none() {
-        let recollection = remembering(&["one"], 1200, 300);
-        for (second, cell) in [(1200, 1200), (1499, 1200), (1500, 1500), (17, 0), (899, 600)] {
-            assert_eq!(cell_of(&recollection, second), cell, "{second}");
+        // The agent was restarted 100 s after the begin of a bin.
+        let recollection = remembering(&["one"], 1200, 100);
+        let unknown = |bin: u64| 1 << 63 | bin;
+        for (second, key) in [
+            (1200, 1200),
+            (1299, 1200),
+            (1300, unknown(1200)),
+            (1499, unknown(1200)),
+            (1500, unknown(1500)),
+            (17, unknown(0)),
+        ] {
+            assert_eq!(key_of(&recollection, second), key, "{second}");
         }
     }
 
