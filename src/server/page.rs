@@ -27,7 +27,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-i5YZJPTZsF7+RJzBaYH8XDwD+e2cH2aFloY9atfejsY='"
+        "'sha256-sWGJczdI9sWfw6BEvMxi9XXINON3JUugJ9KY7rkmiGw='"
     };
 }
 

@@ -156,6 +156,8 @@ fn the_last_day_is_drawn_and_told() {
         "Sun 17:55 to 18:05 (15:55 to 16:05 UTC): n3 → n4: lossy",
     ];
     assert_eq!(lines(&browser), [&newest[..], &older, &[since]].concat());
+    // A reader goes on where the new lines begin.
+    assert_eq!(browser.run("return document.activeElement.textContent"), older[0]);
     let grave = browser.run("return [...$('day').querySelectorAll('.grave')].length");
     assert_eq!(grave, 2);
     // A line leads to its moment.
@@ -246,11 +248,8 @@ fn a_refresh_leaves_the_past_on_the_screen_and_the_strip_grows_with_each_bin() {
     browser.wait_for(SOON, "summary.textContent === 'news'");
     // The open bin ends 100 s after the day was read.
     let pass = |seconds: u32| {
-        browser.run(
-            "window.passed = false; setTimeout(() => { window.passed = true; }, arguments[0])"
-                .replace("arguments[0]", &(seconds * 1000).to_string())
-                .as_str(),
-        );
+        let wait = "window.passed = false; setTimeout(() => { window.passed = true; }, 1000 * ";
+        browser.run(&format!("{wait}{seconds})"));
         let time =
             json!({"policy": "pauseIfNetworkFetchesPending", "budget": (seconds + 1) * 1000});
         browser.devtools("Emulation.setVirtualTimePolicy", &time);
@@ -269,6 +268,13 @@ fn a_refresh_leaves_the_past_on_the_screen_and_the_strip_grows_with_each_bin() {
         SOON,
         "$('strip').lastChild.title.includes('3 mtu') && $('strip').children[99].className === 'down'",
     );
+    // The page's computer slept for eight hours: only the agent's time went on.
+    grown["at"] = json!(AT + 28_800.0);
+    ill["at"] = grown["at"].clone();
+    agent.serve(DAY, &grown);
+    agent.serve("api/v1/cluster", &ill);
+    browser.press(&["r"]);
+    browser.wait_for(SOON, "day.at === now.m.doc.at");
     assert!(browser.console().is_empty());
 }
 

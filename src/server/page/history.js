@@ -134,6 +134,7 @@ async function readDay() {
     // An agent of a release without it is asked as seldom.
     if (!message.startsWith("HTTP 404")) return;
     $("strip").hidden = $("day").hidden = true;
+    day = null;
     due += STEP * 1000;
   }
 }
@@ -157,7 +158,7 @@ function renderDay() {
     if (grave === true) one.className = "grave";
     return one;
   });
-  if (all.length > shown.length) lines.push(line(`and ${all.length - shown.length} earlier`, () => { whole = true; renderDay(); }));
+  if (all.length > shown.length) lines.push(line(`and ${all.length - shown.length} earlier`, () => { whole = true; renderDay(); $("day").children[shown.length].focus(); }));
   const said = [all.length ? "" : "No findings", `remembered since ${when(since)}`, judged && `findings since ${when(judged)} only`, left && `${left} earlier ones left out`, missing.length && `without ${few(missing.map(({ node }) => node))}`];
   $("day").replaceChildren(...lines, line(said.filter(Boolean).join(" · ")));
   renderMoment();

@@ -30,7 +30,8 @@ async function refresh() {
     if (past === null) show(live);
     staleSince = `Stale since ${new Date().toLocaleTimeString()}`;
     failures = 0;
-    if (performance.now() > due) await readDay();
+    // The time of the page stands still while its computer sleeps, that of the agent does not.
+    if (performance.now() > due || live.m.doc.at > edge(day?.at) + 5) await readDay();
   } catch (error) {
     failures++;
     // Written only when it changes, since a screen reader speaks it.
