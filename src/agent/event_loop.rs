@@ -159,6 +159,10 @@ impl EventLoop {
         self.next_tick = now + TICK;
         self.shared.collector.expire(now);
         self.shared.renderer.expire(now);
+        // Cells of a large mesh are longer than what a crash may lose.
+        if self.recorder.is_due(now) {
+            self.save_history(Moment::now());
+        }
         let refused = self.shared.gate.rejected(Rejection::NoDescriptors);
         if std::mem::replace(&mut self.refused, refused) != refused {
             self.state.restart_listening(now);

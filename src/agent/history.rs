@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -20,6 +21,9 @@ use crate::state::Moment;
 const FILE: &str = "history";
 /// The file that is written and then renamed.
 const TEMPORARY: &str = ".history.new";
+/// Longest time without a save: a crash loses no more, also where cells are longer. A little more than a cell of 5
+/// minutes, which is saved when it closes.
+const SAVE_INTERVAL: Duration = Duration::from_secs(305);
 /// Stack of the thread, which uses less than 8 KiB in a release build.
 const STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 
@@ -43,6 +47,8 @@ struct State {
     thread: Option<JoinHandle<()>>,
     /// The last attempt failed.
     failing: bool,
+    /// When the last save was asked for.
+    saved: Option<Instant>,
 }
 
 impl Recorder {
@@ -78,10 +84,17 @@ impl Recorder {
         }
     }
 
+    /// Whether nothing was saved for so long that it is time.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let is_old = |saved| now.saturating_duration_since(saved) >= SAVE_INTERVAL;
+        self.0.as_ref().is_some_and(|inner| inner.lock().saved.is_none_or(is_old))
+    }
+
     /// Saves this soon, and never blocks. One that still waits is replaced.
-    pub(super) fn save(&self, recollect: impl FnOnce() -> Recollection) {
+    pub(super) fn save(&self, now: Instant, recollect: impl FnOnce() -> Recollection) {
         let Some(inner) = &self.0 else { return };
         let mut state = inner.lock();
+        state.saved = Some(now);
         let replaced = state.waiting.replace(recollect());
         if state.has_writer {
             if replaced.is_some() {
@@ -188,11 +201,11 @@ mod tests {
         assert_eq!(begin_of(&recorder), None);
         // Most of them while another one is written.
         for from in 1..=200 {
-            recorder.save(|| recollection(from));
+            recorder.save(Instant::now(), || recollection(from));
         }
         end(&recorder);
         assert_eq!(begin_of(&recorder), Some(200));
-        recorder.save(|| recollection(201));
+        recorder.save(Instant::now(), || recollection(201));
         end(&recorder);
         assert_eq!(begin_of(&recorder), Some(201));
         let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
@@ -202,7 +215,7 @@ mod tests {
     #[test]
     fn without_a_state_directory_nothing_is_read_or_written() {
         let recorder = Recorder::new(None, NodeName::new("a").unwrap());
-        recorder.save(|| unreachable!("there is no directory"));
+        recorder.save(Instant::now(), || unreachable!("there is no directory"));
         assert!(recorder.writer().is_none() && recorder.read(Moment::now()).is_none());
     }
 
@@ -212,15 +225,27 @@ mod tests {
         let recorder = recorder(&dir.path().join("later"));
         let is_failing = || recorder.0.as_ref().unwrap().lock().failing;
         for _ in 0..2 {
-            recorder.save(|| recollection(1));
+            recorder.save(Instant::now(), || recollection(1));
             end(&recorder);
             assert!(is_failing());
         }
         std::fs::create_dir(dir.path().join("later")).unwrap();
-        recorder.save(|| recollection(2));
+        recorder.save(Instant::now(), || recollection(2));
         end(&recorder);
         assert!(!is_failing());
         assert_eq!(begin_of(&recorder), Some(2));
+    }
+
+    #[test]
+    fn a_crash_loses_little_more_than_five_minutes_whatever_the_length_of_a_cell() {
+        let dir = TempDir::new("history");
+        let (recorder, now) = (recorder(dir.path()), Instant::now());
+        assert!(recorder.is_due(now));
+        recorder.save(now, || recollection(1));
+        end(&recorder);
+        assert!(!recorder.is_due(now + Duration::from_secs(301)), "at the end of the cell");
+        assert!(recorder.is_due(now + SAVE_INTERVAL));
+        assert!(!Recorder::new(None, NodeName::new("a").unwrap()).is_due(now + SAVE_INTERVAL));
     }
 
     #[test]
@@ -231,7 +256,7 @@ mod tests {
         // As if a thread were at the disk.
         inner.lock().has_writer = true;
         for (from, failing) in [(1, false), (2, true), (3, true)] {
-            recorder.save(|| recollection(from));
+            recorder.save(Instant::now(), || recollection(from));
             assert_eq!(inner.lock().failing, failing, "{from}");
         }
         assert!(recorder.writer().is_none(), "no second thread");
@@ -252,7 +277,7 @@ mod tests {
         std::fs::write(&path, vec![0; MAX_HISTORY + 1]).unwrap();
         assert_eq!(begin_of(&recorder), None);
         // It is replaced.
-        recorder.save(|| recollection(1));
+        recorder.save(Instant::now(), || recollection(1));
         end(&recorder);
         assert_eq!(begin_of(&recorder), Some(1));
     }

@@ -15,7 +15,7 @@ impl EventLoop {
 
     /// Has what is remembered be saved; waits for nothing.
     pub(super) fn save_history(&self, now: Moment) {
-        self.recorder.save(|| self.history.recollect(now));
+        self.recorder.save(now.instant, || self.history.recollect(now));
     }
 
     /// Counts a blank probe, if it left a sample.
