@@ -9,7 +9,6 @@ mod gzip;
 #[path = "src/server/page/served.rs"]
 mod served;
 
-#[expect(clippy::print_stdout, reason = "how a build script speaks to Cargo")]
 fn main() -> Result<()> {
     // What is included above and in the page is a part of this script.
     println!("cargo::rerun-if-changed=build.rs");

@@ -38,8 +38,11 @@ fn example(heading: &str) -> Value {
 }
 
 fn cell(word: Word, [probes, failures, retransmits]: [u32; 3], micros: Option<[u64; 2]>) -> Cell {
-    let time = |place: usize| micros.map(|both| Duration::from_micros(both[place]));
-    Cell::new(Summary { word, probes, failures, retransmits, median: time(0), worst: time(1) })
+    let [median, worst] = match micros {
+        Some(both) => both.map(|time| Some(Duration::from_micros(time))),
+        None => [None; 2],
+    };
+    Cell::new(Summary { word, probes, failures, retransmits, median, worst })
 }
 
 /// What the agent of the example remembers.

@@ -26,13 +26,15 @@ pub(super) fn flaky(reason: FailureReason) -> Word {
     Word::of(Verdict::Flaky(reason))
 }
 
+/// Source and target, begin and end, word, failures.
+type Told = (String, String, [u64; 2], Option<Word>, u32);
+
 /// What each node remembers at the end of the day.
 #[derive(Clone)]
 pub(super) struct Night {
     pub(super) nodes: Vec<String>,
     times: BTreeMap<String, Vec<CellTime>>,
-    /// By source and target: begin, end, word, failures.
-    words: Vec<(String, String, [u64; 2], Option<Word>, u32)>,
+    words: Vec<Told>,
     shifts: BTreeMap<String, u64>,
     failures: u32,
     /// When it is told of, in seconds since midnight.
