@@ -9,6 +9,7 @@ use crate::state::Moment;
 /// How far the wall clock may move against the monotonic one while cells are open, in seconds: a clock is slewed by
 /// less within 5 minutes.
 pub(super) const MAX_SLEW: u64 = 2;
+const MAX_STEP: Duration = Duration::from_secs(MAX_SLEW);
 /// A cell that is younger stays open after a step of the clock, with another time: a clock that is set again and
 /// again makes no flood of cells.
 const MIN_LENGTH: Duration = Duration::from_secs(60);
@@ -18,8 +19,8 @@ const SUSPENDED: Duration = Duration::from_secs(10);
 /// The time of the open cells.
 #[derive(Debug)]
 pub(super) struct CellClock {
-    /// The wall clock by the wall, in Unix milliseconds, at a moment of the monotonic one.
-    anchor: (u64, Instant),
+    /// A moment at which the time of the cells was set.
+    anchor: Moment,
     /// When the cells began.
     began: Instant,
     /// When they end.
@@ -45,7 +46,7 @@ impl CellClock {
     pub(super) fn new(now: Moment, width: u32) -> Self {
         let millis = unix_millis(now.wall);
         let mut clock = Self {
-            anchor: (millis, now.instant),
+            anchor: now,
             began: now.instant,
             until: now.instant,
             from: millis / 1000,
@@ -73,7 +74,7 @@ impl CellClock {
     fn aim(&mut self, now: Moment, width: u32) {
         let millis = unix_millis(now.wall);
         let edge = edge_after(self.from, width);
-        self.anchor = (millis, now.instant);
+        self.anchor = now;
         self.seconds = u32::try_from(edge - self.from).unwrap_or(width);
         self.until =
             now.instant + Duration::from_millis(edge.saturating_mul(1000).saturating_sub(millis));
@@ -85,10 +86,13 @@ impl CellClock {
         if now.instant.saturating_duration_since(seen) > SUSPENDED {
             return Some(self.broken_at(seen));
         }
-        let passed = now.instant.saturating_duration_since(self.anchor.1);
-        let expected = self.anchor.0.saturating_add(millis(passed));
-        let step = unix_millis(now.wall).abs_diff(expected);
-        if step <= MAX_SLEW * 1000 {
+        // Without a division: asked whenever the loop wakes.
+        let passed = now.instant.saturating_duration_since(self.anchor.instant);
+        let step = match now.wall.duration_since(self.anchor.wall) {
+            Ok(on_the_wall) => on_the_wall.abs_diff(passed),
+            Err(back) => back.duration().saturating_add(passed),
+        };
+        if step <= MAX_STEP {
             return (now.instant >= self.until).then_some(End::Edge);
         }
         let age = now.instant.saturating_duration_since(self.began);
@@ -120,8 +124,4 @@ impl CellClock {
 pub(super) fn edge_after(seconds: u64, width: u32) -> u64 {
     let width = u64::from(width);
     (seconds / width + 1).saturating_mul(width)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
