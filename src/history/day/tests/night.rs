@@ -26,15 +26,15 @@ pub(super) fn flaky(reason: FailureReason) -> Word {
     Word::of(Verdict::Flaky(reason))
 }
 
-/// Source and target, begin and end, word, failures.
-type Told = (String, String, [u64; 2], Option<Word>, u32);
+/// Source, target, begin and end, what the source says, and its failures.
+type Says = (String, String, [u64; 2], Option<Word>, u32);
 
 /// What each node remembers at the end of the day.
 #[derive(Clone)]
 pub(super) struct Night {
     pub(super) nodes: Vec<String>,
     times: BTreeMap<String, Vec<CellTime>>,
-    words: Vec<Told>,
+    words: Vec<Says>,
     shifts: BTreeMap<String, u64>,
     failures: u32,
     /// When it is told of, in seconds since midnight.
@@ -176,7 +176,7 @@ impl Night {
     }
 
     fn cell(&self, source: &str, target: &str, time: &CellTime) -> Cell {
-        let is_of = |(by, of, [from, to], ..): &&(String, String, [u64; 2], _, _)| {
+        let is_of = |(by, of, [from, to], ..): &&Says| {
             by == source
                 && of == target
                 && *from <= time.from
