@@ -77,6 +77,8 @@ struct Line<'a> {
     /// The places of its first and its last bin.
     first: usize,
     last: usize,
+    /// How many times it comes; 0 where another line has it.
+    times: usize,
     is_grave: bool,
     is_repeated: bool,
     /// The finding of the bin in which it explained most pairs.
@@ -86,7 +88,14 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(place: usize, bin: &BinFindings, found: &'a Found) -> Self {
         let is_grave = found.finding.is_grave;
-        Self { first: place, last: place, is_grave, is_repeated: bin.is_repeated, shown: found }
+        Self {
+            first: place,
+            last: place,
+            times: 1,
+            is_grave,
+            is_repeated: bin.is_repeated,
+            shown: found,
+        }
     }
 
     /// Whether what is found in the bin at `place` goes on with it.
@@ -111,7 +120,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn write(&self, times: usize, bins: &[BinFindings], names: &[NodeName]) -> DayFinding {
+    fn write(&self, bins: &[BinFindings], names: &[NodeName]) -> DayFinding {
         let begin = |place: usize| bins.get(place).map_or(0, |bin| bin.from);
         let Finding { kind, nodes, text, .. } = &self.shown.finding;
         let name = |place: &usize| names.get(*place).cloned();
@@ -121,7 +130,10 @@ impl<'a> Line<'a> {
             kind: *kind,
             is_grave: self.is_grave,
             nodes: nodes.iter().filter_map(name).collect(),
-            text: if times > 1 { format!("{text} ({times} times)") } else { text.clone() },
+            text: match self.times {
+                1 => text.clone(),
+                times => format!("{text} ({times} times)"),
+            },
             is_repeated: self.is_repeated,
         }
     }
@@ -156,24 +168,18 @@ pub(super) fn lines(bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding>
 fn fold(mut lines: Vec<Line<'_>>, bins: &[BinFindings], names: &[NodeName]) -> Vec<DayFinding> {
     let mut order: Vec<(u64, usize)> = lines.iter().map(|line| line.shown.id).zip(0..).collect();
     sort(&mut order);
-    // The places of the lines that stay, each with how many times it comes.
-    let mut folded: Vec<(usize, usize)> = Vec::new();
     for same in order.chunk_by(|(one, _), (next, _)| one == next) {
-        let mut places = same.iter().map(|(_, place)| *place);
-        if same.len() <= MAX_TIMES {
-            folded.extend(places.map(|place| (place, 1)));
-            continue;
-        }
-        let Some(first) = places.next() else { continue };
-        for place in places {
-            let line = lines.get(place).copied();
-            if let (Some(line), Some(whole)) = (line, lines.get_mut(first)) {
-                whole.extend(&line);
+        let Some(((_, first), others)) = same.split_first() else { continue };
+        for (_, place) in others.iter().filter(|_| same.len() > MAX_TIMES) {
+            let Some(part) = lines.get_mut(*place) else { continue };
+            part.times = 0;
+            let part = *part;
+            if let Some(whole) = lines.get_mut(*first) {
+                whole.extend(&part);
+                whole.times += 1;
             }
         }
-        folded.push((first, same.len()));
     }
-    sort(&mut folded);
-    let write = |(place, times): (usize, usize)| Some(lines.get(place)?.write(times, bins, names));
-    folded.into_iter().filter_map(write).collect()
+    let stays = lines.iter().filter(|line| line.times > 0);
+    stays.map(|line| line.write(bins, names)).collect()
 }
