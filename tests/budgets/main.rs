@@ -106,7 +106,9 @@ impl Crowd {
         wait_until(Duration::from_secs(10), "the agent answers", || {
             agent.get("/healthz").is_some()
         });
-        assert!(agent.log().contains("reaches back 14"), "{}", agent.log());
+        wait_until(Duration::from_secs(10), "the day has been read", || {
+            agent.log().contains("reaches back 14")
+        });
         fake_peers.probe(me, Duration::from_secs(10));
         let up =
             || agent.metrics().matching("wylis_peer_up", &[]).filter(|(_, up)| *up > 0.0).count();
