@@ -89,7 +89,13 @@ fn without_a_thread_to_compress_content_is_sent_as_it_is() {
     gate.wait_for_line("NO THREADS");
     for path in PATHS {
         let response = asking(&gate, path, "gzip");
-        assert_eq!((response.status, response.header("Content-Encoding")), (200, None), "{path}");
+        // The page was compressed when the program was built.
+        let encoding = Some("gzip").filter(|_| path == "/");
+        assert_eq!(
+            (response.status, response.header("Content-Encoding")),
+            (200, encoding),
+            "{path}"
+        );
     }
 }
 
