@@ -2,7 +2,7 @@
 
 use super::open::{Gravest, Median};
 use super::scale::time_code;
-use super::{Cell, CellTime, Span, Summary};
+use super::{BIN, Cell, CellTime, Span, Summary};
 
 /// Spans whose gap is longer stay apart: a container restarts faster.
 const MAX_GAP: u64 = 60;
@@ -15,6 +15,13 @@ pub(super) fn joins(before: &CellTime, next: &CellTime, width: u32) -> bool {
         && before.is_repeated == next.is_repeated
         && before.to() <= next.from
         && next.from - before.to() <= MAX_GAP
+}
+
+/// Whether both lie within one bin of the day, and in the same pass of a time that occurred twice.
+pub(super) fn are_of_one_bin(one: &CellTime, other: &CellTime) -> bool {
+    let bins = |time: &CellTime| [time.from, time.to().saturating_sub(1)].map(|at| at / BIN);
+    let [begin, end] = bins(one);
+    begin == end && bins(other) == [begin; 2] && one.is_repeated == other.is_repeated
 }
 
 /// The span of these, which follow each other; `None` without any.

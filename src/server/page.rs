@@ -27,7 +27,7 @@ macro_rules! style_hash {
 }
 macro_rules! script_hash {
     () => {
-        "'sha256-sWGJczdI9sWfw6BEvMxi9XXINON3JUugJ9KY7rkmiGw='"
+        "'sha256-BWDM3AD1p5AkNjgVZNYXHkIU1arx5cDyFdc4yZUxGTY='"
     };
 }
 

@@ -125,7 +125,7 @@ for (const type of ["pointerover", "pointerleave", "focusin", "focusout"]) $("su
 // The findings, as text. Written only when they change, since a screen reader speaks them.
 function renderFindings({ m, c }) {
   const shown = every ? m.findings : m.findings.slice(0, FEW), more = m.findings.length - shown.length, whole = $("summary");
-  const lines = shown.length ? shown.map(({ text }) => text) : [`${m.doc.findings ? "No" : "This agent sends no"} findings: ${grouped(c.verdicts.up)} of ${grouped(c.pairs)} pairs are up`];
+  const lines = shown.length ? shown.map(({ text }) => text) : [m.doc.seconds && !c.pairs ? "Nothing is remembered of this time" : `${m.doc.findings ? "No" : "This agent sends no"} findings: ${grouped(c.verdicts.up)} of ${grouped(c.pairs)} pairs are up`];
   if (more) lines.push(`and ${more} more`);
   if (whole.textContent !== lines.join("")) whole.replaceChildren(...lines.map((line) => element(shown.length ? "button" : "span", "", null, line)));
   shown.forEach((finding, k) => { whole.children[k].finding = finding; whole.children[k].className = finding.grave ? "grave" : ""; });
