@@ -16,9 +16,13 @@ const PARTS: &str = concat!(
     "</script>\n",
 );
 
-/// All lines but comments, without their indentation.
+/// All lines but comments, without their indentation, and the style without spaces that mean nothing.
 pub(crate) fn page() -> String {
     let lines = PARTS.lines().map(str::trim_start);
     let served = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
-    served.flat_map(|line| [line, "\n"]).collect()
+    let page: String = served.flat_map(|line| [line, "\n"]).collect();
+    let (head, rest) = page.split_once("<style>").unwrap_or_default();
+    let (style, body) = rest.split_once("</style>").unwrap_or_default();
+    let style = style.replace(": ", ":").replace(" {", "{").replace(", ", ",");
+    [head, "<style>", &style, "</style>", body].concat()
 }
