@@ -21,7 +21,7 @@ use crate::experiment::Detail;
 use crate::name::NodeName;
 use crate::state::Verdict;
 pub use cell::{Cell, Summary};
-pub use day::{BIN, Bin, Day, DayFinding, MAX_DAY_FINDINGS, MeshFaults};
+pub use day::{BIN, Bin, Day, DayFinding, MAX_DAY_FINDINGS, MeshFaults, begin_of_bin};
 pub use faults::{Faults, MAX_RUNS, Run};
 pub use file::{FileError, MAX_HISTORY, decode, encode};
 pub use memory::History;

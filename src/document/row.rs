@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::cell::CellFields;
 use super::{Chunks, Head, ReadError, json, list, millis, past, read};
-use crate::history::Recollection;
 use crate::matrix::{Cell, NamedRow, unix_millis};
 use crate::name::{Instance, NodeName};
 use crate::state::Snapshot;
@@ -31,22 +30,17 @@ pub fn row_json(node: &NodeName, instance: &Instance, snapshot: &Arc<Snapshot>) 
     )
 }
 
-/// The row of `node` at a past moment, in Unix seconds; `None` if it is not remembered.
+/// The row of `node` at a past moment.
 #[must_use]
-pub fn past_row_json(
-    node: &NodeName,
-    instance: &Instance,
-    remembered: &Recollection,
-    unix_seconds: u64,
-) -> Option<Chunks> {
-    let NamedRow { at, past, cells, .. } = remembered.row_at(unix_seconds)?;
-    let head = Head::at(node, instance, at).of_the_past(past);
-    let count = cells.len();
+pub fn past_row_json(node: &NodeName, instance: &Instance, row: &Arc<NamedRow>) -> Chunks {
+    let (row, at) = (Arc::clone(row), row.at);
+    let head = Head::at(node, instance, at).of_the_past(row.past);
+    let count = row.cells.len();
     let cell = move |(name, cell): &(NodeName, Cell)| {
         json(&CellFields::new(Some(name.as_str()), cell, at))
     };
-    let item = move |index| cells.get(index).map(&cell).unwrap_or_default();
-    Some(list(&head, "cells", count, Box::new(item)))
+    let item = move |index| row.cells.get(index).map(&cell).unwrap_or_default();
+    list(&head, "cells", count, Box::new(item))
 }
 
 /// Reads the row that `peer` sent.

@@ -17,6 +17,13 @@ use mesh::Words;
 /// Length of a bin in seconds: that of the shortest cell.
 pub const BIN: u64 = BIN_SECONDS as u64;
 const BIN_SECONDS: u32 = 300;
+
+/// The begin of the bin of this second, both in Unix seconds.
+#[must_use]
+pub const fn begin_of_bin(unix_seconds: u64) -> u64 {
+    unix_seconds - unix_seconds % BIN
+}
+
 /// Most findings of a day.
 pub const MAX_DAY_FINDINGS: usize = 500;
 
@@ -80,7 +87,7 @@ impl Day {
     #[must_use]
     pub fn of(mesh: &MeshFaults, now: SystemTime, may_judge: &mut dyn FnMut() -> bool) -> Self {
         let at = unix_millis(now) / 1000;
-        let end = (at / BIN + 1) * BIN;
+        let end = begin_of_bin(at) + BIN;
         let judge = Judge::new(mesh);
         let (mut bins, mut found) = (Vec::new(), Vec::new());
         let mut after = (Words::default(), Rc::default());

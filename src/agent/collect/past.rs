@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Collected, Reads, deadline_of_all};
 use crate::agent::detour;
 use crate::document::{MAX_ROW, read_row};
-use crate::history::{BIN, Recollection, is_row_of};
+use crate::history::{BIN, Recollection, begin_of_bin, is_row_of};
 use crate::matrix::{Matrix, NamedRow, Past, RowError};
 use crate::name::NodeName;
 use crate::probe::FailureReason;
@@ -16,11 +16,6 @@ use crate::wire;
 /// which this agent remembers nothing: such a key has the highest bit, which no begin of a cell has.
 pub(super) fn key_of(recollection: &Recollection, seconds: u64) -> u64 {
     recollection.at(seconds).map_or(1 << 63 | begin_of_bin(seconds), |span| span.time.from)
-}
-
-/// In Unix seconds.
-const fn begin_of_bin(seconds: u64) -> u64 {
-    seconds - seconds % BIN
 }
 
 /// Collects the matrix of a past second.

@@ -42,7 +42,8 @@ fn remembered() -> Recollection {
 
 fn past_row(seconds: u64) -> Option<Vec<u8>> {
     let instance = Instance::new("instance-1").unwrap();
-    past_row_json(&name("n1"), &instance, &remembered(), seconds).map(text)
+    let row = remembered().row_at(seconds).map(Arc::new);
+    row.map(|row| text(past_row_json(&name("n1"), &instance, &row)))
 }
 
 #[test]

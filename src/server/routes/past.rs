@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::iter::once;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use super::{Content, NOT_FOUND, Refusal, UNRESPONSIVE, passed_on};
@@ -10,7 +11,7 @@ use crate::document::{
     past_pair_json, past_peer_json, past_row_json, read_faults, read_row,
 };
 use crate::gzip::Level;
-use crate::history::{BIN, DAY, Recollection, is_row_of};
+use crate::history::{DAY, Recollection, begin_of_bin, is_row_of};
 use crate::matrix::RowError;
 use crate::name::NodeName;
 use crate::route::Route;
@@ -42,13 +43,11 @@ pub(super) fn document(
         }
         Route::PastRow(at) => {
             let recollection = recollection()?;
-            // Empty where nothing is remembered.
-            let render = || past_row_json(node, instance, &recollection, *at);
-            if render().is_none() {
+            let Some(row) = recollection.row_at(*at).map(Arc::new) else {
                 let (_, now) = range(&recollection);
                 return Err(out_of_range((recollection.since().unwrap_or(now), now)));
-            }
-            Ok(content(&|| render().unwrap_or_else(|| Box::new(std::iter::empty()))))
+            };
+            Ok(content(&|| past_row_json(node, instance, &row)))
         }
         Route::PastMatrix(at) => {
             let recollection = recollection()?;
@@ -99,8 +98,7 @@ fn pair(views: &dyn Views, source: &NodeName, target: &NodeName) -> Result<Vec<u
 fn range(recollection: &Recollection) -> (u64, u64) {
     let since = recollection.taken.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = since.as_secs();
-    let day_ago = now.saturating_sub(DAY);
-    let from = day_ago - day_ago % BIN;
+    let from = begin_of_bin(now.saturating_sub(DAY));
     (recollection.since().map_or(from, |since| since.min(from)), now)
 }
 
